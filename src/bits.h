@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bits.h - bit scans within a word and ranges within a bitmap of 64-bit words.
+ *
+ * Pure functions on memory that the caller owns (or has locked). Bit i of a map is bit i%64 of
+ * word i/64. It is NOT a container: nobody stores state here.
+ */
+#ifndef BS_BITS_H
+#define BS_BITS_H
+
+#include "base.h"
+
+/* Index of the lowest / highest set bit; x != 0. */
+BS_INLINE unsigned bs_ctz(uint64_t x) {
+    return (unsigned)__builtin_ctzll(x);
+}
+BS_INLINE unsigned bs_msb(uint64_t x) {
+    return 63u - (unsigned)__builtin_clzll(x);
+}
+BS_INLINE unsigned bs_popcount(uint64_t x) {
+    return (unsigned)__builtin_popcountll(x);
+}
+/* n low bits set; 0 <= n <= 64. */
+BS_INLINE uint64_t bs_low_bits(unsigned n) {
+    return n >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1;
+}
+
+BS_INLINE bool bs_bit_test(const uint64_t *map, size_t i) {
+    return (map[i / 64] >> (i % 64)) & 1;
+}
+BS_INLINE void bs_bit_set(uint64_t *map, size_t i) {
+    map[i / 64] |= (uint64_t)1 << (i % 64);
+}
+BS_INLINE void bs_bit_clear(uint64_t *map, size_t i) {
+    map[i / 64] &= ~((uint64_t)1 << (i % 64));
+}
+
+/* The part of word w that lies in bits [first, first+n) of the map, as a mask. */
+BS_INLINE uint64_t bs_range_mask(size_t w, size_t first, size_t n) {
+    size_t lo = w * 64, end = first + n;
+    if (first >= lo + 64 || end <= lo)
+        return 0;
+    uint64_t mask = ~(uint64_t)0;
+    if (first > lo)
+        mask &= ~bs_low_bits((unsigned)(first - lo));
+    if (end < lo + 64)
+        mask &= bs_low_bits((unsigned)(end - lo));
+    return mask;
+}
+static inline void bs_range_set(uint64_t *map, size_t first, size_t n) {
+    for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
+        map[w] |= bs_range_mask(w, first, n);
+}
+static inline void bs_range_clear(uint64_t *map, size_t first, size_t n) {
+    for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
+        map[w] &= ~bs_range_mask(w, first, n);
+}
+static inline size_t bs_range_count(const uint64_t *map, size_t first, size_t n) {
+    size_t count = 0;
+    for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
+        count += bs_popcount(map[w] & bs_range_mask(w, first, n));
+    return count;
+}
+
+#endif

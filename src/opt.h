@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * opt.h - the values of the options: plain data, written once by options.c while the process has
+ * one thread, read by any layer afterwards.
+ *
+ * It is NOT the parser. Names, defaults and texts stand in options.def.
+ */
+#ifndef BS_OPT_H
+#define BS_OPT_H
+
+#include "base.h"
+
+#define BS_OPT_PATH_MAX 512
+
+struct bs_opt {
+#define BS_OPT_BOOL(name, def, doc) bool name;
+#define BS_OPT_ENUM(name, def, words, doc) unsigned name;
+#define BS_OPT_SET(name, def, words, doc) unsigned name;
+#define BS_OPT_NUM(name, def, min, max, unit, doc) uint64_t name;
+#define BS_OPT_PATH(name, doc) char name[BS_OPT_PATH_MAX];
+#include "options.def"
+#undef BS_OPT_BOOL
+#undef BS_OPT_ENUM
+#undef BS_OPT_SET
+#undef BS_OPT_NUM
+#undef BS_OPT_PATH
+};
+
+enum { BS_CHECK_NORMAL, BS_CHECK_FULL };
+enum { BS_FOREIGN_IGNORE, BS_FOREIGN_ABORT };
+enum { BS_LOG_TEXT, BS_LOG_JSON };
+enum { BS_LOG_AT_EXIT = 1 };
+enum { BS_TRACE_SWEEP = 1, BS_TRACE_SCAVENGE = 2 };
+
+/* The one instance (opt.c), with the defaults of options.def until options.c has read the environment. */
+extern struct bs_opt bs_opt;
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tunables.h - every compile-time constant of besom once: value, unit, reason, legal range.
+ *
+ * What a user may change at run time is in options.def, not here.
+ */
+#ifndef BS_TUNABLES_H
+#define BS_TUNABLES_H
+
+#include "base.h"
+
+/* --- geometry ------------------------------------------------------------------------------- */
+
+/* A page, in bytes: Go's 8 KiB. Half as many page-map entries as 4 KiB and still fine enough that
+ * a span of small blocks empties often. */
+#define BS_PAGE_SHIFT 13
+#define BS_PAGE_SIZE ((size_t)1 << BS_PAGE_SHIFT)
+
+/* An arena: 64 MiB of address space, the unit of the page map. */
+#define BS_ARENA_SHIFT 26
+#define BS_ARENA_SIZE ((size_t)1 << BS_ARENA_SHIFT)
+#define BS_ARENA_PAGES (BS_ARENA_SIZE >> BS_PAGE_SHIFT)
+
+/* A region: the page heap's bitmaps cover 4 MiB, and the heap becomes accessible in such steps, so
+ * that overcommit accounting and ulimit -v see what is used, not what is hoped for. */
+#define BS_REGION_SHIFT 22
+#define BS_REGION_SIZE ((size_t)1 << BS_REGION_SHIFT)
+#define BS_REGION_PAGES (BS_REGION_SIZE >> BS_PAGE_SHIFT)
+#define BS_ARENA_REGIONS (BS_ARENA_SIZE / BS_REGION_SIZE)
+
+/* User addresses: 47 bits on x86-64, 48 on arm64 and others. */
+#ifdef __x86_64__
+#define BS_ADDRESS_BITS 47
+#else
+#define BS_ADDRESS_BITS 48
+#endif
+#define BS_MAX_ARENAS ((size_t)1 << (BS_ADDRESS_BITS - BS_ARENA_SHIFT))
+
+/* Where the heap would like to live: a range that neither the kernel's mmap area (0x7f..), nor PIE
+ * programs (0x55..), nor the low 32 GiB of the JVM's compressed pointers use. */
+#define BS_HEAP_HINT_BASE ((uintptr_t)0x100000000000)
+#define BS_HEAP_HINT_SPREAD ((uintptr_t)0x100000000000)
+
+/* Largest size served from a size class, in bytes; above it a block is a span of its own. */
+#define BS_SMALL_MAX ((size_t)32768)
+/* Largest request, in bytes: differences of pointers into a block must fit ptrdiff_t. */
+#define BS_REQUEST_MAX ((size_t)PTRDIFF_MAX)
+
+/* --- thread caches -------------------------------------------------------------------------- */
+
+/* Capacity of a fresh magazine, in blocks: 8 pointers are one cache line, and a thread that uses
+ * a class a few times never needs more. */
+#define BS_MAGAZINE_START 8
+/* Largest capacity in blocks and in bytes of blocks. 64 KiB bound what one class of one thread may
+ * hold, so small blocks may be many: with 256 as the bound, allocating and freeing 1000 blocks of
+ * 64 B in turn (bench/micro batch-lifo) took 2.9 times mimalloc's time, all of it flush and refill. */
+#define BS_MAGAZINE_MAX 1024
+#define BS_MAGAZINE_MAX_BYTES (64 * BS_KIB)
+/* Capacity that all magazines of one thread / of the process may have beyond the start, in bytes
+ * of blocks. */
+#define BS_CACHE_THREAD_BYTES (1 * BS_MIB)
+#define BS_CACHE_TOTAL_BYTES (64 * BS_MIB)
+/* A claim of a run takes at most so many bytes of slots (and at least one slot, at most 64). */
+#define BS_CLAIM_MAX_BYTES (16 * BS_KIB)
+/* A flush moves so many blocks at a time through the stack (2 KiB: threads may have 16). */
+#define BS_FLUSH_BATCH 256
+/* A refill visits at most so many bitmap words, so that a fragmented class stays bounded. */
+#define BS_REFILL_MAX_WORDS 16
+
+/* --- central, page heap --------------------------------------------------------------------- */
+
+/* Fullness groups of a central list. */
+#define BS_GROUPS 8
+/* Empty spans that may wait for the sweeper before the thread that empties one more returns a
+ * batch itself, and how many it returns at most. */
+#define BS_EMPTY_WAITING_MAX 64
+#define BS_EMPTY_BATCH 32
+
+/* From this size on, in bytes, a large block that cannot grow in place is moved by mremap instead
+ * of copied. Measured with bench/micro realloc: below it the copy is as fast as the page-table
+ * move with its TLB flush. */
+#define BS_MREMAP_MIN_BYTES (1 * BS_MIB)
+/* Live blocks moved by mremap, at most: each may cost two mappings of its own; the kernel allows
+ * a process 65530. Beyond it blocks are copied. */
+#define BS_MREMAP_BUDGET 4096
+
+/* --- background work ------------------------------------------------------------------------ */
+
+/* The background thread is created when so many bytes of pages have been in spans. */
+#define BS_BACKGROUND_THRESHOLD_BYTES (8 * BS_MIB)
+/* Its tick, in ms, while there is work; it ends after so many ticks without any. */
+#define BS_TICK_MS 100
+#define BS_IDLE_TICKS 20
+/* An epoch of the scavenger, in ms: the peak of pages in use halves its excess once an epoch. */
+#define BS_EPOCH_MS 1000
+/* No page allocated from or freed to the page heap for so long, in ms: the process is idle and
+ * the slack above the pages in use is given back too. */
+#define BS_IDLE_MS 3000
+/* Free pages kept ready above the decayed peak, in percent of it (Go's retainExtraPercent). */
+#define BS_RETAIN_EXTRA_PCT 10
+/* Free dirty bytes that are never worth a system call. */
+#define BS_RETAIN_MIN_BYTES (256 * BS_KIB)
+/* One advice releases at most so many bytes, so that a page-heap neighbour never waits long. */
+#define BS_SCAVENGE_QUANTUM_BYTES (2 * BS_MIB)
+/* Work at the slow door with background:off, in bytes a call. */
+#define BS_SCAVENGE_PIECE_BYTES (512 * BS_KIB)
+/* Share of one CPU for the background scavenger, in percent, and its least work a wake, in ns. */
+#define BS_SCAVENGE_CPU_PCT 1
+#define BS_SCAVENGE_MIN_WORK_NS 1000000u
+#define BS_SCAVENGE_MAX_WORK_NS 10000000u
+
+_Static_assert(BS_PAGE_SIZE == 8192, "size classes are generated for 8 KiB pages");
+_Static_assert(BS_REGION_PAGES % 64 == 0, "a region's bitmap is whole words");
+_Static_assert(BS_MAGAZINE_START <= BS_MAGAZINE_MAX, "magazines only grow");
+_Static_assert(BS_SMALL_MAX % BS_PAGE_SIZE == 0, "the first large size starts at a page");
+
+#endif
