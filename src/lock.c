@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lock.c - the slow half of lock.h: waiting, waking, and the debug checker of the lock order.
+ */
+#include "lock.h"
+
+#include "os.h"
+#include "out.h"
+
+/* How often a waiter looks again before it sleeps. A critical section is well under 1 us; on a
+ * machine with few CPUs the holder may be preempted, so spinning longer only wastes its time. */
+#define SPINS 60
+
+static inline void cpu_relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+BS_NOINLINE void bs_lock_slow(struct bs_lock *lock) {
+    for (int i = 0; i < SPINS; i++) {
+        uint32_t expected = 0;
+        if (bs_load(&lock->word) == 0 &&
+            __atomic_compare_exchange_n(&lock->word, &expected, 1, false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
+            return;
+        cpu_relax();
+    }
+    /* From here on the word is 2 while we hold or wait: the holder wakes one sleeper, who may find
+     * no other and then wakes nobody in vain once. */
+    while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_ACQUIRE) != 0)
+        bs_os_wait(&lock->word, 2, 0);
+}
+
+BS_NOINLINE void bs_unlock_wake(struct bs_lock *lock) {
+    bs_os_wake(&lock->word, 1);
+}
+
+#if BS_DEBUG >= 1
+
+/* Held locks of this thread, innermost last; fork holds the most: all central locks. */
+#define HELD_MAX 128
+static __thread struct {
+    const struct bs_lock *lock[HELD_MAX];
+    unsigned n;
+} held;
+
+bool bs_lock_held(const struct bs_lock *lock) {
+    for (unsigned i = 0; i < held.n; i++)
+        if (held.lock[i] == lock)
+            return true;
+    return false;
+}
+
+void bs_lock_note(const struct bs_lock *lock, int step) {
+    if (step < 0) {
+        for (unsigned i = held.n; i-- > 0;)
+            if (held.lock[i] == lock) {
+                held.lock[i] = held.lock[--held.n];
+                return;
+            }
+        bs_fatal("lock of rank %u released by a thread that does not hold it", lock->rank);
+    }
+    BS_CHECK(held.n < HELD_MAX);
+    for (unsigned i = 0; i < held.n; i++) {
+        const struct bs_lock *other = held.lock[i];
+        /* fork takes the central locks together, in the order of their addresses */
+        bool ordered = other->rank < lock->rank || (other->rank == lock->rank && other < lock);
+        if (!ordered)
+            bs_fatal("lock order: rank %u taken while rank %u is held", lock->rank, other->rank);
+    }
+    held.lock[held.n++] = lock;
+}
+
+void bs_lock_forget_held(void) {
+    held.n = 0;
+}
+
+#else
+
+void bs_lock_forget_held(void) {
+}
+
+#endif

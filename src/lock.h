@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lock.h - the only lock type of besom and the order in which locks may be taken.
+ *
+ * A lock is one futex word: 0 free, 1 held, 2 held and somebody may sleep. It spins a moment, since
+ * most critical sections are shorter than a context switch. Not recursive, not async-signal-safe.
+ * In debug builds (BS_DEBUG >= 1) each thread's held ranks are kept and an acquisition that is not
+ * strictly upward is fatal.
+ */
+#ifndef BS_LOCK_H
+#define BS_LOCK_H
+
+#include "base.h"
+
+/* Lowest first; a thread may only take a lock of a higher rank than all it holds. Two central
+ * locks are never held together except by fork, which takes them in class order. */
+enum bs_rank {
+    BS_RANK_FORK,      /* one fork at a time prepares */
+    BS_RANK_LOG,       /* the log's file and its rate limits */
+    BS_RANK_REGISTRY,  /* the list of thread caches and the total of their capacities */
+    BS_RANK_CENTRAL,   /* one per size class: its spans' bitmaps and fullness groups */
+    BS_RANK_WAITING,   /* the list of empty spans that wait for the sweeper */
+    BS_RANK_GROW,      /* the heap's address space: reserve and map */
+    BS_RANK_PAGE_HEAP, /* bitmaps and summaries of pages; no system call under it */
+    BS_RANK_META,      /* metadata pools; may map memory */
+    BS_RANK_COUNT
+};
+
+struct bs_lock {
+    uint32_t word; /* [atomic] 0 free, 1 held, 2 held with sleepers */
+    uint32_t rank; /* [init] enum bs_rank */
+};
+
+#define BS_LOCK_INIT(r) {0, (r)}
+
+void bs_lock_slow(struct bs_lock *lock);
+void bs_unlock_wake(struct bs_lock *lock);
+
+#if BS_DEBUG >= 1
+void bs_lock_note(const struct bs_lock *lock, int step);
+bool bs_lock_held(const struct bs_lock *lock);
+#else
+BS_INLINE void bs_lock_note(const struct bs_lock *lock, int step) {
+    (void)lock, (void)step;
+}
+#endif
+/* For function heads: the caller holds this lock. Checked in debug builds. */
+#if BS_DEBUG >= 1
+#define BS_ASSERT_HELD(lock) BS_CHECK(bs_lock_held(lock))
+#else
+#define BS_ASSERT_HELD(lock) ((void)(lock))
+#endif
+
+BS_INLINE void bs_lock_acquire(struct bs_lock *lock) {
+    uint32_t expected = 0;
+    bs_lock_note(lock, +1);
+    /* acquire: pairs with the release in bs_lock_release */
+    if (BS_UNLIKELY(!__atomic_compare_exchange_n(&lock->word, &expected, 1, false,
+                                                 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
+        bs_lock_slow(lock);
+}
+
+/* Takes the lock if it is free. */
+BS_INLINE bool bs_lock_try(struct bs_lock *lock) {
+    uint32_t expected = 0;
+    if (!__atomic_compare_exchange_n(&lock->word, &expected, 1, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
+        return false;
+    bs_lock_note(lock, +1);
+    return true;
+}
+
+BS_INLINE void bs_lock_release(struct bs_lock *lock) {
+    bs_lock_note(lock, -1);
+    if (BS_UNLIKELY(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2))
+        bs_unlock_wake(lock);
+}
+
+/* In a forked child, where no other thread exists: the lock becomes free. */
+BS_INLINE void bs_lock_reset(struct bs_lock *lock) {
+    bs_store(&lock->word, 0u);
+}
+/* In a forked child: the forking thread holds nothing any more. */
+void bs_lock_forget_held(void);
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os.h - the only way to the kernel: memory states, clocks, files, futexes and threads.
+ *
+ * Memory is in one of three states, the contract that everything above relies on (after the Go
+ * runtime's mem.go):
+ *
+ *     None      --reserve-->  Reserved   address space only, an access faults
+ *     Reserved  --map------>  Prepared   may be made Ready at little cost; contents undefined
+ *     Prepared  --used----->  Ready      may be accessed
+ *     Ready     --unused--->  Prepared   contents given up, physical memory back to the OS
+ *     Ready     --fault---->  Reserved   for debugging: an access faults again
+ *     any       --free----->  None
+ *
+ * On Linux map makes pages accessible, so used() has nothing to do today; it is called all the
+ * same for every span that holds a released page, because hard decommit needs it.
+ *
+ * Every function is thread-safe and async-signal-safe, keeps errno, takes no lock and allocates
+ * nothing. Addresses and lengths are multiples of the OS page where not said otherwise; an
+ * unaligned range to unused() is fatal, since the kernel would round it outward over live data.
+ * Results: 0 or an errno value, or a pointer / NULL.
+ */
+#ifndef BS_OS_H
+#define BS_OS_H
+
+#include "base.h"
+
+/* --- memory --------------------------------------------------------------------------------- */
+
+/* Bytes of the OS page (4, 16 or 64 KiB), read once from the kernel. */
+size_t bs_os_page_size(void);
+
+/* None -> Reserved: `bytes` at `align` (a power of two >= OS page), near hint if that is free. */
+void *bs_os_reserve(uintptr_t hint, size_t bytes, size_t align);
+/* None -> Ready at any address, zeroed; for metadata. */
+void *bs_os_alloc(size_t bytes);
+/* None -> readable zeros that cost no commit charge; bs_os_writable() opens parts of it. */
+void *bs_os_alloc_readonly(size_t bytes);
+int bs_os_writable(void *addr, size_t bytes);
+int bs_os_map(void *addr, size_t bytes);
+/* ENOMEM: the pages could not be made Ready and must not be touched. */
+int bs_os_used(void *addr, size_t bytes);
+/* The range reads as zeros when it is used again. */
+int bs_os_unused(void *addr, size_t bytes);
+int bs_os_fault(void *addr, size_t bytes);
+void bs_os_free(void *addr, size_t bytes);
+
+/* Moves the pages of [from, from+bytes) to [to, to+bytes), both Ready and disjoint; `from` is
+ * Ready and zero afterwards. ENOSYS/EINVAL where the kernel cannot (before Linux 5.7). */
+int bs_os_move(void *from, void *to, size_t bytes);
+/* Ready -> Ready, zero, with a mapping that can merge with its neighbours again (after a move). */
+int bs_os_renew(void *addr, size_t bytes);
+/* vec[i] bit 0: OS page i of the range is in memory (mincore). vec: bytes / OS page entries. */
+int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec);
+/* Keeps huge pages out of the range. Never fails: where the kernel has none there is no need. */
+void bs_os_no_huge_pages(void *addr, size_t bytes);
+/* Names the mappings of the range in /proc/self/maps where the kernel can (5.17). Never fails. */
+void bs_os_name(void *addr, size_t bytes, const char *name);
+
+/* --- process, time, files ------------------------------------------------------------------- */
+
+uint64_t bs_os_now_ns(void);        /* monotonic clock */
+uint64_t bs_os_wall_ns(void);       /* since 1970, for the log */
+uint64_t bs_os_thread_cpu_ns(void); /* CPU time of the calling thread */
+int bs_os_pid(void);                /* asked of the kernel: right in vfork children too */
+int bs_os_tid(void);
+/* True while thread tid of this process exists. */
+bool bs_os_thread_alive(int tid);
+/* Page faults of the process so far: *major needed I/O. */
+void bs_os_faults(uint64_t *minor, uint64_t *major);
+/* True while the calling thread's user, groups and capabilities are those of the process's first
+ * thread: a helper made before setuid() must not outlive it. True if /proc does not say. */
+bool bs_os_same_credentials(void);
+/* The program's name as the kernel knows it (at most 15 characters). */
+void bs_os_program_name(char name[16]);
+/* 16 random bytes of the kernel at program start, as a number; 0 if there are none. */
+uint64_t bs_os_random(void);
+/* True under AT_SECURE (setuid programs): the environment must be ignored. */
+bool bs_os_secure(void);
+
+/* A file descriptor >= 0 or a negated errno. Opened close-on-exec. */
+int bs_os_open_read(const char *path);
+int bs_os_open_append(const char *path);
+/* -EEXIST if it is there already. */
+int bs_os_open_new(const char *path);
+void bs_os_close(int fd);
+/* Bytes read / written (all of them unless an error came), or a negated errno. */
+long bs_os_read(int fd, void *buf, size_t bytes);
+long bs_os_write(int fd, const void *buf, size_t bytes);
+
+/* --- waiting, threads ----------------------------------------------------------------------- */
+
+/* Sleeps while *word == expected, at most timeout_ns (0: for ever); may wake for no reason. */
+void bs_os_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns);
+void bs_os_wake(uint32_t *word, int threads);
+void bs_os_yield(void);
+/* Stops the process with SIGABRT: the program's handler runs if it has one. */
+_Noreturn void bs_os_abort(void);
+
+/* Starts the one helper thread at fn(arg). It is unknown to libc: it must not use errno,
+ * thread-local variables, or any libc function but mem* and str*; all signals are blocked in it.
+ * 0 or errno; EBUSY while the previous one has not ended. */
+int bs_os_helper_start(void (*fn)(void *), void *arg);
+/* In a forked child: there is no helper, whatever the parent had. */
+void bs_os_helper_forget(void);
+
+/* --- fault injection (BS_FAULTS builds only) -------------------------------------------------- */
+
+#if BS_FAULTS
+/* The nth (1...) call from now of a system call that a test may fail does fail with `error`, and
+ * with `lasting` every later one too. n = 0 switches it off. The result is how many calls were
+ * counted since the last setting. */
+unsigned bs_os_fail(unsigned n, int error, bool lasting);
+#endif
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os_linux.c - os.h on Linux, all but threads (os_thread.c).
+ *
+ * It decides nothing: no policy, no retry beyond what the call's contract needs. Under a sanitizer
+ * the memory calls go through libc, so that the sanitizer learns of them.
+ */
+#define _GNU_SOURCE
+#include "os.h"
+
+#include "counter.h"
+#include "syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
+/* --- fault injection -------------------------------------------------------------------------- */
+
+#if BS_FAULTS
+static struct {
+    unsigned calls, fail_at;
+    int error;
+    bool lasting;
+} faults;
+
+unsigned bs_os_fail(unsigned n, int error, bool lasting) {
+    unsigned seen = bs_load(&faults.calls);
+    bs_store(&faults.calls, 0u);
+    bs_store(&faults.fail_at, n);
+    faults.error = error;
+    faults.lasting = lasting;
+    return seen;
+}
+static int fault_due(void) {
+    unsigned call = bs_add(&faults.calls, 1u) + 1, at = bs_load(&faults.fail_at);
+    bool due = at != 0 && (call == at || (faults.lasting && call > at));
+    return due ? faults.error : 0;
+}
+#else
+static inline int fault_due(void) {
+    return 0;
+}
+#endif
+
+/* Every call that may fail in the field passes here: counts failures, injects them in tests. */
+static long checked(long ret) {
+    if (BS_UNLIKELY(ret < 0))
+        bs_count(os_failures, 1);
+    return ret;
+}
+#define GUARDED(call)                                 \
+    ({                                                \
+        int injected = fault_due();                   \
+        checked(injected != 0 ? -injected : (call));  \
+    })
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+#if BS_SANITIZED
+static long sys_mmap(uintptr_t addr, size_t bytes, int prot, int flags) {
+    void *p = mmap((void *)addr, bytes, prot, flags, -1, 0);
+    return p == MAP_FAILED ? -errno : (long)p;
+}
+static long sys_munmap(void *addr, size_t bytes) {
+    return munmap(addr, bytes) != 0 ? -errno : 0;
+}
+#else
+static long sys_mmap(uintptr_t addr, size_t bytes, int prot, int flags) {
+    return bs_sys6(SYS_mmap, addr, bytes, prot, flags, -1, 0);
+}
+static long sys_munmap(void *addr, size_t bytes) {
+    return bs_sys2(SYS_munmap, addr, bytes);
+}
+#endif
+
+#define PRIVATE_ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+
+static void *pointer_or_null(long ret) {
+    return ret < 0 ? NULL : (void *)ret;
+}
+
+size_t bs_os_page_size(void) {
+    static size_t cached; /* every thread computes the same value: relaxed is enough */
+    size_t bytes = bs_load(&cached);
+    if (BS_UNLIKELY(bytes == 0)) {
+        bytes = getauxval(AT_PAGESZ);
+        bs_store(&cached, bytes);
+    }
+    return bytes;
+}
+
+void *bs_os_reserve(uintptr_t hint, size_t bytes, size_t align) {
+    if (bytes > SIZE_MAX - align)
+        return NULL;
+    const int flags = PRIVATE_ANON | MAP_NORESERVE;
+    char *p = pointer_or_null(GUARDED(sys_mmap(hint, bytes, PROT_NONE, flags)));
+    if (p == NULL || ((uintptr_t)p & (align - 1)) == 0)
+        return p;
+    /* The hint was taken: reserve with room to align, and give both ends back. */
+    bs_os_free(p, bytes);
+    p = pointer_or_null(GUARDED(sys_mmap(0, bytes + align, PROT_NONE, flags)));
+    if (p == NULL)
+        return NULL;
+    char *start = (char *)bs_align_up((uintptr_t)p, align);
+    if (start > p)
+        bs_os_free(p, (size_t)(start - p));
+    if (start < p + align)
+        bs_os_free(start + bytes, (size_t)(p + align - start));
+    return start;
+}
+
+void *bs_os_alloc(size_t bytes) {
+    return pointer_or_null(GUARDED(sys_mmap(0, bytes, PROT_READ | PROT_WRITE, PRIVATE_ANON)));
+}
+
+void *bs_os_alloc_readonly(size_t bytes) {
+    return pointer_or_null(GUARDED(sys_mmap(0, bytes, PROT_READ, PRIVATE_ANON | MAP_NORESERVE)));
+}
+
+int bs_os_writable(void *addr, size_t bytes) {
+    return (int)-GUARDED(bs_sys3(SYS_mprotect, addr, bytes, PROT_READ | PROT_WRITE));
+}
+
+int bs_os_map(void *addr, size_t bytes) {
+    return bs_os_writable(addr, bytes);
+}
+
+int bs_os_used(void *addr, size_t bytes) {
+    (void)addr, (void)bytes; /* the page fault commits */
+    return 0;
+}
+
+int bs_os_unused(void *addr, size_t bytes) {
+    /* the kernel would round outward over live data */
+    BS_CHECK((((uintptr_t)addr | bytes) & (bs_os_page_size() - 1)) == 0);
+    return (int)-GUARDED(bs_sys3(SYS_madvise, addr, bytes, MADV_DONTNEED));
+}
+
+int bs_os_fault(void *addr, size_t bytes) {
+    const int flags = PRIVATE_ANON | MAP_NORESERVE | MAP_FIXED;
+    long ret = GUARDED(sys_mmap((uintptr_t)addr, bytes, PROT_NONE, flags));
+    return ret < 0 ? (int)-ret : 0;
+}
+
+void bs_os_free(void *addr, size_t bytes) {
+    (void)checked(sys_munmap(addr, bytes));
+}
+
+int bs_os_move(void *from, void *to, size_t bytes) {
+    const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+    long ret = GUARDED(bs_sys5(SYS_mremap, from, bytes, bytes, flags, to));
+    return ret < 0 ? (int)-ret : 0;
+}
+
+int bs_os_renew(void *addr, size_t bytes) {
+    const int prot = PROT_READ | PROT_WRITE;
+    long ret = GUARDED(sys_mmap((uintptr_t)addr, bytes, prot, PRIVATE_ANON | MAP_FIXED));
+    return ret < 0 ? (int)-ret : 0;
+}
+
+int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec) {
+    return (int)-GUARDED(bs_sys3(SYS_mincore, addr, bytes, vec));
+}
+
+void bs_os_no_huge_pages(void *addr, size_t bytes) {
+    (void)bs_sys3(SYS_madvise, addr, bytes, MADV_NOHUGEPAGE);
+}
+
+void bs_os_name(void *addr, size_t bytes, const char *name) {
+    (void)bs_sys5(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, bytes, name);
+}
+
+/* --- process, time, files --------------------------------------------------------------------- */
+
+static uint64_t clock_ns(clockid_t id) {
+    struct timespec t;
+    if (clock_gettime(id, &t) != 0) /* cannot fail for the clocks used here */
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t bs_os_now_ns(void) {
+    return clock_ns(CLOCK_MONOTONIC);
+}
+uint64_t bs_os_wall_ns(void) {
+    return clock_ns(CLOCK_REALTIME);
+}
+uint64_t bs_os_thread_cpu_ns(void) {
+    return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+int bs_os_pid(void) {
+    return (int)bs_sys0(SYS_getpid);
+}
+int bs_os_tid(void) {
+    return (int)bs_sys0(SYS_gettid);
+}
+bool bs_os_thread_alive(int tid) {
+    return bs_sys3(SYS_tgkill, bs_os_pid(), tid, 0) != -ESRCH;
+}
+void bs_os_faults(uint64_t *minor, uint64_t *major) {
+    struct rusage use = {0};
+    (void)bs_sys2(SYS_getrusage, RUSAGE_SELF, &use);
+    *minor = (uint64_t)use.ru_minflt;
+    *major = (uint64_t)use.ru_majflt;
+}
+
+/* The lines Uid, Gid, Groups and CapEff of a status file; the length, or 0. */
+static size_t credentials(const char *path, char *out, size_t cap) {
+    char status[4096];
+    int fd = bs_os_open_read(path);
+    if (fd < 0)
+        return 0;
+    long n = bs_os_read(fd, status, sizeof status - 1);
+    bs_os_close(fd);
+    status[n > 0 ? n : 0] = '\0';
+    size_t len = 0;
+    for (const char *line = status; *line != '\0';) {
+        size_t bytes = strcspn(line, "\n") + 1;
+        bool wanted = strncmp(line, "Uid:", 4) == 0 || strncmp(line, "Gid:", 4) == 0 ||
+                      strncmp(line, "Groups:", 7) == 0 || strncmp(line, "CapEff:", 7) == 0;
+        if (wanted && len + bytes <= cap) {
+            memcpy(out + len, line, bytes);
+            len += bytes;
+        }
+        line += bs_min(bytes, strlen(line));
+    }
+    return len;
+}
+
+bool bs_os_same_credentials(void) {
+    char leader[512], self[512];
+    size_t n = credentials("/proc/self/status", leader, sizeof leader);
+    return n == 0 || (n == credentials("/proc/thread-self/status", self, sizeof self) &&
+                      memcmp(leader, self, n) == 0);
+}
+
+void bs_os_program_name(char name[16]) {
+    int fd = bs_os_open_read("/proc/self/comm");
+    long n = fd >= 0 ? bs_os_read(fd, name, 15) : 0;
+    if (fd >= 0)
+        bs_os_close(fd);
+    if (n > 0 && name[n - 1] == '\n')
+        n--;
+    name[n > 0 ? n : 0] = '\0';
+}
+
+uint64_t bs_os_random(void) {
+    const unsigned char *bytes = (const unsigned char *)getauxval(AT_RANDOM);
+    uint64_t x = 0;
+    /* The second half: libc derives its stack guard from the first eight bytes. */
+    for (unsigned i = 8; bytes != NULL && i < 16; i++)
+        x = (x << 8) | bytes[i];
+    return x * 0x9e3779b97f4a7c15u; /* not the secret itself */
+}
+bool bs_os_secure(void) {
+    return getauxval(AT_SECURE) != 0;
+}
+
+int bs_os_open_read(const char *path) {
+    return (int)GUARDED(bs_sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
+}
+int bs_os_open_append(const char *path) {
+    const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
+    return (int)GUARDED(bs_sys4(SYS_openat, AT_FDCWD, path, flags, 0644));
+}
+int bs_os_open_new(const char *path) {
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;
+    return (int)GUARDED(bs_sys4(SYS_openat, AT_FDCWD, path, flags, 0644));
+}
+void bs_os_close(int fd) {
+    (void)bs_sys1(SYS_close, fd);
+}
+long bs_os_read(int fd, void *buf, size_t bytes) {
+    long ret;
+    do
+        ret = GUARDED(bs_sys3(SYS_read, fd, buf, bytes));
+    while (ret == -EINTR);
+    return ret;
+}
+long bs_os_write(int fd, const void *buf, size_t bytes) {
+    size_t done = 0;
+    while (done < bytes) {
+        long ret = GUARDED(bs_sys3(SYS_write, fd, (const char *)buf + done, bytes - done));
+        if (ret == -EINTR)
+            continue;
+        if (ret <= 0)
+            return ret < 0 ? ret : -EIO;
+        done += (size_t)ret;
+    }
+    return (long)done;
+}
+
+/* --- waiting ---------------------------------------------------------------------------------- */
+
+void bs_os_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns) {
+    struct timespec t = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
+    (void)bs_sys4(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout_ns != 0 ? &t : NULL);
+}
+void bs_os_wake(uint32_t *word, int threads) {
+    (void)bs_sys3(SYS_futex, word, FUTEX_WAKE_PRIVATE, threads);
+}
+void bs_os_yield(void) {
+    (void)bs_sys0(SYS_sched_yield);
+}

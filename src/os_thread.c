@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os_thread.c - the helper thread and the abort of os.h.
+ *
+ * Why not pthread_create: it is called from inside malloc, where libc may hold the locks that
+ * pthread_create takes; it makes a program whose main thread has called pthread_exit wait for
+ * ours for ever; and it switches off libc's single-thread shortcuts in programs that have one
+ * thread. The price: the helper has no libc thread block. It gets a zeroed one that is big enough
+ * for stray reads, and a stack, both in one mapping that is made once and used again after the
+ * kernel has said (CLONE_CHILD_CLEARTID) that the previous helper is gone.
+ *
+ * Under ThreadSanitizer the helper is a pthread, because the sanitizer must know every thread.
+ */
+#define _GNU_SOURCE
+#include "os.h"
+
+#include "counter.h"
+#include "syscall.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#if BS_SANITIZED
+#include <pthread.h>
+#endif
+
+/* Bytes: the deepest call chain (report to the log) uses about 12 KiB. */
+#define STACK_BYTES (64 * BS_KIB)
+/* Below the thread pointer lie thread-local variables: none is used by the helper, but debug
+ * builds keep the lock checker's there. Untouched pages cost nothing. */
+#define TLS_BYTES (64 * BS_KIB)
+#define TCB_BYTES (4 * BS_KIB)
+
+struct kernel_sigaction { /* the kernel's layout, not libc's */
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+
+static void set_all_signals(uint64_t mask, uint64_t *old) {
+    (void)bs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof mask);
+}
+
+_Noreturn void bs_os_abort(void) {
+    const uint64_t all_but_abort = ~((uint64_t)1 << (SIGABRT - 1));
+    set_all_signals(all_but_abort, NULL);
+    (void)bs_sys3(SYS_tgkill, bs_os_pid(), bs_os_tid(), SIGABRT);
+    /* Blocked handlers and handlers that return end here. */
+    struct kernel_sigaction dfl = {0};
+    (void)bs_sys4(SYS_rt_sigaction, SIGABRT, &dfl, NULL, sizeof dfl.mask);
+    (void)bs_sys3(SYS_tgkill, bs_os_pid(), bs_os_tid(), SIGABRT);
+    for (;;)
+        (void)bs_sys1(SYS_exit_group, 127);
+}
+
+static struct {
+    char *base;   /* [init by the first starter, which holds `starting`] stack, TLS, TCB */
+    int tid_word; /* [kernel clears it] nonzero while a helper exists */
+    uint32_t starting; /* [atomic] 1 while one thread is in bs_os_helper_start */
+} helper;
+
+#if BS_SANITIZED
+
+struct helper_call {
+    void (*fn)(void *);
+    void *arg;
+};
+static void *pthread_entry(void *call) {
+    struct helper_call c = *(struct helper_call *)call;
+    c.fn(c.arg);
+    bs_store_release(&helper.tid_word, 0);
+    return NULL;
+}
+static int start_thread(void (*fn)(void *), void *arg) {
+    static struct helper_call call;
+    call = (struct helper_call){fn, arg};
+    pthread_t thread;
+    bs_store(&helper.tid_word, 1);
+    int err = pthread_create(&thread, NULL, pthread_entry, &call);
+    if (err != 0)
+        bs_store(&helper.tid_word, 0);
+    else
+        pthread_detach(thread);
+    return err;
+}
+
+#else
+
+#define CLONE_FLAGS                                                                        \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |    \
+     CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
+
+/* The child takes fn and arg from its stack, calls, and leaves by exit(2): no frame to return to. */
+static long clone_helper(void **sp, void *tcb, void (*fn)(void *), void *arg) {
+    *--sp = arg;
+    *--sp = (void *)fn;
+#if defined(__x86_64__)
+    long ret;
+    register long r10 __asm__("r10") = (long)&helper.tid_word;
+    register long r8 __asm__("r8") = (long)tcb;
+    __asm__ volatile("syscall\n\t"
+                     "test %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "pop %%rax\n\t"
+                     "pop %%rdi\n\t"
+                     "call *%%rax\n\t"
+                     "mov %[exit], %%eax\n\t"
+                     "xor %%edi, %%edi\n\t"
+                     "syscall\n\t"
+                     "hlt\n"
+                     "1:"
+                     : "=a"(ret)
+                     : "0"((long)SYS_clone), "D"((long)CLONE_FLAGS), "S"(sp),
+                       "d"(&helper.tid_word), "r"(r10), "r"(r8), [exit] "i"(SYS_exit)
+                     : "rcx", "r11", "memory");
+    return ret;
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = SYS_clone;
+    register long x0 __asm__("x0") = CLONE_FLAGS;
+    register long x1 __asm__("x1") = (long)sp;
+    register long x2 __asm__("x2") = (long)&helper.tid_word;
+    register long x3 __asm__("x3") = (long)tcb;
+    register long x4 __asm__("x4") = (long)&helper.tid_word;
+    __asm__ volatile("svc 0\n\t"
+                     "cbnz x0, 1f\n\t"
+                     "mov x29, xzr\n\t"
+                     "ldp x1, x0, [sp], #16\n\t"
+                     "blr x1\n\t"
+                     "mov x8, %[exit]\n\t"
+                     "mov x0, xzr\n\t"
+                     "svc 0\n\t"
+                     "brk 1\n"
+                     "1:"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), [exit] "i"(SYS_exit)
+                     : "x30", "memory");
+    return x0;
+#endif
+}
+
+static int start_thread(void (*fn)(void *), void *arg) {
+    const size_t bytes = STACK_BYTES + TLS_BYTES + TCB_BYTES;
+    if (helper.base == NULL) {
+        helper.base = bs_os_alloc(bytes);
+        if (helper.base == NULL)
+            return ENOMEM;
+        bs_os_name(helper.base, bytes, "besom helper");
+    }
+    void **tcb = (void **)(helper.base + STACK_BYTES + TLS_BYTES);
+    tcb[0] = tcb; /* x86-64: %fs:0 is the block's own address, and so is %fs:16 */
+    tcb[2] = tcb;
+    uint64_t old;
+    set_all_signals(~(uint64_t)0, &old);
+    long ret = clone_helper((void **)(helper.base + STACK_BYTES), tcb, fn, arg);
+    set_all_signals(old, NULL);
+    return ret < 0 ? (int)-ret : 0;
+}
+
+#endif
+
+int bs_os_helper_start(void (*fn)(void *), void *arg) {
+    if (__atomic_exchange_n(&helper.starting, 1, __ATOMIC_ACQUIRE) != 0)
+        return EBUSY;
+    int err = EBUSY;
+    /* acquire: pairs with the kernel's store at the helper's end, after its last use of the stack */
+    if (bs_load_acquire(&helper.tid_word) == 0)
+        err = start_thread(fn, arg);
+    bs_store_release(&helper.starting, 0);
+    if (err != 0 && err != EBUSY)
+        bs_count(os_failures, 1);
+    return err;
+}
+
+void bs_os_helper_forget(void) {
+    bs_store(&helper.tid_word, 0);
+    bs_store(&helper.starting, 0);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * out.c - see out.h. The formatter is small on purpose: what it does not know it prints as it
+ * stands, so that a wrong format is seen and never read wildly.
+ */
+#include "out.h"
+
+#include "os.h"
+
+#include <string.h>
+
+#define STDERR_FD 2
+#define LINE_MAX_BYTES 1024
+
+void bs_out_init(struct bs_out *out, char *buf, size_t cap) {
+    out->buf = buf;
+    out->cap = cap;
+    out->len = 0;
+    out->cut = false;
+}
+
+void bs_out_char(struct bs_out *out, char c) {
+    if (out->len + 1 < out->cap)
+        out->buf[out->len++] = c;
+    else
+        out->cut = true;
+}
+
+void bs_out_str(struct bs_out *out, const char *s) {
+    for (; *s != '\0'; s++)
+        bs_out_char(out, *s);
+}
+
+const char *bs_out_text(struct bs_out *out) {
+    out->buf[out->len] = '\0';
+    return out->buf;
+}
+
+struct spec {
+    unsigned width;
+    bool zero;
+    int lengths; /* count of l/z/j letters: 0 is int, else 64 bits */
+};
+
+static void number(struct bs_out *out, uint64_t x, unsigned base, bool negative, struct spec s) {
+    char digits[24];
+    unsigned n = 0;
+    do
+        digits[n++] = "0123456789abcdef"[x % base];
+    while ((x /= base) != 0);
+    if (negative && !s.zero)
+        digits[n++] = '-';
+    else if (negative)
+        bs_out_char(out, '-');
+    for (unsigned i = n; i < s.width; i++)
+        bs_out_char(out, s.zero ? '0' : ' ');
+    while (n > 0)
+        bs_out_char(out, digits[--n]);
+}
+
+static void signed_number(struct bs_out *out, int64_t x, struct spec s) {
+    number(out, x < 0 ? 0 - (uint64_t)x : (uint64_t)x, 10, x < 0, s);
+}
+
+/* Prints the conversion at *fmt, reading its argument; the pointer past the conversion. */
+static const char *conversion(struct bs_out *out, const char *fmt, va_list *ap) {
+    struct spec s = {0};
+    const char *p = fmt;
+    s.zero = *p == '0';
+    for (; *p >= '0' && *p <= '9'; p++)
+        s.width = s.width * 10 + (unsigned)(*p - '0');
+    for (; *p == 'l' || *p == 'z' || *p == 'j'; p++)
+        s.lengths++;
+    switch (*p) {
+    case 's': {
+        const char *str = va_arg(*ap, const char *);
+        bs_out_str(out, str != NULL ? str : "(null)");
+        break;
+    }
+    case 'c':
+        bs_out_char(out, (char)va_arg(*ap, int));
+        break;
+    case 'd':
+        signed_number(out, s.lengths ? va_arg(*ap, int64_t) : va_arg(*ap, int), s);
+        break;
+    case 'u':
+    case 'x': {
+        uint64_t x = s.lengths ? va_arg(*ap, uint64_t) : va_arg(*ap, unsigned);
+        number(out, x, *p == 'u' ? 10 : 16, false, s);
+        break;
+    }
+    case 'p':
+        bs_out_str(out, "0x");
+        number(out, (uintptr_t)va_arg(*ap, void *), 16, false, s);
+        break;
+    case '%':
+        bs_out_char(out, '%');
+        break;
+    default: /* unknown: shown, and nothing is read for it */
+        bs_out_char(out, '%');
+        return fmt;
+    }
+    return p + 1;
+}
+
+void bs_out_vprintf(struct bs_out *out, const char *fmt, va_list ap) {
+    va_list args;
+    va_copy(args, ap);
+    while (*fmt != '\0') {
+        if (*fmt == '%')
+            fmt = conversion(out, fmt + 1, &args);
+        else
+            bs_out_char(out, *fmt++);
+    }
+    va_end(args);
+}
+
+void bs_out_printf(struct bs_out *out, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    bs_out_vprintf(out, fmt, ap);
+    va_end(ap);
+}
+
+void bs_out_size(struct bs_out *out, uint64_t bytes) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    unsigned u = 0;
+    uint64_t whole = bytes, tenths = 0;
+    while (whole >= 1024 && u + 1 < BS_ARRAY_LEN(units)) {
+        tenths = whole % 1024 * 10 / 1024;
+        whole /= 1024;
+        u++;
+    }
+    if (u == 0)
+        bs_out_printf(out, "%ju %s", (uintmax_t)whole, units[u]);
+    else
+        bs_out_printf(out, "%ju.%ju %s", (uintmax_t)whole, (uintmax_t)tenths, units[u]);
+}
+
+static void line_to_stderr(const char *fmt, va_list ap) {
+    char buf[LINE_MAX_BYTES];
+    struct bs_out out;
+    bs_out_init(&out, buf, sizeof buf - 1); /* room for the newline */
+    bs_out_str(&out, "besom: ");
+    bs_out_vprintf(&out, fmt, ap);
+    buf[out.len++] = '\n';
+    (void)bs_os_write(STDERR_FD, buf, out.len);
+}
+
+void bs_warn(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    line_to_stderr(fmt, ap);
+    va_end(ap);
+}
+
+void bs_fatal(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    line_to_stderr(fmt, ap);
+    va_end(ap);
+    bs_os_abort();
+}
+
+void bs_assert_failed(const char *what, const char *file, int line) {
+    const char *name = strrchr(file, '/');
+    bs_fatal("broken invariant: %s (%s:%d); please report it", what, name != NULL ? name + 1 : file,
+             line);
+}
