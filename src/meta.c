@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * meta.c - see meta.h. Bump allocation out of mappings of MAP_BYTES; objects given back form a
+ * LIFO list through their first word.
+ *
+ * The table of mappings lets the ledger count metadata and tell it from the program's own memory.
+ * It is small: a mapping of its own is made only for large tables, and the bump mappings double.
+ */
+#include "meta.h"
+
+#include "lock.h"
+#include "os.h"
+
+#define FIRST_MAP_BYTES (256 * BS_KIB)
+#define LAST_MAP_BYTES (4 * BS_MIB)
+#define MAX_MAPPINGS 512
+
+struct bs_free {
+    struct bs_free *next;
+};
+
+static struct {
+    struct bs_lock lock;
+    char *next, *end;  /* [lock:meta] what is left of the newest bump mapping */
+    size_t map_bytes;  /* [lock:meta] of the next bump mapping */
+    unsigned nmappings; /* [lock:meta] */
+    struct {
+        char *addr;
+        size_t bytes; /* 0: unmapped, the entry may be used again */
+    } mapping[MAX_MAPPINGS]; /* [lock:meta] */
+} meta = {.lock = BS_LOCK_INIT(BS_RANK_META), .map_bytes = FIRST_MAP_BYTES};
+
+static void note_mapping_locked(char *addr, size_t bytes) {
+    unsigned i = 0;
+    while (i < meta.nmappings && meta.mapping[i].bytes != 0)
+        i++;
+    if (i == MAX_MAPPINGS)
+        return; /* counted as memory outside malloc: a wrong line in the ledger, no wrong memory */
+    meta.mapping[i].addr = addr;
+    meta.mapping[i].bytes = bytes;
+    if (i == meta.nmappings)
+        meta.nmappings++;
+}
+
+static void *map_locked(size_t bytes) {
+    char *p = bs_os_alloc(bytes);
+    if (p == NULL)
+        return NULL;
+    bs_os_name(p, bytes, "besom metadata");
+    bs_os_no_huge_pages(p, bytes); /* sparse by design: a huge page would fill it */
+    note_mapping_locked(p, bytes);
+    return p;
+}
+
+static void *bump_locked(size_t bytes, size_t align) {
+    char *p = (char *)bs_align_up((uintptr_t)meta.next, align);
+    if (meta.next == NULL || p > meta.end || (size_t)(meta.end - p) < bytes) {
+        size_t map_bytes = bs_max(meta.map_bytes, bs_align_up(bytes, bs_os_page_size()));
+        p = map_locked(map_bytes);
+        if (p == NULL)
+            return NULL;
+        meta.end = p + map_bytes;
+        meta.map_bytes = bs_min(meta.map_bytes * 2, LAST_MAP_BYTES);
+    }
+    meta.next = p + bytes;
+    return p;
+}
+
+void *bs_meta_pool_alloc(struct bs_meta_pool *pool) {
+    bs_lock_acquire(&meta.lock);
+    void *p = pool->free;
+    if (p != NULL)
+        pool->free = pool->free->next;
+    else
+        p = bump_locked(pool->bytes, pool->bytes % BS_CACHE_LINE == 0 ? BS_CACHE_LINE : 16);
+    if (p != NULL)
+        pool->in_use++;
+    bs_lock_release(&meta.lock);
+    return p;
+}
+
+void bs_meta_pool_free(struct bs_meta_pool *pool, void *object) {
+    struct bs_free *f = object;
+    bs_lock_acquire(&meta.lock);
+    f->next = pool->free;
+    pool->free = f;
+    pool->in_use--;
+    bs_lock_release(&meta.lock);
+}
+
+void *bs_meta_alloc(size_t bytes) {
+    bs_lock_acquire(&meta.lock);
+    void *p = bump_locked(bs_align_up(bytes, BS_CACHE_LINE), BS_CACHE_LINE);
+    bs_lock_release(&meta.lock);
+    return p;
+}
+
+void *bs_meta_map(size_t bytes) {
+    bs_lock_acquire(&meta.lock);
+    void *p = map_locked(bs_align_up(bytes, bs_os_page_size()));
+    bs_lock_release(&meta.lock);
+    return p;
+}
+
+void bs_meta_unmap(void *addr, size_t bytes) {
+    bytes = bs_align_up(bytes, bs_os_page_size());
+    bs_lock_acquire(&meta.lock);
+    for (unsigned i = 0; i < meta.nmappings; i++)
+        if (meta.mapping[i].addr == addr)
+            meta.mapping[i].bytes = 0;
+    bs_lock_release(&meta.lock);
+    bs_os_free(addr, bytes);
+}
+
+void bs_meta_note_mapping(void *addr, size_t bytes) {
+    bs_lock_acquire(&meta.lock);
+    note_mapping_locked(addr, bytes);
+    bs_lock_release(&meta.lock);
+}
+
+/* --- questions -------------------------------------------------------------------------------- */
+
+size_t bs_meta_mapped_bytes(void) {
+    size_t bytes = 0;
+    bs_lock_acquire(&meta.lock);
+    for (unsigned i = 0; i < meta.nmappings; i++)
+        bytes += meta.mapping[i].bytes;
+    bs_lock_release(&meta.lock);
+    return bytes;
+}
+
+static size_t resident_bytes_of(const char *addr, size_t bytes) {
+    unsigned char vec[1024];
+    size_t page = bs_os_page_size(), resident = 0;
+    while (bytes != 0) {
+        size_t piece = bs_min(bytes, sizeof vec * page);
+        if (bs_os_residency(addr, piece, vec) != 0)
+            return resident;
+        for (size_t i = 0; i < piece / page; i++)
+            resident += (vec[i] & 1) ? page : 0;
+        addr += piece;
+        bytes -= piece;
+    }
+    return resident;
+}
+
+size_t bs_meta_resident_bytes(void) {
+    size_t resident = 0;
+    bs_lock_acquire(&meta.lock);
+    for (unsigned i = 0; i < meta.nmappings; i++)
+        resident += resident_bytes_of(meta.mapping[i].addr, meta.mapping[i].bytes);
+    bs_lock_release(&meta.lock);
+    return resident;
+}
+
+bool bs_meta_owns(uintptr_t addr) {
+    bool found = false;
+    bs_lock_acquire(&meta.lock);
+    for (unsigned i = 0; i < meta.nmappings && !found; i++)
+        found = addr - (uintptr_t)meta.mapping[i].addr < meta.mapping[i].bytes;
+    bs_lock_release(&meta.lock);
+    return found;
+}
+
+void bs_meta_lock(void) {
+    bs_lock_acquire(&meta.lock);
+}
+void bs_meta_unlock(void) {
+    bs_lock_release(&meta.lock);
+}
+void bs_meta_reset_lock(void) {
+    bs_lock_reset(&meta.lock);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* pagemap.c - see pagemap.h: the table's making and the slow half of its use. No lock of its own. */
+#include "pagemap.h"
+
+#include "meta.h"
+#include "os.h"
+
+struct bs_pagemap bs_pagemap;
+
+#define TABLE_BYTES (BS_MAX_ARENAS * sizeof(uintptr_t))
+
+/* class bytes' address - first page number: entry = class byte address - page number */
+static uintptr_t bias(const struct bs_arena *arena, uintptr_t base) {
+    return (uintptr_t)arena->class - (base >> BS_PAGE_SHIFT);
+}
+
+struct bs_arena *bs_pagemap_arena(uintptr_t p) {
+    uintptr_t number = p >> BS_ARENA_SHIFT;
+    if (number >= bs_load_acquire(&bs_pagemap.narenas))
+        return NULL;
+    uintptr_t biased = bs_load_acquire(&bs_pagemap.table[number]);
+    if (biased == 0)
+        return NULL;
+    return (struct bs_arena *)(biased + (number << (BS_ARENA_SHIFT - BS_PAGE_SHIFT)));
+}
+
+struct bs_span *bs_pagemap_span(uintptr_t p) {
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    if (arena == NULL)
+        return NULL;
+    /* acquire: pairs with the release in bs_pagemap_set, so the span's fields are there */
+    return bs_load_acquire(&arena->span[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]);
+}
+
+static bool make_table(void) {
+    uintptr_t *table = bs_os_alloc_readonly(TABLE_BYTES);
+    if (table == NULL)
+        return false;
+    bs_meta_note_mapping(table, TABLE_BYTES);
+    bs_store_release(&bs_pagemap.table, table);
+    bs_store_release(&bs_pagemap.narenas, BS_MAX_ARENAS);
+    return true;
+}
+
+static bool add_arena(uintptr_t number) {
+    uintptr_t *entry = &bs_pagemap.table[number];
+    if (bs_load(entry) != 0)
+        return true;
+    size_t os_page = bs_os_page_size();
+    if (bs_os_writable((char *)bs_align_down((uintptr_t)entry, os_page), os_page) != 0)
+        return false;
+    struct bs_arena *arena = bs_meta_alloc(sizeof *arena);
+    if (arena == NULL)
+        return false;
+    bs_store_release(entry, bias(arena, number << BS_ARENA_SHIFT));
+    return true;
+}
+
+bool bs_pagemap_add(uintptr_t base, size_t bytes) {
+    if (bs_pagemap.table == NULL && !make_table())
+        return false;
+    uintptr_t last = (base + bytes - 1) >> BS_ARENA_SHIFT;
+    BS_CHECK(last < BS_MAX_ARENAS);
+    for (uintptr_t number = base >> BS_ARENA_SHIFT; number <= last; number++)
+        if (!add_arena(number))
+            return false;
+    return true;
+}
+
+void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigned class) {
+    for (uintptr_t p = base; p < base + npages * BS_PAGE_SIZE; p += BS_PAGE_SIZE) {
+        struct bs_arena *arena = bs_pagemap_arena(p);
+        size_t page = (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
+        if (span != NULL)
+            bs_store_release(&arena->span[page], span);
+        bs_store(&arena->class[page], (uint8_t)class);
+    }
+}
+
+void bs_pagemap_clear_class(uintptr_t base, size_t npages) {
+    bs_pagemap_set(base, npages, NULL, 0);
+}

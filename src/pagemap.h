@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pagemap.h - address -> class byte and span, for any word whatever.
+ *
+ * A table indexed by the address's arena number holds, for arenas that besom owns, the address of
+ * the arena's class bytes, biased so that adding the page number of an address gives its entry.
+ * The table lies in read-only zero pages (no commit charge, no RSS); only the OS page that names
+ * an arena becomes writable. Before besom has its first arena the table has no entries at all, so
+ * the lookup needs no "initialised" branch.
+ *
+ * Lock-free for readers with any garbage word. Writers hold what makes them the only writer of
+ * their pages: an arena is added under the grow lock, class and span of a page are set by the
+ * thread that owns the page (it took it from the page heap and has not published a block in it).
+ * Entries in the span table are never cleared: a reader checks what it finds (span.h).
+ */
+#ifndef BS_PAGEMAP_H
+#define BS_PAGEMAP_H
+
+#include "tunables.h"
+
+struct bs_span;
+struct bs_heap_arena;
+
+/* One arena's tables, in demand-zero metadata. */
+struct bs_arena {
+    uint8_t class[BS_ARENA_PAGES];         /* size class of a small block's page, else 0 */
+    struct bs_span *span[BS_ARENA_PAGES]; /* the last span that held the page, or NULL */
+    struct bs_heap_arena *pages;           /* [lock:page heap] the page heap's bitmaps */
+};
+
+/* The fast path reads both; they change once each, entries before count (release). */
+extern struct bs_pagemap {
+    uintptr_t *table; /* arena number -> biased address of its class bytes, or 0 */
+    size_t narenas;   /* entries of the table: 0, then BS_MAX_ARENAS */
+} bs_pagemap;
+
+/* The class of the small block's page that p lies in; 0 for everything else. */
+BS_INLINE unsigned bs_pagemap_class(uintptr_t p) {
+    uintptr_t arena = p >> BS_ARENA_SHIFT;
+    /* acquire only orders start-up against the very first lookups: a plain load on x86 and a
+     * cheap one elsewhere; entries are published before blocks that need them */
+    if (BS_UNLIKELY(arena >= bs_load_acquire(&bs_pagemap.narenas)))
+        return 0;
+    uintptr_t biased = bs_load(&bs_pagemap.table[arena]);
+    if (BS_UNLIKELY(biased == 0))
+        return 0;
+    return bs_load((const uint8_t *)(biased + (p >> BS_PAGE_SHIFT)));
+}
+
+/* The arena of the address, or NULL. */
+struct bs_arena *bs_pagemap_arena(uintptr_t p);
+/* What the span table says of the address's page: may be a span that is gone. NULL if none. */
+struct bs_span *bs_pagemap_span(uintptr_t p);
+
+/* Makes the arenas of [base, base+bytes) known. Idempotent. False: no memory. Grow lock held. */
+bool bs_pagemap_add(uintptr_t base, size_t bytes);
+/* Sets span (if not NULL) and class of npages pages. The caller owns the pages. */
+void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigned class);
+/* Class bytes to 0: a free of an address in these pages goes to the slow door from now on. */
+void bs_pagemap_clear_class(uintptr_t base, size_t npages);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sizeclass.h - the size classes: request size -> class, class -> block size and span shape.
+ *
+ * All of it is constant data from sizeclass.def. Class 0 means "not a small block" everywhere.
+ */
+#ifndef BS_SIZECLASS_H
+#define BS_SIZECLASS_H
+
+#include "tunables.h"
+
+enum {
+#define BS_SIZE_CLASS(index, size, npages, nslots, magic) BS_CLASS_OF_SIZE_##size = index,
+#include "sizeclass.def"
+#undef BS_SIZE_CLASS
+    BS_CLASS_END,
+    BS_NCLASSES = BS_CLASS_END /* classes are 1 ... BS_NCLASSES-1 */
+};
+
+struct bs_class_info {
+    uint32_t size;   /* bytes of a slot */
+    uint32_t magic;  /* ceil(2^32 / size) */
+    uint16_t npages; /* pages of a span */
+    uint16_t nslots; /* slots of a span */
+};
+
+extern const struct bs_class_info bs_class_info[BS_NCLASSES];
+
+/* Up to here a request indexes the table of 8-byte steps; above, that of 128-byte steps. */
+#define BS_TINY_MAX ((size_t)1024)
+extern const uint8_t bs_class_by_8[BS_TINY_MAX / 8 + 1];
+extern const uint8_t bs_class_by_128[(BS_SMALL_MAX - BS_TINY_MAX) / 128 + 1];
+
+/* size <= BS_TINY_MAX; 0 is served as 1. */
+BS_INLINE unsigned bs_class_of_tiny(size_t size) {
+    return bs_class_by_8[(size + 7) / 8];
+}
+/* size <= BS_SMALL_MAX */
+BS_INLINE unsigned bs_class_of(size_t size) {
+    if (BS_LIKELY(size <= BS_TINY_MAX))
+        return bs_class_of_tiny(size);
+    return bs_class_by_128[(size - BS_TINY_MAX + 127) / 128];
+}
+
+/* The smallest class whose blocks hold size bytes and are aligned to align (a power of two) in a
+ * page-aligned span; 0 if there is none (align above a page, or size above BS_SMALL_MAX). */
+unsigned bs_class_of_aligned(size_t align, size_t size);
+
+/* The slot that byte `offset` of a span of this class lies in. */
+BS_INLINE uint32_t bs_class_slot(const struct bs_class_info *c, uint32_t offset) {
+    return (uint32_t)(((uint64_t)offset * c->magic) >> 32);
+}
+
+#endif
