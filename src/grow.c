@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * grow.c - how the heap gets address space: arenas of 64 MiB reserved one after the other where
+ * the addresses are free, made accessible in regions of 4 MiB as they are needed.
+ *
+ * Nothing is reserved ahead beyond the arena begun, so `ulimit -v` and overcommit mode 2 see what
+ * is used; where even an arena does not fit, exactly what was asked for is reserved. Every step
+ * that can fail comes before the pages become visible; a failure leaves nothing half done.
+ *
+ * Lock: BS_RANK_GROW, above the central locks and below the page heap's, held across the calls.
+ */
+#include "grow.h"
+
+#include "lock.h"
+#include "os.h"
+#include "pageheap.h"
+#include "pagemap.h"
+
+static struct {
+    struct bs_lock lock;
+    uintptr_t next, end; /* [lock:grow] what is left of the newest reservation */
+} space = {.lock = BS_LOCK_INIT(BS_RANK_GROW)};
+
+/* Addresses differ from run to run as the program's own do, and are far from all of them. */
+static uintptr_t first_hint(void) {
+    uintptr_t spread = bs_os_random() % BS_HEAP_HINT_SPREAD;
+    return BS_HEAP_HINT_BASE + bs_align_down(spread, BS_GIB);
+}
+
+static bool reserve_locked(size_t ask) {
+    size_t missing = bs_align_up(ask - (space.end - space.next), BS_ARENA_SIZE);
+    uintptr_t hint = space.end != 0 ? space.end : first_hint();
+    uintptr_t got = (uintptr_t)bs_os_reserve(hint, missing, BS_ARENA_SIZE);
+    if (got != 0 && got == space.end) { /* contiguous: the old rest and the new are one */
+        space.end += missing;
+        return true;
+    }
+    size_t bytes = bs_align_up(ask, BS_ARENA_SIZE);
+    if (got != 0 && missing < bytes) { /* elsewhere and too short: once more in full */
+        bs_os_free((void *)got, missing);
+        got = (uintptr_t)bs_os_reserve(0, bytes, BS_ARENA_SIZE);
+    }
+    if (got == 0) { /* address space is scarce: what is needed, no more */
+        bytes = ask;
+        got = (uintptr_t)bs_os_reserve(0, bytes, BS_REGION_SIZE);
+    }
+    if (got == 0)
+        return false;
+    if (space.end > space.next)
+        bs_os_free((void *)space.next, space.end - space.next);
+    space.next = got;
+    space.end = got + bytes;
+    return true;
+}
+
+static bool extend_locked(size_t ask) {
+    if (space.end - space.next < ask && !reserve_locked(ask))
+        return false;
+    uintptr_t base = space.next;
+    if (!bs_pagemap_add(base, ask) || !bs_pageheap_prepare(base, ask))
+        return false;
+    if (bs_os_map((void *)base, ask) != 0)
+        return false;
+    bs_os_name((void *)base, ask, "besom heap");
+    space.next = base + ask;
+    bs_pageheap_insert(base, ask);
+    return true;
+}
+
+bool bs_grow(size_t npages, uint64_t grown) {
+    if (npages > (SIZE_MAX >> 1) / BS_PAGE_SIZE)
+        return false;
+    bs_lock_acquire(&space.lock);
+    bool ok = bs_pageheap_grown() != grown ||
+              extend_locked(bs_align_up(npages * BS_PAGE_SIZE, BS_REGION_SIZE));
+    bs_lock_release(&space.lock);
+    return ok;
+}
+
+void bs_grow_lock(void) {
+    bs_lock_acquire(&space.lock);
+}
+void bs_grow_unlock(void) {
+    bs_lock_release(&space.lock);
+}
+void bs_grow_reset_lock(void) {
+    bs_lock_reset(&space.lock);
+}

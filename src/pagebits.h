@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pagebits.h - searches in one region's bitmap of 512 pages (a set bit is an allocated page).
+ *
+ * Pure functions used by the page heap under its lock. The run searches are after the Go
+ * runtime's page allocator (proposal 35112), which works with whole words for the same reason:
+ * one page-heap operation must stay well under a microsecond.
+ */
+#ifndef BS_PAGEBITS_H
+#define BS_PAGEBITS_H
+
+#include "bits.h"
+#include "tunables.h"
+
+#define BS_REGION_WORDS (BS_REGION_PAGES / 64)
+#define BS_REGION_NONE ((size_t)-1)
+
+/* What a stretch of pages looks like from outside, in free pages: at its start, the longest run
+ * anywhere, at its end. All free: the three equal its length. */
+struct bs_sum {
+    uint32_t start, max, end;
+};
+
+/* Bit i set: bits i ... i+n-1 of x are all set (1 <= n <= 64). */
+BS_INLINE uint64_t bs_word_runs(uint64_t x, unsigned n) {
+    for (unsigned have = 1; have < n && x != 0;) {
+        unsigned step = have < n - have ? have : n - have;
+        x &= x >> step;
+        have += step;
+    }
+    return x;
+}
+
+static inline struct bs_sum bs_region_summary(const uint64_t alloc[BS_REGION_WORDS]) {
+    struct bs_sum sum = {0, 0, 0};
+    uint32_t run = 0; /* free pages directly below the word looked at */
+    bool at_start = true;
+    for (size_t w = 0; w < BS_REGION_WORDS; w++) {
+        uint64_t x = alloc[w];
+        if (x == 0) {
+            run += 64;
+            continue;
+        }
+        run += bs_ctz(x);
+        if (at_start)
+            sum.start = run;
+        at_start = false;
+        if (run > sum.max)
+            sum.max = run;
+        /* only as often as the maximum really rises, 63 times in all */
+        while (sum.max < 63 && bs_word_runs(~x, sum.max + 1) != 0)
+            sum.max++;
+        run = 63 - bs_msb(x);
+    }
+    sum.end = run;
+    if (at_start)
+        sum.start = run;
+    if (run > sum.max)
+        sum.max = run;
+    return sum;
+}
+
+/* The first page of the lowest free run of n pages (1 <= n <= 512) in the region. */
+static inline size_t bs_region_find(const uint64_t alloc[BS_REGION_WORDS], size_t n) {
+    size_t run = 0;
+    for (size_t w = 0; w < BS_REGION_WORDS; w++) {
+        uint64_t x = alloc[w];
+        size_t below = x == 0 ? 64 : bs_ctz(x);
+        if (run + below >= n)
+            return w * 64 - run;
+        if (x == 0) {
+            run += 64;
+            continue;
+        }
+        if (n < 64) {
+            uint64_t starts = bs_word_runs(~x, (unsigned)n);
+            if (starts != 0)
+                return w * 64 + bs_ctz(starts);
+        }
+        run = 63 - bs_msb(x);
+    }
+    return BS_REGION_NONE;
+}
+
+/* The highest run of set bits in want that lies below page `end`, at most max long: its first
+ * page, its length in *n. */
+static inline size_t bs_region_find_top(const uint64_t want[BS_REGION_WORDS], size_t end,
+                                        size_t max, size_t *n) {
+    size_t i = end;
+    while (i > 0 && !bs_bit_test(want, i - 1))
+        i = (i % 64 == 0 && want[i / 64 - 1] == 0) ? i - 64 : i - 1;
+    size_t top = i;
+    while (i > 0 && top - i < max && bs_bit_test(want, i - 1))
+        i--;
+    *n = top - i;
+    return *n == 0 ? BS_REGION_NONE : i;
+}
+
+#endif

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pageheap.c - taking pages from the heap and giving them back; see pageheap.h. The index of
+ * regions and its growth are pageindex.c.
+ */
+#include "pageheap_internal.h"
+
+#include "counter.h"
+#include "os.h"
+
+#define HUGE_PAGES (2 * BS_MIB / BS_PAGE_SIZE)
+
+struct bs_pageheap bs_pageheap = {.lock = BS_LOCK_INIT(BS_RANK_PAGE_HEAP)};
+
+static void count(size_t *counter, size_t plus, size_t minus) {
+    bs_store(counter, *counter + plus - minus);
+}
+
+/* --- bits of a range of pages, region by region ----------------------------------------------- */
+
+/* Calls step for each region's part of pages [page, page+n), then brings the summaries up to
+ * date. */
+typedef void region_step(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx);
+
+static void each_part_locked(size_t page, size_t n, region_step *step, void *ctx) {
+    size_t first_region = page / BS_REGION_PAGES, i = first_region;
+    for (size_t left = n; left != 0; i++) {
+        struct bs_region *r = bs_region_at(i);
+        size_t first = page % BS_REGION_PAGES, part = bs_min(left, BS_REGION_PAGES - first);
+        step(r, first, part, bs_page_address(page), ctx);
+        bs_pageheap.sums.level[0][i] = bs_region_summary(r->alloc);
+        page += part;
+        left -= part;
+    }
+    bs_pagesum_update(&bs_pageheap.sums, first_region, i - first_region);
+}
+
+static void note_dirty(struct bs_pages *out, uintptr_t base, uint64_t dirty, size_t word_page) {
+    if (dirty == 0)
+        return;
+    uintptr_t lo = base + (word_page + bs_ctz(dirty)) * BS_PAGE_SIZE;
+    uintptr_t end = base + (word_page + bs_msb(dirty) + 1) * BS_PAGE_SIZE;
+    if (out->dirty_end == 0)
+        out->dirty_base = lo;
+    out->dirty_end = end;
+}
+
+static void take_part(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx) {
+    struct bs_pages *out = ctx;
+    uintptr_t region_base = base - first * BS_PAGE_SIZE;
+    for (size_t w = first / 64; w <= (first + n - 1) / 64; w++) {
+        uint64_t mask = bs_range_mask(w, first, n);
+        BS_ASSERT((r->alloc[w] & mask) == 0);
+        uint64_t dirty = mask & ~r->released[w];
+        out->nreleased += bs_popcount(mask & r->released[w]);
+        r->ndirty -= bs_popcount(dirty);
+        note_dirty(out, region_base, dirty, w * 64);
+        r->alloc[w] |= mask;
+        r->released[w] &= ~mask;
+    }
+}
+
+static void give_part(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx) {
+    bool released = *(bool *)ctx;
+    (void)base;
+    BS_CHECK(bs_range_count(r->alloc, first, n) == n); /* cheap: freed pages are allocated */
+    bs_range_clear(r->alloc, first, n);
+    if (released)
+        bs_range_set(r->released, first, n);
+    else
+        r->ndirty += (uint32_t)n;
+}
+
+static void give_locked(size_t page, size_t n, bool released) {
+    each_part_locked(page, n, give_part, &released);
+    bs_pageheap.hint = bs_min(bs_pageheap.hint, page);
+    if (!released)
+        bs_pageheap.dirty_top =
+            bs_max(bs_pageheap.dirty_top, (page + n - 1) / BS_REGION_PAGES + 1);
+}
+
+/* --- taking ----------------------------------------------------------------------------------- */
+
+/* The lowest run of n free pages. */
+static bool find_locked(size_t n, size_t *page) {
+    if (bs_pageheap.narenas == 0)
+        return false;
+    size_t hint_region = bs_pageheap.hint / BS_REGION_PAGES, inside = hint_region;
+    bool at_hint = n <= BS_REGION_PAGES &&
+                   hint_region < bs_pageheap.narenas * BS_ARENA_REGIONS &&
+                   bs_pageheap.sums.level[0][hint_region].max >= n;
+    if (!at_hint && !bs_pagesum_find(&bs_pageheap.sums, n, page, &inside))
+        return false;
+    if (inside == BS_REGION_NONE)
+        return true;
+    size_t in_region = bs_region_find(bs_region_at(inside)->alloc, n);
+    BS_CHECK(in_region != BS_REGION_NONE); /* stale summary */
+    *page = inside * BS_REGION_PAGES + in_region;
+    return true;
+}
+
+static void take_bits_locked(size_t page, size_t n, struct bs_pages *out) {
+    *out = (struct bs_pages){.base = bs_page_address(page), .npages = n};
+    each_part_locked(page, n, take_part, out);
+    if (page == bs_pageheap.hint)
+        bs_pageheap.hint = page + n;
+}
+
+static void take_locked(size_t page, size_t n, struct bs_pages *out) {
+    take_bits_locked(page, n, out);
+    struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    count(&c->span_pages, n, 0);
+    count(&c->released_pages, 0, out->nreleased);
+    count(&c->dirty_pages, 0, n - out->nreleased);
+    if (c->span_pages > c->peak_pages)
+        bs_store(&c->peak_pages, c->span_pages);
+    bs_store(&c->activity, c->activity + 1);
+}
+
+bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out) {
+    bs_lock_acquire(&bs_pageheap.lock);
+    size_t page = 0;
+    /* an aligned run lies in every run that is longer by align-1 */
+    bool found = find_locked(npages + align_pages - 1, &page);
+    if (found) {
+        if (align_pages == 1 && npages == 1)
+            bs_pageheap.hint = page; /* it is the lowest free page */
+        /* arenas are aligned beyond any page index, up to the arena's own size */
+        uintptr_t base = bs_page_address(page);
+        uintptr_t aligned = bs_align_up(base, align_pages * BS_PAGE_SIZE);
+        take_locked(page + (aligned - base) / BS_PAGE_SIZE, npages, out);
+    }
+    bs_lock_release(&bs_pageheap.lock);
+    if (found && out->nreleased != 0)
+        bs_count(reused_released_bytes, out->nreleased * BS_PAGE_SIZE);
+    return found;
+}
+
+static bool all_free_locked(size_t page, size_t n) {
+    size_t total = bs_pageheap.narenas * BS_ARENA_REGIONS * BS_REGION_PAGES;
+    if (page >= total || n > total - page)
+        return false;
+    while (n != 0) {
+        struct bs_region *r = bs_region_at(page / BS_REGION_PAGES);
+        size_t first = page % BS_REGION_PAGES, part = bs_min(n, BS_REGION_PAGES - first);
+        if (r == NULL || !r->mapped || bs_range_count(r->alloc, first, part) != 0)
+            return false;
+        page += part;
+        n -= part;
+    }
+    return true;
+}
+
+bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out) {
+    struct bs_arena *map = bs_pagemap_arena(base);
+    bool ok = false;
+    bs_lock_acquire(&bs_pageheap.lock);
+    if (map != NULL && map->pages != NULL) {
+        size_t page = bs_page_index(base);
+        ok = all_free_locked(page, npages);
+        if (ok)
+            take_locked(page, npages, out);
+    }
+    bs_lock_release(&bs_pageheap.lock);
+    return ok;
+}
+
+/* --- giving ----------------------------------------------------------------------------------- */
+
+void bs_pageheap_free(const struct bs_run *runs, size_t nruns) {
+    struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    bs_lock_acquire(&bs_pageheap.lock);
+    for (size_t i = 0; i < nruns; i++) {
+        give_locked(bs_page_index(runs[i].base), runs[i].npages, false);
+        count(&c->span_pages, 0, runs[i].npages);
+        count(&c->dirty_pages, runs[i].npages, 0);
+    }
+    bs_store(&c->activity, c->activity + 1);
+    bs_lock_release(&bs_pageheap.lock);
+}
+
+void bs_pageheap_free_released(uintptr_t base, size_t npages) {
+    struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    bs_lock_acquire(&bs_pageheap.lock);
+    give_locked(bs_page_index(base), npages, true);
+    count(&c->span_pages, 0, npages);
+    count(&c->released_pages, npages, 0);
+    bs_store(&c->activity, c->activity + 1);
+    bs_lock_release(&bs_pageheap.lock);
+}
+
+/* --- for the scavenger ------------------------------------------------------------------------ */
+
+/* Highest wholly free 2 MiB of the region with a dirty page in it. */
+static size_t find_huge(const struct bs_region *r, size_t *n) {
+    *n = HUGE_PAGES;
+    for (size_t first = BS_REGION_PAGES - HUGE_PAGES;; first -= HUGE_PAGES) {
+        if (bs_range_count(r->alloc, first, HUGE_PAGES) == 0 &&
+            bs_range_count(r->released, first, HUGE_PAGES) < HUGE_PAGES)
+            return first;
+        if (first == 0)
+            return BS_REGION_NONE;
+    }
+}
+
+/* Highest run of free pages with dirty ones, in whole OS pages. */
+static size_t find_dirty(const struct bs_region *r, size_t max, size_t *n) {
+    uint64_t want[BS_REGION_WORDS];
+    size_t group = bs_max(1, bs_os_page_size() / BS_PAGE_SIZE); /* pages of an OS page */
+    for (size_t w = 0; w < BS_REGION_WORDS; w++)
+        want[w] = ~r->alloc[w] & ~r->released[w];
+    for (size_t g = 0; group > 1 && g < BS_REGION_PAGES; g += group) {
+        bool whole = bs_range_count(r->alloc, g, group) == 0;
+        if (whole && bs_range_count(want, g, group) != 0)
+            bs_range_set(want, g, group);
+        else
+            bs_range_clear(want, g, group);
+    }
+    return bs_region_find_top(want, BS_REGION_PAGES, bs_max(max, group), n);
+}
+
+static void borrow_locked(size_t region, size_t first, size_t n, struct bs_run *out) {
+    struct bs_pages taken;
+    take_bits_locked(region * BS_REGION_PAGES + first, n, &taken);
+    /* released pages among them (a huge page may hold some) count as dirty until given back */
+    count(&bs_pageheap.counts.released_pages, 0, taken.nreleased);
+    count(&bs_pageheap.counts.dirty_pages, taken.nreleased, 0);
+    *out = (struct bs_run){taken.base, n};
+}
+
+bool bs_pageheap_take_dirty(bool huge, size_t max_pages, struct bs_run *out) {
+    bool found = false;
+    bs_lock_acquire(&bs_pageheap.lock);
+    size_t top = bs_pageheap.dirty_top, i = top;
+    while (i > 0 && !found) {
+        struct bs_region *r = bs_region_at(--i);
+        if (r == NULL || r->ndirty == 0) {
+            if (i + 1 == bs_pageheap.dirty_top)
+                bs_pageheap.dirty_top = i;
+            continue;
+        }
+        size_t n, first = huge ? find_huge(r, &n) : find_dirty(r, max_pages, &n);
+        found = first != BS_REGION_NONE;
+        if (found)
+            borrow_locked(i, first, n, out);
+    }
+    bs_lock_release(&bs_pageheap.lock);
+    return found;
+}
+
+void bs_pageheap_scavenged(const struct bs_run *run, bool released) {
+    struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    bs_lock_acquire(&bs_pageheap.lock);
+    give_locked(bs_page_index(run->base), run->npages, released);
+    if (released) {
+        count(&c->dirty_pages, 0, run->npages);
+        count(&c->released_pages, run->npages, 0);
+    }
+    bs_lock_release(&bs_pageheap.lock);
+}
+
+/* --- questions -------------------------------------------------------------------------------- */
+
+struct bs_pageheap_counts bs_pageheap_counts(void) {
+    struct bs_pageheap_counts c;
+    bs_lock_acquire(&bs_pageheap.lock);
+    c = bs_pageheap.counts;
+    bs_lock_release(&bs_pageheap.lock);
+    return c;
+}
+
+size_t bs_pageheap_take_peak(void) {
+    bs_lock_acquire(&bs_pageheap.lock);
+    size_t peak = bs_pageheap.counts.peak_pages;
+    bs_store(&bs_pageheap.counts.peak_pages, bs_pageheap.counts.span_pages);
+    bs_lock_release(&bs_pageheap.lock);
+    return peak;
+}
+
+uint64_t bs_pageheap_grown(void) {
+    return bs_load_acquire(&bs_pageheap.counts.grown);
+}
+
+size_t bs_pageheap_dirty_bytes(void) {
+    return bs_load(&bs_pageheap.counts.dirty_pages) * BS_PAGE_SIZE;
+}
+
+size_t bs_pageheap_used_bytes(void) {
+    return (bs_load(&bs_pageheap.counts.span_pages) + bs_load(&bs_pageheap.counts.dirty_pages)) *
+           BS_PAGE_SIZE;
+}
+
+static bool region_is_valid(size_t i, size_t *free_pages, size_t *dirty) {
+    const struct bs_region *r = bs_region_at(i);
+    struct bs_sum leaf = bs_pageheap.sums.level[0][i];
+    if (r == NULL)
+        return leaf.max == 0;
+    struct bs_sum sum = bs_region_summary(r->alloc);
+    size_t ndirty = 0;
+    for (size_t w = 0; w < BS_REGION_WORDS; w++) {
+        if ((r->alloc[w] & r->released[w]) != 0)
+            return false; /* invariant 4 */
+        *free_pages += bs_popcount(~r->alloc[w]);
+        ndirty += bs_popcount(~r->alloc[w] & ~r->released[w]);
+    }
+    *dirty += ndirty;
+    return ndirty == r->ndirty && sum.start == leaf.start && sum.max == leaf.max &&
+           sum.end == leaf.end && (ndirty == 0 || i < bs_pageheap.dirty_top);
+}
+
+bool bs_pageheap_is_valid(void) {
+    size_t free_pages = 0, dirty = 0, n;
+    bs_lock_acquire(&bs_pageheap.lock);
+    const struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    n = bs_pageheap.narenas * BS_ARENA_REGIONS;
+    bool ok = n == 0 || bs_pagesum_is_valid(&bs_pageheap.sums);
+    for (size_t i = 0; ok && i < n; i++)
+        ok = region_is_valid(i, &free_pages, &dirty);
+    for (size_t page = 0; ok && page < bs_pageheap.hint; page++) {
+        const struct bs_region *r = bs_region_at(page / BS_REGION_PAGES);
+        ok = r == NULL || bs_bit_test(r->alloc, page % BS_REGION_PAGES);
+    }
+    ok = ok && c->span_pages + c->dirty_pages + c->released_pages == c->mapped_pages &&
+         dirty <= c->dirty_pages && free_pages - dirty == c->released_pages;
+    bs_lock_release(&bs_pageheap.lock);
+    return ok;
+}
+
+void bs_pageheap_lock(void) {
+    bs_lock_acquire(&bs_pageheap.lock);
+}
+void bs_pageheap_unlock(void) {
+    bs_lock_release(&bs_pageheap.lock);
+}
+void bs_pageheap_reset_lock(void) {
+    bs_lock_reset(&bs_pageheap.lock);
+}

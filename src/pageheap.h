@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pageheap.h - the owner of every page that is not in a span.
+ *
+ * Two bitmaps a region of 4 MiB: allocated, and (for free pages) released: without physical
+ * memory, reading as zeros. Allocation is address-ordered first fit over a radix tree of
+ * summaries; freeing is clearing bits, which is coalescing. The zeroed watermark of other
+ * allocators is the released bit: new memory enters free *and released* and was never written.
+ *
+ *   in spans + free dirty + free released == mapped            (pages, invariant 5)
+ *
+ * Pages that are free but being given back by the scavenger are marked allocated meanwhile and
+ * counted as dirty.
+ *
+ * Thread-safe: one lock (BS_RANK_PAGE_HEAP), under which no system call is made. What needs the
+ * kernel (growing, giving back) is grow.c and scavenge.c.
+ */
+#ifndef BS_PAGEHEAP_H
+#define BS_PAGEHEAP_H
+
+#include "pagesum.h"
+
+/* Pages taken from the heap. */
+struct bs_pages {
+    uintptr_t base;
+    size_t npages;
+    size_t nreleased; /* how many of them were released: they read as zeros */
+    /* Every page that is not zero lies in [dirty_base, dirty_end): both 0 if nreleased==npages. */
+    uintptr_t dirty_base, dirty_end;
+};
+
+/* A run of pages to free. */
+struct bs_run {
+    uintptr_t base;
+    size_t npages;
+};
+
+/* Read without the lock: each value is right, two of them may be of different moments. */
+struct bs_pageheap_counts {
+    size_t mapped_pages;   /* accessible */
+    size_t span_pages;     /* in spans */
+    size_t dirty_pages;    /* free, with physical memory as far as we know */
+    size_t released_pages; /* free, without */
+    size_t peak_pages;     /* highest span_pages since the scavenger last asked */
+    uint64_t activity;     /* allocations and frees of pages, ever */
+    uint64_t grown;        /* times the heap grew */
+};
+
+/* Takes the lowest run of npages aligned to align_pages (a power of two). False: no such run. */
+bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out);
+/* Takes exactly these pages if all are free (growth in place). */
+bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out);
+/* Gives runs back, all under one hold of the lock. */
+void bs_pageheap_free(const struct bs_run *runs, size_t nruns);
+/* The same for pages that have just been given back to the OS: they become released. */
+void bs_pageheap_free_released(uintptr_t base, size_t npages);
+
+/* For grow.c, under the grow lock: makes room for and adds [base, base+bytes), free and released.
+ * Whole regions. prepare may fail for want of metadata; insert cannot after prepare succeeded. */
+bool bs_pageheap_prepare(uintptr_t base, size_t bytes);
+void bs_pageheap_insert(uintptr_t base, size_t bytes);
+
+/* For scavenge.c: takes (marks allocated) the highest run of free dirty pages, in whole OS pages,
+ * at most max_pages. With `huge` only a wholly free aligned 2 MiB. False: there is none. After
+ * advising, bs_pageheap_scavenged says whether the OS took them. */
+bool bs_pageheap_take_dirty(bool huge, size_t max_pages, struct bs_run *out);
+void bs_pageheap_scavenged(const struct bs_run *run, bool released);
+
+struct bs_pageheap_counts bs_pageheap_counts(void);
+/* span_pages' peak since the last call; the next period starts with the present value. */
+size_t bs_pageheap_take_peak(void);
+/* Times the heap grew, for bs_grow: read before the search that may fail. */
+uint64_t bs_pageheap_grown(void);
+/* Free dirty bytes, cheap: for "is there work" questions on slow paths. */
+size_t bs_pageheap_dirty_bytes(void);
+/* Bytes in spans and free dirty: what the heap uses of memory, cheap as well. */
+size_t bs_pageheap_used_bytes(void);
+
+/* Calls visit for every accessible region in address order, without the lock: bits may change
+ * meanwhile. alloc and released: BS_REGION_WORDS words each. For the ledger. */
+typedef void bs_region_visitor(void *ctx, uintptr_t base, const uint64_t *alloc,
+                               const uint64_t *released);
+void bs_pageheap_each_region(bs_region_visitor *visit, void *ctx);
+
+/* Debug and tests: invariants 3 and 5 over everything. */
+bool bs_pageheap_is_valid(void);
+
+void bs_pageheap_lock(void);
+void bs_pageheap_unlock(void);
+void bs_pageheap_reset_lock(void);
+
+#endif

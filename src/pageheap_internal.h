@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pageheap_internal.h - the page heap's state, shared by pageheap.c (taking and giving pages) and
+ * pageindex.c (where regions are, how the heap gets more of them). Nobody else includes it.
+ */
+#ifndef BS_PAGEHEAP_INTERNAL_H
+#define BS_PAGEHEAP_INTERNAL_H
+
+#include "lock.h"
+#include "pageheap.h"
+#include "pagemap.h"
+
+struct bs_region {
+    uint64_t alloc[BS_REGION_WORDS];    /* set: in a span, held by the scavenger, or not mapped */
+    uint64_t released[BS_REGION_WORDS]; /* set: free and without physical memory */
+    uint32_t ndirty;                    /* free pages that are not released */
+    bool mapped;                        /* accessible; an unmapped region is all allocated */
+};
+
+/* One arena's regions. */
+struct bs_heap_arena {
+    uintptr_t base;
+    size_t pos; /* its place in the index: regions pos*16 ... pos*16+15 */
+    struct bs_region region[BS_ARENA_REGIONS];
+};
+
+/* All fields [lock:page heap] unless said otherwise. */
+struct bs_pageheap {
+    struct bs_lock lock;
+    struct bs_heap_arena **arena; /* by position, in address order; NULL is a gap of addresses */
+    size_t narenas, capacity;     /* positions used / allocated; capacity changes under grow too */
+    struct bs_pagesum sums;       /* capacity * 16 leaves */
+    size_t hint;                  /* page index: every page below it is allocated */
+    size_t dirty_top;             /* region index: no region at or above it has a dirty page */
+    struct bs_pageheap_counts counts; /* written under the lock, read without (relaxed) */
+};
+
+extern struct bs_pageheap bs_pageheap;
+
+BS_INLINE struct bs_region *bs_region_at(size_t index) {
+    struct bs_heap_arena *a = bs_pageheap.arena[index / BS_ARENA_REGIONS];
+    return a != NULL ? &a->region[index % BS_ARENA_REGIONS] : NULL;
+}
+/* Page index <-> address; the address must belong to a known arena. */
+uintptr_t bs_page_address(size_t page);
+size_t bs_page_index(uintptr_t address);
+
+#endif

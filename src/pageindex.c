@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pageindex.c - where the page heap's regions are: the index of arenas in address order, its
+ * growth, and the addition of new memory. pageheap.c takes and gives pages.
+ *
+ * The arrays grow by copying into a larger mapping: the mapping is made before the page-heap lock
+ * is taken and the old one unmapped after it was released; the grow lock, which every caller
+ * holds, keeps others from doing the same meanwhile.
+ */
+#include "pageheap_internal.h"
+
+#include "counter.h"
+#include "meta.h"
+#include "os.h"
+
+#include <string.h>
+
+/* Positions of the first index: 32 arenas are 2 GiB of heap, two OS pages of metadata. */
+#define FIRST_CAPACITY 32
+
+uintptr_t bs_page_address(size_t page) {
+    const struct bs_heap_arena *a = bs_pageheap.arena[page / BS_ARENA_PAGES];
+    return a->base + page % BS_ARENA_PAGES * BS_PAGE_SIZE;
+}
+
+size_t bs_page_index(uintptr_t address) {
+    const struct bs_heap_arena *a = bs_pagemap_arena(address)->pages;
+    return a->pos * BS_ARENA_PAGES + (address - a->base) / BS_PAGE_SIZE;
+}
+
+/* --- capacity --------------------------------------------------------------------------------- */
+
+static size_t storage_bytes(size_t capacity) {
+    return capacity * sizeof(struct bs_heap_arena *) + bs_pagesum_size(capacity * BS_ARENA_REGIONS);
+}
+
+/* Puts the index into new storage, keeping what it holds. */
+static void adopt_storage_locked(char *storage, size_t capacity) {
+    struct bs_heap_arena **arena = (struct bs_heap_arena **)storage;
+    struct bs_pagesum sums;
+    size_t nregions = bs_pageheap.narenas * BS_ARENA_REGIONS;
+    bs_pagesum_attach(&sums, arena + capacity, capacity * BS_ARENA_REGIONS);
+    if (nregions != 0) {
+        memcpy(arena, bs_pageheap.arena, bs_pageheap.narenas * sizeof *arena);
+        memcpy(sums.level[0], bs_pageheap.sums.level[0], nregions * sizeof(struct bs_sum));
+        bs_pagesum_update(&sums, 0, nregions);
+    }
+    bs_pageheap.arena = arena;
+    bs_pageheap.sums = sums;
+    bs_pageheap.capacity = capacity;
+}
+
+static bool ensure_capacity(size_t positions) {
+    size_t old = bs_pageheap.capacity, capacity = bs_max(old, FIRST_CAPACITY);
+    while (capacity < positions)
+        capacity *= 2;
+    if (capacity == old)
+        return true;
+    char *storage = bs_meta_map(storage_bytes(capacity));
+    if (storage == NULL)
+        return false;
+    void *old_storage = bs_pageheap.arena;
+    bs_lock_acquire(&bs_pageheap.lock);
+    adopt_storage_locked(storage, capacity);
+    bs_lock_release(&bs_pageheap.lock);
+    if (old != 0)
+        bs_meta_unmap(old_storage, storage_bytes(old));
+    return true;
+}
+
+/* --- arenas ----------------------------------------------------------------------------------- */
+
+static struct bs_heap_arena *make_arena(uintptr_t base) {
+    struct bs_heap_arena *a = bs_meta_alloc(sizeof *a);
+    if (a == NULL)
+        return NULL;
+    a->base = base;
+    for (size_t r = 0; r < BS_ARENA_REGIONS; r++)
+        memset(a->region[r].alloc, 0xff, sizeof a->region[r].alloc);
+    return a;
+}
+
+static void swap_in(size_t pos, struct bs_heap_arena *a) {
+    bs_pageheap.arena[pos] = a;
+    if (a != NULL)
+        a->pos = pos;
+}
+
+static bool adjacent(const struct bs_heap_arena *low, const struct bs_heap_arena *high) {
+    return low == NULL || high == NULL || low->base + BS_ARENA_SIZE == high->base;
+}
+
+/* Moves positions [from, narenas) up by `by`, with their summaries. */
+static void shift_up_locked(size_t from, size_t by) {
+    struct bs_sum *leaf = bs_pageheap.sums.level[0];
+    for (size_t i = bs_pageheap.narenas; i-- > from;)
+        swap_in(i + by, bs_pageheap.arena[i]);
+    memmove(&leaf[(from + by) * BS_ARENA_REGIONS], &leaf[from * BS_ARENA_REGIONS],
+            (bs_pageheap.narenas - from) * BS_ARENA_REGIONS * sizeof *leaf);
+    memset(&leaf[from * BS_ARENA_REGIONS], 0, by * BS_ARENA_REGIONS * sizeof *leaf);
+    bs_pageheap.narenas += by;
+}
+
+/* Inserts the arena at its place by address, with gaps where neighbours are not adjacent. A gap
+ * that becomes superfluous stays: it only costs its place. */
+static void link_arena_locked(struct bs_heap_arena *a) {
+    size_t pos = bs_pageheap.narenas;
+    while (pos > 0 && (bs_pageheap.arena[pos - 1] == NULL ||
+                       bs_pageheap.arena[pos - 1]->base > a->base))
+        pos--;
+    struct bs_heap_arena *low = pos > 0 ? bs_pageheap.arena[pos - 1] : NULL;
+    struct bs_heap_arena *high = pos < bs_pageheap.narenas ? bs_pageheap.arena[pos] : NULL;
+    size_t gap_below = !adjacent(low, a), gap_above = !adjacent(a, high);
+    bool at_end = pos == bs_pageheap.narenas;
+    size_t old_pages = pos * BS_ARENA_PAGES, by = 1 + gap_below + gap_above;
+    shift_up_locked(pos, by);
+    for (size_t i = pos; i < pos + by; i++)
+        bs_pageheap.arena[i] = NULL;
+    swap_in(pos + gap_below, a);
+    if (!at_end) { /* page numbers have changed */
+        bs_pageheap.hint = bs_min(bs_pageheap.hint, old_pages);
+        bs_pageheap.dirty_top = bs_pageheap.narenas * BS_ARENA_REGIONS;
+    }
+    bs_pagesum_update(&bs_pageheap.sums, 0, bs_pageheap.narenas * BS_ARENA_REGIONS);
+}
+
+bool bs_pageheap_prepare(uintptr_t base, size_t bytes) {
+    uintptr_t last = bs_align_down(base + bytes - 1, BS_ARENA_SIZE);
+    for (uintptr_t b = bs_align_down(base, BS_ARENA_SIZE); b <= last; b += BS_ARENA_SIZE) {
+        struct bs_arena *map = bs_pagemap_arena(b);
+        if (map->pages != NULL)
+            continue;
+        /* the arena and a gap on each side */
+        struct bs_heap_arena *a = NULL;
+        if (!ensure_capacity(bs_pageheap.narenas + 3) || (a = make_arena(b)) == NULL)
+            return false;
+        bs_lock_acquire(&bs_pageheap.lock);
+        map->pages = a;
+        link_arena_locked(a);
+        bs_lock_release(&bs_pageheap.lock);
+    }
+    return true;
+}
+
+void bs_pageheap_insert(uintptr_t base, size_t bytes) {
+    bs_lock_acquire(&bs_pageheap.lock);
+    size_t first = bs_page_index(base) / BS_REGION_PAGES, n = bytes / BS_REGION_SIZE;
+    for (size_t i = first; i < first + n; i++) {
+        struct bs_region *r = bs_region_at(i);
+        BS_ASSERT(!r->mapped);
+        memset(r->alloc, 0, sizeof r->alloc);
+        memset(r->released, 0xff, sizeof r->released);
+        r->mapped = true;
+        bs_pageheap.sums.level[0][i] = bs_region_summary(r->alloc);
+    }
+    bs_pagesum_update(&bs_pageheap.sums, first, n);
+    bs_pageheap.hint = bs_min(bs_pageheap.hint, first * BS_REGION_PAGES);
+    struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    bs_store(&c->mapped_pages, c->mapped_pages + bytes / BS_PAGE_SIZE);
+    bs_store(&c->released_pages, c->released_pages + bytes / BS_PAGE_SIZE);
+    bs_store(&c->grown, c->grown + 1);
+    bs_lock_release(&bs_pageheap.lock);
+    bs_count(heap_grown_bytes, bytes);
+}
+
+void bs_pageheap_each_region(bs_region_visitor *visit, void *ctx) {
+    for (size_t i = 0;; i++) {
+        /* The lock is held for one region's copy only: the heap may grow between two visits. */
+        struct bs_region copy = {.mapped = false};
+        uintptr_t base = 0;
+        bs_lock_acquire(&bs_pageheap.lock);
+        bool end = i >= bs_pageheap.narenas * BS_ARENA_REGIONS;
+        struct bs_region *r = end ? NULL : bs_region_at(i);
+        if (r != NULL) {
+            copy = *r;
+            base = bs_page_address(i * BS_REGION_PAGES);
+        }
+        bs_lock_release(&bs_pageheap.lock);
+        if (end)
+            return;
+        if (copy.mapped)
+            visit(ctx, base, copy.alloc, copy.released);
+    }
+}

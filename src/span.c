@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/* span.c - see span.h. Takes no lock but that of the metadata pools. */
+#include "span.h"
+
+#include "counter.h"
+#include "meta.h"
+
+/* Descriptors by the length of their bitmap: most classes have <= 64 slots and fit a cache line. */
+static struct bs_meta_pool pools[] = {
+    BS_META_POOL_INIT(sizeof(struct bs_span) + 1 * 8), BS_META_POOL_INIT(sizeof(struct bs_span) + 2 * 8),
+    BS_META_POOL_INIT(sizeof(struct bs_span) + 4 * 8), BS_META_POOL_INIT(sizeof(struct bs_span) + 8 * 8),
+    BS_META_POOL_INIT(sizeof(struct bs_span) + 16 * 8),
+};
+_Static_assert(sizeof(struct bs_span) == 48, "up to two words of bits a span is one cache line");
+
+static struct bs_meta_pool *pool_of(unsigned nslots) {
+    size_t i = 0;
+    while (((unsigned)64 << i) < nslots)
+        i++;
+    return &pools[i];
+}
+
+static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsigned nslots) {
+    struct bs_span *s = bs_meta_pool_alloc(pool_of(nslots));
+    if (s == NULL)
+        return NULL;
+    bs_list_init(&s->link);
+    s->base = base;
+    s->npages = (uint32_t)npages;
+    s->nslots = (uint16_t)nslots;
+    s->nalloc = 0;
+    s->class = (uint8_t)class;
+    s->group = 0;
+    s->flags = 0;
+    s->request = 0;
+    for (size_t w = 0; w < bs_span_words(s); w++)
+        s->alloc[w] = 0;
+    bs_count(spans_made, 1);
+    return s;
+}
+
+/* State last, then the page map: a reader that finds the span there sees all of it. */
+static void publish(struct bs_span *s, enum bs_span_state state) {
+    bs_store_release(&s->state, (uint8_t)state);
+    bs_pagemap_set(s->base, s->npages, s, s->class);
+}
+
+struct bs_span *bs_span_make_small(unsigned class, uintptr_t base, bool fresh) {
+    const struct bs_class_info *c = &bs_class_info[class];
+    struct bs_span *s = make(class, base, c->npages, c->nslots);
+    if (s == NULL)
+        return NULL;
+    s->flags = fresh ? BS_SPAN_FRESH : 0;
+    publish(s, BS_SPAN_SMALL);
+    return s;
+}
+
+struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request) {
+    struct bs_span *s = make(0, base, npages, 1);
+    if (s == NULL)
+        return NULL;
+    s->request = request;
+    s->nalloc = 1;
+    s->alloc[0] = 1;
+    publish(s, BS_SPAN_LARGE);
+    return s;
+}
+
+void bs_span_retire(struct bs_span *s) {
+    BS_ASSERT(s->class == 0 || s->nalloc == 0);
+    BS_ASSERT_FULL(bs_span_is_valid(s));
+    bs_pagemap_clear_class(s->base, s->npages);
+    bs_store_release(&s->state, (uint8_t)BS_SPAN_DEAD);
+    bs_meta_pool_free(pool_of(s->nslots), s);
+    bs_count(spans_returned, 1);
+}
+
+struct bs_span *bs_span_of(uintptr_t p) {
+    struct bs_span *s = bs_pagemap_span(p);
+    if (s == NULL || bs_load_acquire(&s->state) == BS_SPAN_DEAD)
+        return NULL;
+    return p - s->base < (size_t)bs_load(&s->npages) * BS_PAGE_SIZE ? s : NULL;
+}
+
+uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max) {
+    uint64_t avail = ~s->alloc[w] & bs_span_word_mask(s, w), mask = avail;
+    unsigned n = bs_popcount(avail);
+    if (n > max) {
+        mask = 0;
+        for (unsigned i = 0; i < max; i++) {
+            mask |= avail & -avail;
+            avail &= avail - 1;
+        }
+        n = max;
+    }
+    s->alloc[w] |= mask;
+    s->nalloc = (uint16_t)(s->nalloc + n);
+    return mask;
+}
+
+enum bs_free_result bs_span_release(struct bs_span *s, uintptr_t p) {
+    const struct bs_class_info *c = bs_span_class(s);
+    uint32_t offset = (uint32_t)(p - s->base), slot = bs_class_slot(c, offset);
+    if (BS_UNLIKELY(slot * c->size != offset || slot >= s->nslots))
+        return BS_FREE_INTERIOR;
+    uint64_t bit = (uint64_t)1 << (slot % 64);
+    if (BS_UNLIKELY((s->alloc[slot / 64] & bit) == 0))
+        return BS_FREE_TWICE;
+    s->alloc[slot / 64] &= ~bit;
+    s->nalloc--;
+    return BS_FREED;
+}
+
+bool bs_span_is_allocated(const struct bs_span *s, uintptr_t p) {
+    if (s->class == 0)
+        return p == s->base;
+    const struct bs_class_info *c = bs_span_class(s);
+    uint32_t offset = (uint32_t)(p - s->base), slot = bs_class_slot(c, offset);
+    return slot * c->size == offset && slot < s->nslots && bs_bit_test(s->alloc, slot);
+}
+
+bool bs_span_is_valid(const struct bs_span *s) {
+    size_t n = 0;
+    for (size_t w = 0; w < bs_span_words(s); w++) {
+        if ((s->alloc[w] & ~bs_span_word_mask(s, w)) != 0)
+            return false;
+        n += bs_popcount(s->alloc[w]);
+    }
+    return n == s->nalloc || s->class == 0;
+}

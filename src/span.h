@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * span.h - a run of pages that holds slots of one size class, or one large block.
+ *
+ * The bitmaps live here, out of line: nothing is ever written into a free block. The span knows
+ * how to give out slots and take them back; who may ask is the owner's business: small spans are
+ * used under their class's central lock, a large span by whoever holds its block.
+ *
+ *   state   DEAD --make--> SMALL or LARGE --retire--> DEAD
+ *
+ *   nalloc == popcount(alloc) == live + cached + held slots of the span        (small)
+ *   nalloc == 1                                                                  (large)
+ *
+ * Descriptors come from type-stable pools and are never unmapped, so a lock-free reader that
+ * found a stale one in the page map reads sane memory; it must check state, then bounds
+ * (bs_span_of does).
+ */
+#ifndef BS_SPAN_H
+#define BS_SPAN_H
+
+#include "bits.h"
+#include "list.h"
+#include "pagemap.h"
+#include "sizeclass.h"
+
+enum bs_span_state { BS_SPAN_DEAD, BS_SPAN_SMALL, BS_SPAN_LARGE };
+
+enum {
+    BS_SPAN_FRESH = 1, /* no slot was ever given back: free slots hold zeros */
+    BS_SPAN_MOVED = 2, /* large: its mapping came by mremap and cannot merge with neighbours */
+    BS_SPAN_LISTED = 4 /* small: on the list of its fullness group */
+};
+
+struct bs_span {
+    struct bs_link link; /* [lock:central] its group's list, or [lock:waiting] the sweeper's */
+    uintptr_t base;      /* [init] address of the first page */
+    size_t request;      /* [block's owner] large: bytes asked for; small: unused */
+    uint32_t npages;     /* [init]; large: changes as the block grows and shrinks */
+    uint16_t nslots;     /* [init] */
+    uint16_t nalloc;     /* [lock:central] slots that have left the span */
+    uint8_t class;       /* [init] 0: large */
+    uint8_t state;       /* [atomic] enum bs_span_state, stored last (release) when made */
+    uint8_t group;       /* [lock:central] fullness group while listed */
+    uint8_t flags;       /* [lock:central], large: [block's owner] */
+    uint32_t sweepgen;   /* [lock:central] generation in which it was last settled */
+    uint64_t alloc[];    /* [lock:central] a bit a slot: it has left the span */
+};
+
+BS_INLINE const struct bs_class_info *bs_span_class(const struct bs_span *s) {
+    return &bs_class_info[s->class];
+}
+BS_INLINE size_t bs_span_words(const struct bs_span *s) {
+    return ((size_t)s->nslots + 63) / 64;
+}
+/* The bits of word w that stand for slots. */
+BS_INLINE uint64_t bs_span_word_mask(const struct bs_span *s, size_t w) {
+    return bs_low_bits((unsigned)bs_min(64, s->nslots - w * 64));
+}
+BS_INLINE bool bs_span_full(const struct bs_span *s) {
+    return s->nalloc == s->nslots;
+}
+/* 0 (nearly empty) ... BS_GROUPS-1 (nearly full). */
+BS_INLINE unsigned bs_span_fullness(const struct bs_span *s) {
+    return (unsigned)s->nalloc * BS_GROUPS / ((unsigned)s->nslots + 1);
+}
+
+/* A new span over pages that the caller took from the page heap, published in the page map. NULL
+ * without memory for the descriptor: the caller gives the pages back. `fresh`: pages are zero. */
+struct bs_span *bs_span_make_small(unsigned class, uintptr_t base, bool fresh);
+struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request);
+/* The span leaves the page map's class bytes and its descriptor goes back to its pool: nobody may
+ * touch it afterwards. All alloc bits must be clear (large: the block is gone). */
+void bs_span_retire(struct bs_span *s);
+
+/* The live span whose pages hold p, or NULL: any word may be asked. */
+struct bs_span *bs_span_of(uintptr_t p);
+
+/* Claims at most max free slots of word w: their bits, now set in alloc. */
+uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max);
+
+enum bs_free_result { BS_FREED, BS_FREE_INTERIOR, BS_FREE_TWICE };
+/* Clears the alloc bit of the block at p, which lies in the span. */
+enum bs_free_result bs_span_release(struct bs_span *s, uintptr_t p);
+/* True if p is the start of a slot that has left the span. */
+bool bs_span_is_allocated(const struct bs_span *s, uintptr_t p);
+
+/* Debug: the conservation law above, and bits beyond nslots clear. */
+bool bs_span_is_valid(const struct bs_span *s);
+
+#endif
