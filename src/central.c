@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * central.c - see central.h.
+ *
+ * A span's place, as its nalloc says (invariant 1):
+ *   0 < nalloc < nslots   on the list of its fullness group
+ *   nalloc == nslots      on no list: the next release puts it back
+ *   nalloc == 0           on the list if it is the class's one empty span, else waiting (no owner
+ *                         but the waiting list; nobody may find it through a live block)
+ */
+#include "central.h"
+
+#include "counter.h"
+#include "grow.h"
+#include "lock.h"
+#include "os.h"
+#include "out.h"
+
+struct central {
+    struct bs_lock lock;
+    uint32_t groups;   /* [lock] bit g: group g has a span */
+    uint32_t nempty;   /* [lock] spans without any slot out, kept on group 0's list */
+    size_t spans;      /* [lock] of this class, waiting ones not counted */
+    size_t slots_out;  /* [lock] sum of nalloc over them */
+    struct bs_link group[BS_GROUPS]; /* [lock] */
+} BS_PADDED;
+
+static struct central centrals[BS_NCLASSES] = {
+#define BS_SIZE_CLASS(index, size, npages, nslots, magic) \
+    [index] = {.lock = BS_LOCK_INIT(BS_RANK_CENTRAL)},
+#include "sizeclass.def"
+#undef BS_SIZE_CLASS
+};
+
+/* By class, so that a class that needs a span again takes one of its own back. */
+static struct {
+    struct bs_lock lock;
+    struct bs_link spans[BS_NCLASSES]; /* [lock] empty, retired by whoever takes them */
+    uint32_t n[BS_NCLASSES];           /* [lock], read relaxed: is it worth a look? */
+    size_t total;                      /* [lock], read relaxed: a hint that there is work */
+    unsigned next;                     /* [lock] the class the sweeper takes from next */
+} waiting = {.lock = BS_LOCK_INIT(BS_RANK_WAITING)};
+
+/* --- groups ----------------------------------------------------------------------------------- */
+
+static struct bs_span *span_at(struct bs_link *l) {
+    return BS_LIST_ENTRY(l, struct bs_span, link);
+}
+
+static void unlist_locked(struct central *c, struct bs_span *s) {
+    if (!(s->flags & BS_SPAN_LISTED))
+        return;
+    bs_list_remove(&s->link);
+    s->flags &= (uint8_t)~BS_SPAN_LISTED;
+    if (bs_list_empty(&c->group[s->group]))
+        c->groups &= ~(1u << s->group);
+}
+
+static void list_locked(struct central *c, struct bs_span *s) {
+    unsigned g = bs_span_fullness(s);
+    struct bs_link *head = &c->group[g];
+    if (head->next == NULL) /* static zeros until the first use */
+        bs_list_init(head);
+    if (bs_list_empty(head) || s->base < span_at(head->next)->base)
+        bs_list_push_front(head, &s->link);
+    else
+        bs_list_push_back(head, &s->link);
+    s->group = (uint8_t)g;
+    s->flags |= BS_SPAN_LISTED;
+    c->groups |= 1u << g;
+}
+
+/* After slots came or went: the span goes where its fullness says. */
+static void relist_locked(struct central *c, struct bs_span *s) {
+    if (bs_span_full(s)) {
+        unlist_locked(c, s);
+    } else if (!(s->flags & BS_SPAN_LISTED) || s->group != bs_span_fullness(s)) {
+        unlist_locked(c, s);
+        list_locked(c, s);
+    }
+}
+
+static struct bs_span *fullest_locked(struct central *c) {
+    if (c->groups == 0)
+        return NULL;
+    unsigned g = bs_msb(c->groups);
+    return span_at(c->group[g].next);
+}
+
+/* --- waiting spans ---------------------------------------------------------------------------- */
+
+static void wait_for_sweeper(unsigned class, struct bs_span *const *spans, size_t n) {
+    struct bs_link *head = &waiting.spans[class];
+    bs_lock_acquire(&waiting.lock);
+    if (head->next == NULL)
+        bs_list_init(head);
+    for (size_t i = 0; i < n; i++)
+        bs_list_push_back(head, &spans[i]->link);
+    bs_store(&waiting.n[class], waiting.n[class] + (uint32_t)n);
+    bs_store(&waiting.total, waiting.total + n);
+    bs_lock_release(&waiting.lock);
+}
+
+static struct bs_span *take_waiting_locked(unsigned class) {
+    struct bs_span *s = span_at(waiting.spans[class].next);
+    bs_list_remove(&s->link);
+    bs_store(&waiting.n[class], waiting.n[class] - 1);
+    bs_store(&waiting.total, waiting.total - 1);
+    return s;
+}
+
+/* A waiting span of the class, or NULL. */
+static struct bs_span *take_back(unsigned class) {
+    struct bs_span *s = NULL;
+    if (bs_load(&waiting.n[class]) == 0)
+        return NULL;
+    bs_lock_acquire(&waiting.lock);
+    if (waiting.n[class] != 0)
+        s = take_waiting_locked(class);
+    bs_lock_release(&waiting.lock);
+    return s;
+}
+
+static size_t take_waiting(struct bs_span **spans, size_t max) {
+    size_t n = 0;
+    bs_lock_acquire(&waiting.lock);
+    while (n < max && waiting.total != 0) {
+        if (waiting.n[waiting.next] != 0)
+            spans[n++] = take_waiting_locked(waiting.next);
+        else
+            waiting.next = (waiting.next + 1) % BS_NCLASSES;
+    }
+    bs_lock_release(&waiting.lock);
+    return n;
+}
+
+size_t bs_central_waiting(void) {
+    return bs_load(&waiting.total);
+}
+
+size_t bs_central_return_waiting(size_t max) {
+    size_t total = 0;
+    while (total < max) {
+        struct bs_span *spans[BS_EMPTY_BATCH];
+        struct bs_run runs[BS_EMPTY_BATCH];
+        size_t n = take_waiting(spans, bs_min(BS_EMPTY_BATCH, max - total));
+        if (n == 0)
+            break;
+        for (size_t i = 0; i < n; i++) {
+            runs[i] = (struct bs_run){spans[i]->base, spans[i]->npages};
+            bs_span_retire(spans[i]);
+        }
+        bs_pageheap_free(runs, n);
+        total += n;
+    }
+    if (total != 0)
+        bs_count(sweeps, 1);
+    return total;
+}
+
+void bs_central_give_up_empty(void) {
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        struct central *c = &centrals[class];
+        struct bs_span *empty = NULL;
+        bs_lock_acquire(&c->lock);
+        /* nearly empty spans share group 0 with it: look through a bounded part of the list */
+        struct bs_link *l = c->nempty != 0 ? c->group[0].next : &c->group[0];
+        for (unsigned i = 0; i < 1024 && l != &c->group[0] && empty == NULL; i++, l = l->next)
+            if (span_at(l)->nalloc == 0)
+                empty = span_at(l);
+        if (empty != NULL) {
+            unlist_locked(c, empty);
+            c->nempty--;
+            c->spans--;
+        }
+        bs_lock_release(&c->lock);
+        if (empty != NULL)
+            wait_for_sweeper(class, &empty, 1);
+    }
+}
+
+/* --- pages ------------------------------------------------------------------------------------ */
+
+bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out) {
+    for (;;) {
+        uint64_t grown = bs_pageheap_grown();
+        if (bs_pageheap_alloc(npages, align_pages, out))
+            return true;
+        if (bs_central_return_waiting(BS_EMPTY_WAITING_MAX) != 0)
+            continue;
+        if (!bs_grow(npages + align_pages - 1, grown))
+            return false;
+    }
+}
+
+static struct bs_span *new_span(unsigned class) {
+    struct bs_pages pages;
+    struct bs_span *waiting_one = take_back(class);
+    if (waiting_one != NULL)
+        return waiting_one;
+    size_t npages = bs_class_info[class].npages;
+    if (!bs_central_take_pages(npages, 1, &pages))
+        return NULL;
+    struct bs_run run = {pages.base, npages};
+    if (pages.nreleased != 0 && bs_os_used((void *)pages.base, npages * BS_PAGE_SIZE) != 0) {
+        bs_pageheap_free(&run, 1);
+        return NULL;
+    }
+    struct bs_span *s = bs_span_make_small(class, pages.base, pages.nreleased == npages);
+    if (s == NULL)
+        bs_pageheap_free(&run, 1);
+    return s;
+}
+
+/* --- refill ----------------------------------------------------------------------------------- */
+
+static void push_blocks(struct bs_refill *r, const struct bs_span *s, size_t w, uint64_t mask) {
+    size_t size = bs_span_class(s)->size;
+    for (; mask != 0; mask &= mask - 1)
+        r->blocks[r->nblocks++] = (void *)(s->base + (w * 64 + bs_ctz(mask)) * size);
+}
+
+/* Claims from one span until `want` slots are there; how many words were looked at. */
+static unsigned claim_span(struct bs_span *s, unsigned want, unsigned *got, struct bs_refill *r) {
+    unsigned looked = 0;
+    for (size_t w = 0; w < bs_span_words(s) && *got < want; w++) {
+        if (s->alloc[w] == bs_span_word_mask(s, w))
+            continue;
+        looked++;
+        if (r->run_mask == 0) {
+            r->run_mask = bs_span_claim(s, w, want);
+            r->run_base = (char *)(s->base + w * 64 * bs_span_class(s)->size);
+            r->run_zero = (s->flags & BS_SPAN_FRESH) != 0;
+            *got += bs_popcount(r->run_mask);
+        } else {
+            unsigned room = r->max_blocks - r->nblocks, left = want - *got;
+            uint64_t mask = bs_span_claim(s, w, left < room ? left : room);
+            if (mask == 0)
+                return BS_REFILL_MAX_WORDS; /* no room for more */
+            push_blocks(r, s, w, mask);
+            *got += bs_popcount(mask);
+        }
+    }
+    return looked;
+}
+
+static bool claim_locked(struct central *c, unsigned want, struct bs_refill *r) {
+    unsigned got = 0, looked = 0;
+    while (got < want && looked < BS_REFILL_MAX_WORDS) {
+        struct bs_span *s = fullest_locked(c);
+        if (s == NULL)
+            break;
+        unsigned before = s->nalloc;
+        looked += claim_span(s, want, &got, r);
+        if (before == 0 && s->nalloc != 0)
+            c->nempty--;
+        c->slots_out += s->nalloc - before;
+        relist_locked(c, s);
+    }
+    return got != 0;
+}
+
+bool bs_central_refill(unsigned class, unsigned want, struct bs_refill *r) {
+    struct central *c = &centrals[class];
+    r->run_mask = 0;
+    r->nblocks = 0;
+    bs_count(refills, 1);
+    bs_lock_acquire(&c->lock);
+    while (!claim_locked(c, want, r)) {
+        bs_lock_release(&c->lock);
+        struct bs_span *s = new_span(class);
+        if (s == NULL)
+            return false;
+        bs_lock_acquire(&c->lock);
+        c->spans++;
+        c->nempty++;
+        list_locked(c, s);
+    }
+    bs_lock_release(&c->lock);
+    return true;
+}
+
+/* --- release ---------------------------------------------------------------------------------- */
+
+static BS_COLD _Noreturn void report(enum bs_free_result why, const void *block, unsigned class) {
+    bs_fatal("%s of %p (size class %u bytes)",
+             why == BS_FREE_TWICE ? "double free" : "invalid free", block,
+             bs_class_info[class].size);
+}
+
+/* The class byte said the page belongs to this class; another class means the span went away
+ * while a stale pointer to it sat in a magazine. */
+static struct bs_span *span_of_block(const void *block, unsigned class) {
+    struct bs_span *s = bs_span_of((uintptr_t)block);
+    if (BS_UNLIKELY(s == NULL || s->class != class))
+        report(BS_FREE_TWICE, block, class);
+    return s;
+}
+
+/* True if the span became one empty span too many: it is off the lists then. */
+static bool release_locked(struct central *c, struct bs_span *s, void *block) {
+    enum bs_free_result result = bs_span_release(s, (uintptr_t)block);
+    if (BS_UNLIKELY(result != BS_FREED)) {
+        bs_lock_release(&c->lock); /* a handler of SIGABRT may allocate */
+        report(result, block, s->class);
+    }
+    c->slots_out--;
+    s->flags &= (uint8_t)~BS_SPAN_FRESH;
+    if (s->nalloc != 0) {
+        relist_locked(c, s);
+        return false;
+    }
+    if (c->nempty == 0) {
+        c->nempty = 1;
+        relist_locked(c, s);
+        return false;
+    }
+    unlist_locked(c, s);
+    c->spans--;
+    return true;
+}
+
+#define RELEASE_BATCH 64
+
+static void release_batch(struct central *c, unsigned class, void *const *blocks, unsigned n) {
+    struct bs_span *span[RELEASE_BATCH], *empty[RELEASE_BATCH];
+    unsigned nempty = 0;
+    /* Outside the lock: find the spans, so that their lines are on the way. A span found live here
+     * stays live: our block is in it. */
+    for (unsigned i = 0; i < n; i++) {
+        span[i] = span_of_block(blocks[i], class);
+        __builtin_prefetch(span[i], 1);
+    }
+    bs_lock_acquire(&c->lock);
+    for (unsigned i = 0; i < n; i++)
+        if (release_locked(c, span[i], blocks[i]))
+            empty[nempty++] = span[i];
+    bs_lock_release(&c->lock);
+    if (nempty != 0) {
+        wait_for_sweeper(class, empty, nempty);
+        if (bs_central_waiting() > BS_EMPTY_WAITING_MAX) /* no sweeper keeps up, or there is none */
+            bs_central_return_waiting(RELEASE_BATCH);
+    }
+}
+
+void bs_central_release(unsigned class, void *const *blocks, unsigned n) {
+    bs_count(flushes, 1);
+    for (unsigned done = 0; done < n; done += RELEASE_BATCH)
+        release_batch(&centrals[class], class, blocks + done,
+                      (unsigned)bs_min(RELEASE_BATCH, n - done));
+}
+
+/* --- questions, fork -------------------------------------------------------------------------- */
+
+struct bs_central_counts bs_central_counts(unsigned class) {
+    struct central *c = &centrals[class];
+    bs_lock_acquire(&c->lock);
+    struct bs_central_counts counts = {c->spans, c->slots_out};
+    bs_lock_release(&c->lock);
+    return counts;
+}
+
+bool bs_central_is_allocated(struct bs_span *s, uintptr_t p) {
+    struct central *c = &centrals[s->class];
+    bs_lock_acquire(&c->lock);
+    bool allocated = bs_span_is_allocated(s, p);
+    bs_lock_release(&c->lock);
+    return allocated;
+}
+
+size_t bs_central_copy_bits(struct bs_span *s, uint64_t bits[16]) {
+    struct central *c = &centrals[s->class];
+    bs_lock_acquire(&c->lock);
+    size_t n = bs_span_words(s);
+    for (size_t w = 0; w < n; w++)
+        bits[w] = s->alloc[w];
+    bs_lock_release(&c->lock);
+    return n;
+}
+
+void bs_central_lock_all(void) {
+    for (unsigned class = 1; class < BS_NCLASSES; class++)
+        bs_lock_acquire(&centrals[class].lock);
+    bs_lock_acquire(&waiting.lock);
+}
+void bs_central_unlock_all(void) {
+    bs_lock_release(&waiting.lock);
+    for (unsigned class = BS_NCLASSES; class-- > 1;)
+        bs_lock_release(&centrals[class].lock);
+}
+void bs_central_reset_locks(void) {
+    bs_lock_reset(&waiting.lock);
+    for (unsigned class = 1; class < BS_NCLASSES; class++)
+        bs_lock_reset(&centrals[class].lock);
+}

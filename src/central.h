@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * central.h - per size class the spans with free slots, grouped by how full they are; and the
+ * empty spans that wait to go back to the page heap.
+ *
+ * A refill claims whole bitmap words of the fullest span, so that sparse spans drain; a release
+ * clears bits and moves spans between groups. At most one empty span a class is kept; the others
+ * join the waiting list, from where the sweeper (or a thread that needs pages) returns them in
+ * batches. Among spans of one group a new arrival goes in front if it lies below the front one,
+ * else to the back: near enough to lowest address first, in constant time under the lock.
+ *
+ * Locks: one padded lock a class (BS_RANK_CENTRAL), the waiting list's, then the page heap's. May
+ * make system calls when the heap must grow, never while holding a central lock.
+ */
+#ifndef BS_CENTRAL_H
+#define BS_CENTRAL_H
+
+#include "pageheap.h"
+#include "span.h"
+
+/* What a refill brings. */
+struct bs_refill {
+    char *run_base;    /* slot of bit 0 of the run */
+    uint64_t run_mask; /* slots of the run */
+    bool run_zero;     /* they were never used and read as zeros */
+    void **blocks;     /* in: room for more blocks; out: filled */
+    unsigned max_blocks, nblocks;
+};
+
+/* Claims about `want` slots (1 ... 64): one word as the run, further words as blocks while they
+ * fit. False: no memory. */
+bool bs_central_refill(unsigned class, unsigned want, struct bs_refill *r);
+
+/* Gives n blocks back (any spans of this class). A block that is not one, or is free already, is
+ * fatal: "invalid free" / "double free". */
+void bs_central_release(unsigned class, void *const *blocks, unsigned n);
+
+/* npages for a new span of any kind, aligned to align_pages: from the page heap, else by returning
+ * waiting spans, else by growing. False: no memory. */
+bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out);
+
+/* Returns at most max waiting spans to the page heap, in batches; how many. */
+size_t bs_central_return_waiting(size_t max);
+/* Spans waiting now (relaxed). */
+size_t bs_central_waiting(void);
+/* Moves the kept empty spans of all classes to the waiting list (malloc_trim). */
+void bs_central_give_up_empty(void);
+
+/* Slots that have left the spans of a class, and its spans. For statistics. */
+struct bs_central_counts {
+    size_t spans, slots_out;
+};
+struct bs_central_counts bs_central_counts(unsigned class);
+
+/* True if p is a block that has left its span (live, cached or held). Takes the class's lock. */
+bool bs_central_is_allocated(struct bs_span *s, uintptr_t p);
+/* Copies the span's bits under its lock; the number of words. For the ledger. */
+size_t bs_central_copy_bits(struct bs_span *s, uint64_t bits[16]);
+
+void bs_central_lock_all(void);
+void bs_central_unlock_all(void);
+void bs_central_reset_locks(void);
+
+#endif

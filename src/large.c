@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * large.c - see large.h.
+ *
+ * Growth, cheapest first: the pages behind are free (no copy, no kernel); the block is at least
+ * BS_MREMAP_MIN_BYTES (its page tables move: mremap with MREMAP_DONTUNMAP, so that the old range
+ * stays ours and empty); a copy. A moved mapping cannot merge with its neighbours, so the number
+ * of moved blocks has a budget, and a moved block that is freed or moved on is mapped anew.
+ */
+#include "large.h"
+
+#include "central.h"
+#include "counter.h"
+#include "os.h"
+
+#include <string.h>
+
+static size_t requested_bytes, span_bytes; /* [atomic] over all large blocks */
+static size_t moved_blocks;                /* [atomic] live blocks with BS_SPAN_MOVED */
+
+size_t bs_large_requested_bytes(void) {
+    return bs_load(&requested_bytes);
+}
+size_t bs_large_span_bytes(void) {
+    return bs_load(&span_bytes);
+}
+
+static size_t pages_for(size_t size) {
+    return bs_align_up(bs_max(size, 1), BS_PAGE_SIZE) / BS_PAGE_SIZE;
+}
+
+static void give_pages(uintptr_t base, size_t npages) {
+    struct bs_run run = {base, npages};
+    bs_pageheap_free(&run, 1);
+}
+
+/* Pages from the page heap, Ready. */
+static bool take_ready(size_t npages, size_t align_pages, struct bs_pages *out) {
+    if (!bs_central_take_pages(npages, align_pages, out))
+        return false;
+    if (out->nreleased != 0 && bs_os_used((void *)out->base, npages * BS_PAGE_SIZE) != 0) {
+        give_pages(out->base, npages);
+        return false;
+    }
+    return true;
+}
+
+static struct bs_span *make_span(size_t size, size_t align, struct bs_pages *pages) {
+    size_t npages = pages_for(size), align_pages = bs_max(1, align / BS_PAGE_SIZE);
+    if (!take_ready(npages, align_pages, pages))
+        return NULL;
+    struct bs_span *s = bs_span_make_large(pages->base, npages, size);
+    if (s == NULL) {
+        give_pages(pages->base, npages);
+        return NULL;
+    }
+    bs_add(&requested_bytes, size);
+    bs_add(&span_bytes, npages * BS_PAGE_SIZE);
+    return s;
+}
+
+void *bs_large_alloc(size_t size, size_t align, bool zero) {
+    struct bs_pages pages;
+    struct bs_span *s = make_span(size, align, &pages);
+    if (s == NULL)
+        return NULL;
+    if (zero && pages.dirty_end != 0) {
+        uintptr_t end = bs_min(pages.dirty_end, s->base + size);
+        if (end > pages.dirty_base)
+            memset((void *)pages.dirty_base, 0, end - pages.dirty_base);
+    }
+    bs_count(large_allocs, 1);
+    return (void *)s->base;
+}
+
+/* The pages of a span go back; `empty`: they have no physical memory any more (moved away). */
+static void return_pages(uintptr_t base, size_t npages, bool moved, bool empty) {
+    if (moved) {
+        /* a mapping that came by mremap is replaced by one that merges; that empties it, too */
+        if (bs_os_renew((void *)base, npages * BS_PAGE_SIZE) == 0)
+            empty = true;
+        bs_sub(&moved_blocks, 1);
+    }
+    if (empty)
+        bs_pageheap_free_released(base, npages);
+    else
+        give_pages(base, npages);
+}
+
+static void retire(struct bs_span *s, bool empty) {
+    uintptr_t base = s->base;
+    size_t npages = s->npages;
+    bool moved = (s->flags & BS_SPAN_MOVED) != 0;
+    bs_sub(&requested_bytes, s->request);
+    bs_sub(&span_bytes, npages * BS_PAGE_SIZE);
+    bs_span_retire(s);
+    return_pages(base, npages, moved, empty);
+}
+
+void bs_large_free(struct bs_span *s) {
+    retire(s, false);
+}
+
+/* --- resizing --------------------------------------------------------------------------------- */
+
+static void set_length(struct bs_span *s, size_t npages, size_t size) {
+    bs_add(&requested_bytes, size - s->request);
+    bs_add(&span_bytes, (npages - s->npages) * BS_PAGE_SIZE); /* wraps as it should */
+    s->request = size;
+    bs_store(&s->npages, (uint32_t)npages);
+}
+
+static void shrink(struct bs_span *s, size_t npages, size_t size) {
+    size_t old = s->npages;
+    set_length(s, npages, size);
+    /* A moved mapping's tail goes back as it is; it is mapped anew with the rest, or by nobody:
+     * one mapping more either way, within the budget of two a moved block. */
+    if (npages < old)
+        give_pages(s->base + npages * BS_PAGE_SIZE, old - npages);
+}
+
+static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
+    struct bs_pages more;
+    size_t extra = npages - s->npages;
+    uintptr_t end = s->base + bs_large_usable(s);
+    if (!bs_pageheap_alloc_at(end, extra, &more))
+        return false;
+    if (more.nreleased != 0 && bs_os_used((void *)end, extra * BS_PAGE_SIZE) != 0) {
+        give_pages(end, extra);
+        return false;
+    }
+    bs_pagemap_set(end, extra, s, 0);
+    set_length(s, npages, size);
+    bs_count(large_grown_in_place, 1);
+    return true;
+}
+
+/* Moves the first `bytes` of the old block into the new one by page tables; whole OS pages only. */
+static bool move_pages(struct bs_span *from, struct bs_span *to) {
+    size_t bytes = bs_large_usable(from), os_page = bs_os_page_size();
+    bool aligned = ((from->base | to->base | bytes) & (os_page - 1)) == 0;
+    if (bytes < BS_MREMAP_MIN_BYTES || !aligned)
+        return false;
+    if (bs_add(&moved_blocks, 1) >= BS_MREMAP_BUDGET ||
+        bs_os_move((void *)from->base, (void *)to->base, bytes) != 0) {
+        bs_sub(&moved_blocks, 1);
+        return false;
+    }
+    to->flags |= BS_SPAN_MOVED;
+    return true;
+}
+
+static void *move(struct bs_span *s, size_t size) {
+    struct bs_pages pages;
+    struct bs_span *to = make_span(size, BS_PAGE_SIZE, &pages);
+    if (to == NULL)
+        return NULL;
+    bool moved = move_pages(s, to);
+    if (!moved)
+        memcpy((void *)to->base, (void *)s->base, bs_min(s->request, size));
+    if (moved)
+        bs_count(large_moved, 1);
+    else
+        bs_count(large_copied, 1);
+    retire(s, moved);
+    return (void *)to->base;
+}
+
+void *bs_large_resize(struct bs_span *s, size_t size) {
+    size_t npages = pages_for(size);
+    if (npages <= s->npages) {
+        shrink(s, npages, size);
+        return (void *)s->base;
+    }
+    if (grow_in_place(s, npages, size))
+        return (void *)s->base;
+    return move(s, size);
+}

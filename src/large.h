@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * large.h - blocks above BS_SMALL_MAX, and blocks aligned above a page: each is a span of one slot.
+ *
+ * A large span belongs to whoever holds its block, as the block itself does: two threads that
+ * resize and free the same block at once race in the program, not here. Pages that are given back
+ * keep their physical memory until the scavenger takes it, so the next large block needs no page
+ * faults. May grow the heap: no lock may be held.
+ */
+#ifndef BS_LARGE_H
+#define BS_LARGE_H
+
+#include "span.h"
+
+/* size <= BS_REQUEST_MAX; align a power of two. With `zero` the block reads as zeros. NULL: no
+ * memory. */
+void *bs_large_alloc(size_t size, size_t align, bool zero);
+void bs_large_free(struct bs_span *s);
+/* Makes the block hold `size` bytes (> BS_SMALL_MAX): in place, or moved by page tables or by
+ * copying. NULL: no memory, and the block is as it was. */
+void *bs_large_resize(struct bs_span *s, size_t size);
+/* Bytes the block may use. */
+BS_INLINE size_t bs_large_usable(const struct bs_span *s) {
+    return (size_t)s->npages * BS_PAGE_SIZE;
+}
+/* Bytes of all large blocks: asked for / in pages. Relaxed. */
+size_t bs_large_requested_bytes(void);
+size_t bs_large_span_bytes(void);
+
+#endif

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tcache.c - the slow half of thread caches: making, refilling, flushing, growing, giving up.
+ *
+ * Locks: takes the registry's and the central locks, one at a time. pthread_setspecific may call
+ * back into calloc; every function here is written to be entered again at that point.
+ */
+#include "tcache_inl.h"
+
+#include "counter.h"
+#include "meta.h"
+#include "os.h"
+#include "thread.h"
+
+#include <string.h>
+
+struct bs_tcache bs_tcache_empty, bs_tcache_none;
+__thread struct bs_tcache *bs_self = &bs_tcache_empty;
+
+static struct bs_meta_pool cache_pool = BS_META_POOL_INIT(sizeof(struct bs_tcache));
+/* Storage of magazines that grew: 16, 32 ... 1024 blocks. */
+static struct bs_meta_pool storage_pool[] = {
+    BS_META_POOL_INIT(16 * sizeof(void *)),  BS_META_POOL_INIT(32 * sizeof(void *)),
+    BS_META_POOL_INIT(64 * sizeof(void *)),  BS_META_POOL_INIT(128 * sizeof(void *)),
+    BS_META_POOL_INIT(256 * sizeof(void *)), BS_META_POOL_INIT(512 * sizeof(void *)),
+    BS_META_POOL_INIT(1024 * sizeof(void *)),
+};
+_Static_assert(BS_MAGAZINE_MAX == 1024 && BS_MAGAZINE_START == 8, "pools fit the capacities");
+
+static bool disabled; /* [atomic] no new caches; set while options are read, or by mallopt */
+
+static struct bs_meta_pool *storage_of(uint32_t cap) {
+    return &storage_pool[bs_ctz(cap) - 4];
+}
+
+static uint32_t max_capacity(uint32_t size) {
+    uint32_t cap = BS_MAGAZINE_START;
+    while (cap < BS_MAGAZINE_MAX && (size_t)cap * 2 * size <= BS_MAGAZINE_MAX_BYTES)
+        cap *= 2;
+    return cap;
+}
+
+/* Slots of one refill, at most: bounded in bytes, so that no thread takes a span's worth of large
+ * blocks for one of them. */
+static uint32_t max_claim(uint32_t size) {
+    return (uint32_t)bs_max(1, bs_min(64, BS_CLAIM_MAX_BYTES / size));
+}
+
+/* --- making and giving up --------------------------------------------------------------------- */
+
+static void init_bins(struct bs_tcache *tc) {
+    memset(tc, 0, sizeof *tc);
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        struct bs_bin *bin = &tc->bin[class];
+        bin->blocks = tc->first_blocks[class];
+        bin->cap = BS_MAGAZINE_START;
+        bin->size = bs_class_info[class].size;
+        /* few large blocks: the start is a bound in bytes as well */
+        while (bin->cap > 2 && (size_t)bin->cap * bin->size > BS_MAGAZINE_MAX_BYTES)
+            bin->cap /= 2;
+        bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
+    }
+}
+
+static void free_storage(struct bs_tcache *tc, struct bs_bin *bin) {
+    if (bin->cap <= BS_MAGAZINE_START)
+        return;
+    size_t bytes = (size_t)(bin->cap - BS_MAGAZINE_START) * bin->size;
+    bs_meta_pool_free(storage_of(bin->cap), bin->blocks);
+    tc->extra_bytes -= bytes;
+    bs_thread_refund(bytes);
+}
+
+/* The cache is empty and in no registry. */
+static void destroy(struct bs_tcache *tc) {
+    for (unsigned class = 1; class < BS_NCLASSES; class++)
+        free_storage(tc, &tc->bin[class]);
+    bs_meta_pool_free(&cache_pool, tc);
+}
+
+void bs_tcache_leave(void) {
+    struct bs_tcache *tc = bs_self;
+    bs_self = &bs_tcache_none;
+    if (tc == &bs_tcache_empty || tc == &bs_tcache_none)
+        return;
+    bs_thread_unregister(tc);
+    bs_tcache_drain(tc);
+    destroy(tc);
+    bs_count(caches_closed, 1);
+}
+
+void bs_tcache_bury(struct bs_tcache *tc) {
+    bs_tcache_drain(tc);
+    destroy(tc);
+    bs_count(caches_orphaned, 1);
+}
+
+void bs_tcache_disable(void) {
+    bs_store(&disabled, true);
+    bs_tcache_leave();
+}
+
+/* libc calls destructors in rounds, at most four; other libraries' destructors may still use
+ * malloc, so the cache goes in the third. What is used after that goes without a cache. */
+static void at_thread_exit(void *arg) {
+    struct bs_tcache *tc = arg;
+    if (tc != bs_self)
+        return;
+    if (tc->exit_rounds++ < 2)
+        bs_thread_watch_again(tc);
+    else
+        bs_tcache_leave();
+}
+
+/* This thread's cache: made now if it has none and may have one. bs_tcache_none without memory. */
+static struct bs_tcache *own_cache(void) {
+    if (bs_self != &bs_tcache_empty && !BS_UNLIKELY(bs_load(&disabled)))
+        return bs_self;
+    if (bs_load(&disabled)) {
+        bs_tcache_leave();
+        return bs_self;
+    }
+    struct bs_tcache *tc = bs_meta_pool_alloc(&cache_pool);
+    if (tc == NULL)
+        return &bs_tcache_none;
+    init_bins(tc);
+    tc->tid = bs_os_tid();
+    tc->word = &bs_self;
+    bs_thread_register(tc);
+    bs_self = tc;
+    bs_count(caches_made, 1);
+    /* Without an exit hook the sweeper finds the cache when its thread is gone. */
+    (void)bs_thread_watch_exit(tc, at_thread_exit);
+    return bs_self;
+}
+
+/* --- flushing --------------------------------------------------------------------------------- */
+
+/* The oldest n blocks leave the magazine, then go back. */
+static void flush_piece(struct bs_bin *bin, unsigned class, uint32_t n) {
+    void *blocks[BS_FLUSH_BATCH];
+    uint32_t left = bin->count - n;
+    memcpy(blocks, bin->blocks, n * sizeof *blocks);
+    /* count 0 while blocks move: a snapshot loses them rather than seeing one twice */
+    bs_store(&bin->count, 0u);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    memmove(bin->blocks, bin->blocks + n, left * sizeof *blocks);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    bs_store(&bin->count, left);
+    bs_central_release(class, blocks, n);
+}
+
+static void flush(struct bs_bin *bin, unsigned class, uint32_t n) {
+    for (uint32_t piece; n != 0; n -= piece) {
+        piece = (uint32_t)bs_min(n, BS_FLUSH_BATCH);
+        flush_piece(bin, class, piece);
+    }
+}
+
+static void flush_run(struct bs_bin *bin, unsigned class) {
+    void *blocks[64];
+    unsigned n = 0;
+    uint64_t mask = bin->run_mask;
+    bs_store(&bin->run_mask, (uint64_t)0);
+    for (; mask != 0; mask &= mask - 1)
+        blocks[n++] = bin->run_base + (size_t)bs_ctz(mask) * bin->size;
+    bs_central_release(class, blocks, n);
+}
+
+void bs_tcache_drain(struct bs_tcache *tc) {
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        struct bs_bin *bin = &tc->bin[class];
+        if (bin->count != 0)
+            flush(bin, class, bin->count);
+        if (bin->run_mask != 0)
+            flush_run(bin, class);
+    }
+}
+
+/* Room for twice as many blocks, if the budgets allow. */
+static bool grow(struct bs_tcache *tc, struct bs_bin *bin) {
+    if (bin->cap < BS_MAGAZINE_START || bin->cap >= max_capacity(bin->size))
+        return false;
+    size_t bytes = (size_t)bin->cap * bin->size;
+    if (tc->extra_bytes + bytes > BS_CACHE_THREAD_BYTES || !bs_thread_grant(bytes))
+        return false;
+    void **storage = bs_meta_pool_alloc(storage_of(bin->cap * 2));
+    if (storage == NULL) {
+        bs_thread_refund(bytes);
+        return false;
+    }
+    memcpy(storage, bin->blocks, bin->count * sizeof *storage);
+    void **old = bin->blocks;
+    uint32_t old_cap = bin->cap;
+    bin->blocks = storage;
+    bin->cap = old_cap * 2;
+    tc->extra_bytes += bytes;
+    if (old_cap > BS_MAGAZINE_START)
+        bs_meta_pool_free(storage_of(old_cap), old);
+    return true;
+}
+
+/* Now and then (every 1024 visits): magazines that were not needed since the last pass give half
+ * of what they hold, so that a phase of the program does not leave its blocks here. */
+static void trim_pass(struct bs_tcache *tc) {
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        struct bs_bin *bin = &tc->bin[class];
+        if (!bin->refilled && bin->count != 0)
+            flush(bin, class, (bin->count + 1) / 2);
+        if (!bin->refilled)
+            bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
+        bin->refilled = false;
+    }
+}
+
+static void note_visit(struct bs_tcache *tc) {
+    if (++tc->slow_ops % 1024 == 0)
+        trim_pass(tc);
+}
+
+/* --- the slow door ---------------------------------------------------------------------------- */
+
+static void *alloc_uncached(unsigned class) {
+    struct bs_refill r = {.blocks = NULL, .max_blocks = 0};
+    if (!bs_central_refill(class, 1, &r))
+        return NULL;
+    return r.run_base + (size_t)bs_ctz(r.run_mask) * bs_class_info[class].size;
+}
+
+void *bs_tcache_alloc_slow(unsigned class) {
+    struct bs_tcache *tc = own_cache();
+    if (tc == &bs_tcache_none)
+        return alloc_uncached(class);
+    note_visit(tc);
+    struct bs_bin *bin = &tc->bin[class];
+    void *p;
+    if (bs_tcache_take(bin, &p)) /* a cache just made may have been filled by re-entry */
+        return p;
+    struct bs_refill r = {.blocks = bin->blocks, .max_blocks = bin->cap};
+    if (!bs_central_refill(class, bin->claim, &r))
+        return NULL;
+    bin->refilled = true;
+    bin->claim = (uint16_t)bs_min((size_t)bin->claim * 2, max_claim(bin->size));
+    bs_store(&bin->run_base, r.run_base);
+    bin->run_zero = r.run_zero;
+    bs_store(&bin->count, r.nblocks);
+    bs_store(&bin->run_mask, r.run_mask & (r.run_mask - 1));
+    return r.run_base + (size_t)bs_ctz(r.run_mask) * bin->size;
+}
+
+void bs_tcache_free_slow(unsigned class, void *p) {
+    struct bs_tcache *tc = own_cache();
+    if (tc == &bs_tcache_none) {
+        bs_central_release(class, &p, 1);
+        return;
+    }
+    note_visit(tc);
+    struct bs_bin *bin = &tc->bin[class];
+    if (bin->count == bin->cap && !grow(tc, bin))
+        flush(bin, class, (bin->cap + 1) / 2);
+    (void)bs_tcache_free(class, p);
+}
+
+size_t bs_tcache_bytes(const struct bs_tcache *tc) {
+    size_t bytes = 0;
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        const struct bs_bin *bin = &tc->bin[class];
+        bytes += ((size_t)bs_load(&bin->count) + bs_popcount(bs_load(&bin->run_mask))) *
+                 bs_class_info[class].size;
+    }
+    return bytes;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tcache.h - what one thread holds ready: per size class a run of slots and a magazine of blocks.
+ *
+ * A thread's cache is found through one thread-local word, which starts at a static empty cache:
+ * every bin of it is empty and full at once, so both fast paths (tcache_inl.h) fall through to
+ * the slow door without asking whether anything is initialised. A second static cache stands for
+ * "this thread shall have none" (it is exiting, or check:full): its slow door goes to the central
+ * lists directly.
+ *
+ * Only the owner uses its cache; others may read counts for statistics (relaxed). A block is in
+ * one place at a time, also in the middle of every operation: it leaves the magazine before its
+ * bit is cleared and enters it after it was claimed, so a snapshot of the process (fork) may lose
+ * blocks in transit but never doubles one.
+ */
+#ifndef BS_TCACHE_H
+#define BS_TCACHE_H
+
+#include "central.h"
+#include "list.h"
+
+struct bs_bin {
+    void **blocks;     /* [owner] the magazine: LIFO */
+    uint32_t count;    /* [owner] blocks in it */
+    uint32_t cap;      /* [owner] room in it */
+    uint64_t run_mask; /* [owner] free slots of the run */
+    char *run_base;    /* [owner] slot of the run's bit 0 */
+    uint32_t size;     /* [init] bytes of a block */
+    uint16_t claim;    /* [owner] slots the next refill asks for */
+    bool run_zero;     /* [owner] the run's slots were never used: they read as zeros */
+    bool refilled;     /* [owner] since the last trim pass */
+} BS_PADDED;
+
+struct bs_tcache {
+    struct bs_bin bin[BS_NCLASSES]; /* bin 0 stays empty and full: "not a small block" */
+    struct bs_link link;            /* [lock:registry] */
+    struct bs_tcache **word;        /* [init] the owner's thread-local word */
+    int tid;                        /* [owner; after fork too] kernel's thread id */
+    uint32_t exit_rounds;           /* [owner] times the exit hook ran */
+    uint32_t slow_ops;              /* [owner] visits of the slow door */
+    size_t extra_bytes;             /* [owner] capacity granted beyond the start, in bytes */
+    void *first_blocks[BS_NCLASSES][BS_MAGAZINE_START]; /* [owner] magazines that never grew */
+};
+
+extern __thread struct bs_tcache *bs_self;
+extern struct bs_tcache bs_tcache_empty, bs_tcache_none;
+
+/* The slow door's work. Class 1 ... BS_NCLASSES-1. */
+void *bs_tcache_alloc_slow(unsigned class);
+void bs_tcache_free_slow(unsigned class, void *p);
+
+/* Gives everything the cache holds back to the central lists; the cache stays usable. The caller
+ * is the owner, or owns the cache because its thread is gone. */
+void bs_tcache_drain(struct bs_tcache *tc);
+/* Gives up this thread's cache; from now on it has none. */
+void bs_tcache_leave(void);
+/* The same for a cache that bs_thread_take_orphan gave. */
+void bs_tcache_bury(struct bs_tcache *tc);
+/* Later caches are not made (check:full, mallopt(M_PERTURB)). */
+void bs_tcache_disable(void);
+
+/* Bytes in the cache. Any thread; relaxed. */
+size_t bs_tcache_bytes(const struct bs_tcache *tc);
+
+#endif

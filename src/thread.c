@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* thread.c - see thread.h. It knows lists, tids and libc's exit hook, not what a cache holds. */
+#include "thread.h"
+
+#include "lock.h"
+#include "os.h"
+#include "tcache.h"
+
+#include <pthread.h>
+
+static struct {
+    struct bs_lock lock;
+    struct bs_link caches; /* [lock] */
+    size_t n;              /* [lock] */
+    struct bs_link *next;  /* [lock] where the next search for orphans begins */
+} registry = {.lock = BS_LOCK_INIT(BS_RANK_REGISTRY), .caches = {&registry.caches, &registry.caches},
+              .next = &registry.caches};
+
+static size_t granted_bytes; /* [atomic] sum over caches of extra_bytes */
+
+/* 0 none yet, 1 being made, 2 there, 3 libc has none left */
+static uint32_t key_state;
+static pthread_key_t key;
+
+void bs_thread_register(struct bs_tcache *tc) {
+    bs_lock_acquire(&registry.lock);
+    bs_list_push_back(&registry.caches, &tc->link);
+    registry.n++;
+    bs_lock_release(&registry.lock);
+}
+
+static void remove_locked(struct bs_tcache *tc) {
+    if (registry.next == &tc->link)
+        registry.next = tc->link.next;
+    bs_list_remove(&tc->link);
+    registry.n--;
+}
+
+void bs_thread_unregister(struct bs_tcache *tc) {
+    bs_lock_acquire(&registry.lock);
+    remove_locked(tc);
+    bs_lock_release(&registry.lock);
+}
+
+static bool have_key(void (*at_exit)(void *)) {
+    uint32_t state = 0;
+    if (__atomic_compare_exchange_n(&key_state, &state, 1, false, __ATOMIC_ACQUIRE,
+                                    __ATOMIC_ACQUIRE)) {
+        state = pthread_key_create(&key, at_exit) == 0 ? 2 : 3;
+        bs_store_release(&key_state, state);
+    }
+    while ((state = bs_load_acquire(&key_state)) == 1)
+        bs_os_yield();
+    return state == 2;
+}
+
+bool bs_thread_watch_exit(struct bs_tcache *tc, void (*at_exit)(void *)) {
+    /* pthread_setspecific may call calloc; the cache is in place by now, so that works */
+    return have_key(at_exit) && pthread_setspecific(key, tc) == 0;
+}
+
+void bs_thread_watch_again(struct bs_tcache *tc) {
+    (void)pthread_setspecific(key, tc);
+}
+
+bool bs_thread_grant(size_t bytes) {
+    if (bs_add(&granted_bytes, bytes) + bytes <= BS_CACHE_TOTAL_BYTES)
+        return true;
+    bs_sub(&granted_bytes, bytes);
+    return false;
+}
+
+void bs_thread_refund(size_t bytes) {
+    bs_sub(&granted_bytes, bytes);
+}
+
+struct bs_tcache *bs_thread_take_orphan(unsigned max) {
+    struct bs_tcache *orphan = NULL;
+    bs_lock_acquire(&registry.lock);
+    for (size_t i = 0; i < bs_min(max, registry.n) && orphan == NULL; i++) {
+        if (registry.next == &registry.caches)
+            registry.next = registry.caches.next;
+        struct bs_tcache *tc = BS_LIST_ENTRY(registry.next, struct bs_tcache, link);
+        registry.next = registry.next->next;
+        if (!bs_os_thread_alive(tc->tid))
+            orphan = tc;
+    }
+    if (orphan != NULL)
+        remove_locked(orphan);
+    bs_lock_release(&registry.lock);
+    return orphan;
+}
+
+void bs_thread_each(bs_cache_visitor *visit, void *ctx) {
+    bs_lock_acquire(&registry.lock);
+    for (struct bs_link *l = registry.caches.next; l != &registry.caches; l = l->next)
+        visit(ctx, BS_LIST_ENTRY(l, struct bs_tcache, link));
+    bs_lock_release(&registry.lock);
+}
+
+size_t bs_thread_count(void) {
+    bs_lock_acquire(&registry.lock);
+    size_t n = registry.n;
+    bs_lock_release(&registry.lock);
+    return n;
+}
+
+void bs_thread_lock(void) {
+    bs_lock_acquire(&registry.lock);
+}
+void bs_thread_unlock(void) {
+    bs_lock_release(&registry.lock);
+}
+void bs_thread_reset_lock(void) {
+    bs_lock_reset(&registry.lock);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread.h - the registry of thread caches: who has one, and whose thread is gone.
+ *
+ * Lock: BS_RANK_REGISTRY, held for list operations only.
+ */
+#ifndef BS_THREAD_H
+#define BS_THREAD_H
+
+#include "base.h"
+
+struct bs_tcache;
+
+/* Enters / removes a cache. */
+void bs_thread_register(struct bs_tcache *tc);
+void bs_thread_unregister(struct bs_tcache *tc);
+/* Arranges that the thread's end gives its cache back. False: libc has no key left. */
+bool bs_thread_watch_exit(struct bs_tcache *tc, void (*at_exit)(void *));
+/* Calls the exit hook once more in the next round of destructors. */
+void bs_thread_watch_again(struct bs_tcache *tc);
+
+/* Grants `bytes` of magazine capacity out of the process's total; false: used up. */
+bool bs_thread_grant(size_t bytes);
+void bs_thread_refund(size_t bytes);
+
+/* Takes one cache whose thread no longer exists out of the registry, or NULL. Looks at no more
+ * than max caches, going round from call to call. */
+struct bs_tcache *bs_thread_take_orphan(unsigned max);
+
+typedef void bs_cache_visitor(void *ctx, const struct bs_tcache *tc);
+/* Calls visit for each registered cache under the registry lock. */
+void bs_thread_each(bs_cache_visitor *visit, void *ctx);
+size_t bs_thread_count(void);
+
+void bs_thread_lock(void);
+void bs_thread_unlock(void);
+void bs_thread_reset_lock(void);
+
+#endif
