@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap.c - see heap.h: the order of the slow doors, and what a pointer that reaches them may be.
+ *
+ * Locks: none of its own; takes those below one at a time.
+ */
+#include "heap.h"
+
+#include "counter.h"
+#include "large.h"
+#include "meta.h"
+#include "opt.h"
+#include "os.h"
+#include "out.h"
+#include "scavenge.h"
+#include "thread.h"
+
+#include <string.h>
+
+static void (*work_hook)(void); /* [init] */
+static unsigned fill_byte;      /* [atomic] 0: no filling */
+
+/* Request sizes seen at the slow door, a sample of about one in a refill. [atomic] */
+static struct {
+    uint64_t bytes, blocks;
+} sampled[BS_NCLASSES];
+
+void bs_heap_set_work_hook(void (*hook)(void)) {
+    work_hook = hook;
+}
+
+void bs_heap_set_fill(unsigned byte) {
+    bs_store(&fill_byte, byte & 0xff);
+    if (byte != 0)
+        bs_tcache_disable();
+}
+
+/* After a visit that may have left work: a few relaxed loads, and a call only if there is some. */
+static inline void look_for_work(void) {
+    if (BS_UNLIKELY(bs_scavenge_has_work()) && work_hook != NULL)
+        work_hook();
+}
+
+/* --- allocation ------------------------------------------------------------------------------- */
+
+static void sample(unsigned class, size_t size) {
+    bs_add(&sampled[class].bytes, size);
+    bs_add(&sampled[class].blocks, 1);
+}
+
+uint64_t bs_heap_rounding_256ths(unsigned class) {
+    uint64_t blocks = bs_load(&sampled[class].blocks), bytes = bs_load(&sampled[class].bytes);
+    uint64_t whole = blocks * bs_class_info[class].size;
+    return blocks == 0 || bytes > whole ? 0 : (whole - bytes) * 256 / blocks;
+}
+
+static void *filled(void *p, size_t size) {
+    unsigned byte = bs_load(&fill_byte);
+    if (BS_UNLIKELY(byte != 0) && p != NULL)
+        memset(p, (int)(byte ^ 0xff), size);
+    return p;
+}
+
+static void *alloc_class(unsigned class, size_t size) {
+    void *p;
+    if (BS_LIKELY(bs_tcache_take(&bs_self->bin[class], &p)))
+        return p;
+    sample(class, size);
+    p = bs_tcache_alloc_slow(class);
+    look_for_work();
+    return filled(p, size);
+}
+
+void *bs_heap_alloc_slow(size_t size) {
+    if (BS_LIKELY(size <= BS_SMALL_MAX))
+        return alloc_class(bs_class_of(size), size);
+    if (size > BS_REQUEST_MAX)
+        return NULL;
+    void *p = bs_large_alloc(size, 1, false);
+    look_for_work();
+    return filled(p, size);
+}
+
+void *bs_heap_alloc_zero(size_t size) {
+    if (size > BS_SMALL_MAX) {
+        void *p = size <= BS_REQUEST_MAX ? bs_large_alloc(size, 1, true) : NULL;
+        look_for_work();
+        return p;
+    }
+    unsigned class = bs_class_of(size);
+    struct bs_bin *bin = &bs_self->bin[class];
+    /* A run of a span that was never used needs no clearing: worth it before the magazine where
+     * clearing costs more than a cold line. */
+    if (size > BS_TINY_MAX && bin->run_zero && bin->run_mask != 0) {
+        uint64_t mask = bin->run_mask;
+        bs_store(&bin->run_mask, mask & (mask - 1));
+        return bin->run_base + (size_t)bs_ctz(mask) * bin->size;
+    }
+    void *p = alloc_class(class, size);
+    return p != NULL ? memset(p, 0, size) : NULL;
+}
+
+void *bs_heap_alloc_aligned(size_t align, size_t size) {
+    if (size > BS_REQUEST_MAX || align > BS_REQUEST_MAX)
+        return NULL;
+    unsigned class = bs_class_of_aligned(align, size);
+    if (class != 0)
+        return alloc_class(class, size);
+    void *p = bs_large_alloc(size, align, false);
+    look_for_work();
+    return filled(p, size);
+}
+
+/* --- freeing ---------------------------------------------------------------------------------- */
+
+/* Not a block: a pointer into our pages is a crime; one elsewhere is another allocator's. */
+static BS_COLD void free_unknown(void *p) {
+    if (bs_pagemap_span((uintptr_t)p) != NULL)
+        bs_fatal("double free or invalid free of %p", p);
+    bool first = bs_add(&bs_counters.foreign_frees, 1) == 0;
+    if (bs_opt.foreign == BS_FOREIGN_ABORT)
+        bs_fatal("free of foreign pointer %p, which besom did not allocate", p);
+    if (first)
+        bs_warn("free of foreign pointer %p ignored, as others will be without a word "
+                "(foreign:abort stops at it)", p);
+}
+
+/* Only a real block is filled: what is not one is reported when it is released. */
+static void fill_freed(void *p, unsigned class, unsigned byte) {
+    struct bs_span *s = bs_span_of((uintptr_t)p);
+    if (s != NULL && s->class == class && bs_central_is_allocated(s, (uintptr_t)p))
+        memset(p, (int)byte, bs_class_info[class].size);
+}
+
+void bs_heap_free_slow(void *p) {
+    unsigned class = bs_pagemap_class((uintptr_t)p);
+    unsigned byte = bs_load(&fill_byte);
+    if (BS_LIKELY(class != 0)) {
+        if (BS_UNLIKELY(byte != 0))
+            fill_freed(p, class, byte);
+        bs_tcache_free_slow(class, p);
+        look_for_work();
+        return;
+    }
+    if (p == NULL)
+        return;
+    struct bs_span *s = bs_span_of((uintptr_t)p);
+    if (s == NULL || s->class != 0) {
+        free_unknown(p);
+        return;
+    }
+    if (s->base != (uintptr_t)p)
+        bs_fatal("invalid free of %p, inside the block at %p of %zu bytes", p, (void *)s->base,
+                 s->request);
+    bs_large_free(s);
+    look_for_work();
+}
+
+/* --- resizing --------------------------------------------------------------------------------- */
+
+static void *copy_to_new(void *p, size_t keep, size_t size) {
+    void *q = bs_heap_alloc(size);
+    if (q == NULL)
+        return NULL;
+    memcpy(q, p, bs_min(keep, size));
+    bs_heap_free(p);
+    return q;
+}
+
+void *bs_heap_realloc(void *p, size_t size) {
+    unsigned class = bs_pagemap_class((uintptr_t)p);
+    if (BS_LIKELY(class != 0)) {
+        size_t have = bs_class_info[class].size;
+        /* It stays while it fits and is not less than half used. */
+        if (size <= have && (size > have / 2 || bs_class_of(size) == class))
+            return p;
+        return copy_to_new(p, have, size);
+    }
+    struct bs_span *s = bs_span_of((uintptr_t)p);
+    if (s == NULL || s->base != (uintptr_t)p) {
+        free_unknown(p);
+        return NULL;
+    }
+    if (size > BS_REQUEST_MAX)
+        return NULL;
+    if (size <= BS_SMALL_MAX)
+        return copy_to_new(p, s->request, size);
+    void *q = bs_large_resize(s, size);
+    look_for_work();
+    return q;
+}
+
+size_t bs_heap_usable(const void *p) {
+    unsigned class = bs_pagemap_class((uintptr_t)p);
+    if (BS_LIKELY(class != 0))
+        return bs_class_info[class].size;
+    struct bs_span *s = p != NULL ? bs_span_of((uintptr_t)p) : NULL;
+    return s != NULL && s->class == 0 ? bs_large_usable(s) : 0;
+}
+
+size_t bs_heap_os_page(void) {
+    return bs_os_page_size();
+}
+
+/* --- the whole heap --------------------------------------------------------------------------- */
+
+bool bs_heap_trim(size_t keep_bytes) {
+    struct bs_tcache *tc = bs_self;
+    if (tc != &bs_tcache_empty && tc != &bs_tcache_none)
+        bs_tcache_drain(tc);
+    struct bs_tcache *orphan;
+    while ((orphan = bs_thread_take_orphan(UINT32_MAX)) != NULL)
+        bs_tcache_bury(orphan);
+    bs_central_give_up_empty();
+    while (bs_central_return_waiting(BS_EMPTY_WAITING_MAX) != 0)
+        ;
+    return bs_scavenge_to(keep_bytes) != 0;
+}
+
+static void add_cached(void *ctx, const struct bs_tcache *tc) {
+    *(size_t *)ctx += bs_tcache_bytes(tc);
+}
+
+struct bs_heap_totals bs_heap_totals(void) {
+    struct bs_heap_totals t = {0};
+    struct bs_pageheap_counts pages = bs_pageheap_counts();
+    size_t out = 0, in_spans = 0;
+    bs_thread_each(add_cached, &t.cached);
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        const struct bs_class_info *c = &bs_class_info[class];
+        struct bs_central_counts counts = bs_central_counts(class);
+        t.spans += counts.spans;
+        out += counts.slots_out * c->size;
+        in_spans += counts.spans * c->nslots * c->size;
+    }
+    t.mapped = pages.mapped_pages * BS_PAGE_SIZE;
+    t.dirty = pages.dirty_pages * BS_PAGE_SIZE;
+    t.released = pages.released_pages * BS_PAGE_SIZE;
+    t.large = bs_large_span_bytes();
+    t.allocated = bs_sub_clamped(out, t.cached) + t.large;
+    t.free_span = bs_sub_clamped(in_spans, out);
+    t.metadata = bs_meta_mapped_bytes();
+    return t;
+}

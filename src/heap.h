@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap.h - the facade: all that the preload library, the tests and the benchmarks call.
+ *
+ * Memory functions behave as malloc(3) says for glibc, but set no errno: NULL means ENOMEM. All
+ * are thread-safe and may be called before any constructor has run and after every destructor;
+ * none is async-signal-safe. They keep errno.
+ */
+#ifndef BS_HEAP_H
+#define BS_HEAP_H
+
+#include "tcache_inl.h"
+
+/* The slow doors: what the fast paths below could not do. bs_heap_free_slow takes any pointer. */
+void *bs_heap_alloc_slow(size_t size);
+void bs_heap_free_slow(void *p);
+
+/* malloc's fast path; `slow` is called with the size when it cannot serve. Every caller names its
+ * slow door, so that the call is direct and in tail position. */
+BS_INLINE void *bs_heap_alloc_fast(size_t size, void *(*slow)(size_t)) {
+    void *p;
+    if (BS_LIKELY(size <= BS_TINY_MAX) &&
+        BS_LIKELY(bs_tcache_take(&bs_self->bin[bs_class_of_tiny(size)], &p)))
+        return p;
+    return slow(size);
+}
+
+BS_INLINE void bs_heap_free_fast(void *p, void (*slow)(void *)) {
+    if (BS_UNLIKELY(!bs_tcache_free(bs_pagemap_class((uintptr_t)p), p)))
+        slow(p);
+}
+
+static inline void *bs_heap_alloc(size_t size) {
+    return bs_heap_alloc_fast(size, bs_heap_alloc_slow);
+}
+static inline void bs_heap_free(void *p) {
+    bs_heap_free_fast(p, bs_heap_free_slow);
+}
+
+/* size bytes that read as zeros. */
+void *bs_heap_alloc_zero(size_t size);
+/* align: a power of two. */
+void *bs_heap_alloc_aligned(size_t align, size_t size);
+/* p: a block (not NULL); size > 0. NULL: no memory, p is as it was. */
+void *bs_heap_realloc(void *p, size_t size);
+/* Bytes the block at p may use; 0 for NULL and for what is not a block of besom's. */
+size_t bs_heap_usable(const void *p);
+
+/* Bytes of the OS page. */
+size_t bs_heap_os_page(void);
+
+/* Gives back what can be given back: this thread's cache, waiting spans, and free pages down to
+ * keep_bytes. True if memory went back to the OS. */
+bool bs_heap_trim(size_t keep_bytes);
+
+/* Bytes for mallinfo and its kin: quick sums over counters. */
+struct bs_heap_totals {
+    size_t mapped;    /* accessible heap */
+    size_t allocated; /* blocks the program holds, in slots and pages */
+    size_t cached;    /* in thread caches */
+    size_t free_span; /* free slots of spans */
+    size_t dirty;     /* free pages with memory */
+    size_t released;  /* free pages without */
+    size_t large;     /* part of `allocated` in large blocks */
+    size_t metadata;  /* mapped for besom's own structures */
+    size_t spans;     /* spans of small blocks */
+};
+struct bs_heap_totals bs_heap_totals(void);
+
+/* From now on blocks are filled: with `byte` when freed, its complement when allocated
+ * (mallopt(M_PERTURB)); 0 ends it. Caches are given up for it. */
+void bs_heap_set_fill(unsigned byte);
+
+/* The background work's way in (background.c), the only call upward: asked at slow doors when
+ * there may be work. Set once, before threads exist. */
+void bs_heap_set_work_hook(void (*hook)(void));
+
+/* The average bytes that rounding up to the class costs a block of the class, in 1/256 bytes, from
+ * sizes sampled at the slow door; 0 without a sample. */
+uint64_t bs_heap_rounding_256ths(unsigned class);
+
+#endif

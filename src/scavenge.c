@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scavenge.c - see scavenge.h. Locks: the page heap's, through its interface, never held across
+ * the advice; the policy's state is used by one thread at a time (round_lock is a try-lock: a
+ * second caller finds nothing to do).
+ */
+#include "scavenge.h"
+
+#include "central.h"
+#include "counter.h"
+#include "opt.h"
+#include "os.h"
+#include "pageheap.h"
+
+#define NS_PER_MS 1000000u
+
+static uint32_t round_busy;                     /* [atomic] 1: some thread is in a round */
+static struct bs_scavenge_policy policy;        /* [round_busy] */
+static size_t keep_bytes = BS_RETAIN_MIN_BYTES; /* [atomic] */
+
+void bs_scavenge_set_keep(size_t bytes) {
+    bs_store(&keep_bytes, bytes);
+}
+
+/* --- the policy ------------------------------------------------------------------------------- */
+
+/* The excess of the old peak over `use` halves every epoch: linear within one. */
+static size_t decayed(size_t peak, size_t use, uint64_t dt_ns, uint64_t epoch_ns) {
+    size_t excess = bs_sub_clamped(peak, use);
+    uint64_t epochs = dt_ns / epoch_ns;
+    if (epochs >= 40)
+        return use;
+    excess >>= epochs;
+    excess -= (size_t)((double)excess * (double)(dt_ns % epoch_ns) / (double)epoch_ns / 2);
+    return use + excess;
+}
+
+size_t bs_scavenge_goal(struct bs_scavenge_policy *p, const struct bs_scavenge_input *in) {
+    uint64_t dt = in->now_ns > p->last_ns && p->last_ns != 0 ? in->now_ns - p->last_ns : 0;
+    if (in->activity != p->activity || p->last_ns == 0 || in->now_ns < p->quiet_since_ns) {
+        p->activity = in->activity;
+        p->quiet_since_ns = in->now_ns;
+    }
+    p->last_ns = in->now_ns;
+    p->peak_pages = decayed(p->peak_pages, in->span_pages, dt, bs_max(in->epoch_ns, 1));
+    if (in->peak_pages > p->peak_pages)
+        p->peak_pages = in->peak_pages;
+    bool idle = in->now_ns - p->quiet_since_ns >= in->idle_ns;
+    size_t retain = idle ? in->span_pages
+                         : p->peak_pages + p->peak_pages / (100 / BS_RETAIN_EXTRA_PCT);
+    size_t spare = bs_max(bs_sub_clamped(retain, in->span_pages), in->keep_pages);
+    return bs_sub_clamped(in->dirty_pages, spare);
+}
+
+/* --- giving back ------------------------------------------------------------------------------ */
+
+/* One quantum. False: nothing of that kind is left, or the OS refused. */
+static bool release_one(bool huge, size_t max_pages, struct bs_scavenge_work *work, size_t *pages) {
+    struct bs_run run;
+    if (!bs_pageheap_take_dirty(huge, max_pages, &run))
+        return false;
+    size_t bytes = run.npages * BS_PAGE_SIZE;
+    bool released = bs_os_unused((void *)run.base, bytes) == 0;
+    bs_pageheap_scavenged(&run, released);
+    work->calls++;
+    bs_count(scavenge_calls, 1);
+    if (!released) {
+        work->failed = true;
+        return false;
+    }
+    bs_count(scavenged_bytes, bytes);
+    *(huge ? &work->huge_bytes : &work->page_bytes) += bytes;
+    *pages += run.npages;
+    return true;
+}
+
+struct bs_scavenge_work bs_scavenge_pages(size_t max_pages, uint64_t budget_ns) {
+    struct bs_scavenge_work work = {0};
+    const size_t quantum = BS_SCAVENGE_QUANTUM_BYTES / BS_PAGE_SIZE;
+    uint64_t start = budget_ns != 0 ? bs_os_now_ns() : 0;
+    size_t pages = 0;
+    bool huge = max_pages >= quantum;
+    while (pages < max_pages && !work.failed) {
+        size_t left = bs_min(quantum, max_pages - pages);
+        if (!release_one(huge && left == quantum, left, &work, &pages)) {
+            if (!huge)
+                break;
+            huge = false;
+        }
+        if (budget_ns != 0 && bs_os_now_ns() - start >= budget_ns)
+            break;
+    }
+    return work;
+}
+
+size_t bs_scavenge_to(size_t keep) {
+    size_t dirty = bs_pageheap_dirty_bytes();
+    if (dirty <= keep)
+        return 0;
+    struct bs_scavenge_work work = bs_scavenge_pages((dirty - keep) / BS_PAGE_SIZE, 0);
+    return work.huge_bytes + work.page_bytes;
+}
+
+/* --- rounds ----------------------------------------------------------------------------------- */
+
+bool bs_scavenge_has_work(void) {
+    return bs_opt.scavenge && bs_pageheap_dirty_bytes() > bs_load(&keep_bytes);
+}
+
+static size_t pages_over_goal(void) {
+    struct bs_pageheap_counts c = bs_pageheap_counts();
+    struct bs_scavenge_input in = {
+        .now_ns = bs_os_now_ns(),
+        .activity = c.activity,
+        .epoch_ns = bs_opt.scavenge_delay * NS_PER_MS,
+        .idle_ns = (uint64_t)BS_IDLE_MS * NS_PER_MS,
+        .span_pages = c.span_pages,
+        .dirty_pages = c.dirty_pages,
+        .peak_pages = bs_pageheap_take_peak(),
+        .keep_pages = bs_load(&keep_bytes) / BS_PAGE_SIZE,
+    };
+    return bs_scavenge_goal(&policy, &in);
+}
+
+bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_pages) {
+    *work = (struct bs_scavenge_work){0};
+    *goal_pages = 0;
+    if (!bs_opt.scavenge || __atomic_exchange_n(&round_busy, 1, __ATOMIC_ACQUIRE) != 0)
+        return false;
+    size_t over = pages_over_goal();
+    if (over != 0) {
+        size_t max = piece ? bs_min(over, BS_SCAVENGE_PIECE_BYTES / BS_PAGE_SIZE) : over;
+        *work = bs_scavenge_pages(max, piece ? 0 : BS_SCAVENGE_MAX_WORK_NS);
+    }
+    *goal_pages = bs_sub_clamped(bs_pageheap_dirty_bytes() / BS_PAGE_SIZE, over);
+    bs_store_release(&round_busy, 0);
+    return bs_scavenge_has_work();
+}
+
+void bs_scavenge_forked(void) {
+    bs_store(&round_busy, 0u);
+}
