@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * background.c - see background.h. The helper holds no lock and no file descriptor between rounds.
+ *
+ *   state   NONE --a slow door (CAS)--> RUNNING --the helper, at its end--> NONE
+ *
+ * Lost work is impossible: a slow door that sees RUNNING leaves its work to the helper, which
+ * looks for work once more after it has stored NONE.
+ */
+#include "background.h"
+
+#include "counter.h"
+#include "heap.h"
+#include "log.h"
+#include "opt.h"
+#include "os.h"
+#include "scavenge.h"
+#include "sweep.h"
+
+#include <errno.h>
+
+#define NS_PER_MS 1000000u
+
+enum { NONE, RUNNING };
+
+static struct {
+    uint32_t state;         /* [atomic] */
+    uint32_t sleep;         /* futex word; nobody wakes it: only the timeout does */
+    int pid;                /* [init; child after fork] a vfork child is seen by its other pid */
+    bool refused;           /* [atomic] no thread to be had: pieces from now on */
+    uint64_t next_piece_ns; /* [atomic] no piece before */
+    uint64_t next_report_ns; /* [helper] of log_interval */
+} bg;
+
+/* --- one round -------------------------------------------------------------------------------- */
+
+static bool sweep_round(void) {
+    uint64_t start = bs_os_now_ns();
+    struct bs_sweep_work work = bs_sweep(SIZE_MAX, 64);
+    if (work.returned != 0 || work.orphans != 0)
+        bs_log_sweep(work.returned, 0, work.orphans, bs_os_now_ns() - start);
+    return work.returned != 0;
+}
+
+static bool scavenge_round(void) {
+    uint64_t start = bs_os_now_ns();
+    struct bs_scavenge_work work;
+    size_t goal_pages;
+    bool more = bs_scavenge_round(false, &work, &goal_pages);
+    if (work.calls != 0)
+        bs_log_scavenge(&work, bs_pageheap_dirty_bytes(), goal_pages * BS_PAGE_SIZE,
+                        bs_os_now_ns() - start);
+    return more;
+}
+
+static void report_if_due(uint64_t now_ns) {
+    if (bs_opt.log_interval == 0 || now_ns < bg.next_report_ns)
+        return;
+    bg.next_report_ns = now_ns + bs_opt.log_interval * 1000u * NS_PER_MS;
+    bs_log_report("interval");
+}
+
+bool bs_background_round(void) {
+    uint64_t cpu = bs_os_thread_cpu_ns();
+    bool swept = sweep_round();
+    bool more = scavenge_round();
+    report_if_due(bs_os_now_ns());
+    bs_count(background_wakes, 1);
+    bs_count(background_cpu_ns, bs_sub_clamped(bs_os_thread_cpu_ns(), cpu));
+    return swept || more;
+}
+
+/* --- the helper ------------------------------------------------------------------------------- */
+
+/* Long enough that the round's CPU time is the allowed share of it. */
+static uint64_t pause_ns(uint64_t worked_ns) {
+    uint64_t tick = (uint64_t)BS_TICK_MS * NS_PER_MS;
+    uint64_t paced = worked_ns / BS_SCAVENGE_CPU_PCT * (100 - BS_SCAVENGE_CPU_PCT);
+    /* a clock that jumped shall not stop the helper for long */
+    return bs_max(tick, bs_min(paced, 20 * tick));
+}
+
+static void helper(void *arg) {
+    unsigned idle_ticks = 0, ticks = 0;
+    (void)arg;
+    bg.next_report_ns = bs_os_now_ns() + bs_opt.log_interval * 1000u * NS_PER_MS;
+    while (idle_ticks < BS_IDLE_TICKS || bs_opt.log_interval != 0) {
+        uint64_t cpu = bs_os_thread_cpu_ns();
+        bool more = bs_background_round();
+        idle_ticks = more ? 0 : idle_ticks + 1;
+        if (++ticks % 10 == 0 && !bs_os_same_credentials())
+            break; /* the program gave up rights: the next helper is made without them */
+        bs_os_wait(&bg.sleep, 0, pause_ns(bs_sub_clamped(bs_os_thread_cpu_ns(), cpu)));
+    }
+    bs_store_release(&bg.state, (uint32_t)NONE);
+}
+
+static void start_helper(void) {
+    uint32_t expected = NONE;
+    if (!__atomic_compare_exchange_n(&bg.state, &expected, RUNNING, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
+        return;
+    int err = bs_os_pid() != bg.pid ? EBUSY : bs_os_helper_start(helper, NULL);
+    if (err == 0) {
+        bs_count(background_starts, 1);
+        return;
+    }
+    bs_store_release(&bg.state, (uint32_t)NONE);
+    if (err != EBUSY) { /* EBUSY: the last helper is about to end, or this is a vfork child */
+        bs_store(&bg.refused, true);
+        bs_log_note("no helper thread can be had: memory is returned in small pieces");
+    }
+}
+
+/* --- the slow doors' hook --------------------------------------------------------------------- */
+
+static void piece(void) {
+    uint64_t now = bs_os_now_ns(), due = bs_load(&bg.next_piece_ns);
+    if (now < due ||
+        !__atomic_compare_exchange_n(&bg.next_piece_ns, &due, now + BS_TICK_MS * NS_PER_MS, false,
+                                     __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        return;
+    struct bs_scavenge_work work;
+    size_t goal_pages;
+    (void)bs_sweep(BS_EMPTY_BATCH, 4);
+    (void)bs_scavenge_round(true, &work, &goal_pages);
+    if (work.calls != 0)
+        bs_log_scavenge(&work, bs_pageheap_dirty_bytes(), goal_pages * BS_PAGE_SIZE,
+                        bs_os_now_ns() - now);
+}
+
+static void work_hook(void) {
+    if (bs_load(&bg.state) == RUNNING)
+        return;
+    if (bs_opt.background && !bs_load(&bg.refused) &&
+        bs_pageheap_used_bytes() >= BS_BACKGROUND_THRESHOLD_BYTES)
+        start_helper();
+    else
+        piece();
+}
+
+void bs_background_start(void) {
+    bg.pid = bs_os_pid();
+    bs_heap_set_work_hook(work_hook);
+    /* a report every few seconds needs the helper whether there is work or not */
+    if (bs_opt.log_interval != 0 && bs_log_is_on())
+        start_helper();
+}
+
+void bs_background_forked(void) {
+    bg.pid = bs_os_pid();
+    bs_store(&bg.state, (uint32_t)NONE);
+    bs_store(&bg.refused, false);
+    bs_os_helper_forget();
+    bs_scavenge_forked();
+}

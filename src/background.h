@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * background.h - when the work behind the program's back is done: by a helper thread, or, with
+ * background:off or where no thread can be had, in small pieces at slow doors.
+ *
+ * The helper is made when a slow door finds work and the heap has passed a threshold, never in a
+ * constructor; it ticks while there is work and ends when there has been none for a while, so an
+ * idle process has no helper and no wake-ups. A forked child has none until it needs one.
+ */
+#ifndef BS_BACKGROUND_H
+#define BS_BACKGROUND_H
+
+#include "base.h"
+
+/* Once, after the options were read and before threads exist. */
+void bs_background_start(void);
+/* One round of all work, as the helper does it (tests call it directly). True: more remains. */
+bool bs_background_round(void);
+/* In a forked child. */
+void bs_background_forked(void);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* fork.c - see fork.h. The order below is that of enum bs_rank (lock.h), checked in debug builds. */
+#include "fork.h"
+
+#include "background.h"
+#include "central.h"
+#include "grow.h"
+#include "lock.h"
+#include "log.h"
+#include "meta.h"
+#include "os.h"
+#include "pageheap.h"
+#include "tcache.h"
+#include "thread.h"
+
+#include <pthread.h>
+
+static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
+
+static void prepare(void) {
+    bs_lock_acquire(&one_at_a_time);
+    bs_log_lock();
+    bs_thread_lock();
+    bs_central_lock_all();
+    bs_grow_lock();
+    bs_pageheap_lock();
+    bs_meta_lock();
+}
+
+static void parent(void) {
+    bs_meta_unlock();
+    bs_pageheap_unlock();
+    bs_grow_unlock();
+    bs_central_unlock_all();
+    bs_thread_unlock();
+    bs_log_unlock();
+    bs_lock_release(&one_at_a_time);
+}
+
+static void child(void) {
+    bs_lock_forget_held();
+    bs_meta_reset_lock();
+    bs_pageheap_reset_lock();
+    bs_grow_reset_lock();
+    bs_central_reset_locks();
+    bs_thread_reset_lock();
+    bs_log_reset_lock();
+    bs_lock_reset(&one_at_a_time);
+    if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)
+        bs_self->tid = bs_os_tid();
+    bs_background_forked();
+    bs_log_forked();
+}
+
+void bs_fork_start(void) {
+    (void)pthread_atfork(prepare, parent, child);
+}

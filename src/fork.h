@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork.h - keeps parent and child working after fork() from any thread at any time.
+ *
+ * Before the fork every lock of besom is taken in rank order, so the child's copy is consistent;
+ * the parent releases them, the child makes them free. Blocks that other threads held in transit
+ * at that moment are lost to the child (tcache.h); their caches are found by the sweeper, because
+ * their threads do not exist there.
+ */
+#ifndef BS_FORK_H
+#define BS_FORK_H
+
+#include "base.h"
+
+/* Registers the handlers with libc; once, as early as possible: prepare handlers run in reverse
+ * order, so ours runs last and those of others may still allocate. */
+void bs_fork_start(void);
+
+#endif

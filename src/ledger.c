@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ledger.c - see ledger.h: the walk over regions, spans and caches. Locks are taken inside the
+ * calls to page heap, central and registry, one at a time and for one region or span.
+ */
+#include "ledger.h"
+
+#include "heap.h"
+#include "large.h"
+#include "os.h"
+#include "residency.h"
+#include "smaps.h"
+#include "thread.h"
+
+/* What the walk gathers, in resident bytes. */
+struct walk {
+    struct bs_residency resident;
+    size_t os_page;
+    uint64_t out[BS_NCLASSES]; /* slots out of their span (live or cached), by class */
+    uint64_t large_live, large_rounding;
+    uint64_t span_free, pinned, heap_dirty;
+    uint64_t held_pages; /* OS pages with a block out */
+    /* In thread caches: resident bytes of runs, slots of runs, blocks in magazines. */
+    uint64_t runs[BS_NCLASSES], run_slots[BS_NCLASSES], magazines[BS_NCLASSES];
+};
+
+/* Bytes of slots that are out within [from, to), which lies in the span. */
+static size_t bytes_out(const struct bs_span *s, const uint64_t *bits, uintptr_t from, uintptr_t to) {
+    const struct bs_class_info *c = bs_span_class(s);
+    size_t out = 0;
+    uint32_t slot = bs_class_slot(c, (uint32_t)(from - s->base));
+    for (; slot < s->nslots; slot++) {
+        uintptr_t start = s->base + (uintptr_t)slot * c->size;
+        if (start >= to)
+            break;
+        if (bs_bit_test(bits, slot))
+            out += bs_min(start + c->size, to) - bs_max(start, from);
+    }
+    return out;
+}
+
+static void small_page(struct walk *w, const struct bs_span *s, const uint64_t *bits,
+                       uintptr_t page) {
+    uintptr_t from = bs_max(page, s->base);
+    uintptr_t to = bs_min(page + w->os_page, s->base + bs_large_usable(s));
+    size_t out = bytes_out(s, bits, from, to), bytes = to - from;
+    w->out[s->class] += out;
+    if (out == 0)
+        w->span_free += bytes;
+    else
+        w->pinned += bytes - out;
+    w->held_pages += out != 0 ? bytes : 0;
+}
+
+static void large_page(struct walk *w, const struct bs_span *s, uintptr_t page) {
+    uintptr_t from = bs_max(page, s->base);
+    uintptr_t to = bs_min(page + w->os_page, s->base + bs_large_usable(s));
+    size_t live = from < s->base + s->request ? bs_min(to, s->base + s->request) - from : 0;
+    w->large_live += live;
+    w->large_rounding += to - from - live;
+    w->held_pages += to - from;
+}
+
+/* Accounts for the span's part of the region; the address behind that part. */
+static uintptr_t visit_span(struct walk *w, struct bs_span *s, uintptr_t region, uintptr_t from) {
+    uint64_t bits[16];
+    uintptr_t end = bs_min(s->base + bs_large_usable(s), region + BS_REGION_SIZE);
+    if (s->class != 0)
+        bs_central_copy_bits(s, bits);
+    for (uintptr_t p = bs_align_down(from, w->os_page); p < end; p += w->os_page) {
+        if (!bs_residency_at(&w->resident, p))
+            continue;
+        if (s->class != 0)
+            small_page(w, s, bits, p);
+        else
+            large_page(w, s, p);
+    }
+    return end;
+}
+
+static void visit_region(void *ctx, uintptr_t base, const uint64_t *alloc,
+                         const uint64_t *released) {
+    struct walk *w = ctx;
+    (void)released; /* given back but in memory again (huge pages): it is dirty */
+    for (uintptr_t p = base; p < base + BS_REGION_SIZE;) {
+        struct bs_span *s = NULL;
+        if (bs_bit_test(alloc, (p - base) / BS_PAGE_SIZE))
+            s = bs_span_of(p);
+        if (s != NULL) {
+            p = visit_span(w, s, base, p);
+            continue;
+        }
+        size_t step = bs_min(w->os_page, BS_PAGE_SIZE);
+        for (uintptr_t q = p; q < p + BS_PAGE_SIZE; q += step)
+            w->heap_dirty += bs_residency_at(&w->resident, q) ? step : 0;
+        p += BS_PAGE_SIZE;
+    }
+}
+
+/* The part of a block that is in memory: a cached block may never have been touched. */
+static size_t resident_bytes(const struct walk *w, uintptr_t block, size_t size) {
+    size_t bytes = 0;
+    for (uintptr_t p = block; p < block + size;) {
+        uintptr_t next = bs_min(bs_align_down(p, w->os_page) + w->os_page, block + size);
+        bytes += bs_residency_at(&w->resident, p) ? next - p : 0;
+        p = next;
+    }
+    return bytes;
+}
+
+/* The run's slots one by one. Another thread's bin may change meanwhile: a stale base or mask only
+ * makes this look at other pages of the heap. */
+static size_t run_bytes(const struct walk *w, const struct bs_bin *bin) {
+    size_t bytes = 0;
+    uintptr_t base = (uintptr_t)bs_load(&bin->run_base);
+    for (uint64_t mask = bs_load(&bin->run_mask); mask != 0; mask &= mask - 1)
+        bytes += resident_bytes(w, base + (size_t)bs_ctz(mask) * bin->size, bin->size);
+    return bytes;
+}
+
+static void visit_cache(void *ctx, const struct bs_tcache *tc) {
+    struct walk *w = ctx;
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        const struct bs_bin *bin = &tc->bin[class];
+        w->runs[class] += run_bytes(w, bin);
+        w->run_slots[class] += bs_popcount(bs_load(&bin->run_mask));
+        w->magazines[class] += bs_load(&bin->count);
+    }
+}
+
+/* Magazines are not looked into (they are other threads'): their blocks are as resident as the
+ * class's blocks outside runs are on average. */
+static uint64_t cached_bytes(const struct walk *w, unsigned class) {
+    uint64_t size = bs_class_info[class].size, out = bs_central_counts(class).slots_out;
+    uint64_t others = out > w->run_slots[class] ? out - w->run_slots[class] : 0;
+    uint64_t resident = w->out[class] > w->runs[class] ? w->out[class] - w->runs[class] : 0;
+    uint64_t in_magazines = w->magazines[class] < others ? w->magazines[class] : others;
+    uint64_t average = others != 0 ? resident / others : 0;
+    uint64_t cached = w->runs[class] + in_magazines * (average < size ? average : size);
+    return cached < w->out[class] ? cached : w->out[class];
+}
+
+static void sum_up(const struct walk *w, struct bs_ledger *l) {
+    l->live = w->large_live;
+    l->rounding = w->large_rounding;
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        uint64_t cached = cached_bytes(w, class);
+        uint64_t held = w->out[class] - cached, size = bs_class_info[class].size;
+        uint64_t rounding = held / size * bs_heap_rounding_256ths(class) / 256;
+        l->cached += cached;
+        l->rounding += rounding;
+        l->live += held - rounding;
+    }
+    l->span_free = w->span_free;
+    l->pinned = w->pinned;
+    l->heap_dirty = w->heap_dirty;
+}
+
+bool bs_ledger_take(struct bs_ledger *l) {
+    struct walk w = {.os_page = bs_os_page_size()};
+    struct bs_smaps maps;
+    struct bs_heap_totals totals = bs_heap_totals();
+    *l = (struct bs_ledger){.released = totals.released, .allocated = totals.allocated};
+    (void)bs_residency_take(&w.resident);
+    bs_thread_each(visit_cache, &w);
+    bs_pageheap_each_region(visit_region, &w);
+    bs_residency_drop(&w.resident);
+    sum_up(&w, l);
+    bool ok = bs_smaps_read(&maps);
+    if (ok) {
+        l->rss = maps.rss;
+        l->metadata = maps.metadata;
+        l->outside = maps.rss - maps.heap - maps.metadata;
+        l->remainder = (int64_t)(maps.heap - (l->live + l->rounding + l->cached + l->span_free +
+                                              l->pinned + l->heap_dirty));
+    }
+    l->floor = l->outside + l->metadata + w.held_pages;
+    return ok;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * log.h - besom's story, one event a line and one write a line, as text or JSON; the fields are
+ * described one by one in besom.conf(5), which a test compares.
+ *
+ * The log goes where the option `log` says: stderr, or a file that is opened for each line and
+ * closed again, since programs close and reuse descriptors they do not know. Never stdout.
+ * Thread-safe; takes the log lock for naming and writing only. Allocates nothing from the heap.
+ */
+#ifndef BS_LOG_H
+#define BS_LOG_H
+
+#include "scavenge.h"
+
+/* After the options were read: expands the path. A path that cannot be written is said on stderr
+ * once, and the log is off. */
+void bs_log_start(void);
+bool bs_log_is_on(void);
+
+/* The memory report, with reason "exit" or "interval". */
+void bs_log_report(const char *reason);
+/* A trace line for a sweep that returned spans / a scavenge cycle. */
+void bs_log_sweep(size_t returned, size_t waiting, size_t orphans, uint64_t ns);
+void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, size_t goal_bytes,
+                     uint64_t ns);
+/* A condition that changes what besom does: goes to the log if there is one. */
+void bs_log_note(const char *text);
+
+/* In a forked child: a path with %p or %n is expanded again at the next line. */
+void bs_log_forked(void);
+void bs_log_lock(void);
+void bs_log_unlock(void);
+void bs_log_reset_lock(void);
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* sink.c - see sink.h. */
+#include "sink.h"
+
+#include "lock.h"
+#include "opt.h"
+#include "os.h"
+#include "out.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define STDERR_FD 2
+#define MAX_NUMBER 10000
+
+enum state { CLOSED, TO_STDERR, TO_FILE };
+
+static struct {
+    struct bs_lock lock;
+    enum state state;              /* [atomic] */
+    bool expand;                   /* [lock] the name must be made (again) before the next line */
+    char path[BS_OPT_PATH_MAX + 64]; /* [lock] */
+} sink = {.lock = BS_LOCK_INIT(BS_RANK_LOG)};
+
+bool bs_sink_is_open(void) {
+    return bs_load(&sink.state) != CLOSED;
+}
+
+/* The name for this number; true if the pattern has a %n. */
+static bool expand_with(unsigned number) {
+    struct bs_out out;
+    bool numbered = false;
+    char name[16];
+    bs_out_init(&out, sink.path, sizeof sink.path);
+    for (const char *p = bs_opt.log; *p != '\0'; p++) {
+        if (*p != '%' || p[1] == '\0') {
+            bs_out_char(&out, *p);
+            continue;
+        }
+        switch (*++p) {
+        case 'p':
+            bs_out_printf(&out, "%d", bs_os_pid());
+            break;
+        case 'e':
+            bs_os_program_name(name);
+            for (char *c = name; *c != '\0'; c++) /* a name, not a way to another folder */
+                bs_out_char(&out, *c == '/' ? '_' : *c);
+            break;
+        case 'n':
+            bs_out_printf(&out, "%u", number);
+            numbered = true;
+            break;
+        default: /* %% and unknown letters stand for themselves */
+            bs_out_char(&out, *p);
+        }
+    }
+    bs_out_text(&out);
+    return numbered;
+}
+
+/* A descriptor of the log's file; expands the name first where that is due. */
+static int open_file_locked(void) {
+    if (!sink.expand)
+        return bs_os_open_append(sink.path);
+    sink.expand = false;
+    if (!expand_with(0))
+        return bs_os_open_append(sink.path);
+    int fd = -EEXIST;
+    for (unsigned n = 0; n < MAX_NUMBER && fd == -EEXIST; n++) {
+        (void)expand_with(n);
+        fd = bs_os_open_new(sink.path);
+    }
+    return fd;
+}
+
+void bs_sink_open(void) {
+    if (bs_opt.log[0] == '\0')
+        return;
+    if (strcmp(bs_opt.log, "stderr") == 0) {
+        bs_store(&sink.state, TO_STDERR);
+        return;
+    }
+    bs_lock_acquire(&sink.lock);
+    sink.expand = true;
+    int fd = open_file_locked();
+    if (fd >= 0) {
+        bs_os_close(fd);
+        bs_store(&sink.state, TO_FILE);
+    }
+    bs_lock_release(&sink.lock);
+    if (fd < 0)
+        bs_warn("log file \"%s\" cannot be written (error %d); there will be no log", sink.path,
+                -fd);
+}
+
+void bs_sink_write(const char *line, size_t bytes) {
+    if (bs_load(&sink.state) == TO_STDERR) {
+        (void)bs_os_write(STDERR_FD, line, bytes);
+        return;
+    }
+    bs_lock_acquire(&sink.lock);
+    int fd = open_file_locked();
+    if (fd >= 0) {
+        (void)bs_os_write(fd, line, bytes);
+        bs_os_close(fd);
+    }
+    bs_lock_release(&sink.lock);
+}
+
+void bs_sink_forked(void) {
+    sink.expand = strchr(bs_opt.log, '%') != NULL;
+}
+void bs_sink_lock(void) {
+    bs_lock_acquire(&sink.lock);
+}
+void bs_sink_unlock(void) {
+    bs_lock_release(&sink.lock);
+}
+void bs_sink_reset_lock(void) {
+    bs_lock_reset(&sink.lock);
+}
