@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ctor.c - what happens when the library is loaded and when the process exits. The heap needs
+ * neither: malloc works before and after.
+ */
+#define _GNU_SOURCE
+#include "background.h"
+#include "fork.h"
+#include "heap.h"
+#include "log.h"
+#include "options.h"
+
+#include <unistd.h>
+
+__attribute__((constructor(101))) static void start(void) {
+    bs_options_read(environ);
+    if (bs_opt.check == BS_CHECK_FULL)
+        bs_tcache_disable();
+    bs_fork_start();
+    bs_log_start();
+    bs_background_start();
+}
+
+__attribute__((destructor(101))) static void finish(void) {
+    if ((bs_opt.log_at & BS_LOG_AT_EXIT) != 0)
+        bs_log_report("exit");
+}
