@@ -8,10 +8,6 @@
  * the rest of it, hblkhd = large blocks, keepcost = what malloc_trim could give back.
  */
 #include "heap.h"
-#include "ledger.h"
-#include "options.h"
-#include "scavenge.h"
-#include "thread.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -26,14 +22,9 @@ BS_EXPORT int malloc_trim(size_t pad) {
 BS_EXPORT int mallopt(int param, int value) {
     switch (param) {
     case M_TRIM_THRESHOLD: /* free bytes that are not worth returning; -1: return nothing */
-        if (value == -1)
-            bs_opt.scavenge = false;
-        else if (value < 0)
+        if (value < -1)
             return 0;
-        else {
-            bs_opt.scavenge = true;
-            bs_scavenge_set_keep((size_t)value);
-        }
+        bs_heap_set_keep(value == -1 ? SIZE_MAX : (size_t)value);
         return 1;
     case M_PERTURB: /* bytes to fill freed and, inverted, new blocks with */
         bs_heap_set_fill((unsigned)value);
@@ -113,7 +104,7 @@ BS_EXPORT int malloc_info(int options, FILE *out) {
     fprintf(out, "</sizes>\n");
     fprintf(out, "<total type=\"live\" size=\"%zu\"/>\n", t.allocated);
     fprintf(out, "<total type=\"large\" size=\"%zu\"/>\n", t.large);
-    fprintf(out, "<total type=\"cached\" count=\"%zu\" size=\"%zu\"/>\n", bs_thread_count(),
+    fprintf(out, "<total type=\"cached\" count=\"%zu\" size=\"%zu\"/>\n", t.caches,
             t.cached);
     fprintf(out, "<total type=\"rest\" size=\"%zu\"/>\n", t.free_span + t.dirty);
     fprintf(out, "<system type=\"current\" size=\"%zu\"/>\n", t.mapped - t.released + t.metadata);

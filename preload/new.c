@@ -10,7 +10,6 @@
  */
 #define _GNU_SOURCE
 #include "heap.h"
-#include "out.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -28,29 +27,35 @@ static void *runtime_symbol(const char *name) {
     return symbol;
 }
 
+/* A size that malloc refuses as well and that no rounding in the runtime can wrap to a small one
+ * (libstdc++ 12 rounds up to the alignment without looking). */
+static size_t hopeless(size_t size) {
+    return bs_min(size, BS_REQUEST_MAX);
+}
+
 /* What the C++ runtime's own operator new does once there is no memory. */
 static BS_COLD void *throwing_new(const char *name, size_t size) {
     void *(*real)(size_t) = (void *(*)(size_t))runtime_symbol(name);
     if (real == NULL)
-        bs_fatal("operator new of %zu bytes: out of memory, and no C++ runtime to throw", size);
-    return real(size);
+        bs_heap_no_memory("operator new, and there is no C++ runtime to throw", size);
+    return real(hopeless(size));
 }
 static BS_COLD void *throwing_new_aligned(const char *name, size_t size, size_t align) {
     void *(*real)(size_t, size_t) = (void *(*)(size_t, size_t))runtime_symbol(name);
     if (real == NULL)
-        bs_fatal("operator new of %zu bytes: out of memory, and no C++ runtime to throw", size);
-    return real(size, align);
+        bs_heap_no_memory("operator new, and there is no C++ runtime to throw", size);
+    return real(hopeless(size), align);
 }
 static BS_COLD void *nothrow_new(const char *name, size_t size, const void *tag) {
     void *(*real)(size_t, const void *) =
         (void *(*)(size_t, const void *))runtime_symbol(name);
-    return real != NULL ? real(size, tag) : NULL;
+    return real != NULL ? real(hopeless(size), tag) : NULL;
 }
 static BS_COLD void *nothrow_new_aligned(const char *name, size_t size, size_t align,
                                          const void *tag) {
     void *(*real)(size_t, size_t, const void *) =
         (void *(*)(size_t, size_t, const void *))runtime_symbol(name);
-    return real != NULL ? real(size, align, tag) : NULL;
+    return real != NULL ? real(hopeless(size), align, tag) : NULL;
 }
 
 /* The runtime's operators call our malloc in turn, which fails as well; they never come back here. */

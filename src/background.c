@@ -14,6 +14,7 @@
 #include "log.h"
 #include "opt.h"
 #include "os.h"
+#include "round.h"
 #include "scavenge.h"
 #include "sweep.h"
 
@@ -36,7 +37,9 @@ static struct {
 
 static bool sweep_round(void) {
     uint64_t start = bs_os_now_ns();
+    bs_round_enter();
     struct bs_sweep_work work = bs_sweep(SIZE_MAX, 64);
+    bs_round_leave();
     if (work.returned != 0 || work.orphans != 0)
         bs_log_sweep(work.returned, 0, work.orphans, bs_os_now_ns() - start);
     return work.returned != 0;
@@ -46,7 +49,9 @@ static bool scavenge_round(void) {
     uint64_t start = bs_os_now_ns();
     struct bs_scavenge_work work;
     size_t goal_pages;
+    bs_round_enter();
     bool more = bs_scavenge_round(false, &work, &goal_pages);
+    bs_round_leave();
     if (work.calls != 0)
         bs_log_scavenge(&work, bs_pageheap_dirty_bytes(), goal_pages * BS_PAGE_SIZE,
                         bs_os_now_ns() - start);
@@ -122,8 +127,11 @@ static void piece(void) {
         return;
     struct bs_scavenge_work work;
     size_t goal_pages;
+    if (!bs_round_try())
+        return;
     (void)bs_sweep(BS_EMPTY_BATCH, 4);
     (void)bs_scavenge_round(true, &work, &goal_pages);
+    bs_round_leave();
     if (work.calls != 0)
         bs_log_scavenge(&work, bs_pageheap_dirty_bytes(), goal_pages * BS_PAGE_SIZE,
                         bs_os_now_ns() - now);
@@ -152,5 +160,4 @@ void bs_background_forked(void) {
     bs_store(&bg.state, (uint32_t)NONE);
     bs_store(&bg.refused, false);
     bs_os_helper_forget();
-    bs_scavenge_forked();
 }

@@ -147,7 +147,7 @@ size_t bs_central_return_waiting(size_t max) {
         if (n == 0)
             break;
         for (size_t i = 0; i < n; i++) {
-            runs[i] = (struct bs_run){spans[i]->base, spans[i]->npages};
+            runs[i] = (struct bs_run){.base = spans[i]->base, .npages = spans[i]->npages};
             bs_span_retire(spans[i]);
         }
         bs_pageheap_free(runs, n);
@@ -201,7 +201,7 @@ static struct bs_span *new_span(unsigned class) {
     size_t npages = bs_class_info[class].npages;
     if (!bs_central_take_pages(npages, 1, &pages))
         return NULL;
-    struct bs_run run = {pages.base, npages};
+    struct bs_run run = {.base = pages.base, .npages = npages};
     if (pages.nreleased != 0 && bs_os_used((void *)pages.base, npages * BS_PAGE_SIZE) != 0) {
         bs_pageheap_free(&run, 1);
         return NULL;

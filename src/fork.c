@@ -10,6 +10,7 @@
 #include "meta.h"
 #include "os.h"
 #include "pageheap.h"
+#include "round.h"
 #include "tcache.h"
 #include "thread.h"
 
@@ -19,6 +20,7 @@ static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
 
 static void prepare(void) {
     bs_lock_acquire(&one_at_a_time);
+    bs_round_enter();
     bs_log_lock();
     bs_thread_lock();
     bs_central_lock_all();
@@ -34,6 +36,7 @@ static void parent(void) {
     bs_central_unlock_all();
     bs_thread_unlock();
     bs_log_unlock();
+    bs_round_leave();
     bs_lock_release(&one_at_a_time);
 }
 
@@ -45,6 +48,7 @@ static void child(void) {
     bs_central_reset_locks();
     bs_thread_reset_lock();
     bs_log_reset_lock();
+    bs_round_reset_lock();
     bs_lock_reset(&one_at_a_time);
     if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)
         bs_self->tid = bs_os_tid();

@@ -12,6 +12,7 @@
 #include "opt.h"
 #include "os.h"
 #include "out.h"
+#include "round.h"
 #include "scavenge.h"
 #include "thread.h"
 
@@ -198,6 +199,10 @@ size_t bs_heap_usable(const void *p) {
     return s != NULL && s->class == 0 ? bs_large_usable(s) : 0;
 }
 
+void bs_heap_no_memory(const char *what, size_t size) {
+    bs_fatal("out of memory: %zu bytes for %s", size, what);
+}
+
 size_t bs_heap_os_page(void) {
     return bs_os_page_size();
 }
@@ -208,13 +213,20 @@ bool bs_heap_trim(size_t keep_bytes) {
     struct bs_tcache *tc = bs_self;
     if (tc != &bs_tcache_empty && tc != &bs_tcache_none)
         bs_tcache_drain(tc);
+    bs_round_enter(); /* nobody else holds spans or pages back while we look for them */
     struct bs_tcache *orphan;
     while ((orphan = bs_thread_take_orphan(UINT32_MAX)) != NULL)
         bs_tcache_bury(orphan);
     bs_central_give_up_empty();
     while (bs_central_return_waiting(BS_EMPTY_WAITING_MAX) != 0)
         ;
-    return bs_scavenge_to(keep_bytes) != 0;
+    bool released = bs_scavenge_to(keep_bytes) != 0;
+    bs_round_leave();
+    return released;
+}
+
+void bs_heap_set_keep(size_t bytes) {
+    bs_scavenge_set_keep(bytes);
 }
 
 static void add_cached(void *ctx, const struct bs_tcache *tc) {
@@ -239,6 +251,7 @@ struct bs_heap_totals bs_heap_totals(void) {
     t.large = bs_large_span_bytes();
     t.allocated = bs_sub_clamped(out, t.cached) + t.large;
     t.free_span = bs_sub_clamped(in_spans, out);
+    t.caches = bs_thread_count();
     t.metadata = bs_meta_mapped_bytes();
     return t;
 }

@@ -49,9 +49,15 @@ size_t bs_heap_usable(const void *p);
 /* Bytes of the OS page. */
 size_t bs_heap_os_page(void);
 
+/* "out of memory: `size` bytes for `what`", then SIGABRT: for callers that can return no NULL. */
+BS_COLD _Noreturn void bs_heap_no_memory(const char *what, size_t size);
+
 /* Gives back what can be given back: this thread's cache, waiting spans, and free pages down to
  * keep_bytes. True if memory went back to the OS. */
 bool bs_heap_trim(size_t keep_bytes);
+
+/* Free bytes that are kept in any case (mallopt(M_TRIM_THRESHOLD)); SIZE_MAX: nothing goes back. */
+void bs_heap_set_keep(size_t bytes);
 
 /* Bytes for mallinfo and its kin: quick sums over counters. */
 struct bs_heap_totals {
@@ -64,6 +70,7 @@ struct bs_heap_totals {
     size_t large;     /* part of `allocated` in large blocks */
     size_t metadata;  /* mapped for besom's own structures */
     size_t spans;     /* spans of small blocks */
+    size_t caches;    /* thread caches */
 };
 struct bs_heap_totals bs_heap_totals(void);
 

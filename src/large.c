@@ -30,7 +30,7 @@ static size_t pages_for(size_t size) {
 }
 
 static void give_pages(uintptr_t base, size_t npages) {
-    struct bs_run run = {base, npages};
+    struct bs_run run = {.base = base, .npages = npages};
     bs_pageheap_free(&run, 1);
 }
 

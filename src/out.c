@@ -52,6 +52,8 @@ static void number(struct bs_out *out, uint64_t x, unsigned base, bool negative,
         digits[n++] = '-';
     else if (negative)
         bs_out_char(out, '-');
+    if (negative && s.zero && s.width != 0)
+        s.width--; /* the sign is part of it */
     for (unsigned i = n; i < s.width; i++)
         bs_out_char(out, s.zero ? '0' : ' ');
     while (n > 0)

@@ -225,7 +225,7 @@ static void borrow_locked(size_t region, size_t first, size_t n, struct bs_run *
     /* released pages among them (a huge page may hold some) count as dirty until given back */
     count(&bs_pageheap.counts.released_pages, 0, taken.nreleased);
     count(&bs_pageheap.counts.dirty_pages, taken.nreleased, 0);
-    *out = (struct bs_run){taken.base, n};
+    *out = (struct bs_run){taken.base, n, n - taken.nreleased};
 }
 
 bool bs_pageheap_take_dirty(bool huge, size_t max_pages, struct bs_run *out) {

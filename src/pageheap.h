@@ -29,10 +29,11 @@ struct bs_pages {
     uintptr_t dirty_base, dirty_end;
 };
 
-/* A run of pages to free. */
+/* A run of pages to free, or on its way to the OS. */
 struct bs_run {
     uintptr_t base;
     size_t npages;
+    size_t ndirty; /* set by take_dirty: how many of them have memory */
 };
 
 /* Read without the lock: each value is right, two of them may be of different moments. */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * scavenge.c - see scavenge.h. Locks: the page heap's, through its interface, never held across
- * the advice; the policy's state is used by one thread at a time (round_lock is a try-lock: a
- * second caller finds nothing to do).
+ * the advice; the policy's state belongs to whoever is in a round (round.h).
  */
 #include "scavenge.h"
 
@@ -14,8 +13,7 @@
 
 #define NS_PER_MS 1000000u
 
-static uint32_t round_busy;                     /* [atomic] 1: some thread is in a round */
-static struct bs_scavenge_policy policy;        /* [round_busy] */
+static struct bs_scavenge_policy policy;        /* [lock:round] */
 static size_t keep_bytes = BS_RETAIN_MIN_BYTES; /* [atomic] */
 
 void bs_scavenge_set_keep(size_t bytes) {
@@ -59,8 +57,7 @@ static bool release_one(bool huge, size_t max_pages, struct bs_scavenge_work *wo
     struct bs_run run;
     if (!bs_pageheap_take_dirty(huge, max_pages, &run))
         return false;
-    size_t bytes = run.npages * BS_PAGE_SIZE;
-    bool released = bs_os_unused((void *)run.base, bytes) == 0;
+    bool released = bs_os_unused((void *)run.base, run.npages * BS_PAGE_SIZE) == 0;
     bs_pageheap_scavenged(&run, released);
     work->calls++;
     bs_count(scavenge_calls, 1);
@@ -68,9 +65,9 @@ static bool release_one(bool huge, size_t max_pages, struct bs_scavenge_work *wo
         work->failed = true;
         return false;
     }
-    bs_count(scavenged_bytes, bytes);
-    *(huge ? &work->huge_bytes : &work->page_bytes) += bytes;
-    *pages += run.npages;
+    bs_count(scavenged_bytes, run.ndirty * BS_PAGE_SIZE);
+    *(huge ? &work->huge_bytes : &work->page_bytes) += run.ndirty * BS_PAGE_SIZE;
+    *pages += run.ndirty;
     return true;
 }
 
@@ -125,7 +122,7 @@ static size_t pages_over_goal(void) {
 bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_pages) {
     *work = (struct bs_scavenge_work){0};
     *goal_pages = 0;
-    if (!bs_opt.scavenge || __atomic_exchange_n(&round_busy, 1, __ATOMIC_ACQUIRE) != 0)
+    if (!bs_opt.scavenge)
         return false;
     size_t over = pages_over_goal();
     if (over != 0) {
@@ -133,10 +130,5 @@ bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_p
         *work = bs_scavenge_pages(max, piece ? 0 : BS_SCAVENGE_MAX_WORK_NS);
     }
     *goal_pages = bs_sub_clamped(bs_pageheap_dirty_bytes() / BS_PAGE_SIZE, over);
-    bs_store_release(&round_busy, 0);
     return bs_scavenge_has_work();
-}
-
-void bs_scavenge_forked(void) {
-    bs_store(&round_busy, 0u);
 }

@@ -45,14 +45,12 @@ struct bs_scavenge_work bs_scavenge_pages(size_t max_pages, uint64_t budget_ns);
 /* Gives back all free pages but keep_bytes; the bytes that went (malloc_trim). */
 size_t bs_scavenge_to(size_t keep_bytes);
 
-/* One round of the scavenger: pages over the goal, paced. True: more remains to do, now or when
+/* One round of the scavenger (the caller is in a round, round.h): pages over the goal, paced. True: more remains to do, now or when
  * the peak has decayed. `piece` (background:off): at most BS_SCAVENGE_PIECE_BYTES. */
 bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_pages);
 
 /* Cheap question for slow doors: may a round have something to do? */
 bool bs_scavenge_has_work(void);
-/* In a forked child: a round that another thread was in is over. */
-void bs_scavenge_forked(void);
 /* mallopt(M_TRIM_THRESHOLD): free dirty bytes that are kept in any case. */
 void bs_scavenge_set_keep(size_t bytes);
 
