@@ -297,15 +297,9 @@ static struct bs_span *span_of_block(const void *block, unsigned class) {
     return s;
 }
 
-/* True if the span became one empty span too many: it is off the lists then. */
-static bool release_locked(struct central *c, struct bs_span *s, void *block) {
-    enum bs_free_result result = bs_span_release(s, (uintptr_t)block);
-    if (BS_UNLIKELY(result != BS_FREED)) {
-        bs_lock_release(&c->lock); /* a handler of SIGABRT may allocate */
-        report(result, block, s->class);
-    }
-    c->slots_out--;
-    s->flags &= (uint8_t)~BS_SPAN_FRESH;
+/* After blocks of one span came back: it goes where its fullness says. True if it became one empty
+ * span too many: it is off the lists then. */
+static bool settle_locked(struct central *c, struct bs_span *s) {
     if (s->nalloc != 0) {
         relist_locked(c, s);
         return false;
@@ -320,6 +314,14 @@ static bool release_locked(struct central *c, struct bs_span *s, void *block) {
     return true;
 }
 
+static void release_locked(struct central *c, struct bs_span *s, void *block) {
+    enum bs_free_result result = bs_span_release(s, (uintptr_t)block);
+    if (BS_UNLIKELY(result != BS_FREED)) {
+        bs_lock_release(&c->lock); /* a handler of SIGABRT may allocate */
+        report(result, block, s->class);
+    }
+}
+
 #define RELEASE_BATCH 64
 
 static void release_batch(struct central *c, unsigned class, void *const *blocks, unsigned n) {
@@ -332,9 +334,15 @@ static void release_batch(struct central *c, unsigned class, void *const *blocks
         __builtin_prefetch(span[i], 1);
     }
     bs_lock_acquire(&c->lock);
-    for (unsigned i = 0; i < n; i++)
-        if (release_locked(c, span[i], blocks[i]))
-            empty[nempty++] = span[i];
+    for (unsigned i = 0; i < n;) {
+        struct bs_span *s = span[i];
+        for (; i < n && span[i] == s; i++) /* neighbours in time are often neighbours in space */
+            release_locked(c, s, blocks[i]);
+        s->flags &= (uint8_t)~BS_SPAN_FRESH;
+        if (settle_locked(c, s))
+            empty[nempty++] = s;
+    }
+    c->slots_out -= n;
     bs_lock_release(&c->lock);
     if (nempty != 0) {
         wait_for_sweeper(class, empty, nempty);

@@ -44,8 +44,8 @@ size_t bs_scavenge_goal(struct bs_scavenge_policy *p, const struct bs_scavenge_i
     if (in->peak_pages > p->peak_pages)
         p->peak_pages = in->peak_pages;
     bool idle = in->now_ns - p->quiet_since_ns >= in->idle_ns;
-    size_t retain = idle ? in->span_pages
-                         : p->peak_pages + p->peak_pages / (100 / BS_RETAIN_EXTRA_PCT);
+    size_t extra = p->peak_pages / (100 / BS_RETAIN_EXTRA_PCT);
+    size_t retain = idle ? in->span_pages : p->peak_pages + bs_min(extra, SIZE_MAX - p->peak_pages);
     size_t spare = bs_max(bs_sub_clamped(retain, in->span_pages), in->keep_pages);
     return bs_sub_clamped(in->dirty_pages, spare);
 }
@@ -125,10 +125,10 @@ bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_p
     if (!bs_opt.scavenge)
         return false;
     size_t over = pages_over_goal();
+    *goal_pages = bs_sub_clamped(bs_pageheap_dirty_bytes() / BS_PAGE_SIZE, over);
     if (over != 0) {
         size_t max = piece ? bs_min(over, BS_SCAVENGE_PIECE_BYTES / BS_PAGE_SIZE) : over;
         *work = bs_scavenge_pages(max, piece ? 0 : BS_SCAVENGE_MAX_WORK_NS);
     }
-    *goal_pages = bs_sub_clamped(bs_pageheap_dirty_bytes() / BS_PAGE_SIZE, over);
     return bs_scavenge_has_work();
 }

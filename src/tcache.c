@@ -136,25 +136,13 @@ static struct bs_tcache *own_cache(void) {
 
 /* --- flushing --------------------------------------------------------------------------------- */
 
-/* The oldest n blocks leave the magazine, then go back. */
-static void flush_piece(struct bs_bin *bin, unsigned class, uint32_t n) {
-    void *blocks[BS_FLUSH_BATCH];
-    uint32_t left = bin->count - n;
-    memcpy(blocks, bin->blocks, n * sizeof *blocks);
-    /* count 0 while blocks move: a snapshot loses them rather than seeing one twice */
-    bs_store(&bin->count, 0u);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    memmove(bin->blocks, bin->blocks + n, left * sizeof *blocks);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    bs_store(&bin->count, left);
-    bs_central_release(class, blocks, n);
-}
-
+/* The newest n blocks leave the magazine, then go back: nothing has to move. */
 static void flush(struct bs_bin *bin, unsigned class, uint32_t n) {
-    for (uint32_t piece; n != 0; n -= piece) {
-        piece = (uint32_t)bs_min(n, BS_FLUSH_BATCH);
-        flush_piece(bin, class, piece);
-    }
+    uint32_t left = bin->count - n;
+    bs_store(&bin->count, left);
+    /* they do not count any more before their bits are cleared, for a snapshot by fork (tcache.h) */
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    bs_central_release(class, bin->blocks + left, n);
 }
 
 static void flush_run(struct bs_bin *bin, unsigned class) {

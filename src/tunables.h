@@ -62,8 +62,6 @@
 #define BS_CACHE_TOTAL_BYTES (64 * BS_MIB)
 /* A claim of a run takes at most so many bytes of slots (and at least one slot, at most 64). */
 #define BS_CLAIM_MAX_BYTES (16 * BS_KIB)
-/* A flush moves so many blocks at a time through the stack (2 KiB: threads may have 16). */
-#define BS_FLUSH_BATCH 256
 /* A refill visits at most so many bitmap words, so that a fragmented class stays bounded. */
 #define BS_REFILL_MAX_WORDS 16
 
@@ -73,7 +71,7 @@
 #define BS_GROUPS 8
 /* Empty spans that may wait for the sweeper before the thread that empties one more returns a
  * batch itself, and how many it returns at most. */
-#define BS_EMPTY_WAITING_MAX 64
+#define BS_EMPTY_WAITING_MAX 256
 #define BS_EMPTY_BATCH 32
 
 /* From this size on, in bytes, a large block that cannot grow in place is moved by mremap instead
