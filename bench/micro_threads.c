@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * micro_threads.c - Threads: blocks that are freed by another thread than allocated them, servers
+ * whose threads hand their blocks on to a successor, more threads than processors, and threads
+ * that live shortly.
+ *
+ * The amount of work of every thread is fixed; how the threads interleave is the kernel's choice,
+ * so these vary more from run to run than the other families.
+ *
+ * Called by micro.c. All threads are joined before a function returns. The ring of prodcons is the
+ * only thing shared, under its own mutex; a batch (4095 blocks) is handed over at once, so the
+ * mutex costs less than a thousandth of the work.
+ */
+#include "bench.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+
+static void start_thread(pthread_t *thread, void *(*body)(void *), void *arg) {
+    int fault = pthread_create(thread, NULL, body, arg);
+    if (fault)
+        bs_bench_die("pthread_create: %s", strerror(fault));
+}
+
+static void join_thread(pthread_t thread) {
+    int fault = pthread_join(thread, NULL);
+    if (fault)
+        bs_bench_die("pthread_join: %s", strerror(fault));
+}
+
+/* prodcons: two threads allocate, two free. */
+
+#define BATCH_BLOCKS 4095u
+#define BLOCK_BYTES 64u
+#define RING_BATCHES 8u
+#define NPRODUCERS 2u
+#define PRODUCER_BATCHES 1200u
+
+struct batch { /* 32 KiB with its blocks' addresses, itself from malloc */
+    uint64_t nblocks;
+    void *blocks[BATCH_BLOCKS];
+};
+
+static struct ring {
+    pthread_mutex_t lock;
+    pthread_cond_t not_full;
+    pthread_cond_t not_empty;
+    struct batch *batches[RING_BATCHES];
+    uint64_t nput;
+    uint64_t ntaken;
+} ring = {
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .not_full = PTHREAD_COND_INITIALIZER,
+    .not_empty = PTHREAD_COND_INITIALIZER,
+};
+
+static void ring_put(struct batch *batch) {
+    pthread_mutex_lock(&ring.lock);
+    while (ring.nput - ring.ntaken == RING_BATCHES)
+        pthread_cond_wait(&ring.not_full, &ring.lock);
+    ring.batches[ring.nput++ % RING_BATCHES] = batch;
+    pthread_cond_signal(&ring.not_empty);
+    pthread_mutex_unlock(&ring.lock);
+}
+
+static struct batch *ring_take(void) {
+    pthread_mutex_lock(&ring.lock);
+    while (ring.nput == ring.ntaken)
+        pthread_cond_wait(&ring.not_empty, &ring.lock);
+    struct batch *batch = ring.batches[ring.ntaken++ % RING_BATCHES];
+    pthread_cond_signal(&ring.not_full);
+    pthread_mutex_unlock(&ring.lock);
+    return batch;
+}
+
+static void *produce(void *arg) {
+    const uint64_t *nbatches = arg;
+
+    for (uint64_t i = 0; i < *nbatches; i++) {
+        struct batch *batch = bs_bench_block(sizeof *batch);
+        for (size_t j = 0; j < BATCH_BLOCKS; j++) {
+            uint64_t *words = bs_bench_block(BLOCK_BYTES);
+            words[0] = (uintptr_t)batch + j;
+            batch->blocks[j] = words;
+        }
+        batch->nblocks = BATCH_BLOCKS;
+        ring_put(batch);
+    }
+    return NULL;
+}
+
+static void *consume(void *arg) {
+    const uint64_t *nbatches = arg;
+
+    for (uint64_t i = 0; i < *nbatches; i++) {
+        struct batch *batch = ring_take();
+        for (size_t j = 0; j < batch->nblocks; j++) {
+            const uint64_t *words = batch->blocks[j];
+            if (words[0] != (uintptr_t)batch + j)
+                bs_bench_die("prodcons: block %zu of a batch was overwritten", j);
+            free(batch->blocks[j]);
+        }
+        free(batch);
+    }
+    return NULL;
+}
+
+static void prodcons(struct bs_bench_run *run) {
+    uint64_t nbatches = bs_bench_scaled(run, PRODUCER_BATCHES);
+    pthread_t producers[NPRODUCERS], consumers[NPRODUCERS];
+
+    bs_bench_start(run);
+    for (size_t i = 0; i < NPRODUCERS; i++) {
+        start_thread(&producers[i], produce, &nbatches);
+        start_thread(&consumers[i], consume, &nbatches);
+    }
+    for (size_t i = 0; i < NPRODUCERS; i++) {
+        join_thread(producers[i]);
+        join_thread(consumers[i]);
+    }
+    bs_bench_stop(run, nbatches * NPRODUCERS * BATCH_BLOCKS);
+}
+
+/* A thread's own set of live blocks, replaced at random. */
+
+#define LIVE_BLOCKS 5000u
+
+struct lane {
+    struct bs_bench_rng rng;
+    uint64_t nops;         /* of one thread */
+    uint32_t nblocks;      /* how many of the places are used */
+    uint64_t ngenerations; /* threads still to come, the running one included */
+    pthread_t thread;      /* the one that had the lane last */
+    int has_predecessor;   /* thread is to be joined by its successor */
+    sem_t done;            /* posted by the last thread, which thread then names */
+    void *blocks[LIVE_BLOCKS];
+};
+
+static void replace_blocks(struct lane *lane) {
+    for (uint64_t i = 0; i < lane->nops; i++) {
+        uint64_t random = bs_bench_next(&lane->rng);
+        void **place = &lane->blocks[bs_bench_below((uint32_t)random, lane->nblocks)];
+        free(*place);
+        *place = bs_bench_block(bs_bench_size((uint32_t)(random >> 32), 16, 5));
+    }
+}
+
+static void free_blocks(struct lane *lane) {
+    for (size_t i = 0; i < lane->nblocks; i++) {
+        free(lane->blocks[i]);
+        lane->blocks[i] = NULL;
+    }
+}
+
+static struct lane *make_lanes(size_t nlanes, uint32_t nblocks, uint64_t nops) {
+    struct lane *lanes = bs_bench_table(nlanes * sizeof *lanes);
+
+    for (size_t i = 0; i < nlanes; i++) {
+        lanes[i].rng.state = 100 + i;
+        lanes[i].nops = nops;
+        lanes[i].nblocks = nblocks;
+    }
+    return lanes;
+}
+
+/* larson: each of two servers replaces blocks, then starts its successor, hands the blocks on and
+ * ends. Many blocks are thus freed by a younger thread, when the one that allocated them is gone.
+ */
+
+#define LARSON_LANES 2u
+#define LARSON_GENERATIONS 100u
+#define LARSON_OPS 100000u
+
+static void *serve(void *arg) {
+    struct lane *lane = arg;
+    pthread_t successor;
+
+    if (lane->has_predecessor)
+        join_thread(lane->thread);
+    replace_blocks(lane);
+    lane->thread = pthread_self();
+    lane->has_predecessor = 1;
+    if (--lane->ngenerations) {
+        start_thread(&successor, serve, lane);
+    } else {
+        free_blocks(lane);
+        sem_post(&lane->done);
+    }
+    return NULL;
+}
+
+static void larson(struct bs_bench_run *run) {
+    uint64_t ngenerations = bs_bench_scaled(run, LARSON_GENERATIONS);
+    struct lane *lanes = make_lanes(LARSON_LANES, LIVE_BLOCKS, LARSON_OPS);
+    pthread_t first;
+
+    bs_bench_start(run);
+    for (size_t i = 0; i < LARSON_LANES; i++) {
+        lanes[i].ngenerations = ngenerations;
+        if (sem_init(&lanes[i].done, 0, 0))
+            bs_bench_die("sem_init: %s", strerror(errno));
+        start_thread(&first, serve, &lanes[i]);
+    }
+    for (size_t i = 0; i < LARSON_LANES; i++) {
+        while (sem_wait(&lanes[i].done))
+            continue;
+        join_thread(lanes[i].thread);
+    }
+    bs_bench_stop(run, LARSON_LANES * ngenerations * LARSON_OPS);
+}
+
+/* threads-8: more threads than most small machines have processors, each on its own blocks. */
+
+#define CROWD_THREADS 8u
+#define CROWD_OPS 2500000u
+
+static void *replace_then_free(void *arg) {
+    replace_blocks(arg);
+    free_blocks(arg);
+    return NULL;
+}
+
+static void threads_8(struct bs_bench_run *run) {
+    uint64_t nops = bs_bench_scaled(run, CROWD_OPS);
+    struct lane *lanes = make_lanes(CROWD_THREADS, LIVE_BLOCKS, nops);
+    pthread_t threads[CROWD_THREADS];
+
+    bs_bench_start(run);
+    for (size_t i = 0; i < CROWD_THREADS; i++)
+        start_thread(&threads[i], replace_then_free, &lanes[i]);
+    for (size_t i = 0; i < CROWD_THREADS; i++)
+        join_thread(threads[i]);
+    bs_bench_stop(run, CROWD_THREADS * nops);
+}
+
+/* thread-churn: threads that live shortly and leave blocks behind, which the main thread frees. */
+
+#define CHURN_THREADS 2000u
+#define CHURN_AT_ONCE 4u
+#define CHURN_BLOCKS 100u
+#define CHURN_OPS 6000u
+
+static void *live_shortly(void *arg) {
+    replace_blocks(arg);
+    return NULL;
+}
+
+static void thread_churn(struct bs_bench_run *run) {
+    uint64_t nrounds = bs_bench_scaled(run, CHURN_THREADS / CHURN_AT_ONCE);
+    struct lane *lanes = make_lanes(CHURN_AT_ONCE, CHURN_BLOCKS, CHURN_OPS);
+    pthread_t threads[CHURN_AT_ONCE];
+
+    bs_bench_start(run);
+    for (uint64_t round = 0; round < nrounds; round++) {
+        for (size_t i = 0; i < CHURN_AT_ONCE; i++)
+            start_thread(&threads[i], live_shortly, &lanes[i]);
+        for (size_t i = 0; i < CHURN_AT_ONCE; i++) {
+            join_thread(threads[i]);
+            free_blocks(&lanes[i]);
+        }
+    }
+    bs_bench_stop(run, nrounds * CHURN_AT_ONCE * CHURN_OPS);
+}
+
+const struct bs_bench bs_bench_threads[] = {
+    {"prodcons", "2 threads allocate 64 B blocks in 32 KiB batches, 2 free them", prodcons},
+    {"larson", "2 servers whose threads hand 5000 blocks on to a successor", larson},
+    {"threads-8", "8 threads, each replaces one of its 5000 blocks of 16 to 512 B", threads_8},
+    {"thread-churn", "2000 short threads, 6000 replacements each, blocks left behind",
+     thread_churn},
+    {NULL, NULL, NULL},
+};

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * besom.c -- the command `besom`: its subcommands, --help and --version.
+ *
+ * A table of commands and nothing else; each command lives in its own file (run.c). It is an
+ * ordinary program on the system's malloc and shares no code with the library. Usage errors exit
+ * with 125, as a wrapper's own faults do, so that they are never mistaken for the answer of a
+ * program that was to be run. No threads.
+ */
+#include "run.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "(version not configured)"
+#endif
+
+static const struct {
+    const char *name;
+    int (*main)(int argc, char **argv);
+} commands[] = {
+    {"run", bs_run_main},
+};
+
+static const char help_text[] =
+    "Usage: besom run [-o KEY:VALUE,...] [-l LIB] [--] PROGRAM [ARGUMENT...]\n"
+    "       besom --help | --version\n"
+    "\n"
+    "Runs an unmodified program on the besom memory allocator.\n"
+    "\n"
+    "  -o, --options KEY:VALUE,...  options, added after those in BESOM_CONF;\n"
+    "                               besom.conf(5) lists them (for example log:stderr)\n"
+    "  -l, --library LIB            the library to preload instead of the one found\n"
+    "                               in BESOM_LIB, beside besom, or where it was installed\n"
+    "\n"
+    "The exit status is the program's own; 125 means that besom failed or that the\n"
+    "program cannot be preloaded, 126 that it cannot be executed, 127 that there is\n"
+    "no such program.\n";
+
+static int print(const char *text) {
+    if (fputs(text, stdout) == EOF || fflush(stdout) == EOF) {
+        fprintf(stderr, "besom: cannot write to the standard output: %s\n", strerror(errno));
+        return BS_EXIT_LAUNCHER;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    const char *word = argc > 1 ? argv[1] : "";
+
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        return print(help_text);
+    }
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
+        return print("besom " PACKAGE_VERSION "\n");
+    }
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(word, commands[i].name) == 0) {
+            return commands[i].main(argc - 1, argv + 1);
+        }
+    }
+    if (word[0] == '\0') {
+        fputs("besom: no command given; see besom --help\n", stderr);
+    } else {
+        fprintf(stderr, "besom: unknown command '%s'; see besom --help\n", word);
+    }
+    return BS_EXIT_LAUNCHER;
+}

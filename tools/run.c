@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * run.c -- `besom run [-o key:value,...] [-l LIB] [--] program args...`
+ *
+ * Prepends the library to LD_PRELOAD, appends the options to BESOM_CONF, asks preloadable.c
+ * whether the loader will obey, and calls exec(). There is no child: pid, exit status, signals,
+ * terminal and open files are the program's own.
+ *
+ * Options are checked for their form only (key:value); what keys there are is known by the
+ * library, which names an unknown key itself and goes on.
+ *
+ * Every message is one line on stderr that begins with "besom: ". No threads.
+ */
+#include "run.h"
+#include "preloadable.h"
+#include "resolve.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BS_WHY_BYTES 1024
+
+__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...) {
+    char message[BS_WHY_BYTES + 8192];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    fprintf(stderr, "besom: %s\n", message);
+}
+
+/* NAME=<first><separator><second>; a part that is NULL or empty is left out with its separator. */
+static bool set_joined(const char *name, const char *first, char separator, const char *second) {
+    char *value;
+
+    if (first == NULL || first[0] == '\0') {
+        return setenv(name, second, 1) == 0;
+    }
+    if (second == NULL || second[0] == '\0') {
+        return setenv(name, first, 1) == 0;
+    }
+    if (asprintf(&value, "%s%c%s", first, separator, second) < 0) {
+        return false;
+    }
+    bool done = setenv(name, value, 1) == 0;
+    free(value);
+    return done;
+}
+
+/* One pair of the given length; says what is wrong with it. */
+static bool pair_is_valid(const char *pair, int len) {
+    int key_len = (int)strspn(pair, "abcdefghijklmnopqrstuvwxyz0123456789_");
+
+    if (len == 0) {
+        complain("option -o: empty pair; write key:value,key:value without a stray comma");
+        return false;
+    }
+    if (memchr(pair, ':', (size_t)len) == NULL) {
+        complain("option -o: '%.*s' has no colon; write key:value, for example log:stderr", len,
+                 pair);
+        return false;
+    }
+    if (key_len == 0 || pair[key_len] != ':') {
+        complain("option -o: the key of '%.*s' is not a word of a-z, 0-9 and _; "
+                 "besom.conf(5) lists the keys",
+                 len, pair);
+        return false;
+    }
+    if (key_len + 1 == len) {
+        complain("option -o: '%.*s' has no value; write key:value, for example log:stderr", len,
+                 pair);
+        return false;
+    }
+    return true;
+}
+
+static bool options_are_valid(const char *options) {
+    for (const char *pair = options;; pair++) {
+        int len = (int)strcspn(pair, ",");
+        if (!pair_is_valid(pair, len)) {
+            return false;
+        }
+        pair += len;
+        if (*pair == '\0') {
+            return true;
+        }
+    }
+}
+
+static bool add_options(const char *options) {
+    if (!options_are_valid(options)) {
+        return false;
+    }
+    if (!set_joined("BESOM_CONF", getenv("BESOM_CONF"), ',', options)) {
+        complain("cannot set BESOM_CONF: %s", strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+static bool add_library(const char *library) {
+    if (!set_joined("LD_PRELOAD", library, ':', getenv("LD_PRELOAD"))) {
+        complain("cannot set LD_PRELOAD: %s", strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+/* The library to preload, fit to be named in LD_PRELOAD; NULL after a message. */
+static char *find_library(const char *wanted) {
+    char why[BS_WHY_BYTES];
+    char *library = bs_resolve_library(wanted);
+
+    if (library == NULL) {
+        const char *named = wanted != NULL ? wanted : getenv("BESOM_LIB");
+        complain("cannot find the library %s: %s; name it with -l or in BESOM_LIB",
+                 named != NULL && named[0] != '\0' ? named : "libbesom.so", strerror(errno));
+        return NULL;
+    }
+    if (!bs_preloadable_library(library, why, sizeof(why))) {
+        complain("cannot preload the library '%s': %s", library, why);
+        free(library);
+        return NULL;
+    }
+    return library;
+}
+
+static int exit_code_of(int error) {
+    return error == ENOENT || error == ENOTDIR ? BS_EXIT_NOT_FOUND : BS_EXIT_NOT_EXECUTABLE;
+}
+
+/* 0 when the program takes the library, else the exit code, after a message. */
+static int check_program(const char *path, const char *library) {
+    char why[BS_WHY_BYTES];
+    char *missing = NULL;
+    char *image = bs_resolve_interpreter(path, &missing);
+    int result = 0;
+
+    if (image == NULL) {
+        complain("cannot run '%s': its interpreter '%s': %s", path, missing, strerror(errno));
+        result = exit_code_of(errno);
+    } else if (!bs_preloadable_check(image, library, why, sizeof(why))) {
+        if (strcmp(image, path) == 0) {
+            complain("cannot preload into '%s': %s", path, why);
+        } else {
+            complain("cannot preload into '%s', the interpreter of '%s': %s", image, path, why);
+        }
+        result = BS_EXIT_LAUNCHER;
+    }
+    free(missing);
+    free(image);
+    return result;
+}
+
+static int become(char **argv, const char *wanted_library) {
+    char *path = bs_resolve_program(argv[0]);
+    if (path == NULL) {
+        int error = errno;
+        complain("cannot run '%s': %s", argv[0], strerror(error));
+        return exit_code_of(error);
+    }
+    char *library = find_library(wanted_library);
+    if (library == NULL) {
+        free(path);
+        return BS_EXIT_LAUNCHER;
+    }
+    int result = check_program(path, library);
+    if (result == 0 && !add_library(library)) {
+        result = BS_EXIT_LAUNCHER;
+    }
+    if (result == 0) {
+        /* With a slash in it nothing is searched; what execvp() adds to execv() is /bin/sh for a
+         * script without "#!", as every shell and env(1) do. */
+        execvp(path, argv);
+        result = exit_code_of(errno);
+        complain("cannot run '%s': %s", path, strerror(errno));
+    }
+    free(library);
+    free(path);
+    return result;
+}
+
+int bs_run_main(int argc, char **argv) {
+    static const struct option long_options[] = {
+        {"options", required_argument, NULL, 'o'},
+        {"library", required_argument, NULL, 'l'},
+        {NULL, 0, NULL, 0},
+    };
+    const char *library = NULL;
+    int option;
+
+    opterr = 0;
+    /* The plus sign: the first word that is no option is the program, its options are its own. */
+    while ((option = getopt_long(argc, argv, "+:o:l:", long_options, NULL)) != -1) {
+        switch (option) {
+        case 'o':
+            if (!add_options(optarg)) {
+                return BS_EXIT_LAUNCHER;
+            }
+            break;
+        case 'l':
+            library = optarg;
+            break;
+        case ':':
+            complain("run: option '%s' needs a value; see besom --help", argv[optind - 1]);
+            return BS_EXIT_LAUNCHER;
+        default:
+            complain("run: unknown option '%s'; put -- before the program, see besom --help",
+                     argv[optind - 1]);
+            return BS_EXIT_LAUNCHER;
+        }
+    }
+    if (optind == argc) {
+        complain("run: no program given; write besom run [-o key:value,...] -- program args...");
+        return BS_EXIT_LAUNCHER;
+    }
+    return become(argv + optind, library);
+}
