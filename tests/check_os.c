@@ -1,0 +1,640 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_os.c - the contract of os.h against the real kernel: memory states, moves, residency,
+ * files, the helper thread, credentials, abort, and the failing of system calls on request.
+ *
+ * What must fault or abort runs in a forked child. Address space is compared through
+ * /proc/self/maps: what besom reserves is PROT_NONE, which nothing else in the test maps meanwhile.
+ */
+#include "child.h"
+#include "os.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+static size_t page_bytes; /* of the OS page */
+
+static void find_page_size(void) {
+    page_bytes = bs_os_page_size();
+}
+
+/* --- maps ------------------------------------------------------------------------------------- */
+
+struct maps {
+    size_t none_bytes; /* of all mappings without any access; 0 under a sanitizer, which has own */
+    char perms[8];     /* of the mapping that holds the address asked for, or "" */
+    uintptr_t start, end;
+};
+
+static struct maps read_maps(const void *address) {
+    static char text[1 << 20];
+    struct maps m = {0};
+    int fd = open("/proc/self/maps", O_RDONLY);
+    size_t len = 0;
+    ssize_t n;
+    while ((n = read(fd, text + len, sizeof text - 1 - len)) > 0)
+        len += (size_t)n;
+    close(fd);
+    text[len] = '\0';
+    for (char *line = text; *line != '\0'; line = strchr(line, '\n') + 1) {
+        uintptr_t start, end;
+        char perms[8];
+        ck_assert_int_eq(sscanf(line, "%lx-%lx %7s", &start, &end, perms), 3);
+        if (strcmp(perms, "---p") == 0 && !BS_SANITIZED)
+            m.none_bytes += end - start;
+        if ((uintptr_t)address >= start && (uintptr_t)address < end) {
+            m.start = start;
+            m.end = end;
+            memcpy(m.perms, perms, sizeof m.perms);
+        }
+    }
+    return m;
+}
+
+/* --- children that touch memory --------------------------------------------------------------- */
+
+static void read_byte(void *p) {
+    signal(SIGSEGV, SIG_DFL); /* a sanitizer would report */
+    (void)*(volatile char *)p;
+}
+static void write_byte(void *p) {
+    signal(SIGSEGV, SIG_DFL);
+    *(volatile char *)p = 1;
+}
+static bool faults(void (*access)(void *), void *p) {
+    struct outcome o = child_run(access, p, 10);
+    return WIFSIGNALED(o.status) && WTERMSIG(o.status) == SIGSEGV;
+}
+
+static bool is_zero(const char *p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        if (p[i] != 0)
+            return false;
+    return true;
+}
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+START_TEST(page_size_is_the_kernels) {
+    ck_assert_uint_eq(page_bytes, (size_t)sysconf(_SC_PAGESIZE));
+}
+END_TEST
+
+START_TEST(reserve_aligns_and_keeps_no_more) {
+    for (size_t align = page_bytes; align <= BS_GIB; align *= 4) {
+        size_t bytes = 3 * page_bytes, before = read_maps(NULL).none_bytes;
+        char *p = bs_os_reserve(0, bytes, align);
+        ck_assert_ptr_nonnull(p);
+        ck_assert_msg(((uintptr_t)p & (align - 1)) == 0, "%p is not aligned to %zu", (void *)p,
+                      align);
+        ck_assert_str_eq(read_maps(p).perms, "---p");
+        ck_assert_str_eq(read_maps(p + bytes - 1).perms, "---p");
+        size_t more = read_maps(NULL).none_bytes - before;
+        ck_assert_msg(more == bytes || BS_SANITIZED, "align %zu: %zu bytes reserved for %zu",
+                      align, more, bytes);
+        bs_os_free(p, bytes);
+        ck_assert_uint_eq(read_maps(NULL).none_bytes, before);
+    }
+}
+END_TEST
+
+START_TEST(reserve_takes_the_hint_or_another_place) {
+    const uintptr_t hint = 0x1f0000000000 & ~(uintptr_t)(64 * BS_MIB - 1);
+    size_t bytes = 64 * BS_MIB, before = read_maps(NULL).none_bytes;
+    char *p = bs_os_reserve(hint, bytes, bytes);
+    ck_assert_ptr_eq(p, (void *)hint);
+    char *q = bs_os_reserve(hint, bytes, bytes); /* taken */
+    ck_assert_ptr_nonnull(q);
+    ck_assert_ptr_ne(q, p);
+    ck_assert_uint_eq((uintptr_t)q % bytes, 0);
+    ck_assert(read_maps(NULL).none_bytes == before + 2 * bytes || BS_SANITIZED);
+    bs_os_free(p, bytes);
+    bs_os_free(q, bytes);
+    ck_assert_uint_eq(read_maps(NULL).none_bytes, before);
+}
+END_TEST
+
+START_TEST(reserve_of_absurd_sizes_fails) {
+    ck_assert_ptr_null(bs_os_reserve(0, SIZE_MAX - page_bytes + 1, page_bytes));
+    ck_assert_ptr_null(bs_os_reserve(0, SIZE_MAX / 2 + 1, BS_GIB));
+    ck_assert_ptr_null(bs_os_reserve(0, SIZE_MAX & ~(BS_GIB - 1), BS_GIB));
+    ck_assert_ptr_null(bs_os_alloc((size_t)1 << 62));
+}
+END_TEST
+
+START_TEST(states_of_memory) {
+    size_t bytes = 8 * page_bytes;
+    char *p = bs_os_reserve(0, bytes, page_bytes);
+    ck_assert(faults(read_byte, p));
+    ck_assert_int_eq(bs_os_map(p, bytes), 0);
+    ck_assert_int_eq(bs_os_used(p, bytes), 0);
+    ck_assert(is_zero(p, bytes));
+    memset(p, 'x', bytes);
+    ck_assert_int_eq(bs_os_unused(p + page_bytes, 2 * page_bytes), 0);
+    ck_assert_int_eq(bs_os_used(p + page_bytes, 2 * page_bytes), 0);
+    ck_assert_msg(is_zero(p + page_bytes, 2 * page_bytes), "given up pages kept their contents");
+    ck_assert_int_eq(p[page_bytes - 1], 'x');
+    ck_assert_int_eq(p[3 * page_bytes], 'x');
+    ck_assert_int_eq(bs_os_fault(p + page_bytes, page_bytes), 0);
+    ck_assert(faults(read_byte, p + page_bytes));
+    ck_assert(!faults(read_byte, p));
+    ck_assert(!faults(write_byte, p + 2 * page_bytes));
+    bs_os_free(p, bytes);
+    ck_assert_str_eq(read_maps(p).perms, "");
+    ck_assert_int_ne(bs_os_map(p, bytes), 0); /* None is not Reserved */
+}
+END_TEST
+
+static char *odd;
+static void unused_odd_address(void *arg) {
+    (void)arg;
+    (void)bs_os_unused(odd + 512, page_bytes);
+}
+static void unused_odd_length(void *arg) {
+    (void)arg;
+    (void)bs_os_unused(odd, page_bytes + 512);
+}
+
+START_TEST(unaligned_unused_is_fatal) {
+    odd = bs_os_alloc(4 * page_bytes);
+    struct outcome o = child_run(unused_odd_address, NULL, 10);
+    ck_assert_msg(child_aborted(&o), "status %x: %s", o.status, o.err);
+    o = child_run(unused_odd_length, NULL, 10);
+    ck_assert_msg(child_aborted(&o), "status %x: %s", o.status, o.err);
+    bs_os_free(odd, 4 * page_bytes);
+}
+END_TEST
+
+START_TEST(readonly_zeros_open_in_parts) {
+    size_t bytes = 64 * page_bytes;
+    char *p = bs_os_alloc_readonly(bytes);
+    ck_assert_ptr_nonnull(p);
+    ck_assert(is_zero(p, bytes));
+    ck_assert(faults(write_byte, p + 5 * page_bytes));
+    ck_assert_int_eq(bs_os_writable(p + 5 * page_bytes, page_bytes), 0);
+    ck_assert(!faults(write_byte, p + 5 * page_bytes));
+    ck_assert(faults(write_byte, p + 6 * page_bytes));
+    bs_os_free(p, bytes);
+}
+END_TEST
+
+START_TEST(move_keeps_contents_and_leaves_zeros) {
+    size_t bytes = 512 * page_bytes;
+    char *from = bs_os_alloc(bytes), *to = bs_os_alloc(bytes);
+    for (size_t i = 0; i < bytes; i++)
+        from[i] = (char)(i * 31 + i / page_bytes);
+    memset(to, 'y', bytes);
+    int err = bs_os_move(from, to, bytes);
+    if (err == ENOSYS || err == EINVAL)
+        return; /* a kernel before 5.7: the contract allows it */
+    ck_assert_int_eq(err, 0);
+    for (size_t i = 0; i < bytes; i++)
+        ck_assert_msg(to[i] == (char)(i * 31 + i / page_bytes), "byte %zu changed", i);
+    ck_assert_msg(is_zero(from, bytes), "the old place is not zero");
+    memset(from, 'z', bytes); /* and is Ready */
+    ck_assert_int_eq(to[0], 0);
+    ck_assert_int_eq(bs_os_renew(to, bytes), 0);
+    ck_assert_msg(is_zero(to, bytes), "a renewed mapping is not zero");
+    to[bytes - 1] = 1;
+    bs_os_free(from, bytes);
+    bs_os_free(to, bytes);
+}
+END_TEST
+
+START_TEST(a_renewed_range_merges_again) {
+    size_t bytes = 16 * page_bytes;
+    char *p = bs_os_alloc(3 * bytes), *other = bs_os_alloc(bytes);
+    memset(p, 1, 3 * bytes);
+    memset(other, 1, bytes);
+    if (bs_os_move(other, p + bytes, bytes) != 0)
+        return;
+    struct maps m = read_maps(p + bytes);
+    ck_assert_msg(m.start != (uintptr_t)p, "a moved mapping merged, renewing shows nothing");
+    ck_assert_int_eq(bs_os_renew(p + bytes, bytes), 0);
+    m = read_maps(p + bytes);
+    ck_assert_msg(m.start <= (uintptr_t)p && m.end >= (uintptr_t)p + 3 * bytes, "%lx-%lx is apart",
+                  m.start, m.end);
+    bs_os_free(p, 3 * bytes);
+    bs_os_free(other, bytes);
+}
+END_TEST
+
+START_TEST(residency_tells_touched_pages) {
+    enum { PAGES = 64 };
+    unsigned char vec[PAGES];
+    char *p = bs_os_alloc(PAGES * page_bytes);
+    bs_os_no_huge_pages(p, PAGES * page_bytes);
+    for (size_t i = 0; i < PAGES; i += 3)
+        p[i * page_bytes] = 1;
+    ck_assert_int_eq(bs_os_residency(p, PAGES * page_bytes, vec), 0);
+    for (size_t i = 0; i < PAGES; i++)
+        ck_assert_msg((vec[i] & 1) == (i % 3 == 0), "page %zu: %d", i, vec[i]);
+    bs_os_unused(p, PAGES * page_bytes);
+    ck_assert_int_eq(bs_os_residency(p, PAGES * page_bytes, vec), 0);
+    for (size_t i = 0; i < PAGES; i++)
+        ck_assert_msg((vec[i] & 1) == 0, "page %zu still in memory", i);
+    bs_os_free(p, PAGES * page_bytes);
+    ck_assert_int_ne(bs_os_residency(p, PAGES * page_bytes, vec), 0);
+}
+END_TEST
+
+/* --- process, time, files --------------------------------------------------------------------- */
+
+START_TEST(clocks) {
+    uint64_t now = bs_os_now_ns(), wall = bs_os_wall_ns(), cpu = bs_os_thread_cpu_ns();
+    usleep(30000);
+    uint64_t passed = bs_os_now_ns() - now;
+    ck_assert_msg(passed >= 29000000u && passed < 20000000000u, "%ju ns for 30 ms",
+                  (uintmax_t)passed);
+    ck_assert_uint_ge(bs_os_wall_ns(), wall);
+    ck_assert_msg(wall / 1000000000u + 5 >= (uint64_t)time(NULL), "wall clock %ju",
+                  (uintmax_t)wall);
+    ck_assert_msg(bs_os_thread_cpu_ns() - cpu < passed, "a sleeping thread used its CPU");
+}
+END_TEST
+
+static void *note_tid(void *arg) {
+    bs_store((int *)arg, bs_os_tid());
+    return NULL;
+}
+
+START_TEST(processes_and_threads) {
+    pthread_t thread;
+    int tid = 0;
+    ck_assert_int_eq(bs_os_pid(), getpid());
+    ck_assert_int_eq(bs_os_tid(), (int)syscall(SYS_gettid));
+    ck_assert(bs_os_thread_alive(bs_os_tid()));
+    ck_assert(!bs_os_thread_alive(getppid())); /* it exists, but is no thread of ours */
+    ck_assert_int_eq(pthread_create(&thread, NULL, note_tid, &tid), 0);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < 1000 && bs_os_thread_alive(tid); i++)
+        usleep(1000);
+    ck_assert_msg(!bs_os_thread_alive(tid), "thread %d is gone and looks alive", tid);
+}
+END_TEST
+
+START_TEST(page_faults_are_counted) {
+    uint64_t minor, major, later, ignored;
+    bs_os_faults(&minor, &major);
+    char *p = bs_os_alloc(64 * page_bytes);
+    bs_os_no_huge_pages(p, 64 * page_bytes);
+    memset(p, 1, 64 * page_bytes);
+    bs_os_faults(&later, &ignored);
+    ck_assert_msg(later - minor >= 32, "%ju faults for 64 new pages", (uintmax_t)(later - minor));
+    bs_os_free(p, 64 * page_bytes);
+}
+END_TEST
+
+START_TEST(name_random_secure) {
+    char name[16], want[32] = "";
+    FILE *f = fopen("/proc/self/comm", "r");
+    ck_assert_ptr_nonnull(fgets(want, sizeof want, f));
+    fclose(f);
+    want[strcspn(want, "\n")] = '\0';
+    bs_os_program_name(name);
+    ck_assert_str_eq(name, want);
+    ck_assert_uint_ne(bs_os_random(), 0);
+    ck_assert_uint_eq(bs_os_random(), bs_os_random());
+    ck_assert(!bs_os_secure());
+}
+END_TEST
+
+START_TEST(files) {
+    char path[] = "/tmp/check_os.XXXXXX", buf[16] = "";
+    close(mkstemp(path));
+    ck_assert_int_eq(bs_os_open_new(path), -EEXIST);
+    unlink(path);
+    int fd = bs_os_open_new(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    ck_assert_int_eq(bs_os_write(fd, "one,", 4), 4);
+    bs_os_close(fd);
+    fd = bs_os_open_append(path);
+    ck_assert_int_eq(bs_os_write(fd, "two", 3), 3);
+    bs_os_close(fd);
+    ck_assert_int_eq(bs_os_write(fd, "x", 1), -EBADF);
+    fd = bs_os_open_read(path);
+    ck_assert_int_eq(bs_os_read(fd, buf, sizeof buf), 7);
+    ck_assert_str_eq(buf, "one,two");
+    ck_assert_int_eq(bs_os_read(fd, buf, sizeof buf), 0);
+    bs_os_close(fd);
+    unlink(path);
+    ck_assert_int_eq(bs_os_open_read(path), -ENOENT);
+    ck_assert_int_eq(bs_os_open_append("/nowhere/at/all"), -ENOENT);
+}
+END_TEST
+
+static void *read_slowly(void *arg) {
+    char buf[1000];
+    size_t total = 0;
+    ssize_t n;
+    while ((n = read(*(int *)arg, buf, sizeof buf)) > 0)
+        total += (size_t)n;
+    return (void *)total;
+}
+
+START_TEST(a_long_write_is_finished) {
+    static char data[1 << 20];
+    int fds[2];
+    pthread_t reader;
+    void *total;
+    ck_assert_int_eq(pipe(fds), 0);
+    ck_assert_int_eq(pthread_create(&reader, NULL, read_slowly, &fds[0]), 0);
+    ck_assert_int_eq(bs_os_write(fds[1], data, sizeof data), sizeof data);
+    close(fds[1]);
+    pthread_join(reader, &total);
+    ck_assert_uint_eq((size_t)total, sizeof data);
+}
+END_TEST
+
+START_TEST(errno_is_kept) {
+    char c;
+    errno = 4711;
+    (void)bs_os_open_read("/nowhere/at/all");
+    (void)bs_os_read(-1, &c, 1);
+    (void)bs_os_write(-1, &c, 1);
+    bs_os_close(-1);
+    (void)bs_os_map((void *)page_bytes, page_bytes);
+    (void)bs_os_move((void *)page_bytes, (void *)(page_bytes * 8), page_bytes);
+    (void)bs_os_thread_alive(1);
+    bs_os_wait(&(uint32_t){1}, 2, 1000);
+#if !BS_SANITIZED
+    (void)bs_os_reserve(0, SIZE_MAX / 2 + 1, page_bytes);
+    (void)bs_os_alloc((size_t)1 << 62);
+    bs_os_free((void *)1, 1);
+#endif
+    ck_assert_int_eq(errno, 4711);
+}
+END_TEST
+
+/* --- waiting ---------------------------------------------------------------------------------- */
+
+static void *wake_later(void *arg) {
+    usleep(50000);
+    bs_store((uint32_t *)arg, 1u);
+    bs_os_wake(arg, 1);
+    return NULL;
+}
+
+START_TEST(wait_and_wake) {
+    uint32_t word = 0;
+    pthread_t thread;
+    uint64_t start = bs_os_now_ns();
+    bs_os_wait(&word, 1, 0); /* other value: returns at once */
+    bs_os_wait(&word, 0, 20000000u);
+    uint64_t passed = bs_os_now_ns() - start;
+    ck_assert_msg(passed >= 15000000u && passed < 10000000000u, "%ju ns", (uintmax_t)passed);
+    ck_assert_int_eq(pthread_create(&thread, NULL, wake_later, &word), 0);
+    while (bs_load(&word) == 0)
+        bs_os_wait(&word, 0, 0);
+    pthread_join(thread, NULL);
+}
+END_TEST
+
+/* --- the helper thread ------------------------------------------------------------------------ */
+
+static uint32_t helper_runs, helper_may_end;
+static int helper_tid;
+
+static void helper_body(void *arg) {
+    bs_store(&helper_tid, bs_os_tid());
+    bs_add(&helper_runs, *(uint32_t *)arg);
+    while (bs_load(&helper_may_end) == 0)
+        bs_os_wait(&helper_may_end, 0, 1000000u);
+}
+
+static void await_run(uint32_t n) {
+    for (int i = 0; i < 5000 && bs_load(&helper_runs) < n; i++)
+        usleep(1000);
+    ck_assert_msg(bs_load(&helper_runs) == n, "%u runs, not %u", bs_load(&helper_runs), n);
+}
+
+/* Starts it, waiting for the end of the previous one. */
+static int start_after_end(uint32_t *arg) {
+    int err = EBUSY;
+    for (int i = 0; i < 5000 && err == EBUSY; i++) {
+        err = bs_os_helper_start(helper_body, arg);
+        if (err == EBUSY)
+            usleep(1000);
+    }
+    return err;
+}
+
+static volatile sig_atomic_t signal_tid;
+static void note_signal_thread(int number) {
+    (void)number;
+    signal_tid = bs_os_tid();
+}
+
+START_TEST(one_helper_at_a_time) {
+    static uint32_t one = 1;
+    for (uint32_t round = 1; round <= 5; round++) {
+        bs_store(&helper_may_end, 0u);
+        ck_assert_int_eq(start_after_end(&one), 0);
+        await_run(round);
+        ck_assert_int_ne(helper_tid, bs_os_tid());
+        ck_assert_int_eq(bs_os_helper_start(helper_body, &one), EBUSY);
+        ck_assert(bs_os_thread_alive(helper_tid));
+        bs_store(&helper_may_end, 1u);
+        for (int i = 0; i < 5000 && bs_os_thread_alive(helper_tid); i++)
+            usleep(1000);
+    }
+}
+END_TEST
+
+START_TEST(the_helper_takes_no_signal) {
+    static uint32_t one = 1;
+    bs_store(&helper_may_end, 0u);
+    signal(SIGUSR1, note_signal_thread);
+    ck_assert_int_eq(start_after_end(&one), 0);
+    await_run(1);
+#if !BS_SANITIZED /* there the helper is an ordinary thread */
+    sigset_t set, old;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, &old);
+    kill(getpid(), SIGUSR1);
+    usleep(50000);
+    ck_assert_msg(signal_tid == 0, "a signal ran in thread %d", (int)signal_tid);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    ck_assert_int_eq(signal_tid, bs_os_tid());
+#endif
+    bs_store(&helper_may_end, 1u);
+}
+END_TEST
+
+static void start_in_child(void *arg) {
+    CHILD_CHECK(bs_os_helper_start(helper_body, arg) == EBUSY); /* it believes in the parent's */
+    bs_os_helper_forget();
+    bs_store(&helper_runs, 0u);
+    CHILD_CHECK(bs_os_helper_start(helper_body, arg) == 0);
+    for (int i = 0; i < 5000 && bs_load(&helper_runs) == 0; i++)
+        usleep(1000);
+    CHILD_CHECK(bs_load(&helper_runs) == 1);
+}
+
+START_TEST(a_forked_child_may_have_its_own) {
+    static uint32_t one = 1;
+    bs_store(&helper_may_end, 0u);
+    ck_assert_int_eq(start_after_end(&one), 0);
+    await_run(1);
+    struct outcome o = child_run(start_in_child, &one, 20);
+    bs_store(&helper_may_end, 1u);
+    ck_assert_msg(child_ended_well(&o), "status %x: %s", o.status, o.err);
+}
+END_TEST
+
+/* --- credentials ------------------------------------------------------------------------------ */
+
+static bool seen_equal, seen_changed, may_change;
+
+/* By system call, so that only this thread changes: libc would change all. */
+static void *give_up_group(void *arg) {
+    seen_equal = bs_os_same_credentials();
+    may_change = syscall(SYS_setresgid, 65534, 65534, 65534) == 0;
+    seen_changed = !bs_os_same_credentials();
+    return arg;
+}
+
+START_TEST(credentials_are_compared_with_the_first_threads) {
+    pthread_t thread;
+    ck_assert(bs_os_same_credentials());
+    ck_assert_int_eq(pthread_create(&thread, NULL, give_up_group, NULL), 0);
+    pthread_join(thread, NULL);
+    ck_assert_msg(seen_equal, "equal credentials look different");
+    ck_assert_msg(seen_changed == may_change, /* only root may change them */
+                  may_change ? "a thread with another group looks equal" : "a change was invented");
+    ck_assert(bs_os_same_credentials());
+}
+END_TEST
+
+/* --- abort ------------------------------------------------------------------------------------ */
+
+static void say_handled(int number) {
+    (void)number;
+    (void)bs_os_write(2, "handled\n", 8);
+}
+static void abort_with_handler(void *arg) {
+    (void)arg;
+    signal(SIGABRT, say_handled);
+    bs_os_abort();
+}
+static void abort_ignored(void *arg) {
+    (void)arg;
+    signal(SIGABRT, SIG_IGN);
+    bs_os_abort();
+}
+static void abort_blocked(void *arg) {
+    sigset_t all;
+    (void)arg;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    signal(SIGABRT, say_handled);
+    bs_os_abort();
+}
+static void *abort_thread(void *arg) {
+    (void)arg;
+    bs_os_abort();
+}
+static void abort_in_thread(void *arg) {
+    pthread_t thread;
+    (void)arg;
+    signal(SIGABRT, say_handled);
+    CHILD_CHECK(pthread_create(&thread, NULL, abort_thread, NULL) == 0);
+    pthread_join(thread, NULL);
+}
+
+START_TEST(abort_runs_the_handler_and_ends_the_process) {
+    static const struct {
+        void (*fn)(void *);
+        const char *name, *said;
+    } ways[] = {{abort_with_handler, "handler", "handled\n"},
+                {abort_ignored, "ignored", ""},
+                {abort_blocked, "blocked", "handled\n"},
+                {abort_in_thread, "thread", "handled\n"}};
+    for (size_t i = 0; i < BS_ARRAY_LEN(ways); i++) {
+        struct outcome o = child_run(ways[i].fn, NULL, 10);
+        ck_assert_msg(child_aborted(&o), "%s: status %x", ways[i].name, o.status);
+        ck_assert_str_eq(o.err, ways[i].said);
+    }
+}
+END_TEST
+
+/* --- faults ----------------------------------------------------------------------------------- */
+
+#if BS_FAULTS
+START_TEST(the_nth_call_fails) {
+    void *p[6];
+    (void)bs_os_fail(3, ENOMEM, false);
+    for (int i = 0; i < 5; i++)
+        p[i] = bs_os_alloc(page_bytes);
+    ck_assert_uint_eq(bs_os_fail(2, EACCES, true), 5);
+    for (int i = 0; i < 5; i++)
+        ck_assert_msg((p[i] == NULL) == (i == 2), "call %d: %p", i + 1, p[i]);
+    ck_assert_int_eq(bs_os_unused(p[0], page_bytes), 0);
+    ck_assert_int_eq(bs_os_unused(p[0], page_bytes), EACCES);
+    ck_assert_int_eq(bs_os_map(p[0], page_bytes), EACCES);
+    ck_assert_int_eq(bs_os_open_read("/dev/null"), -EACCES);
+    ck_assert_uint_eq(bs_os_fail(0, 0, false), 4);
+    ck_assert_int_eq(bs_os_unused(p[0], page_bytes), 0);
+    for (int i = 0; i < 5; i++)
+        if (p[i] != NULL)
+            bs_os_free(p[i], page_bytes);
+}
+END_TEST
+#endif
+
+static TCase *memory_tests(void) {
+    TCase *tc = tcase_create("memory");
+    tcase_add_test(tc, page_size_is_the_kernels);
+    tcase_add_test(tc, reserve_aligns_and_keeps_no_more);
+    tcase_add_test(tc, reserve_takes_the_hint_or_another_place);
+    tcase_add_test(tc, reserve_of_absurd_sizes_fails);
+    tcase_add_test(tc, states_of_memory);
+    tcase_add_test(tc, unaligned_unused_is_fatal);
+    tcase_add_test(tc, readonly_zeros_open_in_parts);
+    tcase_add_test(tc, move_keeps_contents_and_leaves_zeros);
+    tcase_add_test(tc, a_renewed_range_merges_again);
+    tcase_add_test(tc, residency_tells_touched_pages);
+#if BS_FAULTS
+    tcase_add_test(tc, the_nth_call_fails);
+#endif
+    return tc;
+}
+
+static TCase *process_tests(void) {
+    TCase *tc = tcase_create("process");
+    tcase_add_test(tc, clocks);
+    tcase_add_test(tc, processes_and_threads);
+    tcase_add_test(tc, page_faults_are_counted);
+    tcase_add_test(tc, name_random_secure);
+    tcase_add_test(tc, files);
+    tcase_add_test(tc, a_long_write_is_finished);
+    tcase_add_test(tc, errno_is_kept);
+    tcase_add_test(tc, wait_and_wake);
+    tcase_add_test(tc, one_helper_at_a_time);
+    tcase_add_test(tc, the_helper_takes_no_signal);
+    tcase_add_test(tc, a_forked_child_may_have_its_own);
+    tcase_add_test(tc, credentials_are_compared_with_the_first_threads);
+    tcase_add_test(tc, abort_runs_the_handler_and_ends_the_process);
+    return tc;
+}
+
+int main(void) {
+    Suite *suite = suite_create("os");
+    TCase *tcs[] = {memory_tests(), process_tests()};
+    for (size_t i = 0; i < BS_ARRAY_LEN(tcs); i++) {
+        tcase_set_timeout(tcs[i], 60);
+        tcase_add_unchecked_fixture(tcs[i], find_page_size, NULL);
+        suite_add_tcase(suite, tcs[i]);
+    }
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

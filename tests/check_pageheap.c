@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_pageheap.c - the page heap against a shadow: an array with the state of every page, in
+ * which each answer is looked up by walking. Thousands of random steps, with all invariants
+ * verified after each: first fit must be the lowest address exactly, counts, hulls of dirty pages
+ * and the scavenger's choice must be exact, too.
+ *
+ * The page heap never touches the memory it manages, so the arenas here are addresses only:
+ * nothing is reserved, and arenas can lie and come in any order.
+ */
+#include "pageheap_internal.h"
+
+#include "os.h"
+#include "unit.h"
+
+#define ARENAS 14
+#define PAGES (ARENAS * BS_ARENA_PAGES)
+#define WINDOW ((uintptr_t)0x200000000000) /* the model's page 0 */
+#define NONE ((size_t)-1)
+#define HUGE_PAGES (2 * BS_MIB / BS_PAGE_SIZE)
+#define SPANS_MAX 4000
+
+enum state { UNMAPPED, IN_SPAN, DIRTY, RELEASED, BORROWED };
+
+static uint8_t state[PAGES];
+static size_t number_of[BORROWED + 1];
+static bool known[ARENAS]; /* the arena was announced to the page heap */
+static struct bs_run spans[SPANS_MAX];
+static size_t nspans, peak;
+static uint64_t seed;
+
+static uintptr_t address(size_t page) {
+    return WINDOW + page * BS_PAGE_SIZE;
+}
+static size_t model_page(uintptr_t base) {
+    return (base - WINDOW) / BS_PAGE_SIZE;
+}
+
+static void set_state(size_t page, size_t n, enum state to) {
+    for (size_t i = page; i < page + n; i++) {
+        number_of[state[i]]--;
+        number_of[to]++;
+        state[i] = (uint8_t)to;
+    }
+    peak = bs_max(peak, number_of[IN_SPAN]);
+}
+
+static bool is_free(size_t page) {
+    return state[page] == DIRTY || state[page] == RELEASED;
+}
+
+/* Adjacent arenas between which the index has a gap (it stays when an arena comes into it). */
+static bool gap_before(size_t page) {
+    if (page % BS_ARENA_PAGES != 0 || page == 0 || !known[page / BS_ARENA_PAGES] ||
+        !known[page / BS_ARENA_PAGES - 1])
+        return false;
+    return bs_page_index(address(page)) != bs_page_index(address(page - 1)) + 1;
+}
+
+static size_t lowest_run(size_t n) {
+    size_t run = 0;
+    for (size_t i = 0; i < PAGES; i++) {
+        if (gap_before(i))
+            run = 0;
+        run = is_free(i) ? run + 1 : 0;
+        if (run == n)
+            return i + 1 - n;
+    }
+    return NONE;
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
+
+static void grow(size_t page, size_t nregions) {
+    size_t bytes = nregions * BS_REGION_SIZE, last = page + bytes / BS_PAGE_SIZE - 1;
+    ck_assert(bs_pagemap_add(address(page), bytes));
+    ck_assert(bs_pageheap_prepare(address(page), bytes));
+    for (size_t a = page / BS_ARENA_PAGES; a <= last / BS_ARENA_PAGES; a++)
+        known[a] = true;
+    bs_pageheap_insert(address(page), bytes);
+    set_state(page, bytes / BS_PAGE_SIZE, RELEASED);
+}
+
+/* The next one or more unmapped regions somewhere, perhaps over arenas. */
+static void grow_somewhere(void) {
+    size_t page = random_below(&seed, ARENAS) * BS_ARENA_PAGES, n = 0;
+    while (page < PAGES && state[page] != UNMAPPED)
+        page += BS_REGION_PAGES;
+    size_t max = random_below(&seed, 6) == 0 ? BS_ARENA_REGIONS + 3 : 1 + random_below(&seed, 3);
+    while (n < max && page + n * BS_REGION_PAGES < PAGES &&
+           state[page + n * BS_REGION_PAGES] == UNMAPPED)
+        n++;
+    if (n != 0)
+        grow(page, n);
+}
+
+/* The heap's answer about pages it gave, against the states they had; they become a span's. */
+static void check_taken(const struct bs_pages *got, size_t page, size_t n) {
+    size_t nreleased = 0, dirty_first = NONE, dirty_last = 0;
+    require(got->base == address(page) && got->npages == n, "pages %zu+%zu, expected %zu+%zu",
+            model_page(got->base), got->npages, page, n);
+    for (size_t i = page; i < page + n; i++) {
+        require(is_free(i), "page %zu was not free", i);
+        nreleased += state[i] == RELEASED;
+        if (state[i] == DIRTY)
+            dirty_last = i;
+        if (state[i] == DIRTY && dirty_first == NONE)
+            dirty_first = i;
+    }
+    uintptr_t base = dirty_first == NONE ? 0 : address(dirty_first);
+    uintptr_t end = dirty_first == NONE ? 0 : address(dirty_last + 1);
+    require(got->nreleased == nreleased, "%zu of %zu released, expected %zu", got->nreleased, n,
+            nreleased);
+    require(got->dirty_base == base && got->dirty_end == end,
+            "dirty hull %zx-%zx of %zu+%zu, expected %zx-%zx", got->dirty_base, got->dirty_end,
+            page, n, base, end);
+    set_state(page, n, IN_SPAN);
+    require(nspans < SPANS_MAX, "the test holds too many spans");
+    spans[nspans++] = (struct bs_run){got->base, n};
+}
+
+static void step_alloc(size_t n, size_t align_pages) {
+    struct bs_pages got;
+    size_t page = lowest_run(n + align_pages - 1);
+    bool ok = bs_pageheap_alloc(n, align_pages, &got);
+    require(ok == (page != NONE), "%zu pages aligned to %zu: %s, expected at %zd", n, align_pages,
+            ok ? "found" : "not found", (ssize_t)page);
+    if (ok)
+        check_taken(&got, bs_align_up(address(page), align_pages * BS_PAGE_SIZE) / BS_PAGE_SIZE -
+                    WINDOW / BS_PAGE_SIZE, n);
+}
+
+/* In place after a span, or anywhere. */
+static void step_alloc_at(void) {
+    struct bs_pages got;
+    size_t n = 1 + random_skewed(&seed, 10), page = random_below(&seed, PAGES);
+    if (nspans != 0 && random_below(&seed, 4) != 0) {
+        const struct bs_run *s = &spans[random_below(&seed, nspans)];
+        page = model_page(s->base) + s->npages;
+    }
+    bool expected = page + n <= PAGES;
+    for (size_t i = page; expected && i < page + n; i++)
+        expected = is_free(i) && (i == page || !gap_before(i));
+    bool ok = bs_pageheap_alloc_at(address(page), n, &got);
+    require(ok == expected, "alloc_at(%zu, %zu) said %d", page, n, ok);
+    if (ok)
+        check_taken(&got, page, n);
+}
+
+static struct bs_run take_span(void) {
+    size_t i = random_below(&seed, nspans);
+    struct bs_run run = spans[i];
+    spans[i] = spans[--nspans];
+    return run;
+}
+
+static void step_free(void) {
+    struct bs_run batch[32] = {{0, 0}};
+    size_t n = bs_min(nspans, 1 + random_below(&seed, 32));
+    for (size_t i = 0; i < n; i++)
+        batch[i] = take_span();
+    bs_pageheap_free(batch, n);
+    for (size_t i = 0; i < n; i++)
+        set_state(model_page(batch[i].base), batch[i].npages, DIRTY);
+}
+
+static void step_free_released(void) {
+    if (nspans == 0)
+        return;
+    struct bs_run run = take_span();
+    bs_pageheap_free_released(run.base, run.npages);
+    set_state(model_page(run.base), run.npages, RELEASED);
+}
+
+/* What the scavenger must get: the highest run of dirty pages within a region ... */
+static struct bs_run expected_dirty(size_t max) {
+    size_t top = PAGES;
+    while (top > 0 && state[top - 1] != DIRTY)
+        top--;
+    size_t first = top, bottom = top == 0 ? 0 : bs_align_down(top - 1, BS_REGION_PAGES);
+    while (first > bottom && top - first < max && state[first - 1] == DIRTY)
+        first--;
+    return (struct bs_run){address(first), top - first};
+}
+/* ... or the highest free aligned 2 MiB with a dirty page in it. */
+static struct bs_run expected_huge(void) {
+    for (size_t first = PAGES; first > 0;) {
+        size_t nfree = 0, ndirty = 0;
+        first -= HUGE_PAGES;
+        for (size_t i = first; i < first + HUGE_PAGES; i++) {
+            nfree += is_free(i);
+            ndirty += state[i] == DIRTY;
+        }
+        if (nfree == HUGE_PAGES && ndirty != 0)
+            return (struct bs_run){address(first), HUGE_PAGES};
+    }
+    return (struct bs_run){0, 0};
+}
+
+static void check_heap(unsigned step);
+
+static void step_scavenge(void) {
+    struct bs_run run = {0, 0};
+    bool huge = random_below(&seed, 3) == 0, released = random_below(&seed, 4) != 0;
+    size_t max = 1 + random_skewed(&seed, 9);
+    struct bs_run expected = huge ? expected_huge() : expected_dirty(max);
+    bool ok = bs_pageheap_take_dirty(huge, max, &run);
+    require(ok == (expected.npages != 0), "take_dirty(%d, %zu) said %d", huge, max, ok);
+    if (!ok)
+        return;
+    /* with larger OS pages the run is widened to whole ones: then only what follows is checked */
+    if (bs_os_page_size() <= BS_PAGE_SIZE)
+        require(run.base == expected.base && run.npages == expected.npages,
+                "take_dirty(%d, %zu) took %zu+%zu, expected %zu+%zu", huge, max,
+                model_page(run.base), run.npages, model_page(expected.base), expected.npages);
+    for (size_t i = 0; i < run.npages; i++)
+        require(is_free(model_page(run.base) + i), "the scavenger got a page in use");
+    set_state(model_page(run.base), run.npages, BORROWED);
+    check_heap(0);
+    if (random_below(&seed, 2) == 0) /* others go on meanwhile */
+        step_alloc(1 + random_skewed(&seed, 5), 1);
+    bs_pageheap_scavenged(&run, released);
+    set_state(model_page(run.base), run.npages, released ? RELEASED : DIRTY);
+}
+
+/* --- checks ----------------------------------------------------------------------------------- */
+
+static void check_heap(unsigned step) {
+    struct bs_pageheap_counts c = bs_pageheap_counts();
+    require(bs_pageheap_is_valid(), "an invariant is broken after step %u", step);
+    require(c.mapped_pages == PAGES - number_of[UNMAPPED], "mapped %zu", c.mapped_pages);
+    require(c.span_pages == number_of[IN_SPAN], "in spans %zu, expected %zu", c.span_pages,
+            number_of[IN_SPAN]);
+    require(c.dirty_pages == number_of[DIRTY] + number_of[BORROWED], "dirty %zu, expected %zu",
+            c.dirty_pages, number_of[DIRTY] + number_of[BORROWED]);
+    require(c.released_pages == number_of[RELEASED], "released %zu, expected %zu",
+            c.released_pages, number_of[RELEASED]);
+    require(c.peak_pages == peak, "peak %zu, expected %zu", c.peak_pages, peak);
+    require(bs_pageheap_dirty_bytes() == c.dirty_pages * BS_PAGE_SIZE, "dirty bytes");
+    require(bs_pageheap_used_bytes() == (c.span_pages + c.dirty_pages) * BS_PAGE_SIZE, "used bytes");
+}
+
+struct walk {
+    uintptr_t last;
+    size_t pages;
+};
+
+static void check_region(void *ctx, uintptr_t base, const uint64_t *alloc,
+                         const uint64_t *released) {
+    struct walk *walk = ctx;
+    require(base > walk->last, "regions are not in the order of addresses");
+    walk->last = base;
+    walk->pages += BS_REGION_PAGES;
+    for (size_t i = 0; i < BS_REGION_PAGES; i++) {
+        size_t page = model_page(base) + i;
+        require(bs_bit_test(alloc, i) == !is_free(page), "alloc bit of page %zu", page);
+        require(bs_bit_test(released, i) == (state[page] == RELEASED), "released bit of page %zu",
+                page);
+    }
+}
+
+static void check_bitmaps(void) {
+    struct walk walk = {0, 0};
+    bs_pageheap_each_region(check_region, &walk);
+    ck_assert_uint_eq(walk.pages, PAGES - number_of[UNMAPPED]);
+}
+
+static void model_init(uint64_t start) {
+    seed = start;
+    number_of[UNMAPPED] = PAGES;
+}
+
+static void random_step(void) {
+    switch (random_below(&seed, 16)) {
+    case 0:
+        step_alloc(1 + random_skewed(&seed, 13), 1);
+        break;
+    case 1:
+        step_alloc(1 + random_skewed(&seed, 6), (size_t)1 << random_below(&seed, 14));
+        break;
+    case 2:
+    case 3:
+        step_alloc_at();
+        break;
+    case 4:
+        step_free();
+        break;
+    case 5:
+        step_free_released();
+        break;
+    case 6:
+    case 7:
+        step_scavenge();
+        break;
+    case 8:
+        ck_assert_uint_eq(bs_pageheap_take_peak(), peak);
+        peak = number_of[IN_SPAN];
+        break;
+    default:
+        step_alloc(1 + random_skewed(&seed, 5), 1);
+    }
+}
+
+/* --- tests ------------------------------------------------------------------------------------ */
+
+START_TEST(random_steps) {
+    model_init((uint64_t)_i + 1);
+    check_heap(0);
+    for (unsigned step = 1; step <= 3000 / UNIT_SLOWNESS; step++) {
+        if (step % 200 == 1 && number_of[UNMAPPED] != 0)
+            grow_somewhere();
+        random_step();
+        check_heap(step);
+        if (step % 100 == 0)
+            check_bitmaps();
+    }
+    while (nspans != 0)
+        step_free();
+    check_heap(0);
+    check_bitmaps();
+    ck_assert_uint_eq(number_of[DIRTY] + number_of[RELEASED], PAGES - number_of[UNMAPPED]);
+}
+END_TEST
+
+START_TEST(nothing_in_an_empty_heap) {
+    struct bs_pages got;
+    struct bs_run run;
+    ck_assert(!bs_pageheap_alloc(1, 1, &got));
+    ck_assert(!bs_pageheap_alloc_at(WINDOW, 1, &got));
+    ck_assert(!bs_pageheap_take_dirty(false, 1, &run));
+    ck_assert(!bs_pageheap_take_dirty(true, HUGE_PAGES, &run));
+    ck_assert(bs_pageheap_is_valid());
+    ck_assert_uint_eq(bs_pageheap_grown(), 0);
+}
+END_TEST
+
+START_TEST(runs_cross_regions_and_arenas) {
+    model_init(1);
+    for (size_t a = 0; a < 3; a++) /* one region after the other, as the heap grows */
+        for (size_t r = 0; r < BS_ARENA_REGIONS; r++)
+            grow(a * BS_ARENA_PAGES + r * BS_REGION_PAGES, 1);
+    ck_assert_uint_eq(bs_pageheap_grown(), 3 * BS_ARENA_REGIONS);
+    ck_assert(!gap_before(BS_ARENA_PAGES) && !gap_before(2 * BS_ARENA_PAGES));
+    step_alloc(BS_REGION_PAGES - 1, 1);
+    step_alloc(2, 1); /* over a region's border */
+    ck_assert_uint_eq(spans[1].base, address(BS_REGION_PAGES - 1));
+    step_alloc(BS_ARENA_PAGES + 3, 1); /* more than an arena */
+    check_heap(0);
+    step_alloc(BS_ARENA_PAGES - BS_REGION_PAGES - 10, 1);
+    check_heap(0);
+    step_free();
+    check_heap(0);
+    while (nspans != 0)
+        step_free();
+    step_alloc(3 * BS_ARENA_PAGES, 1); /* all of it */
+    check_heap(0);
+    ck_assert_uint_eq(spans[0].npages, 3 * BS_ARENA_PAGES);
+    check_bitmaps();
+}
+END_TEST
+
+START_TEST(arenas_come_in_any_order) {
+    const size_t order[] = {6, 7, 2, 10, 0, 3, 12, 4, 8};
+    model_init(1);
+    for (size_t i = 0; i < BS_ARRAY_LEN(order); i++) {
+        struct bs_pages got;
+        grow(order[i] * BS_ARENA_PAGES + i * BS_REGION_PAGES, 2);
+        step_alloc(10, 1); /* the hint and the bits must follow the new numbers */
+        check_heap((unsigned)i);
+        check_bitmaps();
+        /* no run may lead over addresses that are not the heap's */
+        ck_assert(!bs_pageheap_alloc(2 * BS_REGION_PAGES + 1, 1, &got));
+    }
+}
+END_TEST
+
+/* The dirty pages of an arena must be found after one below it has moved its numbers. */
+START_TEST(dirty_pages_stay_known) {
+    model_init(1);
+    grow(4 * BS_ARENA_PAGES, 1);
+    step_alloc(20, 1);
+    step_free();
+    grow(1 * BS_ARENA_PAGES, 1);
+    check_heap(0);
+    struct bs_run run;
+    ck_assert(bs_pageheap_take_dirty(false, 100, &run));
+    ck_assert_uint_eq(run.base, address(4 * BS_ARENA_PAGES));
+    ck_assert_uint_eq(run.npages, 20);
+}
+END_TEST
+
+START_TEST(arena_of_another_reservation_is_not_crossed) {
+    struct bs_pages got;
+    model_init(1);
+    grow(2 * BS_ARENA_PAGES + 15 * BS_REGION_PAGES, 1); /* the end of one arena ... */
+    grow(4 * BS_ARENA_PAGES, 1);                        /* ... and the start of the next but one */
+    ck_assert(!bs_pageheap_alloc(BS_REGION_PAGES + 1, 1, &got));
+    ck_assert(bs_pageheap_alloc(BS_REGION_PAGES, 1, &got));
+    ck_assert_uint_eq(got.base, address(2 * BS_ARENA_PAGES + 15 * BS_REGION_PAGES));
+    ck_assert(!bs_pageheap_alloc_at(address(3 * BS_ARENA_PAGES), 1, &got));
+}
+END_TEST
+
+START_TEST(index_grows) { /* beyond its first capacity, with gaps everywhere */
+    struct bs_pages got;
+    for (size_t i = 100; i-- > 0;) {
+        uintptr_t base = WINDOW + i * 2 * BS_ARENA_SIZE;
+        ck_assert(bs_pagemap_add(base, BS_REGION_SIZE));
+        ck_assert(bs_pageheap_prepare(base, BS_REGION_SIZE));
+        bs_pageheap_insert(base, BS_REGION_SIZE);
+        ck_assert(bs_pageheap_is_valid());
+    }
+    for (size_t i = 0; i < 100; i++) {
+        ck_assert(bs_pageheap_alloc(BS_REGION_PAGES, 1, &got));
+        ck_assert_uint_eq(got.base, WINDOW + i * 2 * BS_ARENA_SIZE);
+    }
+    ck_assert(!bs_pageheap_alloc(1, 1, &got));
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+#if BS_FAULTS
+START_TEST(no_memory_for_the_index) {
+    model_init(1);
+    ck_assert(bs_pagemap_add(WINDOW, BS_REGION_SIZE));
+    bs_os_fail(1, 12 /* ENOMEM */, true);
+    ck_assert(!bs_pageheap_prepare(WINDOW, BS_REGION_SIZE));
+    bs_os_fail(0, 0, false);
+    ck_assert(bs_pageheap_is_valid());
+    grow(0, 1);
+    step_alloc(3, 1);
+    check_heap(0);
+}
+END_TEST
+#endif
+
+/* The check of invariants can itself see what it is for. */
+START_TEST(broken_state_is_seen) {
+    model_init(1);
+    grow(0, 2);
+    step_alloc(100, 1);
+    step_alloc(100, 1);
+    step_free();
+    step_alloc(10, 1);
+    ck_assert(bs_pageheap_is_valid());
+    struct bs_region *r = bs_region_at(0);
+    r->released[0] ^= 1;
+    ck_assert(!bs_pageheap_is_valid());
+    r->released[0] ^= 1;
+    r->ndirty++;
+    ck_assert(!bs_pageheap_is_valid());
+    r->ndirty--;
+    bs_pageheap.hint += 3 * BS_REGION_PAGES / 2;
+    ck_assert(!bs_pageheap_is_valid());
+    bs_pageheap.hint -= 3 * BS_REGION_PAGES / 2;
+    bs_pageheap.counts.span_pages++;
+    ck_assert(!bs_pageheap_is_valid());
+    bs_pageheap.counts.span_pages--;
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+static void free_twice(void *arg) {
+    bs_pageheap_free(arg, 1);
+    bs_pageheap_free(arg, 1);
+}
+
+START_TEST(pages_freed_twice_abort) {
+    model_init(1);
+    grow(0, 1);
+    step_alloc(5, 1);
+    expect_abort(free_twice, &spans[0], "broken invariant");
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("pageheap");
+    TCase *tc = add_case(suite, "random");
+    tcase_add_loop_test(tc, random_steps, 0, 4);
+    tc = add_case(suite, "pageheap");
+    tcase_add_test(tc, nothing_in_an_empty_heap);
+    tcase_add_test(tc, runs_cross_regions_and_arenas);
+    tcase_add_test(tc, arenas_come_in_any_order);
+    tcase_add_test(tc, dirty_pages_stay_known);
+    tcase_add_test(tc, arena_of_another_reservation_is_not_crossed);
+    tcase_add_test(tc, index_grows);
+#if BS_FAULTS
+    tcase_add_test(tc, no_memory_for_the_index);
+#endif
+    tcase_add_test(tc, broken_state_is_seen);
+    tcase_add_test(tc, pages_freed_twice_abort);
+    return run_suite(suite);
+}

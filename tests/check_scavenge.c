@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_scavenge.c - the policy fed with invented time, and the giving back of pages on a real
+ * heap: order, amounts, what stays, and what happens when the kernel refuses.
+ *
+ * libcheck forks for each test, so each has a heap of its own.
+ */
+#include "central.h"
+#include "counter.h"
+#include "opt.h"
+#include "os.h"
+#include "scavenge.h"
+
+#include <check.h>
+#include <errno.h>
+#include <string.h>
+
+#define EPOCH_NS 1000000000u
+#define IDLE_NS (3 * (uint64_t)EPOCH_NS)
+#define START_NS (100 * (uint64_t)EPOCH_NS)
+
+/* --- the policy ------------------------------------------------------------------------------- */
+
+/* A heap that once had 1000 pages in spans and has 100 now; 900 are dirty. */
+static struct bs_scavenge_input shrunken(uint64_t now_ns, uint64_t activity) {
+    return (struct bs_scavenge_input){.now_ns = now_ns, .activity = activity, .epoch_ns = EPOCH_NS,
+                                      .idle_ns = IDLE_NS, .span_pages = 100, .dirty_pages = 900,
+                                      .peak_pages = 100};
+}
+
+static struct bs_scavenge_policy with_peak(size_t peak_pages) {
+    struct bs_scavenge_policy p = {0};
+    struct bs_scavenge_input in = shrunken(START_NS, 1);
+    in.peak_pages = peak_pages;
+    (void)bs_scavenge_goal(&p, &in);
+    ck_assert_uint_eq(p.peak_pages, peak_pages);
+    return p;
+}
+
+START_TEST(the_excess_halves_every_epoch) {
+    struct bs_scavenge_policy p = with_peak(1000);
+    size_t excess = 900;
+    for (uint64_t i = 1; i <= 8; i++) {
+        struct bs_scavenge_input in = shrunken(START_NS + i * EPOCH_NS, 1 + i);
+        excess /= 2;
+        size_t retain = (100 + excess) * 11 / 10;
+        ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 900 - (retain - 100));
+        ck_assert_uint_eq(p.peak_pages, 100 + excess);
+    }
+}
+END_TEST
+
+START_TEST(several_epochs_at_once_are_the_same) {
+    struct bs_scavenge_policy p = with_peak(1000);
+    struct bs_scavenge_input in = shrunken(START_NS + 3 * (uint64_t)EPOCH_NS, 2);
+    (void)bs_scavenge_goal(&p, &in);
+    ck_assert_uint_eq(p.peak_pages, 100 + 900 / 8);
+}
+END_TEST
+
+START_TEST(short_ticks_decay_nearly_as_fast) {
+    struct bs_scavenge_policy p = with_peak(1000);
+    size_t last = 1000;
+    for (uint64_t i = 1; i <= 10; i++) {
+        struct bs_scavenge_input in = shrunken(START_NS + i * EPOCH_NS / 10, 1 + i);
+        (void)bs_scavenge_goal(&p, &in);
+        ck_assert_msg(p.peak_pages < last, "tick %ju: the peak stays at %zu", (uintmax_t)i, last);
+        last = p.peak_pages;
+    }
+    /* linear steps of a tenth: 0.95^10 is 0.6 */
+    ck_assert_msg(last >= 100 + 900 / 2 && last <= 100 + 900 * 62 / 100, "peak %zu", last);
+}
+END_TEST
+
+START_TEST(a_new_peak_counts_at_once) {
+    struct bs_scavenge_policy p = with_peak(500);
+    struct bs_scavenge_input in = shrunken(START_NS + EPOCH_NS, 2);
+    in.peak_pages = 4000;
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 0);
+    ck_assert_uint_eq(p.peak_pages, 4000);
+}
+END_TEST
+
+START_TEST(an_idle_heap_keeps_nothing_but_keep_pages) {
+    struct bs_scavenge_policy p = with_peak(1000);
+    struct bs_scavenge_input in = shrunken(START_NS + IDLE_NS - 1, 1);
+    ck_assert_uint_lt(bs_scavenge_goal(&p, &in), 900);
+    in.now_ns = START_NS + IDLE_NS;
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 900);
+    in.keep_pages = 32;
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 900 - 32);
+    in.keep_pages = 5000;
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 0);
+    in.keep_pages = 0;
+    in.activity++; /* not idle any more */
+    in.now_ns++;
+    in.peak_pages = 1000;
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 0);
+}
+END_TEST
+
+/* Use swings between 100 and 1000 pages, each for `half_ns`, looked at ten times an epoch; the
+ * most that ever should go. */
+static size_t most_of_sawtooth(uint64_t half_ns) {
+    struct bs_scavenge_policy p = {0};
+    size_t most = 0;
+    uint64_t activity = 0;
+    for (uint64_t t = 0; t < 50 * (uint64_t)EPOCH_NS; t += EPOCH_NS / 10) {
+        bool high = t / half_ns % 2 == 0, turned = t % half_ns < EPOCH_NS / 10;
+        struct bs_scavenge_input in = shrunken(START_NS + t, ++activity);
+        in.span_pages = high ? 1000 : 100;
+        in.dirty_pages = 1000 - in.span_pages;
+        in.peak_pages = high || turned ? 1000 : 100;
+        size_t goal = bs_scavenge_goal(&p, &in);
+        most = bs_max(most, goal);
+    }
+    return most;
+}
+
+START_TEST(a_sawtooth_keeps_its_pages) {
+    ck_assert_uint_eq(most_of_sawtooth(EPOCH_NS / 10), 0);
+    ck_assert_uint_eq(most_of_sawtooth(EPOCH_NS / 5), 0);
+    size_t most = most_of_sawtooth(EPOCH_NS / 2); /* a period of one epoch: most of them */
+    ck_assert_msg(most <= 900 / 4, "%zu of 900 pages would go and come every epoch", most);
+    most = most_of_sawtooth(10 * (uint64_t)EPOCH_NS); /* this one is no sawtooth: they go */
+    ck_assert_msg(most >= 800, "%zu of 900 pages after ten quiet epochs", most);
+}
+END_TEST
+
+START_TEST(clocks_that_jump) {
+    struct bs_scavenge_policy p = with_peak(1000);
+    struct bs_scavenge_input in = shrunken(START_NS / 2, 2); /* backwards */
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 0);
+    ck_assert_uint_eq(p.peak_pages, 1000);
+    in.now_ns = START_NS / 2; /* no step */
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 0);
+    in = shrunken(START_NS / 4, 2); /* backwards, nothing happened: not idle by accident */
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 0);
+    in.now_ns += EPOCH_NS; /* and time goes on from there */
+    (void)bs_scavenge_goal(&p, &in);
+    ck_assert_uint_eq(p.peak_pages, 100 + 450);
+    in.now_ns = UINT64_MAX; /* centuries */
+    in.activity++;
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 900 - 10);
+    ck_assert_uint_eq(p.peak_pages, 100);
+    in.now_ns = 1;
+    ck_assert_uint_le(bs_scavenge_goal(&p, &in), 900);
+}
+END_TEST
+
+START_TEST(an_epoch_of_zero) {
+    struct bs_scavenge_policy p = with_peak(1000);
+    struct bs_scavenge_input in = shrunken(START_NS + 1000, 2);
+    in.epoch_ns = 0;
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 900 - 10);
+}
+END_TEST
+
+static uint64_t seed = 88172645463325252u;
+static uint64_t random_number(void) {
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed >> seed % 64; /* of all magnitudes */
+}
+
+START_TEST(absurd_numbers_stay_within_the_dirty_pages) {
+    struct bs_scavenge_policy p = {0};
+    for (unsigned i = 0; i < 2000000; i++) {
+        struct bs_scavenge_input in = {
+            .now_ns = random_number(), .activity = random_number() % 3,
+            .epoch_ns = random_number(), .idle_ns = random_number(),
+            .span_pages = random_number(), .dirty_pages = random_number(),
+            .peak_pages = random_number(), .keep_pages = random_number()};
+        size_t goal = bs_scavenge_goal(&p, &in);
+        ck_assert_msg(goal <= bs_sub_clamped(in.dirty_pages, in.keep_pages),
+                      "round %u: %zu of %zu dirty pages, %zu to keep", i, goal, in.dirty_pages,
+                      in.keep_pages);
+        ck_assert_uint_ge(p.peak_pages, bs_min(in.span_pages, in.peak_pages));
+        if (i % 1000 == 0)
+            p = (struct bs_scavenge_policy){0};
+    }
+}
+END_TEST
+
+START_TEST(a_peak_near_the_end_of_numbers_keeps_all) {
+    struct bs_scavenge_policy p = {0};
+    struct bs_scavenge_input in = shrunken(START_NS, 1);
+    in.peak_pages = SIZE_MAX;
+    in.dirty_pages = SIZE_MAX - 100;
+    ck_assert_msg(bs_scavenge_goal(&p, &in) == 0, "peak + 10 %% wrapped around");
+}
+END_TEST
+
+/* --- on a real heap --------------------------------------------------------------------------- */
+
+#define HEAP_PAGES ((size_t)1536) /* three regions */
+#define HUGE_PAGES (2 * BS_MIB / BS_PAGE_SIZE)
+
+static uintptr_t heap; /* HEAP_PAGES pages, all taken and touched */
+
+static void take_heap(void) {
+    struct bs_pages pages;
+    ck_assert(bs_central_take_pages(HEAP_PAGES, HUGE_PAGES, &pages));
+    heap = pages.base;
+    memset((void *)heap, 0x5a, HEAP_PAGES * BS_PAGE_SIZE);
+    ck_assert_uint_eq(bs_pageheap_counts().dirty_pages, 0);
+}
+
+static void give(size_t first, size_t npages) {
+    struct bs_run run = {.base = heap + first * BS_PAGE_SIZE, .npages = npages};
+    bs_pageheap_free(&run, 1);
+}
+
+/* OS pages of the run that are in memory, in bytes. */
+static size_t resident(size_t first, size_t npages) {
+    static unsigned char vec[HEAP_PAGES * BS_PAGE_SIZE / 4096];
+    size_t bytes = npages * BS_PAGE_SIZE, os_page = bs_os_page_size(), total = 0;
+    ck_assert_int_eq(bs_os_residency((void *)(heap + first * BS_PAGE_SIZE), bytes, vec), 0);
+    for (size_t i = 0; i < bytes / os_page; i++)
+        total += (vec[i] & 1) != 0 ? os_page : 0;
+    return total;
+}
+static bool is_gone(size_t first, size_t npages) {
+    return resident(first, npages) == 0;
+}
+static bool is_there(size_t first, size_t npages) {
+    return resident(first, npages) == npages * BS_PAGE_SIZE;
+}
+
+START_TEST(whole_huge_pages_first_then_the_highest) {
+    take_heap();
+    give(0, HUGE_PAGES + 10); /* low, with a huge page in it */
+    give(600, 8);
+    give(1000, 8);
+    give(1500, 8);
+    struct bs_scavenge_work work = bs_scavenge_pages(HUGE_PAGES, 0);
+    ck_assert_uint_eq(work.huge_bytes, 2 * BS_MIB);
+    ck_assert_uint_eq(work.page_bytes, 0);
+    ck_assert_uint_eq(work.calls, 1);
+    ck_assert(!work.failed);
+    ck_assert(is_gone(0, HUGE_PAGES));
+    ck_assert(is_there(HUGE_PAGES, HEAP_PAGES - HUGE_PAGES));
+    work = bs_scavenge_pages(8, 0);
+    ck_assert_uint_eq(work.page_bytes, 8 * BS_PAGE_SIZE);
+    ck_assert_uint_eq(work.huge_bytes, 0);
+    ck_assert(is_gone(1500, 8) && is_there(1000, 8) && is_there(600, 8));
+    work = bs_scavenge_pages(12, 0); /* and the top of the next */
+    ck_assert_uint_eq(work.page_bytes, 12 * BS_PAGE_SIZE);
+    ck_assert(is_gone(1000, 8) && is_gone(604, 4) && is_there(600, 4));
+    ck_assert(is_there(HUGE_PAGES, 10));
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+START_TEST(all_that_is_free_and_nothing_else) {
+    take_heap();
+    uint64_t before = bs_counted(scavenged_bytes);
+    size_t given = 0;
+    for (size_t i = 0; i < HEAP_PAGES; i += 16) {
+        give(i, i / 16 % 15 + 1);
+        given += i / 16 % 15 + 1;
+    }
+    struct bs_scavenge_work work = bs_scavenge_pages(SIZE_MAX, 0);
+    ck_assert_uint_eq(work.page_bytes + work.huge_bytes, given * BS_PAGE_SIZE);
+    ck_assert_uint_eq(bs_counted(scavenged_bytes) - before, given * BS_PAGE_SIZE);
+    for (size_t i = 0; i < HEAP_PAGES; i += 16) {
+        size_t n = i / 16 % 15 + 1;
+        ck_assert_msg(is_gone(i, n), "pages at %zu stayed", i);
+        ck_assert_msg(is_there(i + n, 16 - n), "pages in use at %zu went", i + n);
+    }
+    ck_assert_uint_eq(bs_pageheap_counts().dirty_pages, 0);
+    ck_assert(bs_pageheap_is_valid());
+    work = bs_scavenge_pages(SIZE_MAX, 0);
+    ck_assert_uint_eq(work.calls, 0);
+}
+END_TEST
+
+START_TEST(given_back_pages_come_again_as_zeros) {
+    struct bs_pages pages;
+    take_heap();
+    give(100, 50);
+    (void)bs_scavenge_pages(SIZE_MAX, 0);
+    ck_assert(bs_pageheap_alloc_at(heap + 100 * BS_PAGE_SIZE, 50, &pages));
+    ck_assert_uint_eq(pages.nreleased, 50);
+    const char *p = (const char *)pages.base;
+    for (size_t i = 0; i < 50 * BS_PAGE_SIZE; i++)
+        ck_assert_msg(p[i] == 0, "byte %zu is not zero", i);
+}
+END_TEST
+
+START_TEST(no_more_than_asked_and_within_the_budget) {
+    take_heap();
+    give(0, HEAP_PAGES);
+    struct bs_scavenge_work work = bs_scavenge_pages(100, 0);
+    ck_assert_uint_eq(work.huge_bytes + work.page_bytes, 100 * BS_PAGE_SIZE);
+    work = bs_scavenge_pages(0, 0);
+    ck_assert_uint_eq(work.calls, 0);
+    work = bs_scavenge_pages(SIZE_MAX, 1); /* a nanosecond: one quantum */
+    ck_assert_uint_eq(work.calls, 1);
+    ck_assert_uint_le(work.huge_bytes + work.page_bytes, BS_SCAVENGE_QUANTUM_BYTES);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+START_TEST(down_to_what_is_to_be_kept) {
+    take_heap();
+    give(0, HEAP_PAGES);
+    size_t keep = 3 * BS_MIB + 5;
+    size_t went = bs_scavenge_to(keep);
+    ck_assert_uint_ge(bs_pageheap_dirty_bytes(), keep);
+    ck_assert_uint_lt(bs_pageheap_dirty_bytes(), keep + BS_PAGE_SIZE);
+    ck_assert_uint_eq(went + bs_pageheap_dirty_bytes(), HEAP_PAGES * BS_PAGE_SIZE);
+    ck_assert_uint_eq(bs_scavenge_to(keep), 0);
+    ck_assert_uint_ne(bs_scavenge_to(0), 0);
+    ck_assert_uint_eq(bs_pageheap_dirty_bytes(), 0);
+}
+END_TEST
+
+#if BS_FAULTS
+START_TEST(refused_pages_stay_dirty_and_are_counted) {
+    take_heap();
+    give(0, HEAP_PAGES);
+    size_t dirty = bs_pageheap_dirty_bytes();
+    uint64_t failures = bs_counted(os_failures), bytes = bs_counted(scavenged_bytes);
+    (void)bs_os_fail(1, ENOMEM, false);
+    struct bs_scavenge_work work = bs_scavenge_pages(SIZE_MAX, 0);
+    ck_assert_uint_eq(bs_os_fail(0, 0, false), 1); /* it does not try on */
+    ck_assert(work.failed);
+    ck_assert_uint_eq(work.huge_bytes + work.page_bytes, 0);
+    ck_assert_uint_eq(bs_pageheap_dirty_bytes(), dirty);
+    ck_assert_uint_eq(bs_counted(os_failures), failures + 1);
+    ck_assert_uint_eq(bs_counted(scavenged_bytes), bytes);
+    ck_assert(bs_pageheap_is_valid());
+    ck_assert(is_there(0, HEAP_PAGES));
+
+    (void)bs_os_fail(3, EAGAIN, true);
+    work = bs_scavenge_pages(SIZE_MAX, 0);
+    (void)bs_os_fail(0, 0, false);
+    ck_assert(work.failed);
+    ck_assert_uint_eq(work.huge_bytes, 2 * BS_SCAVENGE_QUANTUM_BYTES);
+    ck_assert_uint_eq(bs_pageheap_dirty_bytes(), dirty - work.huge_bytes);
+    ck_assert(bs_pageheap_is_valid());
+    work = bs_scavenge_pages(SIZE_MAX, 0);
+    ck_assert(!work.failed);
+    ck_assert_uint_eq(bs_pageheap_dirty_bytes(), 0);
+    ck_assert(is_gone(0, HEAP_PAGES));
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+#endif
+
+START_TEST(rounds_keep_what_the_options_say) {
+    struct bs_scavenge_work work;
+    size_t goal_pages;
+    take_heap();
+    give(0, HEAP_PAGES);
+    bs_opt.scavenge = false;
+    ck_assert(!bs_scavenge_has_work());
+    ck_assert(!bs_scavenge_round(false, &work, &goal_pages));
+    ck_assert_uint_eq(work.calls, 0);
+    bs_opt.scavenge = true;
+    bs_opt.scavenge_delay = 0;
+    bs_scavenge_set_keep(HEAP_PAGES * BS_PAGE_SIZE);
+    ck_assert(!bs_scavenge_has_work());
+    (void)bs_scavenge_round(false, &work, &goal_pages);
+    ck_assert_uint_eq(work.calls, 0);
+    bs_scavenge_set_keep(BS_MIB);
+    ck_assert(bs_scavenge_has_work());
+    (void)bs_scavenge_round(true, &work, &goal_pages); /* a piece */
+    ck_assert_uint_eq(work.huge_bytes + work.page_bytes, BS_SCAVENGE_PIECE_BYTES);
+    ck_assert_msg(goal_pages == BS_MIB / BS_PAGE_SIZE, "the goal is said to be %zu pages, not %zu",
+                  goal_pages, (size_t)(BS_MIB / BS_PAGE_SIZE));
+    for (int i = 0; i < 100 && bs_scavenge_round(false, &work, &goal_pages); i++)
+        ;
+    ck_assert_uint_eq(bs_pageheap_dirty_bytes(), BS_MIB);
+    ck_assert(!bs_scavenge_has_work());
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("scavenge");
+    TCase *policy = tcase_create("policy"), *pages = tcase_create("pages");
+    tcase_add_test(policy, the_excess_halves_every_epoch);
+    tcase_add_test(policy, several_epochs_at_once_are_the_same);
+    tcase_add_test(policy, short_ticks_decay_nearly_as_fast);
+    tcase_add_test(policy, a_new_peak_counts_at_once);
+    tcase_add_test(policy, an_idle_heap_keeps_nothing_but_keep_pages);
+    tcase_add_test(policy, a_sawtooth_keeps_its_pages);
+    tcase_add_test(policy, clocks_that_jump);
+    tcase_add_test(policy, an_epoch_of_zero);
+    tcase_add_test(policy, absurd_numbers_stay_within_the_dirty_pages);
+    tcase_add_test(policy, a_peak_near_the_end_of_numbers_keeps_all);
+    tcase_add_test(pages, whole_huge_pages_first_then_the_highest);
+    tcase_add_test(pages, all_that_is_free_and_nothing_else);
+    tcase_add_test(pages, given_back_pages_come_again_as_zeros);
+    tcase_add_test(pages, no_more_than_asked_and_within_the_budget);
+    tcase_add_test(pages, down_to_what_is_to_be_kept);
+#if BS_FAULTS
+    tcase_add_test(pages, refused_pages_stay_dirty_and_are_counted);
+#endif
+    tcase_add_test(pages, rounds_keep_what_the_options_say);
+    tcase_set_timeout(policy, 100);
+    tcase_set_timeout(pages, 100);
+    suite_add_tcase(suite, policy);
+    suite_add_tcase(suite, pages);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_tcache.c - thread caches: conservation of blocks through every operation, magazines that
+ * grow within their budgets, flush and drain, the ends of threads (told and untold), and doing
+ * without a cache.
+ *
+ * Everything goes through heap.h's fast path, as a program does. What is in a cache is read from
+ * its fields; what has left the spans is asked of the central lists.
+ */
+#include "heap.h"
+
+#include "counter.h"
+#include "os.h"
+#include "thread.h"
+#include "unit.h"
+
+#include <pthread.h>
+#include <sys/syscall.h>
+
+#define LIVE_MAX 40000
+
+static uint64_t seed = 1;
+static void *live[LIVE_MAX];
+static size_t nlive, live_of[BS_NCLASSES];
+
+static void take(size_t size) {
+    unsigned *p = bs_heap_alloc(size);
+    require(p != NULL, "no memory for %zu bytes", size);
+    require(nlive < LIVE_MAX, "the test holds too many blocks");
+    live_of[bs_class_of(size)]++;
+    live[nlive++] = p;
+}
+
+static void give(size_t i) {
+    live_of[bs_pagemap_class((uintptr_t)live[i])]--;
+    bs_heap_free(live[i]);
+    live[i] = live[--nlive];
+}
+
+static size_t slots_out(void) {
+    size_t n = 0;
+    for (unsigned class = 1; class < BS_NCLASSES; class++)
+        n += bs_central_counts(class).slots_out;
+    return n;
+}
+
+/* What has left the spans is live or in this thread's cache; magazines are within their bounds. */
+static void check_conservation(void) {
+    size_t bytes = 0, extra = 0;
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        const struct bs_bin *bin = &bs_self->bin[class];
+        size_t cached = bin->count + bs_popcount(bin->run_mask), size = bs_class_info[class].size;
+        size_t out = bs_central_counts(class).slots_out;
+        require(out == live_of[class] + cached, "class %u: %zu slots out, %zu live + %zu cached",
+                class, out, live_of[class], cached);
+        bytes += cached * size;
+        if (bs_self == &bs_tcache_none)
+            continue;
+        require(bin->count <= bin->cap && bin->cap <= BS_MAGAZINE_MAX, "class %u: %u of %u", class,
+                bin->count, bin->cap);
+        require(bin->cap == BS_MAGAZINE_START || bin->cap * size <= BS_MAGAZINE_MAX_BYTES,
+                "class %u: room for %zu bytes", class, bin->cap * size);
+        extra += bin->cap > BS_MAGAZINE_START ? (bin->cap - BS_MAGAZINE_START) * size : 0;
+    }
+    require(bs_tcache_bytes(bs_self) == bytes, "%zu bytes cached, expected %zu",
+            bs_tcache_bytes(bs_self), bytes);
+    require(bs_self->extra_bytes == extra && extra <= BS_CACHE_THREAD_BYTES,
+            "%zu bytes of room granted, expected %zu", bs_self->extra_bytes, extra);
+    require(bs_self->bin[0].count == 0 && bs_self->bin[0].cap == 0 && bs_self->bin[0].run_mask == 0,
+            "bin 0 is not empty and full");
+}
+
+/* --- conservation ----------------------------------------------------------------------------- */
+
+static void random_steps(unsigned steps) {
+    for (unsigned step = 0; step < steps; step++) {
+        size_t size = random_skewed(&seed, 15);
+        unsigned n = 1 + (unsigned)random_skewed(&seed, 7);
+        bool grow = nlive < LIVE_MAX / 4 && random_below(&seed, 2) == 0;
+        for (unsigned i = 0; i < n && grow; i++)
+            take(size);
+        for (unsigned i = 0; i < n && !grow && nlive != 0; i++)
+            give(step % 3 == 0 ? nlive - 1 : random_below(&seed, nlive));
+        check_conservation();
+        if (step % 500 == 499)
+            bs_tcache_drain(bs_self);
+    }
+}
+
+START_TEST(nothing_is_lost_or_doubled) {
+    random_steps(8000 / UNIT_SLOWNESS);
+    while (nlive != 0)
+        give(nlive - 1);
+    check_conservation();
+    bs_tcache_drain(bs_self);
+    ck_assert_uint_eq(slots_out(), 0);
+    ck_assert_uint_eq(bs_tcache_bytes(bs_self), 0);
+}
+END_TEST
+
+START_TEST(last_freed_comes_first) {
+    for (unsigned i = 0; i < 20; i++)
+        take(100);
+    void *a = live[3], *b = live[7];
+    bs_heap_free(a);
+    bs_heap_free(b);
+    ck_assert_ptr_eq(bs_heap_alloc(100), b);
+    ck_assert_ptr_eq(bs_heap_alloc(100), a);
+}
+END_TEST
+
+START_TEST(first_cache_is_made_at_the_slow_door) {
+    ck_assert_ptr_eq(bs_self, &bs_tcache_empty);
+    bs_heap_free(NULL);
+    ck_assert_ptr_eq(bs_self, &bs_tcache_empty);
+    take(1);
+    ck_assert(bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none);
+    ck_assert_uint_eq(bs_thread_count(), 1);
+    ck_assert_uint_eq(bs_counted(caches_made), 1);
+    ck_assert_int_eq(bs_self->tid, bs_os_tid());
+    ck_assert_ptr_eq(bs_self->word, &bs_self);
+}
+END_TEST
+
+/* --- growth, flush, budgets ------------------------------------------------------------------- */
+
+static void fill_and_empty(size_t size, unsigned n) {
+    for (unsigned i = 0; i < n; i++)
+        take(size);
+    while (nlive != 0)
+        give(nlive - 1);
+}
+
+START_TEST(magazines_grow_on_demand) {
+    const struct bs_bin *bin = NULL;
+    unsigned class = bs_class_of(64), caps = 0;
+    for (unsigned i = 0; i < 600; i++)
+        take(64);
+    bin = &bs_self->bin[class];
+    ck_assert_uint_eq(bin->cap, BS_MAGAZINE_START);
+    for (unsigned cap = bin->cap; nlive != 0; cap = bin->cap) {
+        give(0);
+        if (bin->cap != cap) {
+            ck_assert_uint_eq(bin->cap, cap * 2);
+            caps++;
+        }
+    }
+    ck_assert_uint_eq(bin->cap, BS_MAGAZINE_MAX);
+    ck_assert_uint_eq(caps, 5);
+    check_conservation();
+}
+END_TEST
+
+START_TEST(large_blocks_have_small_magazines) {
+    fill_and_empty(32768, 20);
+    const struct bs_bin *bin = &bs_self->bin[bs_class_of(32768)];
+    ck_assert_uint_eq(bin->cap, 2);
+    check_conservation();
+    fill_and_empty(4096, 200);
+    ck_assert_uint_eq(bs_self->bin[bs_class_of(4096)].cap, BS_MAGAZINE_MAX_BYTES / 4096);
+    check_conservation();
+}
+END_TEST
+
+START_TEST(flush_gives_the_oldest_half) {
+    unsigned class = bs_class_of(32);
+    fill_and_empty(32, 600);
+    struct bs_bin *bin = &bs_self->bin[class];
+    bs_tcache_drain(bs_self);
+    for (unsigned i = 0; i < BS_MAGAZINE_MAX + 1; i++)
+        take(32);
+    void *block[BS_MAGAZINE_MAX + 1];
+    memcpy(block, live, sizeof block);
+    for (unsigned i = 0; i < BS_MAGAZINE_MAX + 1; i++)
+        bs_heap_free(block[i]);
+    ck_assert_uint_eq(bin->count, BS_MAGAZINE_MAX / 2 + 1);
+    for (unsigned i = 0; i < bin->count; i++)
+        ck_assert_ptr_eq(bin->blocks[i], block[BS_MAGAZINE_MAX / 2 + i]);
+    for (unsigned i = 0; i < BS_MAGAZINE_MAX / 2; i++) {
+        struct bs_span *s = bs_span_of((uintptr_t)block[i]);
+        /* its slot may have stayed in the run, which was never flushed */
+        require(s == NULL || !bs_central_is_allocated(s, (uintptr_t)block[i]),
+                "block %u is still out", i);
+    }
+}
+END_TEST
+
+START_TEST(capacity_is_within_the_threads_budget) {
+    for (unsigned round = 0; round < 3; round++)
+        for (unsigned class = BS_NCLASSES; class-- > 1;) {
+            fill_and_empty(bs_class_info[class].size, 300);
+            check_conservation();
+        }
+    /* every class would like more than the budget: it must have been used */
+    ck_assert_uint_gt(bs_self->extra_bytes, BS_CACHE_THREAD_BYTES - 2 * BS_MAGAZINE_MAX_BYTES);
+    ck_assert_uint_le(bs_self->extra_bytes, BS_CACHE_THREAD_BYTES);
+    bs_tcache_leave();
+    ck_assert(bs_thread_grant(BS_CACHE_TOTAL_BYTES)); /* all of it was refunded */
+}
+END_TEST
+
+START_TEST(capacity_is_within_the_total) {
+    ck_assert(bs_thread_grant(BS_CACHE_TOTAL_BYTES - 100 * 64));
+    ck_assert(!bs_thread_grant(100 * 64 + 1));
+    fill_and_empty(64, 600); /* 8 more, 16 more, 32 more; 64 more are too many */
+    ck_assert_uint_eq(bs_self->bin[bs_class_of(64)].cap, 64);
+    check_conservation();
+    bs_thread_refund(BS_CACHE_TOTAL_BYTES - 100 * 64);
+    fill_and_empty(64, 600);
+    ck_assert_uint_eq(bs_self->bin[bs_class_of(64)].cap, BS_MAGAZINE_MAX);
+}
+END_TEST
+
+START_TEST(claims_are_bounded_in_bytes) {
+    const size_t size[] = {8, 64, 1024, 4096, 16384, 32768};
+    for (size_t k = 0; k < BS_ARRAY_LEN(size); k++) {
+        unsigned class = bs_class_of(size[k]);
+        size_t most = bs_max(1, bs_min(64, BS_CLAIM_MAX_BYTES / size[k])), before;
+        for (unsigned i = 0; i < 300; i++) {
+            before = bs_central_counts(class).slots_out;
+            take(size[k]);
+            size_t got = bs_central_counts(class).slots_out - before;
+            require(got <= most, "size %zu: %zu slots in one refill, %zu allowed", size[k], got,
+                    most);
+        }
+    }
+    check_conservation();
+}
+END_TEST
+
+START_TEST(unused_magazines_shrink) {
+    fill_and_empty(64, 600);
+    const struct bs_bin *bin = &bs_self->bin[bs_class_of(64)];
+    uint32_t before = bin->count;
+    ck_assert_uint_ge(before, BS_MAGAZINE_MAX / 2);
+    for (unsigned i = 0; i < 8 * 1024 && bin->count > 1; i++) /* another phase of the program */
+        fill_and_empty(32768, 4);
+    ck_assert_uint_le(bin->count, 1);
+    check_conservation();
+}
+END_TEST
+
+/* --- ends ------------------------------------------------------------------------------------- */
+
+static void use_some(void) {
+    void *p[400];
+    uint64_t mine = (uint64_t)bs_os_tid();
+    for (unsigned i = 0; i < 400; i++)
+        p[i] = bs_heap_alloc(random_skewed(&mine, 12));
+    for (unsigned i = 0; i < 400; i++)
+        bs_heap_free(p[i]);
+}
+
+static void *ordinary_thread(void *arg) {
+    (void)arg;
+    use_some();
+    require(bs_tcache_bytes(bs_self) != 0, "nothing was cached");
+    return NULL;
+}
+
+static pthread_key_t late_key;
+
+static void late_destructor(void *arg) {
+    use_some();
+    if ((uintptr_t)arg > 1) /* again in the next round */
+        pthread_setspecific(late_key, (void *)((uintptr_t)arg - 1));
+}
+static void *thread_with_late_destructors(void *arg) {
+    (void)arg;
+    pthread_setspecific(late_key, (void *)(uintptr_t)4);
+    use_some();
+    return NULL;
+}
+
+static void *thread_that_vanishes(void *arg) {
+    (void)arg;
+    use_some();
+    syscall(SYS_exit, 0); /* no destructor runs */
+    return NULL;
+}
+
+static void run_threads(void *(*fn)(void *), unsigned n) {
+    pthread_t thread[64];
+    for (unsigned i = 0; i < n; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, fn, NULL), 0);
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(thread[i], NULL);
+}
+
+START_TEST(thread_ends_give_all_back) {
+    ck_assert_int_eq(pthread_key_create(&late_key, late_destructor), 0);
+    run_threads(ordinary_thread, 20);
+    ck_assert_uint_eq(bs_counted(caches_closed), 20);
+    ck_assert_uint_eq(bs_thread_count(), 0);
+    ck_assert_uint_eq(slots_out(), 0);
+    run_threads(thread_with_late_destructors, 20);
+    ck_assert_uint_eq(bs_thread_count(), 0);
+    ck_assert_uint_eq(slots_out(), 0);
+    ck_assert_uint_eq(bs_counted(caches_made), bs_counted(caches_closed));
+    ck_assert(bs_thread_grant(BS_CACHE_TOTAL_BYTES));
+}
+END_TEST
+
+#if !BS_SANITIZED /* a sanitizer does not bear threads that vanish */
+START_TEST(vanished_threads_are_found) {
+    use_some();
+    size_t mine = slots_out();
+    run_threads(thread_that_vanishes, 30);
+    ck_assert_uint_eq(bs_thread_count(), 31);
+    ck_assert_uint_gt(slots_out(), mine);
+    for (unsigned i = 0; i < 30; i++) {
+        struct bs_tcache *orphan = bs_thread_take_orphan(31);
+        ck_assert_ptr_nonnull(orphan);
+        ck_assert_ptr_ne(orphan, bs_self);
+        bs_tcache_bury(orphan);
+    }
+    ck_assert_ptr_null(bs_thread_take_orphan(31));
+    ck_assert_uint_eq(bs_counted(caches_orphaned), 30);
+    ck_assert_uint_eq(bs_thread_count(), 1);
+    ck_assert_uint_eq(slots_out(), mine);
+}
+END_TEST
+
+START_TEST(search_for_orphans_goes_round) { /* a bounded look a call finds all in the end */
+    run_threads(thread_that_vanishes, 10);
+    use_some(); /* registered last: the dead ones are before it */
+    unsigned found = 0;
+    for (unsigned i = 0; i < 11; i++) {
+        struct bs_tcache *orphan = bs_thread_take_orphan(1);
+        if (orphan != NULL) {
+            bs_tcache_bury(orphan);
+            found++;
+        }
+    }
+    ck_assert_uint_eq(found, 10);
+}
+END_TEST
+#endif
+
+static pthread_barrier_t barrier;
+
+static void *thread_that_waits(void *arg) {
+    use_some();
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    return arg;
+}
+
+START_TEST(forked_child_finds_the_others_caches) {
+    pthread_t thread[5];
+    int status;
+    pthread_barrier_init(&barrier, NULL, 6);
+    for (unsigned i = 0; i < 5; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, thread_that_waits, NULL), 0);
+    pthread_barrier_wait(&barrier);
+    use_some();
+    pid_t child = fork();
+    if (child == 0) {
+        unsigned found = 0;
+        bs_self->tid = bs_os_tid(); /* as fork.c does */
+        for (struct bs_tcache *tc; (tc = bs_thread_take_orphan(100)) != NULL; found++)
+            bs_tcache_bury(tc);
+        bs_tcache_leave();
+        _exit(found == 5 && slots_out() == 0 ? 0 : 1);
+    }
+    waitpid(child, &status, 0);
+    ck_assert_int_eq(status, 0);
+    ck_assert_ptr_null(bs_thread_take_orphan(100)); /* here they all live */
+    pthread_barrier_wait(&barrier);
+    for (unsigned i = 0; i < 5; i++)
+        pthread_join(thread[i], NULL);
+}
+END_TEST
+
+/* --- without a cache -------------------------------------------------------------------------- */
+
+START_TEST(disabled_caches) {
+    random_steps(200);
+    bs_tcache_disable();
+    ck_assert_ptr_eq(bs_self, &bs_tcache_none);
+    ck_assert_uint_eq(bs_thread_count(), 0);
+    check_conservation(); /* nothing is cached: what is out is live */
+    random_steps(2000 / UNIT_SLOWNESS);
+    while (nlive != 0)
+        give(nlive - 1);
+    ck_assert_ptr_eq(bs_self, &bs_tcache_none);
+    ck_assert_uint_eq(slots_out(), 0);
+}
+END_TEST
+
+static void *uncached_thread(void *arg) {
+    use_some();
+    require(bs_self == &bs_tcache_none, "a cache was made although none shall be");
+    return arg;
+}
+
+START_TEST(disabled_in_other_threads) {
+    bs_tcache_disable();
+    run_threads(uncached_thread, 10);
+    ck_assert_uint_eq(bs_counted(caches_made), 0);
+    ck_assert_uint_eq(slots_out(), 0);
+}
+END_TEST
+
+START_TEST(leaving_is_final) {
+    take(10);
+    bs_tcache_leave();
+    ck_assert_ptr_eq(bs_self, &bs_tcache_none);
+    take(10);
+    ck_assert_ptr_eq(bs_self, &bs_tcache_none);
+    give(0);
+    give(0);
+    ck_assert_uint_eq(slots_out(), 0);
+    bs_tcache_leave(); /* again is harmless */
+}
+END_TEST
+
+#if BS_FAULTS
+START_TEST(no_memory_for_a_cache) {
+    struct bs_tcache *before = bs_self;
+    bs_os_fail(1, 12 /* ENOMEM */, true);
+    ck_assert_ptr_null(bs_heap_alloc(10));
+    ck_assert_ptr_eq(bs_self, before);
+    bs_os_fail(0, 0, false);
+    take(10);
+    check_conservation();
+}
+END_TEST
+#endif
+
+int main(void) {
+    Suite *suite = suite_create("tcache");
+    TCase *tc = add_case(suite, "conservation");
+    tcase_add_test(tc, nothing_is_lost_or_doubled);
+    tcase_add_test(tc, last_freed_comes_first);
+    tcase_add_test(tc, first_cache_is_made_at_the_slow_door);
+    tc = add_case(suite, "capacity");
+    tcase_add_test(tc, magazines_grow_on_demand);
+    tcase_add_test(tc, large_blocks_have_small_magazines);
+    tcase_add_test(tc, flush_gives_the_oldest_half);
+    tcase_add_test(tc, capacity_is_within_the_threads_budget);
+    tcase_add_test(tc, capacity_is_within_the_total);
+    tcase_add_test(tc, claims_are_bounded_in_bytes);
+    tcase_add_test(tc, unused_magazines_shrink);
+    tc = add_case(suite, "ends");
+    tcase_add_test(tc, thread_ends_give_all_back);
+#if !BS_SANITIZED
+    tcase_add_test(tc, vanished_threads_are_found);
+    tcase_add_test(tc, search_for_orphans_goes_round);
+#endif
+    tcase_add_test(tc, forked_child_finds_the_others_caches);
+    tc = add_case(suite, "without");
+    tcase_add_test(tc, disabled_caches);
+    tcase_add_test(tc, disabled_in_other_threads);
+    tcase_add_test(tc, leaving_is_final);
+#if BS_FAULTS
+    tcase_add_test(tc, no_memory_for_a_cache);
+#endif
+    return run_suite(suite);
+}

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash disable=SC2034
+# python.sh -- CPython's own test suite; what is compared is the result of each single test.
+# The tests wait much and compute little, so they run side by side. The quick run takes only the
+# pools and queues of test_multiprocessing_fork, the full run all of it and more modules.
+what="its test suite: test_dict test_json test_threading test_subprocess test_multiprocessing_fork"
+packages="python3 libpython3.11-testsuite"
+commands="python3"
+files=/usr/lib/python3.11/test/test_dict.py
+witnesses='python3[0-9.]*'
+speed=quick
+limit_seconds=400
+
+version() { python3 -c 'import platform; print(platform.python_version())'; }
+
+# suite NAME REGRTEST-ARGS...: leaves NAME.xml, and shows what the suite said when it failed.
+suite() {
+    local name=$1
+    shift
+    mkdir "tmp-$name"
+    if ! python3 -m test --timeout 300 --tempdir "$PWD/tmp-$name" --junit-xml "$name.xml" "$@" \
+        >"$name.log" 2>&1; then
+        tail -n 60 "$name.log" >&2
+        return 1
+    fi
+}
+
+results() {
+    python3 - "$@" <<'PY'
+import sys, xml.etree.ElementTree as tree
+lines = []
+for name in sys.argv[1:]:
+    for case in tree.parse(name).iter("testcase"):
+        outcome = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
+        lines.append(f"{case.get('name')} {' '.join(outcome) or case.get('result')}")
+print("\n".join(sorted(lines)))
+PY
+}
+
+workload() {
+    local fork=(-m '*WithProcessesTestPool*' -m '*WithProcessesTestQueue*' -m '*SharedMemory*')
+    local more=()
+    # shellcheck disable=SC2153  # SPEED comes from run.sh
+    if [ "$SPEED" = full ]; then
+        fork=()
+        more=(test_gc test_list test_re test_pickle test_io test_mmap test_ctypes test_sqlite3
+            test_concurrent_futures test_asyncio test_fork1 test_os test_posix test_zlib test_ssl)
+    fi
+    suite fork "${fork[@]}" test_multiprocessing_fork &
+    local background=$!
+    suite main -j 4 test_subprocess test_threading test_json test_dict "${more[@]}"
+    wait "$background"
+    results main.xml fork.xml
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * unit.h - what the unit tests of the core share: random numbers that repeat, a cheap assertion
+ * for inner loops, the proof that a crime ends in SIGABRT with the right words, and main().
+ *
+ * It is NOT about besom: it includes nothing of src/. libcheck runs each test in a process of its
+ * own, so every test begins with an empty heap.
+ */
+#ifndef BS_TESTS_UNIT_H
+#define BS_TESTS_UNIT_H
+
+#include <check.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ck_assert notes every success in a file: too slow where a test asks a million times. */
+#define require(condition, ...)                                                              \
+    do {                                                                                     \
+        if (!(condition))                                                                    \
+            ck_abort_msg(__VA_ARGS__);                                                       \
+    } while (0)
+
+#if defined(BS_SANITIZED) && BS_SANITIZED
+#define UNIT_TIMEOUT_S 120
+#define UNIT_SLOWNESS 4 /* what a sanitizer costs: loops are shorter by it */
+#else
+#define UNIT_TIMEOUT_S 30
+#define UNIT_SLOWNESS 1
+#endif
+
+/* splitmix64: the same numbers in every run, so that a failure can be seen again. */
+static inline uint64_t random_next(uint64_t *state) {
+    uint64_t x = *state += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+static inline size_t random_below(uint64_t *state, size_t n) {
+    return (size_t)(random_next(state) % n);
+}
+/* Small numbers are likely, each power of two as likely as the next. */
+static inline size_t random_skewed(uint64_t *state, unsigned max_bits) {
+    unsigned bits = (unsigned)random_below(state, max_bits + 1);
+    return random_below(state, (size_t)1 << bits);
+}
+
+/* Runs crime(arg) in a child: it must die of SIGABRT after a line on stderr that holds `text`. */
+static inline void expect_abort(void (*crime)(void *arg), void *arg, const char *text) {
+    char said[2048];
+    size_t len = 0;
+    ssize_t n;
+    int fd[2], status;
+    ck_assert_int_eq(pipe(fd), 0);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        dup2(fd[1], STDERR_FILENO);
+        close(fd[0]);
+        close(fd[1]);
+        crime(arg);
+        _exit(0);
+    }
+    close(fd[1]);
+    while ((n = read(fd[0], said + len, sizeof said - 1 - len)) > 0)
+        len += (size_t)n;
+    said[len] = '\0';
+    close(fd[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT,
+                  "no SIGABRT (wait status 0x%x), stderr: %s", (unsigned)status, said);
+    ck_assert_msg(strstr(said, text) != NULL, "stderr says \"%s\", not \"%s\"", said, text);
+}
+
+static inline TCase *add_case(Suite *suite, const char *name) {
+    TCase *tc = tcase_create(name);
+    tcase_set_timeout(tc, UNIT_TIMEOUT_S);
+    suite_add_tcase(suite, tc);
+    return tc;
+}
+
+static inline int run_suite(Suite *suite) {
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+#endif
