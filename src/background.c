@@ -11,6 +11,7 @@
 
 #include "counter.h"
 #include "heap.h"
+#include "lock.h"
 #include "log.h"
 #include "opt.h"
 #include "os.h"
@@ -88,6 +89,7 @@ static uint64_t pause_ns(uint64_t worked_ns) {
 static void helper(void *arg) {
     unsigned idle_ticks = 0, ticks = 0;
     (void)arg;
+    bs_lock_forget_held(); /* debug: a fork may have cut the last helper short in a lock */
     bg.next_report_ns = bs_os_now_ns() + bs_opt.log_interval * 1000u * NS_PER_MS;
     while (idle_ticks < BS_IDLE_TICKS || bs_opt.log_interval != 0) {
         uint64_t cpu = bs_os_thread_cpu_ns();

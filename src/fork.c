@@ -52,6 +52,7 @@ static void child(void) {
     bs_lock_reset(&one_at_a_time);
     if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)
         bs_self->tid = bs_os_tid();
+    bs_thread_forked();
     bs_background_forked();
     bs_log_forked();
 }

@@ -19,6 +19,8 @@
 static struct {
     struct bs_lock lock;
     uintptr_t next, end; /* [lock:grow] what is left of the newest reservation */
+    uintptr_t first;     /* [lock:grow] the first region: without huge pages, so that a small program
+                            does not get 2 MiB of memory with its first block */
 } space = {.lock = BS_LOCK_INIT(BS_RANK_GROW)};
 
 /* Addresses differ from run to run as the program's own do, and are far from all of them. */
@@ -27,11 +29,18 @@ static uintptr_t first_hint(void) {
     return BS_HEAP_HINT_BASE + bs_align_down(spread, BS_GIB);
 }
 
+/* Once a reservation, not once a step: the name stays when parts become accessible, and a program
+ * that has put itself into a sandbox by then sees one call less that its filter may not know. */
+static void name_reservation(uintptr_t base, size_t bytes) {
+    bs_os_name((void *)base, bytes, "besom heap");
+}
+
 static bool reserve_locked(size_t ask) {
     size_t missing = bs_align_up(ask - (space.end - space.next), BS_ARENA_SIZE);
     uintptr_t hint = space.end != 0 ? space.end : first_hint();
     uintptr_t got = (uintptr_t)bs_os_reserve(hint, missing, BS_ARENA_SIZE);
     if (got != 0 && got == space.end) { /* contiguous: the old rest and the new are one */
+        name_reservation(got, missing);
         space.end += missing;
         return true;
     }
@@ -48,6 +57,9 @@ static bool reserve_locked(size_t ask) {
         return false;
     if (space.end > space.next)
         bs_os_free((void *)space.next, space.end - space.next);
+    if (space.first == 0)
+        space.first = got;
+    name_reservation(got, bytes);
     space.next = got;
     space.end = got + bytes;
     return true;
@@ -61,7 +73,8 @@ static bool extend_locked(size_t ask) {
         return false;
     if (bs_os_map((void *)base, ask) != 0)
         return false;
-    bs_os_name((void *)base, ask, "besom heap");
+    if (base == space.first)
+        bs_os_no_huge_pages((void *)base, BS_REGION_SIZE);
     space.next = base + ask;
     bs_pageheap_insert(base, ask);
     return true;

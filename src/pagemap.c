@@ -67,13 +67,23 @@ bool bs_pagemap_add(uintptr_t base, size_t bytes) {
     return true;
 }
 
-void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigned class) {
-    for (uintptr_t p = base; p < base + npages * BS_PAGE_SIZE; p += BS_PAGE_SIZE) {
-        struct bs_arena *arena = bs_pagemap_arena(p);
-        size_t page = (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
+/* Pages [page, page+n) of one arena. */
+static void set_in_arena(struct bs_arena *arena, size_t page, size_t n, struct bs_span *span,
+                         unsigned class) {
+    for (size_t i = page; i < page + n; i++) {
         if (span != NULL)
-            bs_store_release(&arena->span[page], span);
-        bs_store(&arena->class[page], (uint8_t)class);
+            bs_store_release(&arena->span[i], span);
+        bs_store(&arena->class[i], (uint8_t)class);
+    }
+}
+
+void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigned class) {
+    while (npages != 0) {
+        size_t page = (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
+        size_t n = bs_min(npages, BS_ARENA_PAGES - page);
+        set_in_arena(bs_pagemap_arena(base), page, n, span, class);
+        base += n * BS_PAGE_SIZE;
+        npages -= n;
     }
 }
 

@@ -69,7 +69,8 @@ struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request
 void bs_span_retire(struct bs_span *s) {
     BS_ASSERT(s->class == 0 || s->nalloc == 0);
     BS_ASSERT_FULL(bs_span_is_valid(s));
-    bs_pagemap_clear_class(s->base, s->npages);
+    if (s->class != 0)
+        bs_pagemap_clear_class(s->base, s->npages);
     bs_store_release(&s->state, (uint8_t)BS_SPAN_DEAD);
     bs_meta_pool_free(pool_of(s->nslots), s);
     bs_count(spans_returned, 1);

@@ -13,6 +13,7 @@ static struct {
     struct bs_link caches; /* [lock] */
     size_t n;              /* [lock] */
     struct bs_link *next;  /* [lock] where the next search for orphans begins */
+    int pid;               /* [lock] the process whose threads these are */
 } registry = {.lock = BS_LOCK_INIT(BS_RANK_REGISTRY), .caches = {&registry.caches, &registry.caches},
               .next = &registry.caches};
 
@@ -24,6 +25,8 @@ static pthread_key_t key;
 
 void bs_thread_register(struct bs_tcache *tc) {
     bs_lock_acquire(&registry.lock);
+    if (registry.pid == 0)
+        registry.pid = bs_os_pid();
     bs_list_push_back(&registry.caches, &tc->link);
     registry.n++;
     bs_lock_release(&registry.lock);
@@ -77,7 +80,9 @@ void bs_thread_refund(size_t bytes) {
 struct bs_tcache *bs_thread_take_orphan(unsigned max) {
     struct bs_tcache *orphan = NULL;
     bs_lock_acquire(&registry.lock);
-    for (size_t i = 0; i < bs_min(max, registry.n) && orphan == NULL; i++) {
+    /* A vfork child shares our memory under another pid, in which none of the threads exists. */
+    bool ours = registry.pid == bs_os_pid();
+    for (size_t i = 0; ours && i < bs_min(max, registry.n) && orphan == NULL; i++) {
         if (registry.next == &registry.caches)
             registry.next = registry.caches.next;
         struct bs_tcache *tc = BS_LIST_ENTRY(registry.next, struct bs_tcache, link);
@@ -103,6 +108,10 @@ size_t bs_thread_count(void) {
     size_t n = registry.n;
     bs_lock_release(&registry.lock);
     return n;
+}
+
+void bs_thread_forked(void) {
+    registry.pid = bs_os_pid();
 }
 
 void bs_thread_lock(void) {

@@ -32,6 +32,8 @@ typedef void bs_cache_visitor(void *ctx, const struct bs_tcache *tc);
 void bs_thread_each(bs_cache_visitor *visit, void *ctx);
 size_t bs_thread_count(void);
 
+/* In a forked child: the threads of the parent are gone. */
+void bs_thread_forked(void);
 void bs_thread_lock(void);
 void bs_thread_unlock(void);
 void bs_thread_reset_lock(void);
