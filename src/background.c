@@ -78,28 +78,62 @@ bool bs_background_round(void) {
 
 /* --- the helper ------------------------------------------------------------------------------- */
 
-/* Long enough that the round's CPU time is the allowed share of it. */
-static uint64_t pause_ns(uint64_t worked_ns) {
-    uint64_t tick = (uint64_t)BS_TICK_MS * NS_PER_MS;
-    uint64_t paced = worked_ns / BS_SCAVENGE_CPU_PCT * (100 - BS_SCAVENGE_CPU_PCT);
-    /* a clock that jumped shall not stop the helper for long */
-    return bs_max(tick, bs_min(paced, 20 * tick));
+/* The share of a CPU that was not used up yet; work is paid from it. */
+struct credit {
+    int64_t ns;
+    uint64_t last_ns; /* when it was last added to */
+};
+
+/* Until the work that was just done is paid for. */
+static uint64_t pause_ns(struct credit *credit, uint64_t worked_ns) {
+    uint64_t tick = (uint64_t)BS_TICK_MS * NS_PER_MS, now = bs_os_now_ns();
+    /* a clock that jumped neither gives a fortune nor stops the helper for long */
+    uint64_t elapsed = bs_min(bs_sub_clamped(now, credit->last_ns), 100 * tick);
+    credit->last_ns = now;
+    credit->ns += (int64_t)(elapsed * BS_SCAVENGE_CPU_PCT / 100);
+    credit->ns -= (int64_t)bs_min(worked_ns, 100 * tick);
+    if (credit->ns > BS_CREDIT_MAX_NS)
+        credit->ns = BS_CREDIT_MAX_NS;
+    if (credit->ns >= 0)
+        return tick;
+    return bs_max(tick, bs_min((uint64_t)-credit->ns * 100 / BS_SCAVENGE_CPU_PCT, 20 * tick));
+}
+
+/* Looks once more after NONE was stored: a slow door that saw RUNNING has left its work to us. One
+ * that is trying to start a helper cannot succeed while we exist, so we wait until it gave up. */
+static bool resume(void) {
+    /* pairs with the unlocking of the page heap between the door's free and its look at state */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    while (bs_scavenge_has_work() || bs_sweep_has_work()) {
+        uint32_t expected = NONE;
+        if (__atomic_compare_exchange_n(&bg.state, &expected, RUNNING, false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
+            return true;
+        bs_os_yield();
+    }
+    return false;
 }
 
 static void helper(void *arg) {
     unsigned idle_ticks = 0, ticks = 0;
+    bool rights_given_up = false;
+    struct credit credit = {BS_CREDIT_START_NS, bs_os_now_ns()};
     (void)arg;
     bs_lock_forget_held(); /* debug: a fork may have cut the last helper short in a lock */
     bg.next_report_ns = bs_os_now_ns() + bs_opt.log_interval * 1000u * NS_PER_MS;
-    while (idle_ticks < BS_IDLE_TICKS || bs_opt.log_interval != 0) {
-        uint64_t cpu = bs_os_thread_cpu_ns();
-        bool more = bs_background_round();
-        idle_ticks = more ? 0 : idle_ticks + 1;
-        if (++ticks % 10 == 0 && !bs_os_same_credentials())
-            break; /* the program gave up rights: the next helper is made without them */
-        bs_os_wait(&bg.sleep, 0, pause_ns(bs_sub_clamped(bs_os_thread_cpu_ns(), cpu)));
-    }
-    bs_store_release(&bg.state, (uint32_t)NONE);
+    do {
+        for (idle_ticks = 0; idle_ticks < BS_IDLE_TICKS || bs_opt.log_interval != 0;) {
+            uint64_t cpu = bs_os_thread_cpu_ns();
+            bool more = bs_background_round();
+            idle_ticks = more ? 0 : idle_ticks + 1;
+            rights_given_up = ++ticks % 10 == 0 && !bs_os_same_credentials();
+            if (rights_given_up)
+                break; /* the next helper is made without them */
+            uint64_t worked = bs_sub_clamped(bs_os_thread_cpu_ns(), cpu);
+            bs_os_wait(&bg.sleep, 0, pause_ns(&credit, worked));
+        }
+        bs_store_release(&bg.state, (uint32_t)NONE);
+    } while (!rights_given_up && resume());
 }
 
 static void start_helper(void) {

@@ -22,6 +22,7 @@ struct central {
     uint32_t nempty;   /* [lock] spans without any slot out, kept on group 0's list */
     size_t spans;      /* [lock] of this class, waiting ones not counted */
     size_t slots_out;  /* [lock] sum of nalloc over them */
+    size_t holes;      /* [lock] OS pages given back inside them */
     struct bs_link group[BS_GROUPS]; /* [lock] */
 } BS_PADDED;
 
@@ -78,6 +79,21 @@ static void relist_locked(struct central *c, struct bs_span *s) {
         unlist_locked(c, s);
         list_locked(c, s);
     }
+}
+
+static uint16_t hole_epoch; /* [atomic] wraps; what it is compared with is a few epochs old */
+
+static void touch(struct bs_span *s) {
+    s->touched = bs_load(&hole_epoch);
+}
+
+/* Slots were claimed: pages they lie on are holes no more. */
+static void fill_holes_locked(struct central *c, struct bs_span *s) {
+    if (BS_LIKELY(s->holes == 0))
+        return;
+    uint16_t left = s->holes & bs_span_free_os_pages(s, bs_os_page_size());
+    c->holes -= bs_popcount(s->holes) - bs_popcount(left);
+    s->holes = left;
 }
 
 static struct bs_span *fullest_locked(struct central *c) {
@@ -138,6 +154,22 @@ size_t bs_central_waiting(void) {
     return bs_load(&waiting.total);
 }
 
+/* Frees the pages of a span that is retired already: those that were all holes as released. */
+static void free_with_holes(const struct bs_run *run, uint16_t holes) {
+    size_t os_page = bs_os_page_size();
+    uintptr_t first = bs_align_up(run->base, os_page), end = run->base + run->npages * BS_PAGE_SIZE;
+    for (uintptr_t p = run->base; p < end; p += BS_PAGE_SIZE) {
+        bool hole = p >= first;
+        for (uintptr_t q = bs_align_down(p, os_page); hole && q < p + BS_PAGE_SIZE; q += os_page)
+            hole = (holes >> ((q - first) / os_page)) & 1;
+        struct bs_run page = {.base = p, .npages = 1};
+        if (hole)
+            bs_pageheap_free_released(p, 1);
+        else
+            bs_pageheap_free(&page, 1);
+    }
+}
+
 size_t bs_central_return_waiting(size_t max) {
     size_t total = 0;
     while (total < max) {
@@ -146,11 +178,17 @@ size_t bs_central_return_waiting(size_t max) {
         size_t n = take_waiting(spans, bs_min(BS_EMPTY_BATCH, max - total));
         if (n == 0)
             break;
+        size_t nruns = 0;
         for (size_t i = 0; i < n; i++) {
-            runs[i] = (struct bs_run){.base = spans[i]->base, .npages = spans[i]->npages};
-            bs_span_retire(spans[i]);
+            struct bs_run run = {.base = spans[i]->base, .npages = spans[i]->npages};
+            uint16_t holes = spans[i]->holes;
+            bs_span_retire(spans[i]); /* before the pages are anybody's: it clears the page map */
+            if (holes != 0)
+                free_with_holes(&run, holes);
+            else
+                runs[nruns++] = run;
         }
-        bs_pageheap_free(runs, n);
+        bs_pageheap_free(runs, nruns);
         total += n;
     }
     if (total != 0)
@@ -159,7 +197,8 @@ size_t bs_central_return_waiting(size_t max) {
 }
 
 void bs_central_give_up_empty(void) {
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+    /* two threads that make a span at once may leave more than one */
+    for (unsigned class = 1; class < BS_NCLASSES;) {
         struct central *c = &centrals[class];
         struct bs_span *empty = NULL;
         bs_lock_acquire(&c->lock);
@@ -172,9 +211,12 @@ void bs_central_give_up_empty(void) {
             unlist_locked(c, empty);
             c->nempty--;
             c->spans--;
+            c->holes -= bs_popcount(empty->holes);
         }
         bs_lock_release(&c->lock);
-        if (empty != NULL)
+        if (empty == NULL)
+            class++;
+        else
             wait_for_sweeper(class, &empty, 1);
     }
 }
@@ -251,10 +293,14 @@ static bool claim_locked(struct central *c, unsigned want, struct bs_refill *r) 
         if (s == NULL)
             break;
         unsigned before = s->nalloc;
+        if (s->holes != 0 && bs_os_used((void *)s->base, (size_t)s->npages * BS_PAGE_SIZE) != 0)
+            break;
         looked += claim_span(s, want, &got, r);
         if (before == 0 && s->nalloc != 0)
             c->nempty--;
         c->slots_out += s->nalloc - before;
+        touch(s);
+        fill_holes_locked(c, s);
         relist_locked(c, s);
     }
     return got != 0;
@@ -274,6 +320,7 @@ bool bs_central_refill(unsigned class, unsigned want, struct bs_refill *r) {
         bs_lock_acquire(&c->lock);
         c->spans++;
         c->nempty++;
+        c->holes += bs_popcount(s->holes); /* one that waited for the sweeper may have some */
         list_locked(c, s);
     }
     bs_lock_release(&c->lock);
@@ -300,6 +347,8 @@ static struct bs_span *span_of_block(const void *block, unsigned class) {
 /* After blocks of one span came back: it goes where its fullness says. True if it became one empty
  * span too many: it is off the lists then. */
 static bool settle_locked(struct central *c, struct bs_span *s) {
+    if (BS_UNLIKELY(s->flags & BS_SPAN_BORROWED))
+        return false; /* settled when the scavenger gives it back */
     if (s->nalloc != 0) {
         relist_locked(c, s);
         return false;
@@ -311,6 +360,7 @@ static bool settle_locked(struct central *c, struct bs_span *s) {
     }
     unlist_locked(c, s);
     c->spans--;
+    c->holes -= bs_popcount(s->holes); /* they go with the span, as released pages */
     return true;
 }
 
@@ -339,6 +389,7 @@ static void release_batch(struct central *c, unsigned class, void *const *blocks
         for (; i < n && span[i] == s; i++) /* neighbours in time are often neighbours in space */
             release_locked(c, s, blocks[i]);
         s->flags &= (uint8_t)~BS_SPAN_FRESH;
+        touch(s);
         if (settle_locked(c, s))
             empty[nempty++] = s;
     }
@@ -358,12 +409,62 @@ void bs_central_release(unsigned class, void *const *blocks, unsigned n) {
                       (unsigned)bs_min(RELEASE_BATCH, n - done));
 }
 
+/* --- holes ------------------------------------------------------------------------------------ */
+
+void bs_central_next_epoch(void) {
+    bs_store(&hole_epoch, (uint16_t)(hole_epoch + 1));
+}
+
+static enum bs_borrow borrow_locked(struct central *c, struct bs_span *s, bool force,
+                                    uint16_t *pages) {
+    if (!(s->flags & BS_SPAN_LISTED))
+        return BS_BORROW_NONE; /* full, or on its way to the page heap */
+    *pages = bs_span_free_os_pages(s, bs_os_page_size()) & (uint16_t)~s->holes;
+    if (*pages == 0)
+        return BS_BORROW_NONE;
+    if (!force && (uint16_t)(bs_load(&hole_epoch) - s->touched) < 2)
+        return BS_BORROW_LATER;
+    unlist_locked(c, s);
+    if (s->nalloc == 0)
+        c->nempty--;
+    s->flags |= BS_SPAN_BORROWED;
+    return BS_BORROWED;
+}
+
+enum bs_borrow bs_central_borrow(uintptr_t p, bool force, struct bs_span **span, uint16_t *pages) {
+    struct bs_span *s = bs_span_of(p);
+    unsigned class = s != NULL ? bs_load(&s->class) : 0;
+    enum bs_borrow result = BS_BORROW_NONE;
+    if (class == 0)
+        return BS_BORROW_NONE;
+    struct central *c = &centrals[class];
+    bs_lock_acquire(&c->lock);
+    /* A listed span of this class that holds p: whatever happened since the look-up, it is one. */
+    if (s->class == class && bs_span_of(p) == s)
+        result = borrow_locked(c, s, force, pages);
+    bs_lock_release(&c->lock);
+    *span = s;
+    return result;
+}
+
+void bs_central_give_back(struct bs_span *s, uint16_t given) {
+    struct central *c = &centrals[s->class];
+    bs_lock_acquire(&c->lock);
+    s->flags &= (uint8_t)~BS_SPAN_BORROWED;
+    s->holes |= given;
+    c->holes += bs_popcount(given);
+    bool superfluous = settle_locked(c, s);
+    bs_lock_release(&c->lock);
+    if (superfluous)
+        wait_for_sweeper(s->class, &s, 1);
+}
+
 /* --- questions, fork -------------------------------------------------------------------------- */
 
 struct bs_central_counts bs_central_counts(unsigned class) {
     struct central *c = &centrals[class];
     bs_lock_acquire(&c->lock);
-    struct bs_central_counts counts = {c->spans, c->slots_out};
+    struct bs_central_counts counts = {c->spans, c->slots_out, c->holes};
     bs_lock_release(&c->lock);
     return counts;
 }

@@ -46,9 +46,20 @@ size_t bs_central_waiting(void);
 /* Moves the kept empty spans of all classes to the waiting list (malloc_trim). */
 void bs_central_give_up_empty(void);
 
-/* Slots that have left the spans of a class, and its spans. For statistics. */
+/* The hole epoch: spans that were touched in it or in the one before are not quiet. */
+void bs_central_next_epoch(void);
+
+enum bs_borrow { BS_BORROW_NONE, BS_BORROW_LATER, BS_BORROWED };
+/* Takes the span whose pages hold p off its list, so that nobody claims from it, if it has whole
+ * free OS pages that were not given back yet (*pages) and is quiet (or `force`). LATER: it has some
+ * but was touched lately. The caller gives those pages to the OS and the span back. */
+enum bs_borrow bs_central_borrow(uintptr_t p, bool force, struct bs_span **span, uint16_t *pages);
+/* `given`: the OS pages that went. */
+void bs_central_give_back(struct bs_span *span, uint16_t given);
+
+/* Slots that have left the spans of a class, its spans, and OS pages given back inside them. */
 struct bs_central_counts {
-    size_t spans, slots_out;
+    size_t spans, slots_out, holes;
 };
 struct bs_central_counts bs_central_counts(unsigned class);
 

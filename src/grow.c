@@ -69,9 +69,10 @@ static bool extend_locked(size_t ask) {
     if (space.end - space.next < ask && !reserve_locked(ask))
         return false;
     uintptr_t base = space.next;
-    if (!bs_pagemap_add(base, ask) || !bs_pageheap_prepare(base, ask))
-        return false;
+    /* first what the kernel may refuse: it costs nothing, and it is the same again next time */
     if (bs_os_map((void *)base, ask) != 0)
+        return false;
+    if (!bs_pagemap_add(base, ask) || !bs_pageheap_prepare(base, ask))
         return false;
     if (base == space.first)
         bs_os_no_huge_pages((void *)base, BS_REGION_SIZE);

@@ -7,6 +7,7 @@
 #include "heap.h"
 
 #include "counter.h"
+#include "holes.h"
 #include "large.h"
 #include "meta.h"
 #include "opt.h"
@@ -14,6 +15,7 @@
 #include "out.h"
 #include "round.h"
 #include "scavenge.h"
+#include "sweep.h"
 #include "thread.h"
 
 #include <string.h>
@@ -38,7 +40,7 @@ void bs_heap_set_fill(unsigned byte) {
 
 /* After a visit that may have left work: a few relaxed loads, and a call only if there is some. */
 static inline void look_for_work(void) {
-    if (BS_UNLIKELY(bs_scavenge_has_work()) && work_hook != NULL)
+    if (BS_UNLIKELY(bs_scavenge_has_work() || bs_sweep_has_work()) && work_hook != NULL)
         work_hook();
 }
 
@@ -196,7 +198,7 @@ size_t bs_heap_usable(const void *p) {
     if (BS_LIKELY(class != 0))
         return bs_class_info[class].size;
     struct bs_span *s = p != NULL ? bs_span_of((uintptr_t)p) : NULL;
-    return s != NULL && s->class == 0 ? bs_large_usable(s) : 0;
+    return s != NULL && bs_load(&s->class) == 0 ? bs_large_usable(s) : 0;
 }
 
 void bs_heap_no_memory(const char *what, size_t size) {
@@ -220,7 +222,11 @@ bool bs_heap_trim(size_t keep_bytes) {
     bs_central_give_up_empty();
     while (bs_central_return_waiting(BS_EMPTY_WAITING_MAX) != 0)
         ;
-    bool released = bs_scavenge_to(keep_bytes) != 0;
+    struct bs_holes_work holes;
+    (void)bs_holes_round(0, SIZE_MAX, true, &holes);
+    while (bs_central_return_waiting(BS_EMPTY_WAITING_MAX) != 0) /* emptied meanwhile */
+        ;
+    bool released = bs_scavenge_to(keep_bytes) + holes.bytes != 0;
     bs_round_leave();
     return released;
 }

@@ -77,8 +77,10 @@ void *bs_large_alloc(size_t size, size_t align, bool zero) {
 static void return_pages(uintptr_t base, size_t npages, bool moved, bool empty) {
     if (moved) {
         /* a mapping that came by mremap is replaced by one that merges; that empties it, too */
-        if (bs_os_renew((void *)base, npages * BS_PAGE_SIZE) == 0)
+        if (bs_os_renew((void *)base, npages * BS_PAGE_SIZE) == 0) {
+            bs_os_name((void *)base, npages * BS_PAGE_SIZE, "besom heap"); /* names must agree, too */
             empty = true;
+        }
         bs_sub(&moved_blocks, 1);
     }
     if (empty)

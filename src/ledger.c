@@ -78,7 +78,7 @@ static uintptr_t visit_span(struct walk *w, struct bs_span *s, uintptr_t region,
     return end;
 }
 
-static void visit_region(void *ctx, uintptr_t base, const uint64_t *alloc,
+static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc,
                          const uint64_t *released) {
     struct walk *w = ctx;
     (void)released; /* given back but in memory again (huge pages): it is dirty */
@@ -95,6 +95,7 @@ static void visit_region(void *ctx, uintptr_t base, const uint64_t *alloc,
             w->heap_dirty += bs_residency_at(&w->resident, q) ? step : 0;
         p += BS_PAGE_SIZE;
     }
+    return true;
 }
 
 /* The part of a block that is in memory: a cached block may never have been touched. */

@@ -128,6 +128,7 @@ void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, si
     begin(&l, "scavenge");
     bytes(&l, "huge", work->huge_bytes);
     bytes(&l, "page", work->page_bytes);
+    bytes(&l, "hole", work->hole_bytes);
     number(&l, "calls", work->calls);
     number(&l, "failed", work->failed);
     bytes(&l, "dirty", dirty_bytes);

@@ -104,16 +104,18 @@ size_t bs_os_page_size(void) {
     return bytes;
 }
 
+/* Not MAP_NORESERVE: what becomes writable is to be accounted, so that a size beyond all memory is
+ * refused at once, as glibc's malloc refuses it, and so that a renewed mapping has the flags of its
+ * neighbours. Inaccessible pages are charged to nobody either way. */
 void *bs_os_reserve(uintptr_t hint, size_t bytes, size_t align) {
     if (bytes > SIZE_MAX - align)
         return NULL;
-    const int flags = PRIVATE_ANON | MAP_NORESERVE;
-    char *p = pointer_or_null(GUARDED(sys_mmap(hint, bytes, PROT_NONE, flags)));
+    char *p = pointer_or_null(GUARDED(sys_mmap(hint, bytes, PROT_NONE, PRIVATE_ANON)));
     if (p == NULL || ((uintptr_t)p & (align - 1)) == 0)
         return p;
     /* The hint was taken: reserve with room to align, and give both ends back. */
     bs_os_free(p, bytes);
-    p = pointer_or_null(GUARDED(sys_mmap(0, bytes + align, PROT_NONE, flags)));
+    p = pointer_or_null(GUARDED(sys_mmap(0, bytes + align, PROT_NONE, PRIVATE_ANON)));
     if (p == NULL)
         return NULL;
     char *start = (char *)bs_align_up((uintptr_t)p, align);
@@ -129,7 +131,7 @@ void *bs_os_alloc(size_t bytes) {
 }
 
 void *bs_os_alloc_readonly(size_t bytes) {
-    return pointer_or_null(GUARDED(sys_mmap(0, bytes, PROT_READ, PRIVATE_ANON | MAP_NORESERVE)));
+    return pointer_or_null(GUARDED(sys_mmap(0, bytes, PROT_READ, PRIVATE_ANON)));
 }
 
 int bs_os_writable(void *addr, size_t bytes) {
@@ -152,7 +154,7 @@ int bs_os_unused(void *addr, size_t bytes) {
 }
 
 int bs_os_fault(void *addr, size_t bytes) {
-    const int flags = PRIVATE_ANON | MAP_NORESERVE | MAP_FIXED;
+    const int flags = PRIVATE_ANON | MAP_FIXED;
     long ret = GUARDED(sys_mmap((uintptr_t)addr, bytes, PROT_NONE, flags));
     return ret < 0 ? (int)-ret : 0;
 }
@@ -169,7 +171,9 @@ int bs_os_move(void *from, void *to, size_t bytes) {
 
 int bs_os_renew(void *addr, size_t bytes) {
     const int prot = PROT_READ | PROT_WRITE;
-    long ret = GUARDED(sys_mmap((uintptr_t)addr, bytes, prot, PRIVATE_ANON | MAP_FIXED));
+    /* with the flags of bs_os_reserve: mappings of other flags never merge */
+    const int flags = PRIVATE_ANON | MAP_FIXED;
+    long ret = GUARDED(sys_mmap((uintptr_t)addr, bytes, prot, flags));
     return ret < 0 ? (int)-ret : 0;
 }
 

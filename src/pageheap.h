@@ -78,8 +78,9 @@ size_t bs_pageheap_dirty_bytes(void);
 size_t bs_pageheap_used_bytes(void);
 
 /* Calls visit for every accessible region in address order, without the lock: bits may change
- * meanwhile. alloc and released: BS_REGION_WORDS words each. For the ledger. */
-typedef void bs_region_visitor(void *ctx, uintptr_t base, const uint64_t *alloc,
+ * meanwhile. alloc and released: BS_REGION_WORDS words each. A visitor that returns false ends
+ * the walk. For the ledger and the scavenger of holes. */
+typedef bool bs_region_visitor(void *ctx, uintptr_t base, const uint64_t *alloc,
                                const uint64_t *released);
 void bs_pageheap_each_region(bs_region_visitor *visit, void *ctx);
 

@@ -121,7 +121,8 @@ static void link_arena_locked(struct bs_heap_arena *a) {
         bs_pageheap.hint = bs_min(bs_pageheap.hint, old_pages);
         bs_pageheap.dirty_top = bs_pageheap.narenas * BS_ARENA_REGIONS;
     }
-    bs_pagesum_update(&bs_pageheap.sums, 0, bs_pageheap.narenas * BS_ARENA_REGIONS);
+    bs_pagesum_update(&bs_pageheap.sums, pos * BS_ARENA_REGIONS,
+                      (bs_pageheap.narenas - pos) * BS_ARENA_REGIONS);
 }
 
 bool bs_pageheap_prepare(uintptr_t base, size_t bytes) {
@@ -178,7 +179,7 @@ void bs_pageheap_each_region(bs_region_visitor *visit, void *ctx) {
         bs_lock_release(&bs_pageheap.lock);
         if (end)
             return;
-        if (copy.mapped)
-            visit(ctx, base, copy.alloc, copy.released);
+        if (copy.mapped && !visit(ctx, base, copy.alloc, copy.released))
+            return;
     }
 }

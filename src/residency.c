@@ -8,14 +8,15 @@ static size_t region_vec_bytes(const struct bs_residency *r) {
     return BS_REGION_SIZE / r->os_page;
 }
 
-static void visit(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
+static bool visit(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
     struct bs_residency *r = ctx;
     (void)alloc, (void)released;
     if (r->nregions == r->capacity) /* the heap grew meanwhile: its new part counts as absent */
-        return;
+        return false;
     unsigned char *vec = r->page + r->nregions * region_vec_bytes(r);
     if (bs_os_residency((void *)base, BS_REGION_SIZE, vec) == 0)
         r->base[r->nregions++] = base;
+    return true;
 }
 
 bool bs_residency_take(struct bs_residency *r) {

@@ -7,6 +7,7 @@
 
 #include "central.h"
 #include "counter.h"
+#include "holes.h"
 #include "opt.h"
 #include "os.h"
 #include "pageheap.h"
@@ -100,8 +101,12 @@ size_t bs_scavenge_to(size_t keep) {
 
 /* --- rounds ----------------------------------------------------------------------------------- */
 
+static bool pages_have_work(void) {
+    return bs_pageheap_dirty_bytes() > bs_load(&keep_bytes);
+}
+
 bool bs_scavenge_has_work(void) {
-    return bs_opt.scavenge && bs_pageheap_dirty_bytes() > bs_load(&keep_bytes);
+    return bs_opt.scavenge && (pages_have_work() || bs_holes_have_work());
 }
 
 static size_t pages_over_goal(void) {
@@ -119,6 +124,15 @@ static size_t pages_over_goal(void) {
     return bs_scavenge_goal(&policy, &in);
 }
 
+static bool round_of_holes(bool piece, struct bs_scavenge_work *work) {
+    struct bs_holes_work holes;
+    bool more = bs_holes_round(piece ? BS_SCAVENGE_MIN_WORK_NS : 2 * BS_SCAVENGE_MAX_WORK_NS,
+                               piece ? BS_HOLES_PIECE_REGIONS : SIZE_MAX, false, &holes);
+    work->hole_bytes = holes.bytes;
+    work->calls += holes.calls;
+    return more;
+}
+
 bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_pages) {
     *work = (struct bs_scavenge_work){0};
     *goal_pages = 0;
@@ -130,5 +144,5 @@ bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_p
         size_t max = piece ? bs_min(over, BS_SCAVENGE_PIECE_BYTES / BS_PAGE_SIZE) : over;
         *work = bs_scavenge_pages(max, piece ? 0 : BS_SCAVENGE_MAX_WORK_NS);
     }
-    return bs_scavenge_has_work();
+    return round_of_holes(piece, work) || pages_have_work();
 }

@@ -34,7 +34,8 @@ size_t bs_scavenge_goal(struct bs_scavenge_policy *policy, const struct bs_scave
 
 /* What one call released. */
 struct bs_scavenge_work {
-    size_t huge_bytes, page_bytes; /* in whole free huge pages / otherwise */
+    size_t huge_bytes, page_bytes; /* in whole free huge pages / other free pages */
+    size_t hole_bytes;             /* OS pages inside spans (holes.h) */
     unsigned calls;
     bool failed; /* the OS refused: no more until the next wake */
 };

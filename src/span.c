@@ -11,6 +11,7 @@ static struct bs_meta_pool pools[] = {
     BS_META_POOL_INIT(sizeof(struct bs_span) + 4 * 8), BS_META_POOL_INIT(sizeof(struct bs_span) + 8 * 8),
     BS_META_POOL_INIT(sizeof(struct bs_span) + 16 * 8),
 };
+_Static_assert(64 * BS_KIB / 4096 <= 16, "a small span's OS pages fit 16 bits");
 _Static_assert(sizeof(struct bs_span) == 48, "up to two words of bits a span is one cache line");
 
 static struct bs_meta_pool *pool_of(unsigned nslots) {
@@ -25,14 +26,14 @@ static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsig
     if (s == NULL)
         return NULL;
     bs_list_init(&s->link);
-    s->base = base;
-    s->npages = (uint32_t)npages;
+    bs_store(&s->base, base); /* a reader with a stale page map entry may look: no torn values */
+    bs_store(&s->npages, (uint32_t)npages);
     s->nslots = (uint16_t)nslots;
     s->nalloc = 0;
-    s->class = (uint8_t)class;
+    bs_store(&s->class, (uint8_t)class);
     s->group = 0;
     s->flags = 0;
-    s->request = 0;
+    s->request = 0; /* and so no holes */
     for (size_t w = 0; w < bs_span_words(s); w++)
         s->alloc[w] = 0;
     bs_count(spans_made, 1);
@@ -80,7 +81,7 @@ struct bs_span *bs_span_of(uintptr_t p) {
     struct bs_span *s = bs_pagemap_span(p);
     if (s == NULL || bs_load_acquire(&s->state) == BS_SPAN_DEAD)
         return NULL;
-    return p - s->base < (size_t)bs_load(&s->npages) * BS_PAGE_SIZE ? s : NULL;
+    return p - bs_load(&s->base) < (size_t)bs_load(&s->npages) * BS_PAGE_SIZE ? s : NULL;
 }
 
 uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max) {
@@ -118,6 +119,21 @@ bool bs_span_is_allocated(const struct bs_span *s, uintptr_t p) {
     const struct bs_class_info *c = bs_span_class(s);
     uint32_t offset = (uint32_t)(p - s->base), slot = bs_class_slot(c, offset);
     return slot * c->size == offset && slot < s->nslots && bs_bit_test(s->alloc, slot);
+}
+
+uint16_t bs_span_free_os_pages(const struct bs_span *s, size_t os_page) {
+    const struct bs_class_info *c = bs_span_class(s);
+    uintptr_t end = s->base + (size_t)s->npages * BS_PAGE_SIZE;
+    uint16_t mask = 0;
+    unsigned i = 0;
+    for (uintptr_t p = bs_span_os_page_base(s, os_page); p + os_page <= end; p += os_page, i++) {
+        size_t first = bs_class_slot(c, (uint32_t)(p - s->base));
+        size_t last = bs_class_slot(c, (uint32_t)(p - s->base + os_page - 1));
+        last = bs_min(last, (size_t)s->nslots - 1);
+        if (first > last || bs_range_count(s->alloc, first, last - first + 1) == 0)
+            mask |= (uint16_t)(1u << i);
+    }
+    return mask;
 }
 
 bool bs_span_is_valid(const struct bs_span *s) {

@@ -28,13 +28,20 @@ enum bs_span_state { BS_SPAN_DEAD, BS_SPAN_SMALL, BS_SPAN_LARGE };
 enum {
     BS_SPAN_FRESH = 1, /* no slot was ever given back: free slots hold zeros */
     BS_SPAN_MOVED = 2, /* large: its mapping came by mremap and cannot merge with neighbours */
-    BS_SPAN_LISTED = 4 /* small: on the list of its fullness group */
+    BS_SPAN_LISTED = 4, /* small: on the list of its fullness group */
+    BS_SPAN_BORROWED = 8 /* small: the scavenger gives its holes back; nobody claims from it */
 };
 
 struct bs_span {
     struct bs_link link; /* [lock:central] its group's list, or [lock:waiting] the sweeper's */
     uintptr_t base;      /* [init] address of the first page */
-    size_t request;      /* [block's owner] large: bytes asked for; small: unused */
+    union {
+        size_t request; /* [block's owner] large: bytes asked for */
+        struct {        /* small */
+            uint16_t holes;   /* [lock:central] bit i: whole OS page i was given back to the OS */
+            uint16_t touched; /* [lock:central] hole epoch in which slots last came or went */
+        };
+    };
     uint32_t npages;     /* [init]; large: changes as the block grows and shrinks */
     uint16_t nslots;     /* [init] */
     uint16_t nalloc;     /* [lock:central] slots that have left the span */
@@ -83,6 +90,14 @@ enum bs_free_result { BS_FREED, BS_FREE_INTERIOR, BS_FREE_TWICE };
 enum bs_free_result bs_span_release(struct bs_span *s, uintptr_t p);
 /* True if p is the start of a slot that has left the span. */
 bool bs_span_is_allocated(const struct bs_span *s, uintptr_t p);
+
+/* The whole OS pages inside a small span, from the first aligned one, that no slot which has left
+ * the span touches: bit i is page i. An OS page longer than the span has none. */
+uint16_t bs_span_free_os_pages(const struct bs_span *s, size_t os_page);
+/* Address of OS page 0 of that numbering. */
+BS_INLINE uintptr_t bs_span_os_page_base(const struct bs_span *s, size_t os_page) {
+    return bs_align_up(s->base, os_page);
+}
 
 /* Debug: the conservation law above, and bits beyond nslots clear. */
 bool bs_span_is_valid(const struct bs_span *s);

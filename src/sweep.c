@@ -19,5 +19,5 @@ struct bs_sweep_work bs_sweep(size_t max_spans, unsigned max_caches) {
 }
 
 bool bs_sweep_has_work(void) {
-    return bs_central_waiting() != 0;
+    return bs_central_waiting() > BS_EMPTY_BATCH;
 }

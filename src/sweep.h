@@ -18,6 +18,7 @@ struct bs_sweep_work {
 
 /* At most max_spans spans; looks at max_caches caches for dead owners. */
 struct bs_sweep_work bs_sweep(size_t max_spans, unsigned max_caches);
+/* Cheap question for slow doors: is a batch of empty spans waiting? */
 bool bs_sweep_has_work(void);
 
 #endif

@@ -136,13 +136,17 @@ static struct bs_tcache *own_cache(void) {
 
 /* --- flushing --------------------------------------------------------------------------------- */
 
-/* The newest n blocks leave the magazine, then go back: nothing has to move. */
+/* The oldest n blocks go back. The newest stay: they are warm, and what lies at the bottom is looked
+ * at in time (a block freed twice is found when it goes back). */
 static void flush(struct bs_bin *bin, unsigned class, uint32_t n) {
     uint32_t left = bin->count - n;
-    bs_store(&bin->count, left);
-    /* they do not count any more before their bits are cleared, for a snapshot by fork (tcache.h) */
+    /* None counts while they leave and move: a snapshot by fork loses them (tcache.h). */
+    bs_store(&bin->count, 0u);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    bs_central_release(class, bin->blocks + left, n);
+    bs_central_release(class, bin->blocks, n);
+    memmove(bin->blocks, bin->blocks + n, left * sizeof *bin->blocks);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    bs_store(&bin->count, left);
 }
 
 static void flush_run(struct bs_bin *bin, unsigned class) {
@@ -180,7 +184,9 @@ static bool grow(struct bs_tcache *tc, struct bs_bin *bin) {
     memcpy(storage, bin->blocks, bin->count * sizeof *storage);
     void **old = bin->blocks;
     uint32_t old_cap = bin->cap;
+    /* in this order for a snapshot by fork: larger storage under the smaller capacity is harmless */
     bin->blocks = storage;
+    __atomic_signal_fence(__ATOMIC_RELEASE);
     bin->cap = old_cap * 2;
     tc->extra_bytes += bytes;
     if (old_cap > BS_MAGAZINE_START)

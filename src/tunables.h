@@ -102,10 +102,16 @@
 #define BS_SCAVENGE_QUANTUM_BYTES (2 * BS_MIB)
 /* Work at the slow door with background:off, in bytes a call. */
 #define BS_SCAVENGE_PIECE_BYTES (512 * BS_KIB)
+/* Regions of 4 MiB whose spans are searched for holes in such a call. */
+#define BS_HOLES_PIECE_REGIONS 4
 /* Share of one CPU for the background scavenger, in percent, and its least work a wake, in ns. */
 #define BS_SCAVENGE_CPU_PCT 1
 #define BS_SCAVENGE_MIN_WORK_NS 1000000u
 #define BS_SCAVENGE_MAX_WORK_NS 10000000u
+/* CPU time in ns that may be saved up, and what a helper begins with: work comes in bursts when a
+ * program falls idle, and must not take minutes then. */
+#define BS_CREDIT_MAX_NS 500000000
+#define BS_CREDIT_START_NS 300000000
 
 _Static_assert(BS_PAGE_SIZE == 8192, "size classes are generated for 8 KiB pages");
 _Static_assert(BS_REGION_PAGES % 64 == 0, "a region's bitmap is whole words");

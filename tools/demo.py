@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 
@@ -139,9 +140,10 @@ class Contender:
 
     def bound_to(self):
         """The file whose malloc the loader gives to redis-server."""
+        environment = dict(self.environment, LD_DEBUG="bindings")
+        environment.pop("BESOM_CONF", None)  # the log belongs to the server that is measured
         log = subprocess.run(["redis-server", "--version"], capture_output=True, text=True,
-                             env=dict(self.environment, LD_DEBUG="bindings", BESOM_CONF="log:"),
-                             timeout=20, check=False).stderr
+                             env=environment, timeout=20, check=False).stderr
         found = re.findall(r"binding file \S*redis-server \[0\] to (\S+) \[0\]: "
                            r"normal symbol `malloc'", log)
         return found[-1] if found else "(unknown)"
@@ -270,7 +272,8 @@ def print_log(path):
     print("besom's log at exit (BESOM_CONF=log:FILE,log_at:exit):", flush=True)
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         raise DemoError(f"the library wrote no log to {path}")
-    print(tail(path, 40))
+    for line in tail(path, 40).splitlines():
+        print(textwrap.fill(line, 100, subsequent_indent="    ", break_long_words=False))
 
 
 def main():
@@ -288,9 +291,9 @@ def main():
     order = list(range(len(keys)))
     random.Random(SEED).shuffle(order)
     gone = [keys[n] for n in order if n % KEEP_EVERY != 0]
-    print(f"Redis, one server after the other: {len(keys)} keys, {LOAD_BYTES / 1e6:.0f} MB of values"
-          f" from {OCTAVES[0]} bytes to {OCTAVES[-1] // 512} KiB;\n{len(gone)} of them deleted in random order; "
-          f"{IDLE_SECONDS:.0f} s idle.\n", flush=True)
+    print(f"Redis, one server after the other: {len(keys)} keys, {LOAD_BYTES / 1e6:.0f} MB of "
+          f"values from {OCTAVES[0]} bytes to {OCTAVES[-1] // 512} KiB;\n{len(gone)} of them "
+          f"deleted in random order; {IDLE_SECONDS:.0f} s idle.\n", flush=True)
     try:
         for contender in contenders:
             print(f"{contender.name}: malloc of {contender.check_binding()} ...", flush=True)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * elfcheck.h -- the few facts of an ELF file that decide whether a library can be preloaded into it.
+ * elfcheck.h -- the few facts of an ELF file that decide whether a library can be preloaded.
  *
  * For the launcher only. It reads headers and answers; it is not the judge (preloadable.c is) and
  * prints nothing. A file that is no ELF file is an ordinary answer, not an error: scripts are

@@ -25,7 +25,7 @@ set -eu -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 names=""
-speed_wanted=quick
+SPEED=quick
 markdown=""
 keep=no
 
@@ -43,8 +43,8 @@ program_names() {
 
 while [ $# -gt 0 ]; do
     case $1 in
-    --quick) speed_wanted=quick ;;
-    --full) speed_wanted=full ;;
+    --quick) SPEED=quick ;;
+    --full) SPEED=full ;;
     --only | --markdown)
         [ $# -gt 1 ] || die 2 "$1 needs a value"
         if [ "$1" = --only ]; then names="$names $2"; else markdown=$2; fi
@@ -55,7 +55,7 @@ while [ $# -gt 0 ]; do
         exit 0
         ;;
     --keep) keep=yes ;;
-    *) die 2 "unknown option $1; options: --quick --full --only NAME --list --markdown FILE --keep" ;;
+    *) die 2 "unknown option $1; known: --quick --full --only NAME --list --markdown FILE --keep" ;;
     esac
     shift
 done
@@ -113,7 +113,7 @@ run_inside() {
         cd "$dir/run"
         exec env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME="$dir/run/home" TMPDIR="$dir/run" \
             LC_ALL=C.UTF-8 TZ=UTC TERM=dumb TOP="$top" INPUT="$dir/input" \
-            SPEED="$speed_wanted" COMPAT_PRELOAD="$library" "${passed_on[@]}" "$@" \
+            SPEED="$SPEED" COMPAT_PRELOAD="$library" "${passed_on[@]}" "$@" \
             /usr/bin/python3 "$here/measure.py" "$limit_seconds" "$dir/$mode.report" \
             "$dir/$mode.out" "$dir/$mode.err" /bin/bash "$here/inside.sh" "$file" "$function"
     ) &
@@ -211,7 +211,7 @@ run_program() {
     version="" took="" rss="-" reason=""
     # shellcheck source=/dev/null
     . "$file"
-    if [ "$whole$speed_wanted$speed" = yesquickfull ]; then
+    if [ "$whole$SPEED$speed" = yesquickfull ]; then
         return 0
     fi
     reason=$(lacking | tr '\n' ' ')
@@ -246,7 +246,7 @@ write_markdown() {
         echo "Programs of Debian, unmodified, run plain and on besom by \`tests/compat/run.sh\`:"
         echo "output and exit status must be equal, and the loader must report the library in the"
         echo "program. Peak RSS is that of the largest single process of the run, in MiB, plain and"
-        echo "on besom. Made by \`tests/compat/run.sh --$speed_wanted --markdown FILE\` on"
+        echo "on besom. Made by \`tests/compat/run.sh --$SPEED --markdown FILE\` on"
         echo "$(date -u +%Y-%m-%d), $(uname -m), Linux $(uname -r | cut -d- -f1), $(nproc) CPUs."
         echo
         echo "| program | version | what is run | result | peak RSS, MiB |"

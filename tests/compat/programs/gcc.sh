@@ -17,8 +17,8 @@ workload() {
     local source
     cp "$INPUT"/* .
     for source in *.c; do
-        gcc -std=gnu11 -D_GNU_SOURCE= -DBS_DEBUG=1 -I. -O2 -g -fno-builtin -ftls-model=initial-exec \
-            -Wall -c "$source"
+        gcc -std=gnu11 -D_GNU_SOURCE= -DBS_DEBUG=1 -I. -O2 -g -fno-builtin \
+            -ftls-model=initial-exec -Wall -c "$source"
     done
     sha256sum -- *.o
     gcc -std=gnu11 -D_GNU_SOURCE= -I. -O3 -flto=2 -o generate gen_sizeclasses.c

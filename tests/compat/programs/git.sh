@@ -12,12 +12,14 @@ version() { git --version | cut -d ' ' -f 3; }
 
 # A fast-import stream: three files that change from commit to commit, and one new one each.
 stream() {
-    awk 'function blob(path, text) { printf "M 100644 inline %s\ndata %d\n%s\n", path, length(text), text }
+    awk 'function blob(path, text) {
+        printf "M 100644 inline %s\ndata %d\n%s\n", path, length(text), text
+    }
     BEGIN {
         for (n = 1; n <= 800; n++) {
             message = "commit " n
-            printf "commit refs/heads/main\ncommitter A <a@b> %d +0000\ndata %d\n%s\n", 1700000000 + n,
-                length(message), message
+            printf "commit refs/heads/main\ncommitter A <a@b> %d +0000\ndata %d\n%s\n",
+                1700000000 + n, length(message), message
             for (f = 0; f < 3; f++) {
                 line[f, n % 150] = "line " n " of file " f " " n * 7919 % 10007
                 text = ""

@@ -50,7 +50,11 @@ public class Work {
         for (int i = 0; i < 200; i++) {
             int n = i;
             Thread thread = new Thread(() -> {
-                try { results.put(n, task(n)); } catch (Exception e) { throw new RuntimeException(e); }
+                try {
+                    results.put(n, task(n));
+                } catch (Exception e) {
+                    throw new RuntimeException(e);
+                }
             });
             threads.add(thread);
             thread.start();

@@ -28,19 +28,22 @@ function churn(n) {
 }
 
 async function main() {
-  const data = Array.from({ length: 150000 }, (_, i) => ({ id: i, name: "n" + i, list: [i, i * 2] }));
+  const item = (_, i) => ({ id: i, name: "n" + i, list: [i, i * 2] });
+  const data = Array.from({ length: 150000 }, item);
   const text = JSON.stringify(data);
   console.log(text.length, md5(text), md5(JSON.stringify(JSON.parse(text))));
   const packed = zlib.gzipSync(text);
   console.log(md5(zlib.gunzipSync(packed)), md5(zlib.brotliCompressSync(text.slice(0, 500000))));
-  const results = await Promise.all(Array.from({ length: 8 }, (_, n) => new Promise((done, fail) => {
+  const work = (_, n) => new Promise((done, fail) => {
     const worker = new Worker(__filename, { workerData: n });
     worker.on("message", done);
     worker.on("error", fail);
-  })));
+  });
+  const results = await Promise.all(Array.from({ length: 8 }, work));
   console.log(results.join("\n"));
   for (let n = 0; n < 3; n++) {
-    console.log(execFileSync(process.execPath, ["-p", `"x".repeat(100000).length + ${n}`]).toString());
+    const script = `"x".repeat(100000).length + ${n}`;
+    console.log(execFileSync(process.execPath, ["-p", script]).toString());
   }
   console.error("the end");
   process.exitCode = 7;

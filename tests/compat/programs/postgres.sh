@@ -42,20 +42,23 @@ workload() {
     as_server "$bin/initdb" -D "$PWD/data" --no-sync -A trust -E UTF8 --locale=C.UTF-8 >initdb.out
     grep -c 'Success' initdb.out
     as_server "$bin/pg_ctl" -D "$PWD/data" -w -t 30 -l "$PWD/data/log" start \
-        -o "-c listen_addresses= -k $PWD -c fsync=off -c max_parallel_workers_per_gather=2" >/dev/null
+        -o "-c listen_addresses= -k $PWD -c fsync=off" >/dev/null
     trap stop_server EXIT
     as_server "$bin/pgbench" -h "$PWD" -i -q -s 2 postgres 2>/dev/null
     as_server "$bin/pgbench" -h "$PWD" -n -c 4 -j 2 -t 400 --random-seed=42 postgres >pgbench.out
     grep 'number of transactions actually processed' pgbench.out
     grep 'number of failed' pgbench.out
     sql <<'SQL'
-SELECT count(*), sum(abalance), md5(string_agg(aid || ':' || abalance, ',' ORDER BY aid)) FROM pgbench_accounts;
+SELECT count(*), sum(abalance), md5(string_agg(aid || ':' || abalance, ',' ORDER BY aid))
+    FROM pgbench_accounts;
 SELECT md5(string_agg(tid || ':' || tbalance, ',' ORDER BY tid)) FROM pgbench_tellers;
 SELECT count(*), sum(delta) FROM pgbench_history;
-CREATE TABLE t AS SELECT i, md5(i::text) AS h, repeat('x', i % 300) AS s FROM generate_series(1, 150000) i;
+CREATE TABLE t AS SELECT i, md5(i::text) AS h, repeat('x', i % 300) AS s
+    FROM generate_series(1, 150000) i;
 SET work_mem = '64MB';
 SELECT md5(string_agg(h, '' ORDER BY h DESC)) FROM t;
-SELECT count(*), md5(string_agg(k, ',' ORDER BY k)) FROM (SELECT DISTINCT substr(h, 1, 3) AS k FROM t) d;
+SELECT count(*), md5(string_agg(k, ',' ORDER BY k))
+    FROM (SELECT DISTINCT substr(h, 1, 3) AS k FROM t) d;
 SELECT count(*) FROM t a JOIN t b ON a.h = b.h WHERE a.i % 3 = 0;
 CREATE INDEX ON t (h);
 DELETE FROM t WHERE i % 5 <> 0;

@@ -3,13 +3,18 @@
 # python.sh -- CPython's own test suite; what is compared is the result of each single test.
 # The tests wait much and compute little, so they run side by side. The quick run takes only the
 # pools and queues of test_multiprocessing_fork, the full run all of it and more modules.
-what="its test suite: test_dict test_json test_threading test_subprocess test_multiprocessing_fork"
+what="its test suite: test_dict, test_json, test_threading, test_subprocess, and of \
+test_multiprocessing_fork the pools, queues and shared memory"
 packages="python3 libpython3.11-testsuite"
 commands="python3"
 files=/usr/lib/python3.11/test/test_dict.py
 witnesses='python3[0-9.]*'
 speed=quick
 limit_seconds=400
+if [ "${SPEED:-}" = full ]; then
+    what="its test suite: test_dict, test_json, test_threading, test_subprocess, \
+test_multiprocessing_fork and 12 more modules"
+fi
 
 version() { python3 -c 'import platform; print(platform.python_version())'; }
 
@@ -43,8 +48,8 @@ workload() {
     # shellcheck disable=SC2153  # SPEED comes from run.sh
     if [ "$SPEED" = full ]; then
         fork=()
-        more=(test_gc test_list test_re test_pickle test_io test_mmap test_ctypes test_sqlite3
-            test_concurrent_futures test_asyncio test_fork1 test_os test_posix test_zlib test_ssl)
+        more=(test_gc test_list test_re test_pickle test_io test_mmap test_ctypes test_fork1
+            test_os test_posix test_zlib test_ssl)
     fi
     suite fork "${fork[@]}" test_multiprocessing_fork &
     local background=$!

@@ -15,7 +15,8 @@ PRAGMA synchronous=OFF;
 CREATE TABLE t(id INTEGER PRIMARY KEY, a INTEGER, b TEXT, c BLOB);
 CREATE TABLE u(a INTEGER, note TEXT);
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
-INSERT INTO t SELECT i, (i * 7919) % 10007, printf('row %d %s', i, hex(i * i)), zeroblob(i % 300) FROM n;
+INSERT INTO t
+    SELECT i, (i * 7919) % 10007, printf('row %d %s', i, hex(i * i)), zeroblob(i % 300) FROM n;
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 10006)
 INSERT INTO u SELECT i, 'note ' || i FROM n;
 CREATE INDEX t_a ON t(a);

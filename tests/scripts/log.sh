@@ -1,0 +1,154 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# log.sh - options and log as a user meets them: real programs run with libbesom.so preloaded, and
+# what they leave behind is judged by python3 (JSON) and grep (text).
+#
+# It is NOT about the heap's own promises (preload/) nor about every field (check_log). The
+# programs' output and exit status must be theirs, whatever the options say.
+# Called by `make check`; takes BESOM_LIB from the environment. Exit status: 0 all right, 1 not.
+set -eu
+
+top=${top_srcdir:-$(dirname "$0")/../..}
+lib=${BESOM_LIB:-$top/build/libbesom.so}
+[ -r "$lib" ] || { echo "log.sh: $lib cannot be read; run make"; exit 1; }
+lib=$(realpath "$lib")
+python=$(python3 -c 'import sys; print(sys.executable)') || { echo "log.sh: needs python3"; exit 1; }
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+status=0
+count=0
+
+broken() {
+    echo "log.sh: $*"
+    status=1
+}
+
+# with NAME=VALUE... PROGRAM ARG...: runs it under besom, 60 s at most; output in $tmp/out and
+# $tmp/err, exit status in $code.
+with() {
+    count=$((count + 1))
+    code=0
+    env -u BESOM_CONF LD_PRELOAD="$lib" timeout 60 env "$@" >"$tmp/out" 2>"$tmp/err" || code=$?
+}
+
+# said WORDS: exactly one line on stderr, with these words.
+said() {
+    if [ "$(wc -l <"$tmp/err")" -ne 1 ] || ! grep -q -F -- "$1" "$tmp/err"; then
+        broken "run $count: wanted one line with '$1' on stderr, got: $(cat "$tmp/err")"
+    fi
+}
+
+# well WHAT: exit status 0, nothing on stderr.
+well() {
+    [ "$code" -eq 0 ] || broken "$1: exit status $code: $(cat "$tmp/err")"
+    [ ! -s "$tmp/err" ] || broken "$1: stderr has: $(cat "$tmp/err")"
+}
+
+# judge FILE CODE: python code over `lines`, the JSON objects of the file.
+judge() {
+    python3 - "$1" <<END || broken "$1: $(head -c 600 "$1" 2>/dev/null)"
+import json, sys
+lines = [json.loads(l) for l in open(sys.argv[1])]
+$2
+END
+}
+
+sums='
+for l in lines:
+    parts = "live rounding cached span_free pinned heap_dirty metadata outside remainder"
+    if "rss" in l:
+        assert l["rss"] == sum(l[p] for p in parts.split()), l
+        assert abs(l["remainder"]) <= l["rss"] / 100 + 256 * 1024, l
+'
+
+# Without options: silence.
+with /bin/true
+well 'true without options'
+with "$python" -c 'print(sum(range(1000)))'
+well 'python3 without options'
+[ "$(cat "$tmp/out")" = 499500 ] || broken "python3 printed $(cat "$tmp/out")"
+
+# A report at exit, to a file as JSON, to stderr as text, none.
+with BESOM_CONF="log:$tmp/true.%e,log_format:json" /bin/true
+well 'true with a log'
+judge "$tmp/true.true" "$sums"'
+assert [l["event"] for l in lines] == ["exit"], lines
+assert lines[0]["besom"] == 1 and lines[0]["pid"] > 1
+'
+# (Not echo: what coreutils make closes stderr before the library's turn at exit.)
+with BESOM_LOG=stderr "$python" -c 'print("text")'
+[ "$(cat "$tmp/out")" = text ] || broken "python3 printed $(cat "$tmp/out")"
+said '] exit: rss '
+with BESOM_LOG=stderr BESOM_LOG_AT=none /bin/true
+well 'log_at:none'
+
+# A program that works, sleeps and is traced: every event is JSON, and the parts add up.
+with BESOM_CONF="log:$tmp/busy,log_format:json,trace:sweep+scavenge,scavenge_delay:50ms" \
+    BESOM_LOG_INTERVAL=1s "$python" -c '
+import time
+a = [bytes(1000) for _ in range(60000)] + [bytes(1 << 20) for _ in range(30)]
+del a[10:]
+time.sleep(2.5)
+print("done")'
+well 'python3 with a trace'
+judge "$tmp/busy" "$sums"'
+events = [l["event"] for l in lines]
+assert events[-1] == "exit" and events.count("exit") == 1, events
+assert 1 <= events.count("interval") <= 3, events
+assert "sweep" in events and "scavenge" in events, events
+assert lines[-1]["scavenged_bytes"] > 20 << 20, lines[-1]
+assert lines[-1]["background_starts"] == 1, lines[-1]
+assert lines[-1]["background_wakes"] > 5, lines[-1]
+assert all(l["goal"] <= 100 << 20 and l["failed"] == 0 for l in lines if l["event"] == "scavenge")
+'
+
+# Children of a fork have files of their own; those of an exec as well.
+with BESOM_CONF="log:$tmp/fork.%p,log_format:json" "$python" -c '
+import os, sys
+for i in range(3):
+    if os.fork() == 0:
+        sys.exit(0)
+for i in range(3):
+    os.wait()
+os.system("/bin/true")'
+well 'python3 that forks'
+files=0
+for file in "$tmp"/fork.*; do
+    [ -s "$file" ] || continue # a shell that left by _exit
+    files=$((files + 1))
+    judge "$file" "$sums"'
+assert [l["event"] for l in lines] == ["exit"], lines
+assert sys.argv[1].endswith("." + str(lines[0]["pid"])), lines
+'
+done
+[ "$files" -ge 5 ] || broken "4 forks and an exec made $files logs"
+
+# %n: a new file each time.
+for n in 0 1 2; do
+    with BESOM_LOG="$tmp/number.%n" /bin/true
+    [ -s "$tmp/number.$n" ] || broken "%n did not make number.$n"
+done
+
+# Where it cannot be written: one line, and the program runs.
+with BESOM_LOG=/nowhere/at/all /bin/echo fine
+[ "$(cat "$tmp/out")$code" = fine0 ] || broken "unwritable log: $code, $(cat "$tmp/out")"
+said 'log file "/nowhere/at/all" cannot be written'
+
+# What is mistyped is named, with the nearest word; the rest counts.
+with BESOM_CONF=backgrund:off /bin/true
+said 'unknown option "backgrund" in BESOM_CONF ignored; did you mean "background"?'
+with BESOM_CONF=log_format:xml /bin/true
+said 'option log_format in BESOM_CONF: "xml" is not one of text|json'
+with BESOM_SCAVENGE_DELAY=fast /bin/true
+said 'option scavenge_delay in BESOM_SCAVENGE_DELAY: "fast" is not a number from 0 to'
+with BESOM_CONF="scavenge,log:$tmp/rest" /bin/true
+said '"scavenge" in BESOM_CONF ignored: key:value is wanted'
+[ -s "$tmp/rest" ] || broken 'a wrong piece made the right one behind it fail'
+with BESOM_CONF=log:stderr BESOM_LOG="$tmp/wins" /bin/true
+well 'a variable of its own wins'
+[ -s "$tmp/wins" ] || broken 'BESOM_LOG did not win over BESOM_CONF'
+
+[ "$status" -ne 0 ] || echo "log.sh: $count runs as promised"
+exit "$status"
