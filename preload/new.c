@@ -36,15 +36,15 @@ static size_t hopeless(size_t size) {
 /* What the C++ runtime's own operator new does once there is no memory. */
 static BS_COLD void *throwing_new(const char *name, size_t size) {
     void *(*real)(size_t) = (void *(*)(size_t))runtime_symbol(name);
-    if (real == NULL)
-        bs_heap_no_memory("operator new, and there is no C++ runtime to throw", size);
-    return real(hopeless(size));
+    if (real != NULL)
+        return real(hopeless(size));
+    bs_heap_no_memory("operator new, and there is no C++ runtime to throw", size);
 }
 static BS_COLD void *throwing_new_aligned(const char *name, size_t size, size_t align) {
     void *(*real)(size_t, size_t) = (void *(*)(size_t, size_t))runtime_symbol(name);
-    if (real == NULL)
-        bs_heap_no_memory("operator new, and there is no C++ runtime to throw", size);
-    return real(hopeless(size), align);
+    if (real != NULL)
+        return real(hopeless(size), align);
+    bs_heap_no_memory("operator new, and there is no C++ runtime to throw", size);
 }
 static BS_COLD void *nothrow_new(const char *name, size_t size, const void *tag) {
     void *(*real)(size_t, const void *) =

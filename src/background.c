@@ -102,8 +102,6 @@ static uint64_t pause_ns(struct credit *credit, uint64_t worked_ns) {
 /* Looks once more after NONE was stored: a slow door that saw RUNNING has left its work to us. One
  * that is trying to start a helper cannot succeed while we exist, so we wait until it gave up. */
 static bool resume(void) {
-    /* pairs with the unlocking of the page heap between the door's free and its look at state */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     while (bs_scavenge_has_work() || bs_sweep_has_work()) {
         uint32_t expected = NONE;
         if (__atomic_compare_exchange_n(&bg.state, &expected, RUNNING, false, __ATOMIC_ACQUIRE,
@@ -132,7 +130,8 @@ static void helper(void *arg) {
             uint64_t worked = bs_sub_clamped(bs_os_thread_cpu_ns(), cpu);
             bs_os_wait(&bg.sleep, 0, pause_ns(&credit, worked));
         }
-        bs_store_release(&bg.state, (uint32_t)NONE);
+        /* full barrier: pairs with the page heap's lock between a door's free and its look */
+        (void)__atomic_exchange_n(&bg.state, (uint32_t)NONE, __ATOMIC_SEQ_CST);
     } while (!rights_given_up && resume());
 }
 

@@ -42,7 +42,13 @@ BS_INLINE struct bs_region *bs_region_at(size_t index) {
     return a != NULL ? &a->region[index % BS_ARENA_REGIONS] : NULL;
 }
 /* Page index <-> address; the address must belong to a known arena. */
-uintptr_t bs_page_address(size_t page);
-size_t bs_page_index(uintptr_t address);
+BS_INLINE uintptr_t bs_page_address(size_t page) {
+    const struct bs_heap_arena *a = bs_pageheap.arena[page / BS_ARENA_PAGES];
+    return a->base + page % BS_ARENA_PAGES * BS_PAGE_SIZE;
+}
+BS_INLINE size_t bs_page_index(uintptr_t address) {
+    const struct bs_heap_arena *a = bs_pagemap_arena(address)->pages;
+    return a->pos * BS_ARENA_PAGES + (address - a->base) / BS_PAGE_SIZE;
+}
 
 #endif

@@ -18,16 +18,6 @@
 /* Positions of the first index: 32 arenas are 2 GiB of heap, two OS pages of metadata. */
 #define FIRST_CAPACITY 32
 
-uintptr_t bs_page_address(size_t page) {
-    const struct bs_heap_arena *a = bs_pageheap.arena[page / BS_ARENA_PAGES];
-    return a->base + page % BS_ARENA_PAGES * BS_PAGE_SIZE;
-}
-
-size_t bs_page_index(uintptr_t address) {
-    const struct bs_heap_arena *a = bs_pagemap_arena(address)->pages;
-    return a->pos * BS_ARENA_PAGES + (address - a->base) / BS_PAGE_SIZE;
-}
-
 /* --- capacity --------------------------------------------------------------------------------- */
 
 static size_t storage_bytes(size_t capacity) {
