@@ -47,7 +47,9 @@ struct bs_pageheap_counts {
     uint64_t grown;        /* times the heap grew */
 };
 
-/* Takes the lowest run of npages aligned to align_pages (a power of two). False: no such run. */
+/* Takes npages, aligned to align_pages (a power of two), out of the lowest run of at least
+ * npages + align_pages - 1: any such run holds an aligned one. (A shorter run that happens to be
+ * aligned is passed over.) False: no such run. */
 bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out);
 /* Takes exactly these pages if all are free (growth in place). */
 bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out);

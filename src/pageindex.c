@@ -91,28 +91,31 @@ static void shift_up_locked(size_t from, size_t by) {
     bs_pageheap.narenas += by;
 }
 
-/* Inserts the arena at its place by address, with gaps where neighbours are not adjacent. A gap
- * that becomes superfluous stays: it only costs its place. */
-static void link_arena_locked(struct bs_heap_arena *a) {
-    size_t pos = bs_pageheap.narenas;
-    while (pos > 0 && (bs_pageheap.arena[pos - 1] == NULL ||
-                       bs_pageheap.arena[pos - 1]->base > a->base))
-        pos--;
-    struct bs_heap_arena *low = pos > 0 ? bs_pageheap.arena[pos - 1] : NULL;
-    struct bs_heap_arena *high = pos < bs_pageheap.narenas ? bs_pageheap.arena[pos] : NULL;
-    size_t gap_below = !adjacent(low, a), gap_above = !adjacent(a, high);
-    bool at_end = pos == bs_pageheap.narenas;
-    size_t old_pages = pos * BS_ARENA_PAGES, by = 1 + gap_below + gap_above;
-    shift_up_locked(pos, by);
-    for (size_t i = pos; i < pos + by; i++)
-        bs_pageheap.arena[i] = NULL;
-    swap_in(pos + gap_below, a);
-    if (!at_end) { /* page numbers have changed */
-        bs_pageheap.hint = bs_min(bs_pageheap.hint, old_pages);
-        bs_pageheap.dirty_top = bs_pageheap.narenas * BS_ARENA_REGIONS;
-    }
+/* Page numbers from position pos on have changed or are new. */
+static void renumbered_locked(size_t pos) {
+    bs_pageheap.hint = bs_min(bs_pageheap.hint, pos * BS_ARENA_PAGES);
+    bs_pageheap.dirty_top = bs_pageheap.narenas * BS_ARENA_REGIONS;
     bs_pagesum_update(&bs_pageheap.sums, pos * BS_ARENA_REGIONS,
                       (bs_pageheap.narenas - pos) * BS_ARENA_REGIONS);
+}
+
+/* Inserts the arena at its place by address, with gaps exactly where neighbours are not adjacent:
+ * a run of addresses is a run of page numbers. */
+static void link_arena_locked(struct bs_heap_arena *a) {
+    struct bs_heap_arena **arena = bs_pageheap.arena;
+    size_t pos = bs_pageheap.narenas;
+    while (pos > 0 && (arena[pos - 1] == NULL || arena[pos - 1]->base > a->base))
+        pos--;
+    struct bs_heap_arena *low = pos > 0 ? arena[pos - 1] : NULL;
+    bool gap = pos < bs_pageheap.narenas && arena[pos] == NULL; /* one is there already */
+    struct bs_heap_arena *high = pos + gap < bs_pageheap.narenas ? arena[pos + gap] : NULL;
+    size_t gap_below = !adjacent(low, a), gap_above = !adjacent(a, high);
+    size_t by = 1 + gap_below + gap_above - gap;
+    shift_up_locked(pos + gap, by);
+    for (size_t i = pos; i < pos + gap + by; i++)
+        arena[i] = NULL;
+    swap_in(pos + gap_below, a);
+    renumbered_locked(pos);
 }
 
 bool bs_pageheap_prepare(uintptr_t base, size_t bytes) {

@@ -28,7 +28,10 @@ struct bs_span *bs_pagemap_span(uintptr_t p) {
     struct bs_arena *arena = bs_pagemap_arena(p);
     if (arena == NULL)
         return NULL;
-    /* acquire: pairs with the release in bs_pagemap_set, so the span's fields are there */
+    /* acquire: pairs with the releases in bs_pagemap_set, so the span's fields are there */
+    struct bs_span *whole = bs_load_acquire(&arena->whole);
+    if (BS_UNLIKELY(whole != NULL))
+        return whole;
     return bs_load_acquire(&arena->span[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]);
 }
 
@@ -84,6 +87,29 @@ void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigne
         set_in_arena(bs_pagemap_arena(base), page, n, span, class);
         base += n * BS_PAGE_SIZE;
         npages -= n;
+    }
+}
+
+void bs_pagemap_set_large(uintptr_t base, size_t npages, struct bs_span *span) {
+    while (npages != 0) {
+        size_t page = (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
+        size_t n = bs_min(npages, BS_ARENA_PAGES - page);
+        struct bs_arena *arena = bs_pagemap_arena(base);
+        if (n == BS_ARENA_PAGES)
+            bs_store_release(&arena->whole, span);
+        else
+            set_in_arena(arena, page, n, span, 0);
+        base += n * BS_PAGE_SIZE;
+        npages -= n;
+    }
+}
+
+void bs_pagemap_forget_large(uintptr_t base, size_t npages, const struct bs_span *span) {
+    uintptr_t end = base + npages * BS_PAGE_SIZE;
+    for (uintptr_t p = bs_align_up(base, BS_ARENA_SIZE); p < end; p += BS_ARENA_SIZE) {
+        struct bs_arena *arena = bs_pagemap_arena(p);
+        if (bs_load(&arena->whole) == span)
+            bs_store_release(&arena->whole, (struct bs_span *)NULL);
     }
 }
 

@@ -13,9 +13,11 @@
 #include "pageheap.h"
 
 #define NS_PER_MS 1000000u
+#define FLUSHES_AFTER_REFUSAL 4096
 
 static struct bs_scavenge_policy policy;        /* [lock:round] */
 static size_t keep_bytes = BS_RETAIN_MIN_BYTES; /* [atomic] */
+static uint64_t refused_at; /* [atomic] counter of flushes + 1 when advice failed last; 0: it did not */
 
 void bs_scavenge_set_keep(size_t bytes) {
     bs_store(&keep_bytes, bytes);
@@ -62,6 +64,7 @@ static bool release_one(bool huge, size_t max_pages, struct bs_scavenge_work *wo
     bs_pageheap_scavenged(&run, released);
     work->calls++;
     bs_count(scavenge_calls, 1);
+    bs_store(&refused_at, released ? (uint64_t)0 : bs_counted(flushes) + 1);
     if (!released) {
         work->failed = true;
         return false;
@@ -101,8 +104,15 @@ size_t bs_scavenge_to(size_t keep) {
 
 /* --- rounds ----------------------------------------------------------------------------------- */
 
+/* The OS may refuse for good (locked memory): then the slow doors ask again only after the program
+ * has given back a good deal more. */
+static bool refused_lately(void) {
+    uint64_t at = bs_load(&refused_at);
+    return at != 0 && bs_counted(flushes) + 1 - at < FLUSHES_AFTER_REFUSAL;
+}
+
 static bool pages_have_work(void) {
-    return bs_pageheap_dirty_bytes() > bs_load(&keep_bytes);
+    return bs_pageheap_dirty_bytes() > bs_load(&keep_bytes) && !refused_lately();
 }
 
 bool bs_scavenge_has_work(void) {

@@ -43,7 +43,10 @@ static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsig
 /* State last, then the page map: a reader that finds the span there sees all of it. */
 static void publish(struct bs_span *s, enum bs_span_state state) {
     bs_store_release(&s->state, (uint8_t)state);
-    bs_pagemap_set(s->base, s->npages, s, s->class);
+    if (state == BS_SPAN_LARGE)
+        bs_pagemap_set_large(s->base, s->npages, s);
+    else
+        bs_pagemap_set(s->base, s->npages, s, s->class);
 }
 
 struct bs_span *bs_span_make_small(unsigned class, uintptr_t base, bool fresh) {
@@ -72,6 +75,8 @@ void bs_span_retire(struct bs_span *s) {
     BS_ASSERT_FULL(bs_span_is_valid(s));
     if (s->class != 0)
         bs_pagemap_clear_class(s->base, s->npages);
+    else
+        bs_pagemap_forget_large(s->base, s->npages, s);
     bs_store_release(&s->state, (uint8_t)BS_SPAN_DEAD);
     bs_meta_pool_free(pool_of(s->nslots), s);
     bs_count(spans_returned, 1);

@@ -18,9 +18,19 @@ static void make_map(uint64_t map[BS_REGION_WORDS], unsigned kind) {
     size_t at = random_below(&seed, BITS), n = random_below(&seed, BITS - at + 1);
     for (size_t w = 0; w < BS_REGION_WORDS; w++) {
         uint64_t a = random_next(&seed), b = random_next(&seed), c = random_next(&seed);
-        const uint64_t word[] = {0, ~(uint64_t)0, a, a & b, a | b, a & b & c, a | b | c,
-                                 a & 1 ? ~(uint64_t)0 : 0, 0x5555555555555555u,
-                                 (uint64_t)1 << 63, 1, 0, ~(uint64_t)0};
+        const uint64_t word[] = {0,
+                                 ~(uint64_t)0,
+                                 a,
+                                 a & b,
+                                 a | b,
+                                 a & b & c,
+                                 a | b | c,
+                                 a & 1 ? ~(uint64_t)0 : 0,
+                                 0x5555555555555555u,
+                                 (uint64_t)1 << 63,
+                                 1,
+                                 0,
+                                 ~(uint64_t)0};
         map[w] = word[kind % BS_ARRAY_LEN(word)];
     }
     for (size_t i = at; kind % 13 >= 11 && i < at + n; i++) /* one run of the other value */
@@ -123,7 +133,8 @@ static void check_region(const uint64_t *map) {
         end++;
     struct bs_sum sum = bs_region_summary(map);
     require(sum.start == run[0] && sum.max == max && sum.end == end,
-            "summary %u/%u/%u, expected %zu/%zu/%zu", sum.start, sum.max, sum.end, run[0], max, end);
+            "summary %u/%u/%u, expected %zu/%zu/%zu", sum.start, sum.max, sum.end, run[0], max,
+            end);
     size_t expected = 0; /* the lowest start only rises with n */
     for (size_t n = 1; n <= BITS; n++) {
         while (expected < BITS && run[expected] < n)

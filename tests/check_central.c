@@ -92,7 +92,7 @@ static void check_distinct(void) {
 }
 
 START_TEST(refills_bring_what_was_asked) {
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+    for (unsigned class = 1; class < BS_NCLASSES; class ++) {
         unsigned nslots = bs_class_info[class].nslots;
         nheld = 0;
         for (unsigned k = 0; k < 40; k++) {
@@ -107,7 +107,8 @@ START_TEST(refills_bring_what_was_asked) {
             c = bs_central_counts(class);
             require(c.slots_out == nheld, "class %u: %zu slots out, not %u", class, c.slots_out,
                     nheld);
-            require(c.spans >= (nheld + nslots - 1) / nslots, "class %u: %zu spans", class, c.spans);
+            require(c.spans >= (nheld + nslots - 1) / nslots, "class %u: %zu spans", class,
+                    c.spans);
         }
         check_distinct();
         release_all(class);
@@ -134,15 +135,6 @@ START_TEST(scattered_slots_come_in_one_refill) {
     got = refill(class, 17, 256, &r);
     ck_assert_uint_eq(got, 17);
     check_distinct();
-}
-END_TEST
-
-START_TEST(no_room_for_blocks) { /* then the run is all */
-    struct bs_refill r;
-    unsigned class = bs_class_of(1024); /* 8 slots */
-    ck_assert_uint_eq(refill(class, 64, 0, &r), 8);
-    ck_assert_uint_eq(r.nblocks, 0);
-    ck_assert_uint_eq(r.run_mask, 0xff);
 }
 END_TEST
 
@@ -428,19 +420,6 @@ END_TEST
 /* --- the rest --------------------------------------------------------------------------------- */
 
 #if BS_FAULTS
-START_TEST(no_memory) {
-    struct bs_refill r;
-    unsigned class = bs_class_of(100);
-    bs_os_fail(1, 12 /* ENOMEM */, true);
-    ck_assert_uint_eq(refill(class, 8, 8, &r), 0);
-    ck_assert_uint_eq(bs_central_counts(class).spans, 0);
-    bs_os_fail(0, 0, false);
-    ck_assert_uint_eq(refill(class, 8, 8, &r), 8);
-    release_all(class);
-    ck_assert(bs_pageheap_is_valid());
-}
-END_TEST
-
 START_TEST(every_failure_on_the_way) {
     struct bs_refill r;
     unsigned class = bs_class_of(100), got = 0;
@@ -490,7 +469,6 @@ int main(void) {
     TCase *tc = add_case(suite, "refill");
     tcase_add_test(tc, refills_bring_what_was_asked);
     tcase_add_test(tc, scattered_slots_come_in_one_refill);
-    tcase_add_test(tc, no_room_for_blocks);
     tcase_add_test(tc, refill_takes_from_the_fullest);
     tcase_add_test(tc, random_claims_are_from_the_fullest_group);
     tcase_add_test(tc, ties_go_to_the_lower_address);
@@ -507,7 +485,6 @@ int main(void) {
     tcase_add_exit_test(tc, report_holds_no_lock, 7);
     tc = add_case(suite, "rest");
 #if BS_FAULTS
-    tcase_add_test(tc, no_memory);
     tcase_add_test(tc, every_failure_on_the_way);
 #endif
     tcase_add_test(tc, aligned_pages);

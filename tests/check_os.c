@@ -106,7 +106,7 @@ START_TEST(reserve_takes_the_hint_or_another_place) {
     const uintptr_t hint = 0x1f0000000000 & ~(uintptr_t)(64 * BS_MIB - 1);
     size_t bytes = 64 * BS_MIB, before = read_maps(NULL).none_bytes;
     char *p = bs_os_reserve(hint, bytes, bytes);
-    ck_assert_ptr_eq(p, (void *)hint);
+    ck_assert(p == (void *)hint || BS_SANITIZED); /* which have places of their own */
     char *q = bs_os_reserve(hint, bytes, bytes); /* taken */
     ck_assert_ptr_nonnull(q);
     ck_assert_ptr_ne(q, p);
@@ -436,11 +436,11 @@ START_TEST(one_helper_at_a_time) {
         bs_store(&helper_may_end, 0u);
         ck_assert_int_eq(start_after_end(&one), 0);
         await_run(round);
-        ck_assert_int_ne(helper_tid, bs_os_tid());
+        ck_assert_int_ne(bs_load(&helper_tid), bs_os_tid());
         ck_assert_int_eq(bs_os_helper_start(helper_body, &one), EBUSY);
-        ck_assert(bs_os_thread_alive(helper_tid));
+        ck_assert(bs_os_thread_alive(bs_load(&helper_tid)));
         bs_store(&helper_may_end, 1u);
-        for (int i = 0; i < 5000 && bs_os_thread_alive(helper_tid); i++)
+        for (int i = 0; i < 5000 && bs_os_thread_alive(bs_load(&helper_tid)); i++)
             usleep(1000);
     }
 }

@@ -116,7 +116,7 @@ static void check_taken(const struct bs_pages *got, size_t page, size_t n) {
             page, n, base, end);
     set_state(page, n, IN_SPAN);
     require(nspans < SPANS_MAX, "the test holds too many spans");
-    spans[nspans++] = (struct bs_run){got->base, n};
+    spans[nspans++] = (struct bs_run){.base = got->base, .npages = n};
 }
 
 static void step_alloc(size_t n, size_t align_pages) {
@@ -126,8 +126,10 @@ static void step_alloc(size_t n, size_t align_pages) {
     require(ok == (page != NONE), "%zu pages aligned to %zu: %s, expected at %zd", n, align_pages,
             ok ? "found" : "not found", (ssize_t)page);
     if (ok)
-        check_taken(&got, bs_align_up(address(page), align_pages * BS_PAGE_SIZE) / BS_PAGE_SIZE -
-                    WINDOW / BS_PAGE_SIZE, n);
+        check_taken(&got,
+                    bs_align_up(address(page), align_pages * BS_PAGE_SIZE) / BS_PAGE_SIZE -
+                        WINDOW / BS_PAGE_SIZE,
+                    n);
 }
 
 /* In place after a span, or anywhere. */
@@ -155,7 +157,7 @@ static struct bs_run take_span(void) {
 }
 
 static void step_free(void) {
-    struct bs_run batch[32] = {{0, 0}};
+    struct bs_run batch[32] = {{.base = 0}};
     size_t n = bs_min(nspans, 1 + random_below(&seed, 32));
     for (size_t i = 0; i < n; i++)
         batch[i] = take_span();
@@ -180,7 +182,7 @@ static struct bs_run expected_dirty(size_t max) {
     size_t first = top, bottom = top == 0 ? 0 : bs_align_down(top - 1, BS_REGION_PAGES);
     while (first > bottom && top - first < max && state[first - 1] == DIRTY)
         first--;
-    return (struct bs_run){address(first), top - first};
+    return (struct bs_run){.base = address(first), .npages = top - first, .ndirty = top - first};
 }
 /* ... or the highest free aligned 2 MiB with a dirty page in it. */
 static struct bs_run expected_huge(void) {
@@ -192,15 +194,15 @@ static struct bs_run expected_huge(void) {
             ndirty += state[i] == DIRTY;
         }
         if (nfree == HUGE_PAGES && ndirty != 0)
-            return (struct bs_run){address(first), HUGE_PAGES};
+            return (struct bs_run){.base = address(first), .npages = HUGE_PAGES, .ndirty = ndirty};
     }
-    return (struct bs_run){0, 0};
+    return (struct bs_run){.base = 0};
 }
 
 static void check_heap(unsigned step);
 
 static void step_scavenge(void) {
-    struct bs_run run = {0, 0};
+    struct bs_run run = {.base = 0};
     bool huge = random_below(&seed, 3) == 0, released = random_below(&seed, 4) != 0;
     size_t max = 1 + random_skewed(&seed, 9);
     struct bs_run expected = huge ? expected_huge() : expected_dirty(max);
@@ -210,9 +212,11 @@ static void step_scavenge(void) {
         return;
     /* with larger OS pages the run is widened to whole ones: then only what follows is checked */
     if (bs_os_page_size() <= BS_PAGE_SIZE)
-        require(run.base == expected.base && run.npages == expected.npages,
-                "take_dirty(%d, %zu) took %zu+%zu, expected %zu+%zu", huge, max,
-                model_page(run.base), run.npages, model_page(expected.base), expected.npages);
+        require(run.base == expected.base && run.npages == expected.npages &&
+                    run.ndirty == expected.ndirty,
+                "take_dirty(%d, %zu) took %zu+%zu (%zu dirty), expected %zu+%zu (%zu)", huge, max,
+                model_page(run.base), run.npages, run.ndirty, model_page(expected.base),
+                expected.npages, expected.ndirty);
     for (size_t i = 0; i < run.npages; i++)
         require(is_free(model_page(run.base) + i), "the scavenger got a page in use");
     set_state(model_page(run.base), run.npages, BORROWED);
@@ -233,11 +237,12 @@ static void check_heap(unsigned step) {
             number_of[IN_SPAN]);
     require(c.dirty_pages == number_of[DIRTY] + number_of[BORROWED], "dirty %zu, expected %zu",
             c.dirty_pages, number_of[DIRTY] + number_of[BORROWED]);
-    require(c.released_pages == number_of[RELEASED], "released %zu, expected %zu",
-            c.released_pages, number_of[RELEASED]);
+    require(c.released_pages == number_of[RELEASED], "released %zu, expected %zu", c.released_pages,
+            number_of[RELEASED]);
     require(c.peak_pages == peak, "peak %zu, expected %zu", c.peak_pages, peak);
     require(bs_pageheap_dirty_bytes() == c.dirty_pages * BS_PAGE_SIZE, "dirty bytes");
-    require(bs_pageheap_used_bytes() == (c.span_pages + c.dirty_pages) * BS_PAGE_SIZE, "used bytes");
+    require(bs_pageheap_used_bytes() == (c.span_pages + c.dirty_pages) * BS_PAGE_SIZE,
+            "used bytes");
 }
 
 struct walk {
@@ -245,7 +250,7 @@ struct walk {
     size_t pages;
 };
 
-static void check_region(void *ctx, uintptr_t base, const uint64_t *alloc,
+static bool check_region(void *ctx, uintptr_t base, const uint64_t *alloc,
                          const uint64_t *released) {
     struct walk *walk = ctx;
     require(base > walk->last, "regions are not in the order of addresses");
@@ -257,6 +262,7 @@ static void check_region(void *ctx, uintptr_t base, const uint64_t *alloc,
         require(bs_bit_test(released, i) == (state[page] == RELEASED), "released bit of page %zu",
                 page);
     }
+    return true;
 }
 
 static void check_bitmaps(void) {

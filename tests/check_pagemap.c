@@ -17,9 +17,17 @@
 static uint64_t seed = 1;
 
 static const uintptr_t garbage[] = {
-    0, 1, BS_PAGE_SIZE, UINTPTR_MAX, UINTPTR_MAX - BS_PAGE_SIZE, (uintptr_t)1 << 63,
-    (uintptr_t)1 << BS_ADDRESS_BITS, ((uintptr_t)1 << BS_ADDRESS_BITS) - 1,
-    0xdeadbeefdeadbeef, 0x00007fffffffffff, 0xffff800000000000,
+    0,
+    1,
+    BS_PAGE_SIZE,
+    UINTPTR_MAX,
+    UINTPTR_MAX - BS_PAGE_SIZE,
+    (uintptr_t)1 << 63,
+    (uintptr_t)1 << BS_ADDRESS_BITS,
+    ((uintptr_t)1 << BS_ADDRESS_BITS) - 1,
+    0xdeadbeefdeadbeef,
+    0x00007fffffffffff,
+    0xffff800000000000,
 };
 
 static void check_unknown(uintptr_t p) {
@@ -73,8 +81,8 @@ START_TEST(sets_against_an_array) {
             span[i] = clear ? span[i] : step; /* entries are never cleared */
         }
         for (unsigned k = 0; k < 200; k++) {
-            size_t i = k < 4 ? (page + n * (k / 2) + PAGES - k % 2) % PAGES
-                             : random_below(&seed, PAGES);
+            size_t i =
+                k < 4 ? (page + n * (k / 2) + PAGES - k % 2) % PAGES : random_below(&seed, PAGES);
             uintptr_t p = FIRST + i * BS_PAGE_SIZE + random_below(&seed, BS_PAGE_SIZE);
             require(bs_pagemap_class(p) == class[i], "step %u: class of page %zu", step, i);
             require(bs_pagemap_span(p) == (span[i] == 0 ? NULL : SPAN(span[i])),

@@ -16,8 +16,8 @@ START_TEST(request_gets_smallest_class) {
         unsigned c = bs_class_of(size), smallest = 1;
         while (bs_class_info[smallest].size < size)
             smallest++;
-        require(c == smallest, "size %zu is in class %u, the smallest that holds it is %u", size,
-                c, smallest);
+        require(c == smallest, "size %zu is in class %u, the smallest that holds it is %u", size, c,
+                smallest);
         if (size <= BS_TINY_MAX)
             require(bs_class_of_tiny(size) == c, "the tiny table disagrees for size %zu", size);
     }
@@ -42,7 +42,8 @@ START_TEST(alignment_is_the_abis) {
     ck_assert_uint_eq(bs_class_info[1].size, 8);
     for (size_t size = 0; size <= BS_SMALL_MAX; size++) {
         size_t have = bs_class_info[bs_class_of(size)].size;
-        require(have % (size > 8 ? 16 : 8) == 0, "size %zu gets %zu bytes: not aligned", size, have);
+        require(have % (size > 8 ? 16 : 8) == 0, "size %zu gets %zu bytes: not aligned", size,
+                have);
     }
     for (size_t size = 8; size <= BS_SMALL_MAX; size *= 2)
         require(bs_class_info[bs_class_of(size)].size == size, "%zu is no class", size);
@@ -123,8 +124,10 @@ START_TEST(table_is_the_generators) {
     unsigned line = first_difference(committed, generated);
     ck_assert_int_eq(pclose(generated), 0);
     fclose(committed);
-    ck_assert_msg(line == 0, "%s differs from the generator's output in line %u: "
-                  "run `make -C tools sizeclass-def`", path, line);
+    ck_assert_msg(line == 0,
+                  "%s differs from the generator's output in line %u: "
+                  "run `make -C tools sizeclass-def`",
+                  path, line);
 }
 END_TEST
 

@@ -49,7 +49,7 @@ static void claim_some(struct bs_span *s, size_t w) {
 
 START_TEST(claims_and_releases) {
     make_arena();
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+    for (unsigned class = 1; class < BS_NCLASSES; class ++) {
         struct bs_span *s = bs_span_make_small(class, BASE, false);
         ck_assert_ptr_nonnull(s);
         for (unsigned step = 0; step < 3000 / UNIT_SLOWNESS; step++) {
@@ -74,7 +74,7 @@ END_TEST
 
 START_TEST(every_slot_once) {
     make_arena();
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+    for (unsigned class = 1; class < BS_NCLASSES; class ++) {
         struct bs_span *s = bs_span_make_small(class, BASE, true);
         ck_assert_uint_eq(s->flags, BS_SPAN_FRESH);
         for (size_t w = 0; w < bs_span_words(s); w++)
@@ -93,7 +93,7 @@ END_TEST
 /* Every byte of the span: only the start of a slot that is out is a block. */
 START_TEST(what_is_no_block) {
     make_arena();
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+    for (unsigned class = 1; class < BS_NCLASSES; class ++) {
         struct bs_span *s = bs_span_make_small(class, BASE, false);
         size_t size = bs_class_info[class].size, step = size > 512 ? 16 : 1;
         for (size_t w = 0; w < bs_span_words(s); w++) /* every other slot is out */
@@ -130,7 +130,7 @@ static void check_pages(uintptr_t base, size_t npages, struct bs_span *span, uns
 START_TEST(found_by_address) {
     make_arena();
     ck_assert_ptr_null(bs_span_of(BASE));
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+    for (unsigned class = 1; class < BS_NCLASSES; class ++) {
         size_t npages = bs_class_info[class].npages;
         struct bs_span *s = bs_span_make_small(class, BASE, false);
         check_pages(BASE, npages, s, class);
@@ -164,10 +164,18 @@ END_TEST
 START_TEST(any_word_may_be_asked) {
     make_arena();
     struct bs_span *s = bs_span_make_small(bs_class_of(64), BASE, false);
-    const uintptr_t edge[] = {0, 1, ARENA - 1, ARENA, ARENA + BS_ARENA_SIZE - 1,
-                              ARENA + BS_ARENA_SIZE, (uintptr_t)1 << BS_ADDRESS_BITS,
-                              ((uintptr_t)1 << BS_ADDRESS_BITS) - 1, UINTPTR_MAX,
-                              UINTPTR_MAX - BS_ARENA_SIZE, (uintptr_t)&seed, (uintptr_t)s};
+    const uintptr_t edge[] = {0,
+                              1,
+                              ARENA - 1,
+                              ARENA,
+                              ARENA + BS_ARENA_SIZE - 1,
+                              ARENA + BS_ARENA_SIZE,
+                              (uintptr_t)1 << BS_ADDRESS_BITS,
+                              ((uintptr_t)1 << BS_ADDRESS_BITS) - 1,
+                              UINTPTR_MAX,
+                              UINTPTR_MAX - BS_ARENA_SIZE,
+                              (uintptr_t)&seed,
+                              (uintptr_t)s};
     for (size_t i = 0; i < BS_ARRAY_LEN(edge); i++)
         ck_assert_ptr_null(bs_span_of(edge[i]));
     for (unsigned i = 0; i < 1000000 / UNIT_SLOWNESS; i++) {
@@ -195,7 +203,7 @@ END_TEST
 
 START_TEST(fullness_groups) {
     make_arena();
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+    for (unsigned class = 1; class < BS_NCLASSES; class ++) {
         struct bs_span *s = bs_span_make_small(class, BASE, false);
         unsigned last = 0;
         for (unsigned n = 0; n < s->nslots; n++) {

@@ -19,10 +19,10 @@
 #include <unistd.h>
 
 /* ck_assert notes every success in a file: too slow where a test asks a million times. */
-#define require(condition, ...)                                                              \
-    do {                                                                                     \
-        if (!(condition))                                                                    \
-            ck_abort_msg(__VA_ARGS__);                                                       \
+#define require(condition, ...)        \
+    do {                               \
+        if (!(condition))              \
+            ck_abort_msg(__VA_ARGS__); \
     } while (0)
 
 #if defined(BS_SANITIZED) && BS_SANITIZED

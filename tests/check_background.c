@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_background.c - the work behind the program's back: rounds called directly, the helper's
+ * life from the threshold to its end, and the pieces of background:off.
+ *
+ * Real time is used with wide margins: a delay of 20 ms stands for scavenge_delay's second. What
+ * must not happen is watched for some hundred milliseconds, what must is awaited for ten seconds.
+ */
+#include "background.h"
+#include "central.h"
+#include "counter.h"
+#include "heap.h"
+#include "opt.h"
+#include "os.h"
+#include "scavenge.h"
+#include "sweep.h"
+#include "thread.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#define AWAIT_MS 10000
+
+static void short_delay(void) {
+    bs_opt.scavenge_delay = 20;
+}
+
+#define AWAIT(c)                                                \
+    do {                                                        \
+        int left_ = AWAIT_MS;                                   \
+        for (; !(c) && left_ > 0; left_ -= 5)                   \
+            usleep(5000);                                       \
+        ck_assert_msg(left_ > 0, "never came true: %s", #c);    \
+    } while (0)
+
+/* Frees a touched block of so many bytes through the slow door. */
+static void free_dirty(size_t bytes) {
+    void *p = bs_heap_alloc(bytes);
+    ck_assert_ptr_nonnull(p);
+    memset(p, 1, bytes);
+    bs_heap_free(p);
+}
+
+static size_t dirty(void) {
+    return bs_pageheap_dirty_bytes();
+}
+#ifdef BS_SANITIZE_THREAD /* it has threads of its own: the helper is known by its rounds */
+static bool helper_is_there(void) {
+    uint64_t wakes = bs_counted(background_wakes);
+    for (int i = 0; i < 10 && bs_counted(background_wakes) == wakes; i++)
+        usleep(BS_TICK_MS * 1000 / 2);
+    return bs_counted(background_wakes) != wakes;
+}
+#else
+static bool helper_is_there(void) {
+    unsigned n = 0;
+    DIR *d = opendir("/proc/self/task");
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d))
+        n += e->d_name[0] != '.';
+    closedir(d);
+    ck_assert_msg(n <= 2, "%u threads", n);
+    return n == 2;
+}
+#endif
+
+/* Many spans of small blocks that become empty at once; fewer than the slow door returns itself. */
+static void leave_spans_waiting(void) {
+    enum { N = 3000 };
+    static void *p[N];
+    for (int i = 0; i < N; i++)
+        p[i] = bs_heap_alloc(1024);
+    for (int i = 0; i < N; i++)
+        bs_heap_free(p[i]);
+    bs_tcache_drain(bs_self);
+}
+
+/* --- rounds ----------------------------------------------------------------------------------- */
+
+START_TEST(a_round_returns_waiting_spans) {
+    leave_spans_waiting();
+    size_t waiting = bs_central_waiting();
+    ck_assert_uint_gt(waiting, 5);
+    uint64_t returned = bs_counted(spans_returned), sweeps = bs_counted(sweeps);
+    uint64_t wakes = bs_counted(background_wakes);
+    ck_assert(bs_sweep_has_work());
+    (void)bs_background_round();
+    ck_assert_uint_eq(bs_central_waiting(), 0);
+    ck_assert(!bs_sweep_has_work());
+    ck_assert_uint_ge(bs_counted(spans_returned), returned + waiting);
+    ck_assert_uint_gt(bs_counted(sweeps), sweeps);
+    ck_assert_uint_eq(bs_counted(background_wakes), wakes + 1);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+static void *leave_a_cache(void *arg) {
+    (void)arg;
+    bs_heap_free(bs_heap_alloc(100));
+    bs_self->tid = 0x7ffffff0; /* as if its thread had ended without a word */
+    bs_self = &bs_tcache_none;
+    return NULL;
+}
+
+START_TEST(a_round_finds_caches_without_their_thread) {
+    pthread_t thread;
+    size_t before = bs_thread_count();
+    ck_assert_int_eq(pthread_create(&thread, NULL, leave_a_cache, NULL), 0);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(bs_thread_count(), before + 1);
+    (void)bs_background_round();
+    ck_assert_uint_eq(bs_thread_count(), before);
+    ck_assert_uint_eq(bs_counted(caches_orphaned), 1);
+}
+END_TEST
+
+START_TEST(rounds_release_what_is_idle) {
+    free_dirty(20 * BS_MIB);
+    ck_assert_uint_ge(dirty(), 20 * BS_MIB);
+    (void)bs_background_round(); /* the peak is fresh: nothing goes yet */
+    ck_assert_msg(dirty() >= 20 * BS_MIB, "%zu bytes left of fresh ones", dirty());
+    bool more = true;
+    for (int i = 0; i < 300 && more; i++) {
+        usleep(5000);
+        more = bs_background_round();
+    }
+    ck_assert_msg(dirty() <= BS_RETAIN_MIN_BYTES, "%zu bytes stayed dirty", dirty());
+    ck_assert(!more);
+    ck_assert_uint_ge(bs_counted(scavenged_bytes), 19 * BS_MIB);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+START_TEST(scavenge_off_releases_nothing) {
+    bs_opt.scavenge = false;
+    free_dirty(20 * BS_MIB);
+    for (int i = 0; i < 20; i++) {
+        usleep(5000);
+        ck_assert(!bs_background_round());
+    }
+    ck_assert_uint_ge(dirty(), 20 * BS_MIB);
+}
+END_TEST
+
+/* --- the helper ------------------------------------------------------------------------------- */
+
+START_TEST(no_helper_below_the_threshold) {
+    bs_background_start();
+    for (int i = 0; i < 100; i++) {
+        free_dirty(BS_BACKGROUND_THRESHOLD_BYTES / 2);
+        leave_spans_waiting();
+    }
+    ck_assert_uint_eq(bs_counted(background_starts), 0);
+    ck_assert(!helper_is_there());
+}
+END_TEST
+
+START_TEST(the_helper_comes_works_and_goes) {
+    bs_background_start();
+    ck_assert(!helper_is_there()); /* not at the start */
+    free_dirty(2 * BS_BACKGROUND_THRESHOLD_BYTES);
+    ck_assert_uint_eq(bs_counted(background_starts), 1);
+    AWAIT(dirty() <= BS_RETAIN_MIN_BYTES);
+    ck_assert(helper_is_there());
+    leave_spans_waiting();
+    AWAIT(bs_central_waiting() == 0);
+    AWAIT(!helper_is_there()); /* after two idle seconds */
+    ck_assert_uint_eq(bs_counted(background_starts), 1);
+    uint64_t wakes = bs_counted(background_wakes);
+    usleep(400000);
+    ck_assert_uint_eq(bs_counted(background_wakes), wakes);
+    free_dirty(2 * BS_BACKGROUND_THRESHOLD_BYTES); /* and again */
+    ck_assert_uint_eq(bs_counted(background_starts), 2);
+    AWAIT(dirty() <= BS_RETAIN_MIN_BYTES);
+    ck_assert_uint_ne(bs_counted(background_cpu_ns), 0);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+/* Memory freed while the helper sleeps for the last time: a slow door that saw it running has
+ * left the work to it. Its last tick is met within one tick, so a few are tried. */
+START_TEST(work_left_in_the_helpers_last_pause_is_done) {
+    int early = _i;
+    bs_background_start();
+    void *held = bs_heap_alloc(16 * BS_MIB);
+    memset(held, 1, 16 * BS_MIB);
+    free_dirty(2 * BS_BACKGROUND_THRESHOLD_BYTES);
+    AWAIT(dirty() <= BS_RETAIN_MIN_BYTES);
+    uint64_t last = bs_counted(background_wakes) + BS_IDLE_TICKS - (uint64_t)early;
+    AWAIT(bs_counted(background_wakes) >= last || !helper_is_there());
+    usleep(BS_TICK_MS * 1000 / 4);
+    bs_heap_free(held);
+    AWAIT(dirty() <= BS_RETAIN_MIN_BYTES);
+}
+END_TEST
+
+START_TEST(many_threads_make_one_helper) {
+    bs_background_start();
+    for (int i = 0; i < 50; i++)
+        free_dirty(2 * BS_BACKGROUND_THRESHOLD_BYTES);
+    ck_assert_uint_eq(bs_counted(background_starts), 1);
+    ck_assert(helper_is_there());
+}
+END_TEST
+
+/* --- background:off --------------------------------------------------------------------------- */
+
+START_TEST(pieces_when_there_is_no_helper) {
+    bs_opt.background = false;
+    bs_background_start();
+    free_dirty(20 * BS_MIB);
+    size_t largest = 0, before = dirty();
+    for (int i = 0; i < 4000 && dirty() > 8 * BS_MIB; i++) {
+        usleep(2000);
+        free_dirty(64 * BS_KIB); /* a slow door */
+        size_t went = bs_sub_clamped(before, dirty());
+        largest = bs_max(largest, went);
+        before = dirty();
+    }
+    ck_assert_msg(dirty() <= 8 * BS_MIB, "%zu bytes stayed dirty", dirty());
+    ck_assert_msg(largest <= BS_SCAVENGE_PIECE_BYTES, "one piece was %zu bytes", largest);
+    ck_assert_uint_eq(bs_counted(background_starts), 0);
+    ck_assert(!helper_is_there());
+}
+END_TEST
+
+#if BS_FAULTS && !BS_SANITIZED
+START_TEST(pieces_when_no_helper_can_be_had) {
+    bs_background_start();
+    void *p = bs_heap_alloc(2 * BS_BACKGROUND_THRESHOLD_BYTES);
+    memset(p, 1, 2 * BS_BACKGROUND_THRESHOLD_BYTES);
+    (void)bs_os_fail(1, 12, true);
+    bs_heap_free(p); /* the helper's stack is refused */
+    (void)bs_os_fail(0, 0, false);
+    ck_assert_uint_eq(bs_counted(background_starts), 0);
+    for (int i = 0; i < 4000 && dirty() > 8 * BS_MIB; i++) {
+        usleep(2000);
+        free_dirty(64 * BS_KIB);
+    }
+    ck_assert_msg(dirty() <= 8 * BS_MIB, "%zu bytes stayed dirty", dirty());
+    ck_assert_uint_eq(bs_counted(background_starts), 0);
+}
+END_TEST
+#endif
+
+int main(void) {
+    Suite *suite = suite_create("background");
+    TCase *tc = tcase_create("background");
+    tcase_set_timeout(tc, 100);
+    tcase_add_checked_fixture(tc, short_delay, NULL);
+    tcase_add_test(tc, a_round_returns_waiting_spans);
+    tcase_add_test(tc, a_round_finds_caches_without_their_thread);
+    tcase_add_test(tc, rounds_release_what_is_idle);
+    tcase_add_test(tc, scavenge_off_releases_nothing);
+    tcase_add_test(tc, no_helper_below_the_threshold);
+    tcase_add_test(tc, the_helper_comes_works_and_goes);
+    tcase_add_loop_test(tc, work_left_in_the_helpers_last_pause_is_done, 0, 4);
+    tcase_add_test(tc, many_threads_make_one_helper);
+    tcase_add_test(tc, pieces_when_there_is_no_helper);
+#if BS_FAULTS && !BS_SANITIZED
+    tcase_add_test(tc, pieces_when_no_helper_can_be_had);
+#endif
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_fork.c - fork from a thread while seven others allocate and free: the child finds a valid
+ * heap, allocates, frees, starts threads of its own and exits; the parent goes on undisturbed.
+ *
+ * The handlers of bs_fork_start are libc's for the whole process, so everything happens in one
+ * child of the test, which is bounded in time: a lock lost in a fork is a hang.
+ */
+#include "background.h"
+#include "central.h"
+#include "child.h"
+#include "counter.h"
+#include "fork.h"
+#include "heap.h"
+#include "ledger.h"
+#include "log.h"
+#include "opt.h"
+#include "os.h"
+#include "sweep.h"
+#include "thread.h"
+
+#include <check.h>
+#include <pthread.h>
+
+#define THREADS 8
+#if BS_SANITIZED
+#define ROUNDS 30
+#else
+#define ROUNDS 120
+#endif
+#define SLOTS 200
+
+static uint32_t stop;
+
+/* One thread's blocks: it replaces them at random and finds each as it left it. */
+struct worker {
+    uint64_t seed;
+    unsigned char *p[SLOTS];
+    size_t size[SLOTS];
+    unsigned char byte[SLOTS];
+};
+
+static uint64_t next_random(struct worker *w) {
+    w->seed ^= w->seed << 13;
+    w->seed ^= w->seed >> 7;
+    w->seed ^= w->seed << 17;
+    return w->seed;
+}
+
+static void verify(const struct worker *w, size_t i) {
+    for (size_t at = 0; w->p[i] != NULL && at < w->size[i]; at += 61)
+        CHILD_CHECK(w->p[i][at] == w->byte[i]);
+}
+
+static void work(struct worker *w, unsigned steps) {
+    for (unsigned k = 0; k < steps; k++) {
+        uint64_t r = next_random(w);
+        size_t i = r % SLOTS, size = 1 + (r >> 20) % (r % 97 == 0 ? 300000 : 3000);
+        verify(w, i);
+        bs_heap_free(w->p[i]);
+        w->p[i] = bs_heap_alloc(size);
+        CHILD_CHECK(w->p[i] != NULL);
+        w->size[i] = size;
+        w->byte[i] = (unsigned char)(r >> 8);
+        memset(w->p[i], w->byte[i], size);
+    }
+}
+
+static void give_all(struct worker *w) {
+    for (size_t i = 0; i < SLOTS; i++) {
+        verify(w, i);
+        bs_heap_free(w->p[i]);
+        w->p[i] = NULL;
+    }
+}
+
+static void *work_until_stopped(void *arg) {
+    struct worker *w = arg;
+    while (bs_load(&stop) == 0)
+        work(w, 100);
+    give_all(w);
+    return NULL;
+}
+
+static void *work_a_little(void *arg) {
+    struct worker w = {.seed = (uintptr_t)arg};
+    work(&w, 500);
+    give_all(&w);
+    return NULL;
+}
+
+/* In the forked child: everything a program may do. `mine` are the blocks of the thread that
+ * forked. */
+static void live_as_child(struct worker *mine, unsigned round) {
+    pthread_t thread;
+    alarm(20); /* a hang ends here, and the parent sees the signal */
+    CHILD_CHECK(bs_pageheap_is_valid());
+    work(mine, 300);
+    CHILD_CHECK(pthread_create(&thread, NULL, work_a_little, (void *)(uintptr_t)(round + 1)) == 0);
+    CHILD_CHECK(pthread_join(thread, NULL) == 0);
+    give_all(mine);
+    (void)bs_sweep(SIZE_MAX, 100); /* the caches of threads that do not exist here */
+    (void)bs_background_round();
+    if (round % 8 == 0) {
+        struct bs_ledger ledger;
+        (void)bs_ledger_take(&ledger);
+        bs_log_note("of the child");
+        (void)bs_heap_trim(0);
+        CHILD_CHECK(bs_thread_count() <= 1); /* its own cache alone is left */
+    }
+    if (round % 10 == 0) { /* a grandchild */
+        pid_t pid = fork();
+        if (pid == 0) {
+            struct worker w = {.seed = 99};
+            work(&w, 300);
+            give_all(&w);
+            CHILD_CHECK(bs_pageheap_is_valid());
+            _exit(0);
+        }
+        int status;
+        CHILD_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    }
+    CHILD_CHECK(bs_pageheap_is_valid());
+    _exit(0);
+}
+
+static void fork_rounds(struct worker *mine, unsigned rounds) {
+    for (unsigned i = 0; i < rounds; i++) {
+        work(mine, 50);
+        pid_t pid = fork();
+        CHILD_CHECK(pid >= 0);
+        if (pid == 0)
+            live_as_child(mine, i);
+        int status;
+        CHILD_CHECK(waitpid(pid, &status, 0) == pid);
+        CHILD_CHECK(status == 0);
+    }
+}
+
+static void start_besom(void) {
+    snprintf(bs_opt.log, sizeof bs_opt.log, "/dev/null");
+    bs_opt.scavenge_delay = 20;
+    bs_fork_start();
+    bs_log_start();
+    bs_background_start();
+}
+
+static void start_workers(pthread_t *thread, struct worker *w, unsigned n) {
+    for (unsigned i = 0; i < n; i++) {
+        w[i].seed = i + 1;
+        CHILD_CHECK(pthread_create(&thread[i], NULL, work_until_stopped, &w[i]) == 0);
+    }
+}
+static void stop_workers(pthread_t *thread, unsigned n) {
+    bs_store(&stop, 1u);
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(thread[i], NULL);
+    CHILD_CHECK(bs_pageheap_is_valid());
+}
+
+static void fork_from_one(void *arg) {
+    static struct worker w[THREADS];
+    pthread_t thread[THREADS - 1];
+    (void)arg;
+    start_besom();
+    start_workers(thread, w + 1, THREADS - 1);
+    w[0].seed = 4711;
+    fork_rounds(&w[0], ROUNDS);
+    stop_workers(thread, THREADS - 1);
+    give_all(&w[0]);
+    (void)bs_heap_trim(0);
+    CHILD_CHECK(bs_heap_totals().allocated == 0); /* nothing was lost in the parent */
+    CHILD_CHECK(bs_pageheap_is_valid());
+}
+
+static void *fork_in_thread(void *arg) {
+    struct worker w = {.seed = (uintptr_t)arg};
+    fork_rounds(&w, ROUNDS / 10);
+    give_all(&w);
+    return NULL;
+}
+
+static void fork_from_all(void *arg) {
+    pthread_t thread[THREADS];
+    (void)arg;
+    start_besom();
+    for (uintptr_t i = 0; i < THREADS; i++)
+        CHILD_CHECK(pthread_create(&thread[i], NULL, fork_in_thread, (void *)(i + 1)) == 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(thread[i], NULL);
+    CHILD_CHECK(bs_pageheap_is_valid());
+}
+
+/* The child has no helper, whatever the parent had, and gets its own when it needs one. */
+static void helper_of_the_child(void *arg) {
+    struct worker w = {.seed = 5};
+    (void)arg;
+    start_besom();
+    for (int i = 0; i < 200 && bs_counted(background_starts) == 0; i++) {
+        void *p = bs_heap_alloc(16 * BS_MIB);
+        memset(p, 1, 16 * BS_MIB);
+        bs_heap_free(p);
+    }
+    CHILD_CHECK(bs_counted(background_starts) == 1);
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(20);
+        uint64_t wakes = bs_counted(background_wakes);
+        usleep(400000);
+        CHILD_CHECK(bs_counted(background_wakes) == wakes);
+        CHILD_CHECK(bs_counted(background_starts) == 1);
+        void *p = bs_heap_alloc(16 * BS_MIB);
+        memset(p, 1, 16 * BS_MIB);
+        bs_heap_free(p);
+        work(&w, 3000);
+        CHILD_CHECK(bs_counted(background_starts) == 2);
+        for (int i = 0; i < 400 && bs_counted(background_wakes) == wakes; i++)
+            usleep(10000);
+        CHILD_CHECK(bs_counted(background_wakes) > wakes);
+        _exit(0);
+    }
+    int status;
+    CHILD_CHECK(waitpid(pid, &status, 0) == pid);
+    CHILD_CHECK(status == 0);
+}
+
+static void assert_ends_well(void (*fn)(void *), const char *name) {
+    struct outcome o = child_run(fn, NULL, 200);
+    ck_assert_msg(child_ended_well(&o), "%s: status %x (9: it hung): %s", name, o.status, o.err);
+}
+
+START_TEST(forks_of_one_thread_among_eight) {
+    assert_ends_well(fork_from_one, "one of eight");
+}
+END_TEST
+
+START_TEST(forks_of_eight_threads) {
+    assert_ends_well(fork_from_all, "all of eight");
+}
+END_TEST
+
+START_TEST(the_helper_is_not_inherited) {
+    assert_ends_well(helper_of_the_child, "helper");
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("fork");
+    TCase *tc = tcase_create("fork");
+    tcase_set_timeout(tc, 250);
+    tcase_add_test(tc, forks_of_one_thread_among_eight);
+    tcase_add_test(tc, forks_of_eight_threads);
+    tcase_add_test(tc, the_helper_is_not_inherited);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

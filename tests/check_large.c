@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_large.c - large blocks: content kept and lengths exact through growth in place, moves and
+ * shrinking; zeros where zeros are promised, whatever lay there before; alignment beyond an arena;
+ * sums; a kernel that refuses; and that moving blocks does not eat the process's mappings.
+ */
+#include "large.h"
+
+#include "central.h"
+#include "counter.h"
+#include "os.h"
+#include "scavenge.h"
+#include "unit.h"
+
+static uint64_t seed = 1;
+
+static struct bs_span *span_of(void *p) {
+    struct bs_span *s = bs_span_of((uintptr_t)p);
+    ck_assert_ptr_nonnull(s);
+    return s;
+}
+
+static void *alloc(size_t size, bool zero) {
+    void *p = bs_large_alloc(size, 1, zero);
+    require(p != NULL, "no memory for %zu bytes", size);
+    require(bs_large_usable(span_of(p)) == bs_align_up(bs_max(size, 1), BS_PAGE_SIZE),
+            "%zu bytes: %zu usable", size, bs_large_usable(span_of(p)));
+    return p;
+}
+
+static void release(void *p) {
+    bs_large_free(span_of(p));
+}
+
+/* A word that tells its place and its block, every 64 bytes. */
+static uint64_t mark_at(uint64_t block, size_t offset) {
+    return (block + 1) * 0x9e3779b97f4a7c15u ^ offset;
+}
+static void fill(void *p, size_t size, uint64_t block) {
+    for (size_t at = 0; at + 8 <= size; at += 64)
+        *(uint64_t *)((char *)p + at) = mark_at(block, at);
+}
+static void check_filled(const void *p, size_t size, uint64_t block) {
+    for (size_t at = 0; at + 8 <= size; at += 64)
+        require(*(const uint64_t *)((const char *)p + at) == mark_at(block, at),
+                "block %ju of %zu bytes: byte %zu has changed", (uintmax_t)block, size, at);
+}
+static void check_zero(const void *p, size_t size) {
+    const uint64_t *word = p;
+    for (size_t i = 0; i < size / 8; i++)
+        require(word[i] == 0, "byte %zu of %zu is not zero", i * 8, size);
+    for (size_t i = size & ~(size_t)7; i < size; i++)
+        require(((const char *)p)[i] == 0, "byte %zu of %zu is not zero", i, size);
+}
+
+static void check_sums(size_t requested, size_t in_spans) {
+    struct bs_pageheap_counts c = bs_pageheap_counts();
+    require(bs_large_requested_bytes() == requested, "%zu bytes requested, expected %zu",
+            bs_large_requested_bytes(), requested);
+    require(bs_large_span_bytes() == in_spans, "%zu bytes in spans, expected %zu",
+            bs_large_span_bytes(), in_spans);
+    require(c.span_pages * BS_PAGE_SIZE == in_spans, "the page heap counts %zu pages in spans",
+            c.span_pages);
+    require(bs_pageheap_is_valid(), "the page heap is broken");
+}
+
+/* --- resizing --------------------------------------------------------------------------------- */
+
+START_TEST(grows_in_place_when_it_can) {
+    char *p = alloc(100000, false);
+    fill(p, 100000, 1);
+    ck_assert_ptr_eq(bs_large_resize(span_of(p), 3000000), p);
+    ck_assert_uint_eq(bs_counted(large_grown_in_place), 1);
+    ck_assert_uint_eq(span_of(p)->request, 3000000);
+    ck_assert_ptr_eq(bs_span_of((uintptr_t)p + 2999999), span_of(p));
+    check_filled(p, 100000, 1);
+    memset(p, 1, bs_large_usable(span_of(p)));
+    check_sums(3000000, bs_align_up(3000000, BS_PAGE_SIZE));
+    release(p);
+    check_sums(0, 0);
+}
+END_TEST
+
+START_TEST(shrinks_in_place) {
+    char *p = alloc(3000000, false);
+    fill(p, 3000000, 2);
+    ck_assert_ptr_eq(bs_large_resize(span_of(p), 100000), p);
+    check_filled(p, 100000, 2);
+    ck_assert_ptr_null(bs_span_of((uintptr_t)p + bs_align_up(100000, BS_PAGE_SIZE)));
+    check_sums(100000, bs_align_up(100000, BS_PAGE_SIZE));
+    char *q = alloc(100000, false); /* the tail is used again */
+    ck_assert_ptr_eq(q, p + bs_align_up(100000, BS_PAGE_SIZE));
+    release(p);
+    release(q);
+    check_sums(0, 0);
+}
+END_TEST
+
+/* A neighbour stands in the way. */
+static void move_once(size_t size, size_t to, bool by_tables) {
+    char *p = alloc(size, false), *wall = alloc(40000, false);
+    uint64_t moved = bs_counted(large_moved), copied = bs_counted(large_copied);
+    fill(p, size, 3);
+    char *q = bs_large_resize(span_of(p), to);
+    require(q != NULL && q != p, "%zu to %zu bytes: did not move", size, to);
+    require(bs_counted(large_moved) == moved + by_tables &&
+                bs_counted(large_copied) == copied + !by_tables,
+            "%zu to %zu bytes: moved by %s", size, to, by_tables ? "copy" : "tables");
+    check_filled(q, size, 3);
+    fill(q, to, 4);
+    check_sums(to + 40000, bs_align_up(to, BS_PAGE_SIZE) + bs_align_up(40000, BS_PAGE_SIZE));
+    release(q);
+    release(wall);
+    check_sums(0, 0);
+}
+
+START_TEST(moves_when_it_must) {
+    move_once(40000, 50000, false);
+    move_once(500000, 600000, false);
+    move_once(BS_MREMAP_MIN_BYTES, 3 * BS_MREMAP_MIN_BYTES, true);
+    move_once(9000000, 90000000, true);
+}
+END_TEST
+
+/* What a moved block left, and what a moved block was, read as zeros and can be used. */
+START_TEST(pages_after_a_move_are_sound) {
+    size_t size = 4 * BS_MIB;
+    char *p = alloc(size, false), *wall = alloc(40000, false);
+    fill(p, size, 5);
+    char *q = bs_large_resize(span_of(p), 2 * size);
+    ck_assert_uint_eq(bs_counted(large_moved), 1);
+    char *old = alloc(size, true); /* the lowest fit is the place it left */
+    ck_assert_ptr_eq(old, p);
+    check_zero(old, size);
+    fill(old, size, 6);
+    fill(q, 2 * size, 7);
+    check_filled(old, size, 6);
+    release(q);
+    char *again = alloc(2 * size, true);
+    ck_assert_ptr_eq(again, q);
+    check_zero(again, 2 * size);
+    fill(again, 2 * size, 8);
+    release(again);
+    release(old);
+    release(wall);
+    check_sums(0, 0);
+}
+END_TEST
+
+/* Moved blocks that shrink, grow again, and die: content and zeros stay right. */
+START_TEST(moved_blocks_shrink_and_grow) {
+    size_t size = 4 * BS_MIB;
+    char *p = alloc(size, false), *wall = alloc(40000, false);
+    fill(p, size, 9);
+    char *q = bs_large_resize(span_of(p), size + BS_PAGE_SIZE);
+    ck_assert_ptr_ne(q, p);
+    ck_assert_ptr_eq(bs_large_resize(span_of(q), size / 2), q);
+    check_filled(q, size / 2, 9);
+    char *tail = alloc(size / 2, true); /* may lie in the moved mapping's tail */
+    check_zero(tail, size / 2);
+    fill(tail, size / 2, 10);
+    char *r = bs_large_resize(span_of(q), 3 * size);
+    check_filled(r, size / 2, 9);
+    check_filled(tail, size / 2, 10);
+    release(r);
+    release(tail);
+    release(wall);
+    check_sums(0, 0);
+}
+END_TEST
+
+#if !BS_SANITIZED /* sanitizers map and unmap on their own */
+static unsigned count_mappings(void) {
+    FILE *maps = fopen("/proc/self/maps", "r");
+    unsigned n = 0;
+    ck_assert_ptr_nonnull(maps);
+    for (int c; (c = getc(maps)) != EOF;)
+        n += c == '\n';
+    fclose(maps);
+    return n;
+}
+
+START_TEST(moves_do_not_eat_mappings) {
+    size_t size = 2 * BS_MIB;
+    unsigned before = 0, after;
+    for (unsigned i = 0; i < 300; i++) {
+        char *p = alloc(size, false), *wall = alloc(40000, false);
+        fill(p, size, i);
+        char *q = bs_large_resize(span_of(p), size + BS_PAGE_SIZE * (1 + i));
+        check_filled(q, size, i);
+        release(q);
+        release(wall);
+        if (i == 10)
+            before = count_mappings();
+    }
+    after = count_mappings();
+    ck_assert_uint_ge(bs_counted(large_moved), 300);
+    ck_assert_msg(after <= before + 20, "%u mappings after 10 moves, %u after 300", before, after);
+}
+END_TEST
+
+/* Between blocks that never moved, too: what a moved block was must be as its neighbours are. */
+START_TEST(freed_moved_blocks_merge_with_neighbours) {
+    enum { N = 60 };
+    void *block[N];
+    size_t size = BS_MREMAP_MIN_BYTES;
+    char *p = alloc(size, false), *wall = alloc(40000, false);
+    (void)wall;
+    unsigned before = count_mappings();
+    for (unsigned i = 0; i < N; i++) {
+        p[0] = 1;
+        block[i] = bs_large_resize(span_of(p), size + BS_PAGE_SIZE);
+        alloc(size + 2 * BS_PAGE_SIZE, false); /* a neighbour that stays: too large for the gap */
+        require(alloc(size, false) == p, "block %u is not where the last one was", i);
+    }
+    ck_assert_uint_eq(bs_counted(large_moved), N);
+    ck_assert_uint_ge(count_mappings(), before + N); /* else this test shows nothing */
+    for (unsigned i = 0; i < N; i++)
+        release(block[i]);
+    unsigned after = count_mappings();
+    ck_assert_msg(after <= before + 10, "%u mappings before, %u after", before, after);
+}
+END_TEST
+#endif
+
+START_TEST(live_moved_blocks_have_a_budget) {
+    enum { N = BS_MREMAP_BUDGET + 20 };
+    static void *block[N];
+    size_t size = BS_MREMAP_MIN_BYTES;
+    char *p = alloc(size, false), *wall = alloc(40000, false);
+    /* every block is moved once and stays: address space, with one page touched in each */
+    for (unsigned i = 0; i < N; i++) {
+        p[0] = (char)i;
+        char *q = bs_large_resize(span_of(p), size + 2 * BS_PAGE_SIZE);
+        require(q != NULL && q != p && q[0] == (char)i, "block %u", i);
+        block[i] = q;
+        q = alloc(size, false); /* in the place it left, before the wall */
+        require(q == p, "block %u is not where the last one was", i);
+    }
+    release(wall);
+    ck_assert_uint_le(bs_counted(large_moved), BS_MREMAP_BUDGET);
+    ck_assert_uint_ge(bs_counted(large_copied), 20);
+    for (unsigned i = 0; i < N; i++)
+        release(block[i]);
+    char *q = bs_large_resize(span_of(p), 64 * BS_MIB); /* the budget is there again */
+    ck_assert_ptr_nonnull(q);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+/* --- random lives ----------------------------------------------------------------------------- */
+
+START_TEST(random_lives) {
+    enum { N = 40 };
+    void *block[N] = {NULL};
+    size_t size[N] = {0}, requested = 0, in_spans = 0;
+    for (unsigned step = 0; step < 3000 / UNIT_SLOWNESS; step++) {
+        unsigned i = (unsigned)random_below(&seed, N);
+        size_t to = BS_SMALL_MAX + 1 + random_skewed(&seed, 22);
+        requested -= size[i];
+        in_spans -= bs_align_up(size[i], BS_PAGE_SIZE);
+        if (block[i] == NULL) {
+            bool zero = random_below(&seed, 2) == 0;
+            block[i] = alloc(to, zero);
+            if (zero)
+                check_zero(block[i], to);
+        } else if (random_below(&seed, 3) == 0) {
+            check_filled(block[i], size[i], i);
+            release(block[i]);
+            block[i] = NULL;
+            to = 0;
+        } else {
+            block[i] = bs_large_resize(span_of(block[i]), to);
+            require(block[i] != NULL, "no memory");
+            check_filled(block[i], bs_min(size[i], to), i);
+        }
+        size[i] = to;
+        requested += to;
+        in_spans += bs_align_up(to, BS_PAGE_SIZE);
+        if (to != 0)
+            fill(block[i], to, i);
+        check_sums(requested, in_spans);
+        if (step % 50 == 0)
+            bs_scavenge_pages(random_below(&seed, 2000), 0);
+    }
+    for (unsigned i = 0; i < N; i++)
+        if (block[i] != NULL) {
+            check_filled(block[i], size[i], i);
+            release(block[i]);
+        }
+    check_sums(0, 0);
+}
+END_TEST
+
+/* --- zeros ------------------------------------------------------------------------------------ */
+
+START_TEST(dirty_pages_are_cleared) {
+    for (unsigned round = 0; round < 20; round++) {
+        size_t size = 40000 + random_below(&seed, 5000000);
+        char *p = alloc(size, false);
+        memset(p, 0xee, bs_large_usable(span_of(p)));
+        release(p);
+        if (round % 3 == 0) /* a part of it is given back: dirty and zero pages mixed */
+            bs_scavenge_pages(random_below(&seed, size / BS_PAGE_SIZE), 0);
+        size_t less = size - random_below(&seed, size / 2);
+        p = alloc(less, true);
+        check_zero(p, less);
+        memset(p, 0xee, bs_large_usable(span_of(p)));
+        release(p);
+    }
+}
+END_TEST
+
+START_TEST(untouched_pages_are_not_cleared) { /* calloc of new memory costs no memory */
+    size_t size = 64 * BS_MIB, os_page = bs_os_page_size(), resident = 0;
+    static unsigned char vec[65536];
+    char *p = alloc(size, true);
+    ck_assert_uint_le(size / os_page, sizeof vec);
+    ck_assert_int_eq(bs_os_residency(p, size, vec), 0);
+    for (size_t i = 0; i < size / os_page; i++)
+        resident += vec[i] & 1;
+    ck_assert_msg(resident <= 600, "%zu of %zu pages are in memory", resident, size / os_page);
+}
+END_TEST
+
+/* --- alignment, limits ------------------------------------------------------------------------ */
+
+START_TEST(aligned_up_to_beyond_an_arena) {
+    for (size_t align = BS_PAGE_SIZE; align <= 2 * BS_ARENA_SIZE; align *= 2) {
+        const size_t size[] = {1, BS_PAGE_SIZE, 100000, align, align + 1};
+        void *block[BS_ARRAY_LEN(size)];
+        for (size_t i = 0; i < BS_ARRAY_LEN(size); i++) {
+            block[i] = bs_large_alloc(size[i], align, true);
+            require(block[i] != NULL && (uintptr_t)block[i] % align == 0, "%zu at %zu: %p", size[i],
+                    align, block[i]);
+            check_zero(block[i], bs_min(size[i], 100000));
+            memset(block[i], 0xee, bs_min(size[i], 100000));
+        }
+        for (size_t i = 0; i < BS_ARRAY_LEN(size); i++)
+            release(block[i]);
+    }
+    check_sums(0, 0);
+}
+END_TEST
+
+START_TEST(absurd_sizes_are_refused) {
+    /* more than there are addresses, and more than a span can count */
+    const size_t size[] = {BS_REQUEST_MAX, BS_REQUEST_MAX - 1, (size_t)1 << BS_ADDRESS_BITS,
+                           (size_t)1 << 60, ((size_t)UINT32_MAX + 1) * BS_PAGE_SIZE};
+    char *p = alloc(100000, false);
+    fill(p, 100000, 1);
+    for (size_t i = 0; i < BS_ARRAY_LEN(size); i++) {
+        require(bs_large_alloc(size[i], 1, false) == NULL, "%zu bytes were given", size[i]);
+        require(bs_large_alloc(size[i], 1 << 20, true) == NULL, "%zu bytes were given", size[i]);
+        require(bs_large_resize(span_of(p), size[i]) == NULL, "resized to %zu bytes", size[i]);
+    }
+    ck_assert_ptr_null(bs_large_alloc(1, (size_t)1 << 62, false));
+    check_filled(p, 100000, 1);
+    check_sums(100000, bs_align_up(100000, BS_PAGE_SIZE));
+}
+END_TEST
+
+#if BS_FAULTS
+/* Growth of the heap, moves and renewals fail one after the other; nothing may be lost. */
+START_TEST(every_failure_on_the_way) {
+    bool failed = true;
+    for (unsigned n = 1; failed && n < 60; n++) {
+        size_t size = 4 * BS_MIB;
+        bs_os_fail(n, 12 /* ENOMEM */, false);
+        void *p = bs_large_alloc(size, 1, true), *wall = bs_large_alloc(40000, 1, false), *q = NULL;
+        if (p != NULL) {
+            fill(p, size, n);
+            q = bs_large_resize(span_of(p), 20 * size + n * BS_ARENA_SIZE);
+            check_filled(q != NULL ? q : p, size, n);
+        }
+        failed = bs_os_fail(0, 0, false) >= n;
+        if (p != NULL)
+            release(q != NULL ? q : p);
+        if (wall != NULL)
+            release(wall);
+        check_sums(0, 0);
+    }
+    ck_assert(!failed);
+}
+END_TEST
+#endif
+
+int main(void) {
+    Suite *suite = suite_create("large");
+    TCase *tc = add_case(suite, "resize");
+    tcase_add_test(tc, grows_in_place_when_it_can);
+    tcase_add_test(tc, shrinks_in_place);
+    tcase_add_test(tc, moves_when_it_must);
+    tcase_add_test(tc, pages_after_a_move_are_sound);
+    tcase_add_test(tc, moved_blocks_shrink_and_grow);
+#if !BS_SANITIZED
+    tcase_add_test(tc, moves_do_not_eat_mappings);
+    tcase_add_test(tc, freed_moved_blocks_merge_with_neighbours);
+#endif
+    tcase_add_test(tc, live_moved_blocks_have_a_budget);
+    tcase_add_test(tc, random_lives);
+    tc = add_case(suite, "zero");
+    tcase_add_test(tc, dirty_pages_are_cleared);
+    tcase_add_test(tc, untouched_pages_are_not_cleared);
+    tc = add_case(suite, "limits");
+    tcase_add_test(tc, aligned_up_to_beyond_an_arena);
+    tcase_add_test(tc, absurd_sizes_are_refused);
+#if BS_FAULTS
+    tcase_add_test(tc, every_failure_on_the_way);
+#endif
+    return run_suite(suite);
+}
