@@ -59,8 +59,13 @@ static bool scavenge_round(void) {
     return more;
 }
 
+/* The helper stays for them, work or not. */
+static bool reports_are_due(void) {
+    return bs_opt.log_interval != 0 && bs_log_is_on();
+}
+
 static void report_if_due(uint64_t now_ns) {
-    if (bs_opt.log_interval == 0 || now_ns < bg.next_report_ns)
+    if (!reports_are_due() || now_ns < bg.next_report_ns)
         return;
     bg.next_report_ns = now_ns + bs_opt.log_interval * 1000u * NS_PER_MS;
     bs_log_report("interval");
@@ -120,7 +125,7 @@ static void helper(void *arg) {
     bs_lock_forget_held(); /* debug: a fork may have cut the last helper short in a lock */
     bg.next_report_ns = bs_os_now_ns() + bs_opt.log_interval * 1000u * NS_PER_MS;
     do {
-        for (idle_ticks = 0; idle_ticks < BS_IDLE_TICKS || bs_opt.log_interval != 0;) {
+        for (idle_ticks = 0; idle_ticks < BS_IDLE_TICKS || reports_are_due();) {
             uint64_t cpu = bs_os_thread_cpu_ns();
             bool more = bs_background_round();
             idle_ticks = more ? 0 : idle_ticks + 1;
@@ -186,7 +191,7 @@ void bs_background_start(void) {
     bg.pid = bs_os_pid();
     bs_heap_set_work_hook(work_hook);
     /* a report every few seconds needs the helper whether there is work or not */
-    if (bs_opt.log_interval != 0 && bs_log_is_on())
+    if (reports_are_due())
         start_helper();
 }
 

@@ -4,7 +4,8 @@
  * empty spans that wait to go back to the page heap.
  *
  * A refill claims whole bitmap words of the fullest span, so that sparse spans drain; a release
- * clears bits and moves spans between groups. At most one empty span a class is kept; the others
+ * clears bits and moves spans between groups. One empty span a class is kept (or two for a moment,
+ * when two threads made one at once); the others
  * join the waiting list, from where the sweeper (or a thread that needs pages) returns them in
  * batches. Among spans of one group a new arrival goes in front if it lies below the front one,
  * else to the back: near enough to lowest address first, in constant time under the lock.

@@ -35,14 +35,15 @@ static bool equals(struct text t, const char *word, size_t word_len) {
     return t.len == word_len && memcmp(t.s, word, word_len) == 0;
 }
 
-/* Copies for messages; long junk is cut. */
+/* Copies for messages; long junk is cut, unprintable shown as ?. */
 struct shown {
     char s[48];
 };
 static struct shown show(struct text t) {
     struct shown c;
     size_t n = bs_min(t.len, sizeof c.s - 1);
-    memcpy(c.s, t.s, n);
+    for (size_t i = 0; i < n; i++) /* a message is one line, whatever the environment holds */
+        c.s[i] = t.s[i] >= ' ' && t.s[i] <= '~' ? t.s[i] : '?';
     c.s[n] = '\0';
     return c;
 }

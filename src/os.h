@@ -111,6 +111,8 @@ void bs_os_helper_forget(void);
  * with `lasting` every later one too. n = 0 switches it off. The result is how many calls were
  * counted since the last setting. */
 unsigned bs_os_fail(unsigned n, int error, bool lasting);
+/* For the os_*.c files: the error that the next call is to fail with, or 0. */
+int bs_os_fault_due(void);
 #endif
 
 #endif

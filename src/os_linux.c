@@ -46,13 +46,13 @@ unsigned bs_os_fail(unsigned n, int error, bool lasting) {
     faults.lasting = lasting;
     return seen;
 }
-static int fault_due(void) {
+int bs_os_fault_due(void) {
     unsigned call = bs_add(&faults.calls, 1u) + 1, at = bs_load(&faults.fail_at);
     bool due = at != 0 && (call == at || (faults.lasting && call > at));
     return due ? faults.error : 0;
 }
 #else
-static inline int fault_due(void) {
+static inline int bs_os_fault_due(void) {
     return 0;
 }
 #endif
@@ -65,7 +65,7 @@ static long checked(long ret) {
 }
 #define GUARDED(call)                                 \
     ({                                                \
-        int injected = fault_due();                   \
+        int injected = bs_os_fault_due();             \
         checked(injected != 0 ? -injected : (call));  \
     })
 
@@ -160,7 +160,7 @@ int bs_os_fault(void *addr, size_t bytes) {
 }
 
 void bs_os_free(void *addr, size_t bytes) {
-    (void)checked(sys_munmap(addr, bytes));
+    (void)GUARDED(sys_munmap(addr, bytes));
 }
 
 int bs_os_move(void *from, void *to, size_t bytes) {

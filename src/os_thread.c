@@ -153,6 +153,11 @@ static int start_thread(void (*fn)(void *), void *arg) {
     void **tcb = (void **)(helper.base + STACK_BYTES + TLS_BYTES);
     tcb[0] = tcb; /* x86-64: %fs:0 is the block's own address, and so is %fs:16 */
     tcb[2] = tcb;
+#if BS_FAULTS
+    int injected = bs_os_fault_due();
+    if (injected != 0)
+        return injected;
+#endif
     uint64_t old;
     set_all_signals(~(uint64_t)0, &old);
     long ret = clone_helper((void **)(helper.base + STACK_BYTES), tcb, fn, arg);

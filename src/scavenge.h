@@ -4,8 +4,9 @@
  * knows how; this module decides.
  *
  * Goal: pages in spans plus free dirty pages come down to the decayed peak of pages in spans, plus
- * 10 %. The peak's excess over the present use halves every epoch, so a sawtooth shorter than a
- * few epochs keeps its pages and an idle process loses them. When the page heap has been quiet for
+ * 10 %. The peak's excess over the present use halves within an epoch (0.60 of it is left after one
+ * at the helper's tick of 100 ms, which decays linearly in ten steps), so a sawtooth with troughs
+ * much shorter than an epoch keeps its pages and an idle process loses them. When the page heap has been quiet for
  * BS_IDLE_MS the goal is the pages in spans alone. (After the Go runtime's scavenger, whose goal
  * comes from the next collection; a malloc has no such forecast.)
  *

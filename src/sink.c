@@ -26,8 +26,8 @@ bool bs_sink_is_open(void) {
     return bs_load(&sink.state) != CLOSED;
 }
 
-/* The name for this number; true if the pattern has a %n. */
-static bool expand_with(unsigned number) {
+/* The name for this number: -ENAMETOOLONG if it does not fit, 1 if the pattern has a %n, else 0. */
+static int expand_with(unsigned number) {
     struct bs_out out;
     bool numbered = false;
     char name[16];
@@ -55,7 +55,7 @@ static bool expand_with(unsigned number) {
         }
     }
     bs_out_text(&out);
-    return numbered;
+    return out.cut ? -ENAMETOOLONG : numbered;
 }
 
 /* A descriptor of the log's file; expands the name first where that is due. */
@@ -63,12 +63,14 @@ static int open_file_locked(void) {
     if (!sink.expand)
         return bs_os_open_append(sink.path);
     sink.expand = false;
-    if (!expand_with(0))
-        return bs_os_open_append(sink.path);
+    int numbered = expand_with(0);
+    sink.expand = numbered < 0;
+    if (numbered <= 0)
+        return numbered < 0 ? numbered : bs_os_open_append(sink.path);
     int fd = -EEXIST;
     for (unsigned n = 0; n < MAX_NUMBER && fd == -EEXIST; n++) {
-        (void)expand_with(n);
-        fd = bs_os_open_new(sink.path);
+        numbered = expand_with(n);
+        fd = numbered < 0 ? numbered : bs_os_open_new(sink.path);
     }
     return fd;
 }
