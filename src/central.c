@@ -15,6 +15,7 @@
 #include "lock.h"
 #include "os.h"
 #include "out.h"
+#include "waiting.h"
 
 struct central {
     struct bs_lock lock;
@@ -32,15 +33,6 @@ static struct central centrals[BS_NCLASSES] = {
 #include "sizeclass.def"
 #undef BS_SIZE_CLASS
 };
-
-/* By class, so that a class that needs a span again takes one of its own back. */
-static struct {
-    struct bs_lock lock;
-    struct bs_link spans[BS_NCLASSES]; /* [lock] empty, retired by whoever takes them */
-    uint32_t n[BS_NCLASSES];           /* [lock], read relaxed: is it worth a look? */
-    size_t total;                      /* [lock], read relaxed: a hint that there is work */
-    unsigned next;                     /* [lock] the class the sweeper takes from next */
-} waiting = {.lock = BS_LOCK_INIT(BS_RANK_WAITING)};
 
 /* --- groups ----------------------------------------------------------------------------------- */
 
@@ -103,98 +95,7 @@ static struct bs_span *fullest_locked(struct central *c) {
     return span_at(c->group[g].next);
 }
 
-/* --- waiting spans ---------------------------------------------------------------------------- */
-
-static void wait_for_sweeper(unsigned class, struct bs_span *const *spans, size_t n) {
-    struct bs_link *head = &waiting.spans[class];
-    bs_lock_acquire(&waiting.lock);
-    if (head->next == NULL)
-        bs_list_init(head);
-    for (size_t i = 0; i < n; i++)
-        bs_list_push_back(head, &spans[i]->link);
-    bs_store(&waiting.n[class], waiting.n[class] + (uint32_t)n);
-    bs_store(&waiting.total, waiting.total + n);
-    bs_lock_release(&waiting.lock);
-}
-
-static struct bs_span *take_waiting_locked(unsigned class) {
-    struct bs_span *s = span_at(waiting.spans[class].next);
-    bs_list_remove(&s->link);
-    bs_store(&waiting.n[class], waiting.n[class] - 1);
-    bs_store(&waiting.total, waiting.total - 1);
-    return s;
-}
-
-/* A waiting span of the class, or NULL. */
-static struct bs_span *take_back(unsigned class) {
-    struct bs_span *s = NULL;
-    if (bs_load(&waiting.n[class]) == 0)
-        return NULL;
-    bs_lock_acquire(&waiting.lock);
-    if (waiting.n[class] != 0)
-        s = take_waiting_locked(class);
-    bs_lock_release(&waiting.lock);
-    return s;
-}
-
-static size_t take_waiting(struct bs_span **spans, size_t max) {
-    size_t n = 0;
-    bs_lock_acquire(&waiting.lock);
-    while (n < max && waiting.total != 0) {
-        if (waiting.n[waiting.next] != 0)
-            spans[n++] = take_waiting_locked(waiting.next);
-        else
-            waiting.next = (waiting.next + 1) % BS_NCLASSES;
-    }
-    bs_lock_release(&waiting.lock);
-    return n;
-}
-
-size_t bs_central_waiting(void) {
-    return bs_load(&waiting.total);
-}
-
-/* Frees the pages of a span that is retired already: those that were all holes as released. */
-static void free_with_holes(const struct bs_run *run, uint16_t holes) {
-    size_t os_page = bs_os_page_size();
-    uintptr_t first = bs_align_up(run->base, os_page), end = run->base + run->npages * BS_PAGE_SIZE;
-    for (uintptr_t p = run->base; p < end; p += BS_PAGE_SIZE) {
-        bool hole = p >= first;
-        for (uintptr_t q = bs_align_down(p, os_page); hole && q < p + BS_PAGE_SIZE; q += os_page)
-            hole = (holes >> ((q - first) / os_page)) & 1;
-        struct bs_run page = {.base = p, .npages = 1};
-        if (hole)
-            bs_pageheap_free_released(p, 1);
-        else
-            bs_pageheap_free(&page, 1);
-    }
-}
-
-size_t bs_central_return_waiting(size_t max) {
-    size_t total = 0;
-    while (total < max) {
-        struct bs_span *spans[BS_EMPTY_BATCH];
-        struct bs_run runs[BS_EMPTY_BATCH];
-        size_t n = take_waiting(spans, bs_min(BS_EMPTY_BATCH, max - total));
-        if (n == 0)
-            break;
-        size_t nruns = 0;
-        for (size_t i = 0; i < n; i++) {
-            struct bs_run run = {.base = spans[i]->base, .npages = spans[i]->npages};
-            uint16_t holes = spans[i]->holes;
-            bs_span_retire(spans[i]); /* before the pages are anybody's: it clears the page map */
-            if (holes != 0)
-                free_with_holes(&run, holes);
-            else
-                runs[nruns++] = run;
-        }
-        bs_pageheap_free(runs, nruns);
-        total += n;
-    }
-    if (total != 0)
-        bs_count(sweeps, 1);
-    return total;
-}
+/* --- empty spans ---------------------------------------------------------------------------- */
 
 void bs_central_give_up_empty(void) {
     /* two threads that make a span at once may leave more than one */
@@ -217,7 +118,7 @@ void bs_central_give_up_empty(void) {
         if (empty == NULL)
             class++;
         else
-            wait_for_sweeper(class, &empty, 1);
+            bs_waiting_add(class, &empty, 1);
     }
 }
 
@@ -228,7 +129,7 @@ bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *o
         uint64_t grown = bs_pageheap_grown();
         if (bs_pageheap_alloc(npages, align_pages, out))
             return true;
-        if (bs_central_return_waiting(BS_EMPTY_WAITING_MAX) != 0)
+        if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
             continue;
         if (!bs_grow(npages + align_pages - 1, grown))
             return false;
@@ -237,7 +138,7 @@ bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *o
 
 static struct bs_span *new_span(unsigned class) {
     struct bs_pages pages;
-    struct bs_span *waiting_one = take_back(class);
+    struct bs_span *waiting_one = bs_waiting_take_back(class);
     if (waiting_one != NULL)
         return waiting_one;
     size_t npages = bs_class_info[class].npages;
@@ -396,9 +297,9 @@ static void release_batch(struct central *c, unsigned class, void *const *blocks
     c->slots_out -= n;
     bs_lock_release(&c->lock);
     if (nempty != 0) {
-        wait_for_sweeper(class, empty, nempty);
-        if (bs_central_waiting() > BS_EMPTY_WAITING_MAX) /* no sweeper keeps up, or there is none */
-            bs_central_return_waiting(RELEASE_BATCH);
+        bs_waiting_add(class, empty, nempty);
+        if (bs_waiting_count() > BS_EMPTY_WAITING_MAX) /* no sweeper keeps up, or there is none */
+            bs_waiting_return(RELEASE_BATCH);
     }
 }
 
@@ -456,7 +357,7 @@ void bs_central_give_back(struct bs_span *s, uint16_t given) {
     bool superfluous = settle_locked(c, s);
     bs_lock_release(&c->lock);
     if (superfluous)
-        wait_for_sweeper(s->class, &s, 1);
+        bs_waiting_add(s->class, &s, 1);
 }
 
 /* --- questions, fork -------------------------------------------------------------------------- */
@@ -490,15 +391,15 @@ size_t bs_central_copy_bits(struct bs_span *s, uint64_t bits[16]) {
 void bs_central_lock_all(void) {
     for (unsigned class = 1; class < BS_NCLASSES; class++)
         bs_lock_acquire(&centrals[class].lock);
-    bs_lock_acquire(&waiting.lock);
+    bs_waiting_lock();
 }
 void bs_central_unlock_all(void) {
-    bs_lock_release(&waiting.lock);
+    bs_waiting_unlock();
     for (unsigned class = BS_NCLASSES; class-- > 1;)
         bs_lock_release(&centrals[class].lock);
 }
 void bs_central_reset_locks(void) {
-    bs_lock_reset(&waiting.lock);
+    bs_waiting_reset_lock();
     for (unsigned class = 1; class < BS_NCLASSES; class++)
         bs_lock_reset(&centrals[class].lock);
 }

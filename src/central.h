@@ -40,10 +40,6 @@ void bs_central_release(unsigned class, void *const *blocks, unsigned n);
  * waiting spans, else by growing. False: no memory. */
 bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out);
 
-/* Returns at most max waiting spans to the page heap, in batches; how many. */
-size_t bs_central_return_waiting(size_t max);
-/* Spans waiting now (relaxed). */
-size_t bs_central_waiting(void);
 /* Moves the kept empty spans of all classes to the waiting list (malloc_trim). */
 void bs_central_give_up_empty(void);
 

@@ -17,6 +17,7 @@
 #include "scavenge.h"
 #include "sweep.h"
 #include "thread.h"
+#include "waiting.h"
 
 #include <string.h>
 
@@ -220,11 +221,11 @@ bool bs_heap_trim(size_t keep_bytes) {
     while ((orphan = bs_thread_take_orphan(UINT32_MAX)) != NULL)
         bs_tcache_bury(orphan);
     bs_central_give_up_empty();
-    while (bs_central_return_waiting(BS_EMPTY_WAITING_MAX) != 0)
+    while (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
         ;
     struct bs_holes_work holes;
     (void)bs_holes_round(0, SIZE_MAX, true, &holes);
-    while (bs_central_return_waiting(BS_EMPTY_WAITING_MAX) != 0) /* emptied meanwhile */
+    while (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0) /* emptied meanwhile */
         ;
     bool released = bs_scavenge_to(keep_bytes) + holes.bytes != 0;
     bs_round_leave();

@@ -5,6 +5,7 @@
 #include "central.h"
 #include "tcache.h"
 #include "thread.h"
+#include "waiting.h"
 
 struct bs_sweep_work bs_sweep(size_t max_spans, unsigned max_caches) {
     struct bs_sweep_work work = {0, 0};
@@ -14,10 +15,10 @@ struct bs_sweep_work bs_sweep(size_t max_spans, unsigned max_caches) {
         work.orphans++;
         max_caches--;
     }
-    work.returned = bs_central_return_waiting(max_spans);
+    work.returned = bs_waiting_return(max_spans);
     return work;
 }
 
 bool bs_sweep_has_work(void) {
-    return bs_central_waiting() > BS_EMPTY_BATCH;
+    return bs_waiting_count() > BS_EMPTY_BATCH;
 }

@@ -15,6 +15,7 @@
 #include "scavenge.h"
 #include "sweep.h"
 #include "thread.h"
+#include "waiting.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -81,13 +82,13 @@ static void leave_spans_waiting(void) {
 
 START_TEST(a_round_returns_waiting_spans) {
     leave_spans_waiting();
-    size_t waiting = bs_central_waiting();
+    size_t waiting = bs_waiting_count();
     ck_assert_uint_gt(waiting, 5);
     uint64_t returned = bs_counted(spans_returned), sweeps = bs_counted(sweeps);
     uint64_t wakes = bs_counted(background_wakes);
     ck_assert(bs_sweep_has_work());
     (void)bs_background_round();
-    ck_assert_uint_eq(bs_central_waiting(), 0);
+    ck_assert_uint_eq(bs_waiting_count(), 0);
     ck_assert(!bs_sweep_has_work());
     ck_assert_uint_ge(bs_counted(spans_returned), returned + waiting);
     ck_assert_uint_gt(bs_counted(sweeps), sweeps);
@@ -165,7 +166,7 @@ START_TEST(the_helper_comes_works_and_goes) {
     AWAIT(dirty() <= BS_RETAIN_MIN_BYTES);
     ck_assert(helper_is_there());
     leave_spans_waiting();
-    AWAIT(bs_central_waiting() == 0);
+    AWAIT(bs_waiting_count() == 0);
     AWAIT(!helper_is_there()); /* after two idle seconds */
     ck_assert_uint_eq(bs_counted(background_starts), 1);
     uint64_t wakes = bs_counted(background_wakes);

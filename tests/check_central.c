@@ -13,6 +13,7 @@
 #include "os.h"
 #include "scavenge.h"
 #include "unit.h"
+#include "waiting.h"
 
 #define BLOCKS_MAX 20000
 
@@ -225,13 +226,13 @@ START_TEST(one_empty_span_is_kept) {
     ck_assert_uint_eq(in_spans, 6);
     bs_central_release(class, block, 6 * 8);
     ck_assert_uint_eq(bs_central_counts(class).spans, 1);
-    ck_assert_uint_eq(bs_central_waiting(), 5);
+    ck_assert_uint_eq(bs_waiting_count(), 5);
     ck_assert_uint_eq(bs_pageheap_counts().span_pages, 6);
-    ck_assert_uint_eq(bs_central_return_waiting(2), 2);
-    ck_assert_uint_eq(bs_central_waiting(), 3);
+    ck_assert_uint_eq(bs_waiting_return(2), 2);
+    ck_assert_uint_eq(bs_waiting_count(), 3);
     ck_assert_uint_eq(bs_pageheap_counts().span_pages, 4);
-    ck_assert_uint_eq(bs_central_return_waiting(100), 3);
-    ck_assert_uint_eq(bs_central_return_waiting(100), 0);
+    ck_assert_uint_eq(bs_waiting_return(100), 3);
+    ck_assert_uint_eq(bs_waiting_return(100), 0);
     ck_assert_uint_eq(bs_pageheap_counts().span_pages, 1);
     /* the kept one serves the next claim */
     uint64_t made = bs_counted(spans_made);
@@ -240,7 +241,7 @@ START_TEST(one_empty_span_is_kept) {
     release_one(class, p);
     bs_central_give_up_empty();
     ck_assert_uint_eq(bs_central_counts(class).spans, 0);
-    ck_assert_uint_eq(bs_central_return_waiting(100), 1);
+    ck_assert_uint_eq(bs_waiting_return(100), 1);
     ck_assert_uint_eq(bs_pageheap_counts().span_pages, 0);
     ck_assert_uint_eq(bs_counted(spans_returned), bs_counted(spans_made));
     for (unsigned i = 0; i < 6 * 8; i++)
@@ -256,12 +257,12 @@ START_TEST(waiting_spans_are_bounded) { /* without a sweeper a release returns s
         ck_assert_uint_ne(refill(class, 1, 0, &r), 0);
     for (unsigned i = 0; i < 500; i++) {
         release_one(class, held[i]);
-        if (bs_central_waiting() > most)
-            most = (unsigned)bs_central_waiting();
+        if (bs_waiting_count() > most)
+            most = (unsigned)bs_waiting_count();
     }
     ck_assert_uint_le(most, BS_EMPTY_WAITING_MAX);
     ck_assert_uint_ge(most, BS_EMPTY_BATCH);
-    bs_central_return_waiting(SIZE_MAX);
+    bs_waiting_return(SIZE_MAX);
     ck_assert_uint_eq(bs_pageheap_counts().span_pages, 4);
 }
 END_TEST
@@ -275,11 +276,11 @@ START_TEST(waiting_spans_serve_others_before_growth) {
     uint64_t grown = bs_pageheap_grown();
     bs_central_release(class, &held[from], 20 * 8); /* of the whole heap 20 pages are waiting */
     nheld = 0;
-    ck_assert_uint_eq(bs_central_waiting(), 19);
+    ck_assert_uint_eq(bs_waiting_count(), 19);
     struct bs_pages pages;
     ck_assert(bs_central_take_pages(10, 1, &pages));
     ck_assert_uint_eq(bs_pageheap_grown(), grown);
-    ck_assert_uint_eq(bs_central_waiting(), 0);
+    ck_assert_uint_eq(bs_waiting_count(), 0);
 }
 END_TEST
 
@@ -315,12 +316,12 @@ START_TEST(released_pages_are_fresh_again_dirty_ones_not) {
         memset(held[i], 0xdd, 4096);
     release_all(class);
     bs_central_give_up_empty();
-    bs_central_return_waiting(100);
+    bs_waiting_return(100);
     refill(class, 8, 0, &r);
     ck_assert_msg(!r.run_zero, "dirty pages count as zero");
     release_all(class);
     bs_central_give_up_empty();
-    bs_central_return_waiting(100);
+    bs_waiting_return(100);
     ck_assert_uint_ne(bs_scavenge_to(0), 0);
     refill(class, 8, 0, &r);
     ck_assert_msg(r.run_zero, "pages given back do not count as zero");
@@ -343,7 +344,7 @@ START_TEST(zero_is_never_wrong) {
             held[i] = held[--nheld];
         }
         if (step % 32 == 0)
-            bs_central_return_waiting(8);
+            bs_waiting_return(8);
         if (step % 64 == 0)
             bs_scavenge_pages(random_below(&seed, 64), 0);
     }
@@ -372,14 +373,14 @@ static void free_after_the_span(void *p) {
     unsigned class = bs_pagemap_class((uintptr_t)p);
     release_one(class, p);
     bs_central_give_up_empty();
-    bs_central_return_waiting(10);
+    bs_waiting_return(10);
     release_one(class, p);
 }
 static void free_into_another_class(void *p) {
     unsigned class = bs_pagemap_class((uintptr_t)p);
     release_one(class, p);
     bs_central_give_up_empty();
-    bs_central_return_waiting(10);
+    bs_waiting_return(10);
     ck_assert_ptr_eq(claim_one(bs_class_of(512)), p);
     release_one(class, p);
 }

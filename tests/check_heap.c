@@ -12,6 +12,7 @@
 #include "opt.h"
 #include "os.h"
 #include "unit.h"
+#include "waiting.h"
 
 static uint64_t seed = 1;
 
@@ -304,7 +305,7 @@ END_TEST
 
 /* At a quiet point every page and every slot has its place. */
 static void check_totals(void) {
-    bs_central_return_waiting(SIZE_MAX); /* pages of waiting spans are counted nowhere else */
+    bs_waiting_return(SIZE_MAX); /* pages of waiting spans are counted nowhere else */
     struct bs_heap_totals t = bs_heap_totals();
     size_t small_spans = 0, slots = 0;
     for (unsigned class = 1; class < BS_NCLASSES; class ++) {
