@@ -37,7 +37,7 @@ struct walk {
     uint64_t deadline_ns; /* 0: none */
     size_t regions_left;
     size_t os_page;
-    bool force, stopped;
+    bool force, stopped, refused;
 };
 
 /* --- giving back ------------------------------------------------------------------------------ */
@@ -84,6 +84,7 @@ static void give_batch(struct walk *w) {
         bs_central_give_back(b->span[i], ok ? b->pages[i] : 0);
     w->work->spans += b->n;
     b->n = 0;
+    w->refused |= !ok;
     if (!ok || (w->deadline_ns != 0 && bs_os_now_ns() >= w->deadline_ns))
         w->stopped = true;
 }
@@ -162,9 +163,9 @@ bool bs_holes_round(uint64_t budget_ns, size_t max_regions, bool force,
             return pass.again || bs_counted(flushes) != pass.flushes;
     }
     bs_pageheap_each_region(visit_region, &w);
-    if (!w.stopped) { /* the pass is complete */
+    if (!w.stopped || w.refused) { /* the pass is complete, or the OS takes nothing */
         pass.cursor = 0;
-        pass.again = pass.later;
+        pass.again = pass.later && !w.refused;
     }
     return pass.cursor != 0 || pass.again || bs_counted(flushes) != pass.flushes;
 }
