@@ -16,6 +16,8 @@
 #define SHRINK_LIVE 1000u
 #define SHRINK_RESERVE_BYTES (4 * BS_BENCH_KIB)
 #define SHRINK_OPS 2000000u
+#define ONCE_BLOCKS 300u
+#define ONCE_BYTES BS_BENCH_MIB
 
 static char *resize(char *block, size_t size_bytes) {
     return bs_bench_need(realloc(block, size_bytes), size_bytes);
@@ -111,9 +113,34 @@ static void realloc_shrink(struct bs_bench_run *run) {
         free(lines[i]);
 }
 
+/* Each block is touched, cannot grow in place (its neighbour lives), and grows once. */
+static void realloc_once(struct bs_bench_run *run) {
+    uint64_t nops = bs_bench_scaled(run, ONCE_BLOCKS);
+    char **blocks = bs_bench_table(2 * nops * sizeof *blocks), **walls = blocks + nops;
+
+    for (uint64_t i = 0; i < nops; i++) {
+        blocks[i] = bs_bench_block(ONCE_BYTES);
+        walls[i] = bs_bench_block(40 * BS_BENCH_KIB);
+        memset(blocks[i], 'o', ONCE_BYTES);
+    }
+    bs_bench_start(run);
+    for (uint64_t i = 0; i < nops; i++) {
+        blocks[i] = resize(blocks[i], ONCE_BYTES + ONCE_BYTES / 2);
+        if (blocks[i][0] != 'o' || blocks[i][ONCE_BYTES - 1] != 'o')
+            bs_bench_die("realloc-once: content of block %zu lost", (size_t)i);
+        memset(blocks[i] + ONCE_BYTES, 'o', ONCE_BYTES / 2);
+    }
+    bs_bench_stop(run, nops);
+    for (uint64_t i = 0; i < nops; i++) {
+        free(blocks[i]);
+        free(walls[i]);
+    }
+}
+
 const struct bs_bench bs_bench_realloc[] = {
     {"realloc-vector", "one vector grows by half from 1 B to 64 MiB", realloc_vector},
     {"realloc-many", "one of 2000 buffers grows by 8 to 64 B, up to 2 KiB", realloc_many},
     {"realloc-shrink", "reserve 4 or 256 KiB, shrink to 16 B to 1 KiB, keep 1000", realloc_shrink},
+    {"realloc-once", "each of 300 touched blocks of 1 MiB grows by half, once", realloc_once},
     {NULL, NULL, NULL},
 };
