@@ -120,6 +120,10 @@ static struct bs_tcache *own_cache(void) {
         bs_tcache_leave();
         return bs_self;
     }
+    /* A vfork child runs on its parent's thread-local words: a cache made there would carry the
+     * child's thread id, and be taken for an orphan's when the child is gone. */
+    if (!bs_thread_are_ours())
+        return &bs_tcache_none;
     struct bs_tcache *tc = bs_meta_pool_alloc(&cache_pool);
     if (tc == NULL)
         return &bs_tcache_none;

@@ -13,7 +13,7 @@ static struct {
     struct bs_link caches; /* [lock] */
     size_t n;              /* [lock] */
     struct bs_link *next;  /* [lock] where the next search for orphans begins */
-    int pid;               /* [lock] the process whose threads these are */
+    int pid;               /* [atomic] the process whose threads these are; 0 before the first */
 } registry = {.lock = BS_LOCK_INIT(BS_RANK_REGISTRY), .caches = {&registry.caches, &registry.caches},
               .next = &registry.caches};
 
@@ -26,7 +26,7 @@ static pthread_key_t key;
 void bs_thread_register(struct bs_tcache *tc) {
     bs_lock_acquire(&registry.lock);
     if (registry.pid == 0)
-        registry.pid = bs_os_pid();
+        bs_store(&registry.pid, bs_os_pid());
     bs_list_push_back(&registry.caches, &tc->link);
     registry.n++;
     bs_lock_release(&registry.lock);
@@ -81,7 +81,7 @@ struct bs_tcache *bs_thread_take_orphan(unsigned max) {
     struct bs_tcache *orphan = NULL;
     bs_lock_acquire(&registry.lock);
     /* A vfork child shares our memory under another pid, in which none of the threads exists. */
-    bool ours = registry.pid == bs_os_pid();
+    bool ours = bs_thread_are_ours();
     for (size_t i = 0; ours && i < bs_min(max, registry.n) && orphan == NULL; i++) {
         if (registry.next == &registry.caches)
             registry.next = registry.caches.next;
@@ -94,6 +94,11 @@ struct bs_tcache *bs_thread_take_orphan(unsigned max) {
         remove_locked(orphan);
     bs_lock_release(&registry.lock);
     return orphan;
+}
+
+bool bs_thread_are_ours(void) {
+    int pid = bs_load(&registry.pid);
+    return pid == 0 || pid == bs_os_pid();
 }
 
 void bs_thread_each(bs_cache_visitor *visit, void *ctx) {
@@ -111,7 +116,7 @@ size_t bs_thread_count(void) {
 }
 
 void bs_thread_forked(void) {
-    registry.pid = bs_os_pid();
+    bs_store(&registry.pid, bs_os_pid());
 }
 
 void bs_thread_lock(void) {

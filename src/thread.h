@@ -27,6 +27,9 @@ void bs_thread_refund(size_t bytes);
  * than max caches, going round from call to call. */
 struct bs_tcache *bs_thread_take_orphan(unsigned max);
 
+/* False in a vfork child, which shares our memory under another pid: the threads are not its. */
+bool bs_thread_are_ours(void);
+
 typedef void bs_cache_visitor(void *ctx, const struct bs_tcache *tc);
 /* Calls visit for each registered cache under the registry lock. */
 void bs_thread_each(bs_cache_visitor *visit, void *ctx);
