@@ -11,6 +11,7 @@
 
 #include "counter.h"
 #include "heap.h"
+#include "idle.h"
 #include "lock.h"
 #include "log.h"
 #include "opt.h"
@@ -31,19 +32,29 @@ static struct {
     int pid;                /* [init; child after fork] a vfork child is seen by its other pid */
     bool refused;           /* [atomic] no thread to be had: pieces from now on */
     uint64_t next_piece_ns; /* [atomic] no piece before */
+    bool idle_noted;        /* [helper] */
     uint64_t next_report_ns; /* [helper] of log_interval */
 } bg;
 
 /* --- one round -------------------------------------------------------------------------------- */
 
+static void note_if_unavailable(void) {
+    if (bg.idle_noted || !bs_idle_is_unavailable())
+        return;
+    bg.idle_noted = true;
+    bs_log_note("membarrier or /proc is missing: caches of sleeping threads are not emptied");
+}
+
 static bool sweep_round(void) {
     uint64_t start = bs_os_now_ns();
     bs_round_enter();
     struct bs_sweep_work work = bs_sweep(SIZE_MAX, 64);
+    struct bs_idle_work idle = bs_idle_round();
     bs_round_leave();
-    if (work.returned != 0 || work.orphans != 0)
-        bs_log_sweep(work.returned, 0, work.orphans, bs_os_now_ns() - start);
-    return work.returned != 0;
+    note_if_unavailable();
+    if (work.returned != 0 || work.orphans != 0 || idle.drained != 0)
+        bs_log_sweep(&work, &idle, bs_os_now_ns() - start);
+    return work.returned != 0 || idle.drained != 0 || idle.more;
 }
 
 static bool scavenge_round(void) {
@@ -107,7 +118,7 @@ static uint64_t pause_ns(struct credit *credit, uint64_t worked_ns) {
 /* Looks once more after NONE was stored: a slow door that saw RUNNING has left its work to us. One
  * that is trying to start a helper cannot succeed while we exist, so we wait until it gave up. */
 static bool resume(void) {
-    while (bs_scavenge_has_work() || bs_sweep_has_work()) {
+    while (bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work()) {
         uint32_t expected = NONE;
         if (__atomic_compare_exchange_n(&bg.state, &expected, RUNNING, false, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED))
@@ -167,6 +178,7 @@ static void piece(void) {
         return;
     struct bs_scavenge_work work;
     size_t goal_pages;
+    (void)bs_tcache_was_busy(); /* sleeping threads are the helper's; do not be called for them */
     if (!bs_round_try())
         return;
     (void)bs_sweep(BS_EMPTY_BATCH, 4);

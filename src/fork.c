@@ -21,6 +21,7 @@ static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
 static void prepare(void) {
     bs_lock_acquire(&one_at_a_time);
     bs_round_enter();
+    bs_tcache_borrow_lock();
     bs_log_lock();
     bs_thread_lock();
     bs_central_lock_all();
@@ -36,6 +37,7 @@ static void parent(void) {
     bs_central_unlock_all();
     bs_thread_unlock();
     bs_log_unlock();
+    bs_tcache_borrow_unlock();
     bs_round_leave();
     bs_lock_release(&one_at_a_time);
 }
@@ -48,6 +50,7 @@ static void child(void) {
     bs_central_reset_locks();
     bs_thread_reset_lock();
     bs_log_reset_lock();
+    bs_tcache_borrow_reset_lock();
     bs_round_reset_lock();
     bs_lock_reset(&one_at_a_time);
     if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)
@@ -58,5 +61,6 @@ static void child(void) {
 }
 
 void bs_fork_start(void) {
+    bs_thread_forked(); /* before a vfork child can be the first to ask */
     (void)pthread_atfork(prepare, parent, child);
 }

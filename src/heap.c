@@ -8,6 +8,7 @@
 
 #include "counter.h"
 #include "holes.h"
+#include "idle.h"
 #include "large.h"
 #include "meta.h"
 #include "opt.h"
@@ -41,7 +42,7 @@ void bs_heap_set_fill(unsigned byte) {
 
 /* After a visit that may have left work: a few relaxed loads, and a call only if there is some. */
 static inline void look_for_work(void) {
-    if (BS_UNLIKELY(bs_scavenge_has_work() || bs_sweep_has_work()) && work_hook != NULL)
+    if (BS_UNLIKELY(bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work()) && work_hook != NULL)
         work_hook();
 }
 
@@ -67,7 +68,7 @@ static void *filled(void *p, size_t size) {
 
 static void *alloc_class(unsigned class, size_t size) {
     void *p;
-    if (BS_LIKELY(bs_tcache_take(&bs_self->bin[class], &p)))
+    if (BS_LIKELY(bs_tcache_take(&bs_tcache_self()->bin[class], &p)))
         return p;
     sample(class, size);
     p = bs_tcache_alloc_slow(class);
@@ -92,7 +93,7 @@ void *bs_heap_alloc_zero(size_t size) {
         return p;
     }
     unsigned class = bs_class_of(size);
-    struct bs_bin *bin = &bs_self->bin[class];
+    struct bs_bin *bin = &bs_tcache_self()->bin[class];
     /* A run of a span that was never used needs no clearing: worth it before the magazine where
      * clearing costs more than a cold line. */
     if (size > BS_TINY_MAX && bin->run_zero && bin->run_mask != 0) {
@@ -213,13 +214,12 @@ size_t bs_heap_os_page(void) {
 /* --- the whole heap --------------------------------------------------------------------------- */
 
 bool bs_heap_trim(size_t keep_bytes) {
-    struct bs_tcache *tc = bs_self;
-    if (tc != &bs_tcache_empty && tc != &bs_tcache_none)
-        bs_tcache_drain(tc);
+    bs_tcache_drain_own();
     bs_round_enter(); /* nobody else holds spans or pages back while we look for them */
     struct bs_tcache *orphan;
     while ((orphan = bs_thread_take_orphan(UINT32_MAX)) != NULL)
         bs_tcache_bury(orphan);
+    (void)bs_idle_drain_all();
     bs_central_give_up_empty();
     while (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
         ;

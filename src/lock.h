@@ -17,6 +17,7 @@
 enum bs_rank {
     BS_RANK_FORK,      /* one fork at a time prepares */
     BS_RANK_ROUND,     /* one round of background work at a time */
+    BS_RANK_BORROW,    /* one cache is borrowed from its sleeping thread at a time (tcache.h) */
     BS_RANK_LOG,       /* the log's file and its rate limits */
     BS_RANK_REGISTRY,  /* the list of thread caches and the total of their capacities */
     BS_RANK_CENTRAL,   /* one per size class: its spans' bitmaps and fullness groups */

@@ -12,6 +12,7 @@
 #include "os.h"
 #include "out.h"
 #include "sink.h"
+#include "waiting.h"
 
 #define LINE_CAP 4096
 
@@ -108,14 +109,16 @@ void bs_log_report(const char *reason) {
     end(&l);
 }
 
-void bs_log_sweep(size_t returned, size_t waiting, size_t orphans, uint64_t ns) {
+void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *idle, uint64_t ns) {
     struct line l;
     if (!bs_sink_is_open() || (bs_opt.trace & BS_TRACE_SWEEP) == 0)
         return;
     begin(&l, "sweep");
-    number(&l, "returned", returned);
-    number(&l, "waiting", waiting);
-    number(&l, "orphans", orphans);
+    number(&l, "returned", work->returned);
+    number(&l, "waiting", bs_waiting_count());
+    number(&l, "orphans", work->orphans);
+    number(&l, "idle", idle->drained);
+    bytes(&l, "idle_bytes", idle->bytes);
     number(&l, "ns", ns);
     end(&l);
 }

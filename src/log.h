@@ -10,7 +10,9 @@
 #ifndef BS_LOG_H
 #define BS_LOG_H
 
+#include "idle.h"
 #include "scavenge.h"
+#include "sweep.h"
 
 /* After the options were read: expands the path. A path that cannot be written is said on stderr
  * once, and the log is off. */
@@ -19,8 +21,8 @@ bool bs_log_is_on(void);
 
 /* The memory report, with reason "exit" or "interval". */
 void bs_log_report(const char *reason);
-/* A trace line for a sweep that returned spans / a scavenge cycle. */
-void bs_log_sweep(size_t returned, size_t waiting, size_t orphans, uint64_t ns);
+/* A trace line for a sweep that returned spans or emptied caches / a scavenge cycle. */
+void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *idle, uint64_t ns);
 void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, size_t goal_bytes,
                      uint64_t ns);
 /* A condition that changes what besom does: goes to the log if there is one. */

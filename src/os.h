@@ -104,6 +104,21 @@ int bs_os_helper_start(void (*fn)(void *), void *arg);
 /* In a forked child: there is no helper, whatever the parent had. */
 void bs_os_helper_forget(void);
 
+/* --- other threads ---------------------------------------------------------------------------- */
+
+/* Registers the process for bs_os_barrier; false: this kernel has none. */
+bool bs_os_barrier_available(void);
+/* When it returns true, every other thread that shares our memory has passed a full memory barrier
+ * since the call. */
+bool bs_os_barrier(void);
+/* True if /proc and the kernel answer the next question at all. */
+bool bs_os_sleep_is_known(void);
+/* True only if thread tid of this process was found waiting in a system call, one that leaves its
+ * stack and thread-local words its own, and neither that call's place nor any word of its stack
+ * lies in [text_base, text_end): it was in no function there, nor had a signal handler interrupted
+ * one. `own` is a thread-local variable of it, where its stack ends. What is left on the stack of earlier calls may make the answer false, never true. */
+bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_t text_end);
+
 /* --- fault injection (BS_FAULTS builds only) -------------------------------------------------- */
 
 #if BS_FAULTS

@@ -2,12 +2,14 @@
 /*
  * tcache.c - the slow half of thread caches: making, refilling, flushing, growing, giving up.
  *
- * Locks: takes the registry's and the central locks, one at a time. pthread_setspecific may call
+ * Locks: takes the registry's and the central locks, one at a time, and the borrow lock, which is
+ * its own; under that the registry's. pthread_setspecific may call
  * back into calloc; every function here is written to be entered again at that point.
  */
 #include "tcache_inl.h"
 
 #include "counter.h"
+#include "lock.h"
 #include "meta.h"
 #include "os.h"
 #include "thread.h"
@@ -26,6 +28,11 @@ static struct bs_meta_pool storage_pool[] = {
     BS_META_POOL_INIT(1024 * sizeof(void *)),
 };
 _Static_assert(BS_MAGAZINE_MAX == 1024 && BS_MAGAZINE_START == 8, "pools fit the capacities");
+
+static struct bs_lock borrow = BS_LOCK_INIT(BS_RANK_BORROW);
+
+/* [atomic] slow doors were busy since somebody asked; written when it changes only */
+static bool busy;
 
 static bool disabled; /* [atomic] no new caches; set while options are read, or by mallopt */
 
@@ -69,6 +76,8 @@ static void free_storage(struct bs_tcache *tc, struct bs_bin *bin) {
     bs_meta_pool_free(storage_of(bin->cap), bin->blocks);
     tc->extra_bytes -= bytes;
     bs_thread_refund(bytes);
+    bin->blocks = tc->first_blocks[bin - tc->bin];
+    bin->cap = BS_MAGAZINE_START;
 }
 
 /* The cache is empty and in no registry. */
@@ -78,12 +87,30 @@ static void destroy(struct bs_tcache *tc) {
     bs_meta_pool_free(&cache_pool, tc);
 }
 
+static bool is_real(const struct bs_tcache *tc) {
+    return tc != &bs_tcache_empty && tc != &bs_tcache_none;
+}
+
+/* What the word leads to when nobody has borrowed it: under the lock, since a word that was put
+ * back may be taken again at once. */
+static struct bs_tcache *look_again(void) {
+    bs_lock_acquire(&borrow);
+    struct bs_tcache *tc = bs_load(&bs_self);
+    bs_lock_release(&borrow);
+    return tc;
+}
+
 void bs_tcache_leave(void) {
-    struct bs_tcache *tc = bs_self;
-    bs_self = &bs_tcache_none;
-    if (tc == &bs_tcache_empty || tc == &bs_tcache_none)
+    if (bs_load(&bs_self) == &bs_tcache_none)
         return;
-    bs_thread_unregister(tc);
+    bs_lock_acquire(&borrow);
+    struct bs_tcache *tc = bs_load(&bs_self);
+    bs_store(&bs_self, &bs_tcache_none);
+    if (is_real(tc))
+        bs_thread_unregister(tc);
+    bs_lock_release(&borrow);
+    if (!is_real(tc))
+        return;
     bs_tcache_drain(tc);
     destroy(tc);
     bs_count(caches_closed, 1);
@@ -104,7 +131,7 @@ void bs_tcache_disable(void) {
  * malloc, so the cache goes in the third. What is used after that goes without a cache. */
 static void at_thread_exit(void *arg) {
     struct bs_tcache *tc = arg;
-    if (tc != bs_self)
+    if (tc != look_again())
         return;
     if (tc->exit_rounds++ < 2)
         bs_thread_watch_again(tc);
@@ -112,16 +139,9 @@ static void at_thread_exit(void *arg) {
         bs_tcache_leave();
 }
 
-/* This thread's cache: made now if it has none and may have one. bs_tcache_none without memory. */
-static struct bs_tcache *own_cache(void) {
-    if (bs_self != &bs_tcache_empty && !BS_UNLIKELY(bs_load(&disabled)))
-        return bs_self;
-    if (bs_load(&disabled)) {
-        bs_tcache_leave();
-        return bs_self;
-    }
-    /* A vfork child runs on its parent's thread-local words: a cache made there would carry the
-     * child's thread id, and be taken for an orphan's when the child is gone. */
+static struct bs_tcache *make_cache(void) {
+    /* A vfork child borrows its parent's word. A cache made now would carry the child's tid and be
+     * taken for an orphan when the child is gone, while the parent uses it. */
     if (!bs_thread_are_ours())
         return &bs_tcache_none;
     struct bs_tcache *tc = bs_meta_pool_alloc(&cache_pool);
@@ -131,11 +151,25 @@ static struct bs_tcache *own_cache(void) {
     tc->tid = bs_os_tid();
     tc->word = &bs_self;
     bs_thread_register(tc);
-    bs_self = tc;
+    bs_store(&bs_self, tc);
     bs_count(caches_made, 1);
     /* Without an exit hook the sweeper finds the cache when its thread is gone. */
-    (void)bs_thread_watch_exit(tc, at_thread_exit);
-    return bs_self;
+    if (bs_thread_watch_exit(tc, at_thread_exit))
+        bs_store(&tc->watched, true);
+    return tc;
+}
+
+/* This thread's cache: made now if it has none and may have one. bs_tcache_none without memory.
+ * The caller is in besom, so the word may be borrowed again, but the cache stays the caller's. */
+static struct bs_tcache *own_cache(void) {
+    if (BS_UNLIKELY(bs_load(&disabled))) {
+        bs_tcache_leave();
+        return &bs_tcache_none;
+    }
+    struct bs_tcache *tc = bs_load(&bs_self);
+    if (BS_UNLIKELY(tc == &bs_tcache_empty))
+        tc = look_again();
+    return BS_LIKELY(tc != &bs_tcache_empty) ? tc : make_cache();
 }
 
 /* --- flushing --------------------------------------------------------------------------------- */
@@ -171,6 +205,12 @@ void bs_tcache_drain(struct bs_tcache *tc) {
         if (bin->run_mask != 0)
             flush_run(bin, class);
     }
+}
+
+void bs_tcache_drain_own(void) {
+    struct bs_tcache *tc = look_again();
+    if (is_real(tc))
+        bs_tcache_drain(tc);
 }
 
 /* Room for twice as many blocks, if the budgets allow. */
@@ -212,8 +252,12 @@ static void trim_pass(struct bs_tcache *tc) {
 }
 
 static void note_visit(struct bs_tcache *tc) {
-    if (++tc->slow_ops % 1024 == 0)
+    uint32_t visits = tc->slow_ops + 1;
+    bs_store(&tc->slow_ops, visits);
+    if (visits % 1024 == 0)
         trim_pass(tc);
+    if (visits % 64 == 0 && !bs_load(&busy))
+        bs_store(&busy, true);
 }
 
 /* --- the slow door ---------------------------------------------------------------------------- */
@@ -256,7 +300,7 @@ void bs_tcache_free_slow(unsigned class, void *p) {
     struct bs_bin *bin = &tc->bin[class];
     if (bin->count == bin->cap && !grow(tc, bin))
         flush(bin, class, (bin->cap + 1) / 2);
-    (void)bs_tcache_free(class, p);
+    (void)bs_tcache_put(bin, p); /* there is room; into tc, whatever the word says by now */
 }
 
 size_t bs_tcache_bytes(const struct bs_tcache *tc) {
@@ -267,4 +311,58 @@ size_t bs_tcache_bytes(const struct bs_tcache *tc) {
                  bs_class_info[class].size;
     }
     return bytes;
+}
+
+/* --- borrowing -------------------------------------------------------------------------------- */
+
+void bs_tcache_borrow_lock(void) {
+    bs_lock_acquire(&borrow);
+}
+void bs_tcache_borrow_unlock(void) {
+    bs_lock_release(&borrow);
+}
+void bs_tcache_borrow_reset_lock(void) {
+    bs_lock_reset(&borrow);
+}
+
+uint64_t bs_tcache_signature(const struct bs_tcache *tc) {
+    uint64_t sum = bs_load(&tc->slow_ops);
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        const struct bs_bin *bin = &tc->bin[class];
+        sum = (sum ^ bs_load(&bin->count) ^ bs_load(&bin->run_mask)) * 0x9e3779b97f4a7c15u;
+        sum ^= sum >> 32;
+    }
+    return sum;
+}
+
+bool bs_tcache_take_word(struct bs_tcache *tc) {
+    BS_ASSERT_HELD(&borrow);
+    struct bs_tcache *expected = tc;
+    return __atomic_compare_exchange_n(tc->word, &expected, &bs_tcache_empty, false,
+                                       __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+void bs_tcache_give_word(struct bs_tcache *tc) {
+    BS_ASSERT_HELD(&borrow);
+    BS_CHECK(bs_load(tc->word) == &bs_tcache_empty); /* the owner made no second cache meanwhile */
+    /* release: pairs with the owner's next look, on the fast path by the address it loads */
+    bs_store_release(tc->word, tc);
+}
+
+size_t bs_tcache_strip(struct bs_tcache *tc) {
+    BS_ASSERT_HELD(&borrow);
+    size_t bytes = bs_tcache_bytes(tc);
+    bs_tcache_drain(tc);
+    for (unsigned class = 1; class < BS_NCLASSES; class++)
+        free_storage(tc, &tc->bin[class]);
+    return bytes;
+}
+
+bool bs_tcache_is_busy(void) {
+    return bs_load(&busy);
+}
+bool bs_tcache_was_busy(void) {
+    bool was = bs_load(&busy);
+    bs_store(&busy, false);
+    return was;
 }

@@ -8,7 +8,14 @@
  * "this thread shall have none" (it is exiting, or check:full): its slow door goes to the central
  * lists directly.
  *
- * Only the owner uses its cache; others may read counts for statistics (relaxed). A block is in
+ * Only the owner uses its cache; others may read counts for statistics (relaxed). The one exception
+ * is a borrower (idle.c): it exchanges the owner's word for the empty cache, and while the owner is
+ * known to sleep outside besom the cache is the borrower's; then it puts the word back. The borrow
+ * lock (BS_RANK_BORROW) is held from before the exchange until after the restoration, so
+ *  - who finds the empty cache in its word looks again under the lock: there is the truth;
+ *  - a thread that gives its cache up does that under the lock: its word is alive until then.
+ *
+ * A block is in
  * one place at a time, also in the middle of every operation: it leaves the magazine before its
  * bit is cleared and enters it after it was claimed, so a snapshot of the process (fork) may lose
  * blocks in transit but never doubles one.
@@ -37,7 +44,10 @@ struct bs_tcache {
     struct bs_tcache **word;        /* [init] the owner's thread-local word */
     int tid;                        /* [owner; after fork too] kernel's thread id */
     uint32_t exit_rounds;           /* [owner] times the exit hook ran */
-    uint32_t slow_ops;              /* [owner] visits of the slow door */
+    uint32_t slow_ops;              /* [owner; others may read] visits of the slow door */
+    bool watched;                   /* [owner; others may read] the thread's end will tell */
+    uint32_t idle_looks;            /* [lock:round] idle.c: looks since the last change */
+    uint64_t idle_signature;        /* [lock:round] idle.c: what was seen at the last look */
     size_t extra_bytes;             /* [owner] capacity granted beyond the start, in bytes */
     void *first_blocks[BS_NCLASSES][BS_MAGAZINE_START]; /* [owner] magazines that never grew */
 };
@@ -52,6 +62,8 @@ void bs_tcache_free_slow(unsigned class, void *p);
 /* Gives everything the cache holds back to the central lists; the cache stays usable. The caller
  * is the owner, or owns the cache because its thread is gone. */
 void bs_tcache_drain(struct bs_tcache *tc);
+/* The same for the calling thread's own cache, if it has one. */
+void bs_tcache_drain_own(void);
 /* Gives up this thread's cache; from now on it has none. */
 void bs_tcache_leave(void);
 /* The same for a cache that bs_thread_take_orphan gave. */
@@ -61,5 +73,22 @@ void bs_tcache_disable(void);
 
 /* Bytes in the cache. Any thread; relaxed. */
 size_t bs_tcache_bytes(const struct bs_tcache *tc);
+/* A number that changes when the cache is used, most likely. Any thread; relaxed. */
+uint64_t bs_tcache_signature(const struct bs_tcache *tc);
+
+/* Borrowing, for idle.c. A cache that is registered while the lock is held stays so until it is
+ * released, and its word stays alive if the cache is watched and its thread exists. */
+void bs_tcache_borrow_lock(void);
+void bs_tcache_borrow_unlock(void);
+void bs_tcache_borrow_reset_lock(void);
+/* Takes the owner's way to the cache; false: the word does not lead to it. */
+bool bs_tcache_take_word(struct bs_tcache *tc);
+void bs_tcache_give_word(struct bs_tcache *tc);
+/* Drains a borrowed cache and gives the room its magazines grew by back; the bytes it held. */
+size_t bs_tcache_strip(struct bs_tcache *tc);
+
+/* True, once, if slow doors were busy since the last call; the question alone is cheap. */
+bool bs_tcache_was_busy(void);
+bool bs_tcache_is_busy(void);
 
 #endif

@@ -30,9 +30,9 @@ BS_INLINE bool bs_tcache_take(struct bs_bin *bin, void **out) {
     return false;
 }
 
-/* False: the magazine is full (or class is 0, whose bin is always full): the slow door's turn. */
-BS_INLINE bool bs_tcache_free(unsigned class, void *p) {
-    struct bs_bin *bin = &bs_self->bin[class];
+/* Puts a block into the bin. False: the magazine is full (or it is bin 0, which is always full): the
+ * slow door's turn. */
+BS_INLINE bool bs_tcache_put(struct bs_bin *bin, void *p) {
     uint32_t count = bin->count;
     if (BS_UNLIKELY(count == bin->cap))
         return false;
@@ -41,6 +41,12 @@ BS_INLINE bool bs_tcache_free(unsigned class, void *p) {
     __atomic_signal_fence(__ATOMIC_RELEASE);
     bs_store(&bin->count, count + 1);
     return true;
+}
+
+/* The calling thread's cache. The word is read once for each operation: a borrower may exchange it
+ * at any moment (tcache.h). */
+BS_INLINE struct bs_tcache *bs_tcache_self(void) {
+    return bs_load(&bs_self);
 }
 
 #endif

@@ -13,9 +13,10 @@ static struct {
     struct bs_link caches; /* [lock] */
     size_t n;              /* [lock] */
     struct bs_link *next;  /* [lock] where the next search for orphans begins */
-    int pid;               /* [atomic] the process whose threads these are; 0 before the first */
+    struct bs_link *turn;  /* [lock] whose turn bs_thread_next is at */
+    int pid;               /* [atomic] the process whose threads these are */
 } registry = {.lock = BS_LOCK_INIT(BS_RANK_REGISTRY), .caches = {&registry.caches, &registry.caches},
-              .next = &registry.caches};
+              .next = &registry.caches, .turn = &registry.caches};
 
 static size_t granted_bytes; /* [atomic] sum over caches of extra_bytes */
 
@@ -35,6 +36,8 @@ void bs_thread_register(struct bs_tcache *tc) {
 static void remove_locked(struct bs_tcache *tc) {
     if (registry.next == &tc->link)
         registry.next = tc->link.next;
+    if (registry.turn == &tc->link)
+        registry.turn = tc->link.next;
     bs_list_remove(&tc->link);
     registry.n--;
 }
@@ -94,6 +97,19 @@ struct bs_tcache *bs_thread_take_orphan(unsigned max) {
         remove_locked(orphan);
     bs_lock_release(&registry.lock);
     return orphan;
+}
+
+struct bs_tcache *bs_thread_next(void) {
+    struct bs_tcache *tc = NULL;
+    bs_lock_acquire(&registry.lock);
+    if (registry.turn == &registry.caches)
+        registry.turn = registry.caches.next;
+    if (registry.turn != &registry.caches) {
+        tc = BS_LIST_ENTRY(registry.turn, struct bs_tcache, link);
+        registry.turn = registry.turn->next;
+    }
+    bs_lock_release(&registry.lock);
+    return tc;
 }
 
 bool bs_thread_are_ours(void) {

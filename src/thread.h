@@ -27,6 +27,8 @@ void bs_thread_refund(size_t bytes);
  * than max caches, going round from call to call. */
 struct bs_tcache *bs_thread_take_orphan(unsigned max);
 
+/* The next cache in turn, or NULL if there is none. */
+struct bs_tcache *bs_thread_next(void);
 /* False in a vfork child, which shares our memory under another pid: the threads are not its. */
 bool bs_thread_are_ours(void);
 
@@ -35,7 +37,8 @@ typedef void bs_cache_visitor(void *ctx, const struct bs_tcache *tc);
 void bs_thread_each(bs_cache_visitor *visit, void *ctx);
 size_t bs_thread_count(void);
 
-/* In a forked child: the threads of the parent are gone. */
+/* At the start, and in a forked child, where the threads of the parent are gone: the threads are
+ * this process's. */
 void bs_thread_forked(void);
 void bs_thread_lock(void);
 void bs_thread_unlock(void);

@@ -91,6 +91,15 @@
 /* Its tick, in ms, while there is work; it ends after so many ticks without any. */
 #define BS_TICK_MS 100
 #define BS_IDLE_TICKS 20
+/* A round looks at so many thread caches at least, and at each of them within so many ticks, so
+ * that all are seen before the helper ends. */
+#define BS_IDLE_ROUND_LOOKS 256
+#define BS_IDLE_LAP_TICKS 16
+/* Looks at a cache that does not change, and cannot be had, before it is left alone until it does.
+ * With 3, 4 of 200 threads kept theirs on a machine of 2 CPUs: they had waited for a CPU that long. */
+#define BS_IDLE_LOOKS_MAX 64
+/* A round stops asking after so long, in ns; borrowing one cache takes about 20 us. */
+#define BS_IDLE_MAX_WORK_NS 5000000u
 /* An epoch of the scavenger, in ms: the peak of pages in use halves its excess once an epoch. */
 #define BS_EPOCH_MS 1000
 /* No page allocated from or freed to the page heap for so long, in ms: the process is idle and

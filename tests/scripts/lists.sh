@@ -29,7 +29,7 @@ for dir in src preload tools bench tests tests/preload tests/stress; do
     listed "$dir/Makefile.am" "$dir/" "$dir"/*.[ch] "$dir"/*.cc "$dir"/*.def "$dir"/*.map \
         "$dir"/*.conf "$dir"/*.sh "$dir"/*.md
 done
-listed tests/Makefile.am tests/ tests/compat/*.* tests/compat/programs/* tests/launcher/* \
+listed tests/Makefile.am tests/ tests/compat/*.* tests/compat/programs/* tests/launcher/* tests/model/* \
     tests/scripts/*
 listed bench/Makefile.am bench/ bench/run
 listed Makefile.am '' doc/*

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os_sleep.c - what another thread of the process is doing: the part of os.h that the draining of
+ * idle threads' caches (idle.c) asks.
+ *
+ * The kernel answers (/proc/self/task/TID/syscall): it says a number and a stack pointer only of a
+ * thread that it has found off its CPU, twice, in one and the same wait. "running" is what it says
+ * of one that runs, waits for a CPU or has just changed; -1 of one that waits outside a system call,
+ * in a page fault for example. Where anything is in doubt the answer here is "does not sleep".
+ *
+ * It decides nothing and knows no cache. Other threads' stacks are only read, through the kernel.
+ */
+#define _GNU_SOURCE
+#include "os.h"
+
+#include "out.h"
+#include "syscall.h"
+#include "tunables.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <string.h>
+#include <sys/uio.h>
+
+/* Stacks deeper than this are not read to their end, and their threads do not count as asleep. */
+#define STACK_MAX_BYTES BS_MIB
+#define PIECE_BYTES ((size_t)4096)
+
+/* --- barrier ---------------------------------------------------------------------------------- */
+
+bool bs_os_barrier_available(void) {
+    return bs_sys3(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+bool bs_os_barrier(void) {
+    return bs_sys3(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+/* --- the kernel's word on a thread ------------------------------------------------------------ */
+
+/* "-1 SP PC" or "NUMBER ARG ARG ARG ARG ARG ARG SP PC", all but the number hexadecimal. */
+struct wait_state {
+    long number;
+    uintptr_t sp, pc;
+};
+
+/* One word of the line; NULL where it is not a number. */
+static const char *parse_word(const char *s, uintptr_t *value) {
+    unsigned base = 10;
+    if (s[0] == '0' && s[1] == 'x') {
+        base = 16;
+        s += 2;
+    }
+    const char *start = s;
+    for (*value = 0;; s++) {
+        unsigned digit = *s >= '0' && *s <= '9' ? (unsigned)(*s - '0') : (unsigned)(*s - 'a') + 10;
+        if (digit >= base)
+            break;
+        *value = *value * base + digit;
+    }
+    while (*s == ' ' || *s == '\n')
+        s++;
+    return s > start ? s : NULL;
+}
+
+/* False for "running", for "-1", and for what is not understood. */
+static bool parse_wait(const char *s, struct wait_state *w) {
+    uintptr_t word[9];
+    unsigned n = 0;
+    while (*s != '\0' && n < BS_ARRAY_LEN(word)) {
+        s = parse_word(s, &word[n++]);
+        if (s == NULL)
+            return false;
+    }
+    if (n != BS_ARRAY_LEN(word) || *s != '\0')
+        return false;
+    *w = (struct wait_state){(long)word[0], word[7], word[8]};
+    return true;
+}
+
+static long read_wait(int tid, char *line, size_t cap) {
+    char path[64];
+    struct bs_out out;
+    bs_out_init(&out, path, sizeof path);
+    bs_out_printf(&out, "/proc/self/task/%d/syscall", tid);
+    int fd = bs_os_open_read(bs_out_text(&out));
+    if (fd < 0)
+        return fd;
+    long n = bs_os_read(fd, line, cap - 1);
+    bs_os_close(fd);
+    line[n > 0 ? n : 0] = '\0';
+    return n;
+}
+
+/* Calls in which the thread's stack and thread-local words are another's as well (vfork and its
+ * kin), or in which they are about to vanish or to change. */
+static bool is_treacherous(long number) {
+    static const long calls[] = {
+#ifdef SYS_fork
+        SYS_fork,       SYS_vfork,
+#endif
+        SYS_clone,      SYS_clone3,   SYS_exit,         SYS_exit_group,
+        SYS_execve,     SYS_execveat, SYS_rt_sigreturn, SYS_ptrace,
+    };
+    for (size_t i = 0; i < BS_ARRAY_LEN(calls); i++)
+        if (number == calls[i])
+            return true;
+    return false;
+}
+
+/* --- its stack -------------------------------------------------------------------------------- */
+
+static bool in_text(uintptr_t word, uintptr_t base, uintptr_t end) {
+    word &= ((uintptr_t)1 << BS_ADDRESS_BITS) - 1; /* arm64 may sign the rest of an address */
+    return word >= base && word < end;
+}
+
+/* Bytes read of the process's memory at `from`, less where the mapping ends; 0 or negative where
+ * nothing can be read. */
+static long read_memory(int pid, uintptr_t from, void *buf, size_t bytes) {
+    struct iovec local = {buf, bytes}, remote = {(void *)from, bytes};
+    return bs_sys6(SYS_process_vm_readv, pid, &local, 1, &remote, 1, 0);
+}
+
+/* True if no word from sp to the end of the mapping, or to the thread's own variables, lies in the
+ * text. Libc puts those above all frames of a thread's stack, and what follows may belong to the
+ * same mapping for megabytes. Where sp is on another stack, one for signals or a coroutine's, that
+ * one is read as a whole all the same: its mapping or itself ends below them. */
+static bool stack_is_clear(uintptr_t sp, uintptr_t top, uintptr_t base, uintptr_t end) {
+    uintptr_t words[PIECE_BYTES / sizeof(uintptr_t)];
+    int pid = bs_os_pid();
+    uintptr_t at = bs_align_down(sp, sizeof(uintptr_t));
+    for (uintptr_t limit = at + STACK_MAX_BYTES; at < limit;) {
+        if (at >= top && sp < top)
+            return true;
+        size_t want = PIECE_BYTES - at % PIECE_BYTES; /* so that a piece is whole or not there */
+        long got = read_memory(pid, at, words, want);
+        if (got == -EFAULT)
+            return at > sp; /* nothing at all could be read: not a stack */
+        if (got != (long)want)
+            return false;
+        for (size_t i = 0; i < want / sizeof(uintptr_t); i++)
+            if (in_text(words[i], base, end))
+                return false;
+        at += want;
+    }
+    return false;
+}
+
+bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_t text_end) {
+    char line[256], again[256];
+    struct wait_state w;
+    if (read_wait(tid, line, sizeof line) <= 0 || !parse_wait(line, &w))
+        return false;
+    /* the place of the system call itself counts too: a function without a frame may make it */
+    if (is_treacherous(w.number) || in_text(w.pc, text_base, text_end))
+        return false;
+    /* the stack was read while the thread waited if it waits in the same place afterwards */
+    return stack_is_clear(w.sp, (uintptr_t)own, text_base, text_end) &&
+           read_wait(tid, again, sizeof again) > 0 && strcmp(line, again) == 0;
+}
+
+bool bs_os_sleep_is_known(void) {
+    char line[256];
+    uintptr_t word;
+    /* About itself a thread learns the read it is in. */
+    return read_wait(bs_os_tid(), line, sizeof line) > 0 && line[0] >= '0' && line[0] <= '9' &&
+           read_memory(bs_os_pid(), (uintptr_t)line & ~(uintptr_t)7, &word, sizeof word) ==
+               (long)sizeof word;
+}

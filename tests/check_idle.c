@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_idle.c - whose cache is emptied and whose is not: threads that sleep, that run, whose stack
+ * shows besom's code, that nobody watches; and when the helper may end.
+ *
+ * Test and core are one file of code, so each test names a range of its own as besom's. Threads that
+ * wake and sleep as they like are in tests/stress/idle_storm.c: what a thread did before the kernel
+ * calls it asleep is ordered for the helper, but ThreadSanitizer cannot know; here they meet at
+ * semaphores.
+ */
+#include "heap.h"
+#include "counter.h"
+#include "idle.h"
+#include "opt.h"
+#include "os.h"
+#include "thread.h"
+#include "unit.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+
+#define NTHREADS 8
+
+static sem_t working, go_on;
+static int stop; /* [atomic] */
+
+/* Not even a small number is in this range: stacks are never found to show besom. */
+static void no_text(void) {
+    bs_idle_set_text(0x10000000000, 0x10000000010);
+}
+
+static void use_cache(void) {
+    void *p[300];
+    for (unsigned i = 0; i < 300; i++)
+        p[i] = bs_heap_alloc(16 + i * 5);
+    for (unsigned i = 0; i < 300; i++)
+        bs_heap_free(p[i]);
+}
+
+static void *sleeper(void *arg) {
+    use_cache();
+    sem_post(&working);
+    while (sem_wait(&go_on) != 0)
+        ;
+    use_cache();
+    require(bs_self == bs_tcache_self() && bs_tcache_bytes(bs_self) != 0, "the cache is gone");
+    return arg;
+}
+
+static pthread_t thread[NTHREADS];
+
+static void start(void *(*fn)(void *), void *arg, unsigned n) {
+    sem_init(&working, 0, 0);
+    sem_init(&go_on, 0, 0);
+    for (unsigned i = 0; i < n; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, fn, arg), 0);
+    for (unsigned i = 0; i < n; i++)
+        sem_wait(&working);
+    usleep(50000); /* until they sleep */
+}
+
+static void finish(unsigned n) {
+    for (unsigned i = 0; i < n; i++)
+        sem_post(&go_on);
+    bs_store(&stop, 1);
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(thread[i], NULL);
+    ck_assert_uint_eq(bs_thread_count(), 0);
+    ck_assert(bs_thread_grant(BS_CACHE_TOTAL_BYTES)); /* all room was refunded */
+    size_t out = 0;
+    for (unsigned class = 1; class < BS_NCLASSES; class++)
+        out += bs_central_counts(class).slots_out;
+    ck_assert_uint_eq(out, 0);
+}
+
+START_TEST(sleeping_threads_are_drained) {
+    no_text();
+    start(sleeper, NULL, NTHREADS);
+    struct bs_idle_work first = bs_idle_round();
+    ck_assert_uint_eq(first.drained, 0); /* it was only seen */
+    ck_assert(first.more);
+    struct bs_idle_work next = first, all = {0, 0, false};
+    for (unsigned i = 0; i < 200 && next.more; i++) { /* a round stops when its time is over */
+        next = bs_idle_round();
+        all.drained += next.drained;
+        all.bytes += next.bytes;
+    }
+    ck_assert_uint_eq(all.drained, NTHREADS);
+    ck_assert_uint_gt(all.bytes, NTHREADS * 100000);
+    ck_assert_uint_eq(bs_counted(caches_drained), NTHREADS);
+    ck_assert_uint_eq(bs_counted(cache_bytes_drained), all.bytes);
+    ck_assert_uint_eq(bs_idle_round().drained, 0);
+    ck_assert(!bs_idle_round().more); /* the helper may end */
+    finish(NTHREADS);
+}
+END_TEST
+
+START_TEST(trim_does_not_wait_for_quiet) {
+    no_text();
+    start(sleeper, NULL, NTHREADS);
+    ck_assert_uint_eq(bs_idle_drain_all().drained, NTHREADS);
+    finish(NTHREADS);
+}
+END_TEST
+
+START_TEST(off_is_off) {
+    no_text();
+    bs_opt.idle_threads = false;
+    start(sleeper, NULL, 1);
+    ck_assert_uint_eq(bs_idle_drain_all().drained, 0);
+    ck_assert(!bs_idle_round().more);
+    finish(1);
+}
+END_TEST
+
+START_TEST(unwatched_caches_are_left_alone) {
+    no_text();
+    start(sleeper, NULL, 1);
+    struct bs_tcache *tc = bs_thread_next();
+    bs_store(&tc->watched, false);
+    ck_assert_uint_eq(bs_idle_drain_all().drained, 0);
+    bs_store(&tc->watched, true);
+    ck_assert_uint_eq(bs_idle_drain_all().drained, 1);
+    finish(1);
+}
+END_TEST
+
+/* Its word stands for a return address into besom. */
+static void *marked_sleeper(void *arg) {
+    uintptr_t volatile word = (uintptr_t)arg;
+    void *result = sleeper(NULL);
+    return word == 0 ? result : NULL;
+}
+
+START_TEST(code_on_the_stack_is_respected) {
+    uintptr_t mark = 0x123456789a0;
+    bs_idle_set_text(mark, mark + 16);
+    start(marked_sleeper, (void *)(mark + 8), 1);
+    ck_assert_uint_eq(bs_idle_drain_all().drained, 0);
+    unsigned rounds = 0;
+    while (bs_idle_round().more && rounds < 1000)
+        rounds++;
+    ck_assert_uint_eq(bs_counted(caches_drained), 0);
+    ck_assert_uint_ge(rounds, BS_IDLE_LOOKS_MAX - 1); /* it was tried, and given up */
+    ck_assert_uint_lt(rounds, 1000);
+    bs_idle_set_text(mark + 16, mark + 32);
+    ck_assert_uint_eq(bs_idle_drain_all().drained, 1);
+    finish(1);
+}
+END_TEST
+
+static void *runner(void *arg) {
+    use_cache();
+    sem_post(&working);
+    while (!bs_load(&stop))
+        ;
+    return arg;
+}
+
+START_TEST(running_threads_are_left_alone) {
+    no_text();
+    start(runner, NULL, 1);
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_uint_eq(bs_idle_drain_all().drained, 0);
+    finish(1);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("idle");
+    TCase *tc = add_case(suite, "whose");
+    tcase_add_test(tc, sleeping_threads_are_drained);
+    tcase_add_test(tc, trim_does_not_wait_for_quiet);
+    tcase_add_test(tc, off_is_off);
+    tcase_add_test(tc, unwatched_caches_are_left_alone);
+    tcase_add_test(tc, code_on_the_stack_is_respected);
+    tcase_add_test(tc, running_threads_are_left_alone);
+    return run_suite(suite);
+}
