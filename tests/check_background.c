@@ -199,9 +199,13 @@ END_TEST
 
 START_TEST(many_threads_make_one_helper) {
     bs_background_start();
+    uint64_t begin_ns = bs_os_now_ns();
     for (int i = 0; i < 50; i++)
         free_dirty(2 * BS_BACKGROUND_THRESHOLD_BYTES);
-    ck_assert_uint_eq(bs_counted(background_starts), 1);
+    /* a helper that ends has been idle for two seconds: a slow machine may see that happen */
+    uint64_t idle_ms = BS_IDLE_TICKS * BS_TICK_MS, took_ms = (bs_os_now_ns() - begin_ns) / 1000000;
+    ck_assert_uint_ge(bs_counted(background_starts), 1);
+    ck_assert_uint_le(bs_counted(background_starts), 1 + took_ms / idle_ms);
     ck_assert(helper_is_there());
 }
 END_TEST
