@@ -18,8 +18,8 @@
 #include "os.h"
 #include "sweep.h"
 #include "thread.h"
+#include "unit.h"
 
-#include <check.h>
 #include <pthread.h>
 
 #define THREADS 8
@@ -31,6 +31,20 @@
 #define SLOTS 200
 
 static uint32_t stop;
+
+/*
+ * The sanitizers' own allocator is not safe against fork (gcc 12: a child of a fork that happened
+ * while another thread started or ended finds its locks taken, for ever; seen as hangs in
+ * QuarantineChunk). In their builds no thread starts or ends while another forks: all threads meet
+ * here after they began and before they end. The plain build does without, so there forks do
+ * meet starts and ends.
+ */
+static pthread_barrier_t gate;
+
+static void pass_gate(void) {
+    if (BS_SANITIZED)
+        pthread_barrier_wait(&gate);
+}
 
 /* One thread's blocks: it replaces them at random and finds each as it left it. */
 struct worker {
@@ -76,6 +90,7 @@ static void give_all(struct worker *w) {
 
 static void *work_until_stopped(void *arg) {
     struct worker *w = arg;
+    pass_gate();
     while (bs_load(&stop) == 0)
         work(w, 100);
     give_all(w);
@@ -137,12 +152,26 @@ static void fork_rounds(struct worker *mine, unsigned rounds) {
     }
 }
 
+/* Gives the heap work until the helper runs: it must not be starting during a fork (see `gate`). */
+static void wait_for_helper(void) {
+    for (int i = 0; i < 1000 && bs_counted(background_wakes) == 0; i++) {
+        void *p = bs_heap_alloc(16 * BS_MIB);
+        memset(p, 1, 16 * BS_MIB);
+        bs_heap_free(p);
+        if (bs_counted(background_starts) != 0)
+            usleep(10000);
+    }
+    CHILD_CHECK(bs_counted(background_starts) == 1 && bs_counted(background_wakes) != 0);
+}
+
 static void start_besom(void) {
     snprintf(bs_opt.log, sizeof bs_opt.log, "/dev/null");
     bs_opt.scavenge_delay = 20;
+    pthread_barrier_init(&gate, NULL, THREADS);
     bs_fork_start();
     bs_log_start();
     bs_background_start();
+    wait_for_helper();
 }
 
 static void start_workers(pthread_t *thread, struct worker *w, unsigned n) {
@@ -164,6 +193,7 @@ static void fork_from_one(void *arg) {
     (void)arg;
     start_besom();
     start_workers(thread, w + 1, THREADS - 1);
+    pass_gate();
     w[0].seed = 4711;
     fork_rounds(&w[0], ROUNDS);
     stop_workers(thread, THREADS - 1);
@@ -175,8 +205,10 @@ static void fork_from_one(void *arg) {
 
 static void *fork_in_thread(void *arg) {
     struct worker w = {.seed = (uintptr_t)arg};
+    pass_gate();
     fork_rounds(&w, ROUNDS / 10);
     give_all(&w);
+    pass_gate();
     return NULL;
 }
 
@@ -196,12 +228,6 @@ static void helper_of_the_child(void *arg) {
     struct worker w = {.seed = 5};
     (void)arg;
     start_besom();
-    for (int i = 0; i < 200 && bs_counted(background_starts) == 0; i++) {
-        void *p = bs_heap_alloc(16 * BS_MIB);
-        memset(p, 1, 16 * BS_MIB);
-        bs_heap_free(p);
-    }
-    CHILD_CHECK(bs_counted(background_starts) == 1);
     pid_t pid = fork();
     if (pid == 0) {
         alarm(20);
@@ -246,15 +272,10 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("fork");
-    TCase *tc = tcase_create("fork");
+    TCase *tc = add_case(suite, "fork");
     tcase_set_timeout(tc, 250);
     tcase_add_test(tc, forks_of_one_thread_among_eight);
     tcase_add_test(tc, forks_of_eight_threads);
     tcase_add_test(tc, the_helper_is_not_inherited);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }
