@@ -16,6 +16,7 @@
 #include "log.h"
 #include "opt.h"
 #include "os.h"
+#include "pacer.h"
 #include "round.h"
 #include "scavenge.h"
 #include "sweep.h"
@@ -94,27 +95,6 @@ bool bs_background_round(void) {
 
 /* --- the helper ------------------------------------------------------------------------------- */
 
-/* The share of a CPU that was not used up yet; work is paid from it. */
-struct credit {
-    int64_t ns;
-    uint64_t last_ns; /* when it was last added to */
-};
-
-/* Until the work that was just done is paid for. */
-static uint64_t pause_ns(struct credit *credit, uint64_t worked_ns) {
-    uint64_t tick = (uint64_t)BS_TICK_MS * NS_PER_MS, now = bs_os_now_ns();
-    /* a clock that jumped neither gives a fortune nor stops the helper for long */
-    uint64_t elapsed = bs_min(bs_sub_clamped(now, credit->last_ns), 100 * tick);
-    credit->last_ns = now;
-    credit->ns += (int64_t)(elapsed * BS_SCAVENGE_CPU_PCT / 100);
-    credit->ns -= (int64_t)bs_min(worked_ns, 100 * tick);
-    if (credit->ns > BS_CREDIT_MAX_NS)
-        credit->ns = BS_CREDIT_MAX_NS;
-    if (credit->ns >= 0)
-        return tick;
-    return bs_max(tick, bs_min((uint64_t)-credit->ns * 100 / BS_SCAVENGE_CPU_PCT, 20 * tick));
-}
-
 /* Looks once more after NONE was stored: a slow door that saw RUNNING has left its work to us. One
  * that is trying to start a helper cannot succeed while we exist, so we wait until it gave up. */
 static bool resume(void) {
@@ -131,20 +111,24 @@ static bool resume(void) {
 static void helper(void *arg) {
     unsigned idle_ticks = 0, ticks = 0;
     bool rights_given_up = false;
-    struct credit credit = {BS_CREDIT_START_NS, bs_os_now_ns()};
+    struct bs_pacer pacer;
     (void)arg;
+    bs_pacer_start(&pacer, bs_os_now_ns());
     bs_lock_forget_held(); /* debug: a fork may have cut the last helper short in a lock */
     bg.next_report_ns = bs_os_now_ns() + bs_opt.log_interval * 1000u * NS_PER_MS;
     do {
         for (idle_ticks = 0; idle_ticks < BS_IDLE_TICKS || reports_are_due();) {
-            uint64_t cpu = bs_os_thread_cpu_ns();
+            uint64_t cpu = bs_os_thread_cpu_ns(), start = bs_os_now_ns();
             bool more = bs_background_round();
             idle_ticks = more ? 0 : idle_ticks + 1;
             rights_given_up = ++ticks % 10 == 0 && !bs_os_same_credentials();
             if (rights_given_up)
                 break; /* the next helper is made without them */
             uint64_t worked = bs_sub_clamped(bs_os_thread_cpu_ns(), cpu);
-            bs_os_wait(&bg.sleep, 0, pause_ns(&credit, worked));
+            if (worked == 0) /* no such clock here: time on the wall is at least as much */
+                worked = bs_sub_clamped(bs_os_now_ns(), start);
+            bs_os_wait(&bg.sleep, 0,
+                       bs_pacer_pause_ns(&pacer, bs_os_now_ns(), worked, bs_opt.scavenge_cpu));
         }
         /* full barrier: pairs with the page heap's lock between a door's free and its look */
         (void)__atomic_exchange_n(&bg.state, (uint32_t)NONE, __ATOMIC_SEQ_CST);

@@ -84,8 +84,11 @@ static void fill_holes_locked(struct central *c, struct bs_span *s) {
     if (BS_LIKELY(s->holes == 0))
         return;
     uint16_t left = s->holes & bs_span_free_os_pages(s, bs_os_page_size());
-    c->holes -= bs_popcount(s->holes) - bs_popcount(left);
+    unsigned filled = bs_popcount(s->holes) - bs_popcount(left);
+    c->holes -= filled;
     s->holes = left;
+    if (filled != 0)
+        bs_count(reused_released_bytes, filled * bs_os_page_size());
 }
 
 static struct bs_span *fullest_locked(struct central *c) {

@@ -18,6 +18,7 @@
 #include "scavenge.h"
 #include "sweep.h"
 #include "thread.h"
+#include "usage.h"
 #include "waiting.h"
 
 #include <string.h>
@@ -236,29 +237,19 @@ void bs_heap_set_keep(size_t bytes) {
     bs_scavenge_set_keep(bytes);
 }
 
-static void add_cached(void *ctx, const struct bs_tcache *tc) {
-    *(size_t *)ctx += bs_tcache_bytes(tc);
-}
-
 struct bs_heap_totals bs_heap_totals(void) {
-    struct bs_heap_totals t = {0};
     struct bs_pageheap_counts pages = bs_pageheap_counts();
-    size_t out = 0, in_spans = 0;
-    bs_thread_each(add_cached, &t.cached);
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
-        const struct bs_class_info *c = &bs_class_info[class];
-        struct bs_central_counts counts = bs_central_counts(class);
-        t.spans += counts.spans;
-        out += counts.slots_out * c->size;
-        in_spans += counts.spans * c->nslots * c->size;
-    }
-    t.mapped = pages.mapped_pages * BS_PAGE_SIZE;
-    t.dirty = pages.dirty_pages * BS_PAGE_SIZE;
-    t.released = pages.released_pages * BS_PAGE_SIZE;
-    t.large = bs_large_span_bytes();
-    t.allocated = bs_sub_clamped(out, t.cached) + t.large;
-    t.free_span = bs_sub_clamped(in_spans, out);
-    t.caches = bs_thread_count();
-    t.metadata = bs_meta_mapped_bytes();
-    return t;
+    struct bs_usage u = bs_usage_now();
+    return (struct bs_heap_totals){
+        .mapped = pages.mapped_pages * BS_PAGE_SIZE,
+        .allocated = u.live,
+        .cached = u.cached,
+        .free_span = u.free_span,
+        .dirty = pages.dirty_pages * BS_PAGE_SIZE,
+        .released = pages.released_pages * BS_PAGE_SIZE,
+        .large = u.large,
+        .metadata = bs_meta_mapped_bytes(),
+        .spans = u.spans,
+        .caches = bs_thread_count(),
+    };
 }

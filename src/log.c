@@ -118,7 +118,7 @@ void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *i
     number(&l, "waiting", bs_waiting_count());
     number(&l, "orphans", work->orphans);
     number(&l, "idle", idle->drained);
-    bytes(&l, "idle_bytes", idle->bytes);
+    bytes(&l, "cache", idle->bytes);
     number(&l, "ns", ns);
     end(&l);
 }

@@ -53,10 +53,12 @@ static void take_part(struct bs_region *r, size_t first, size_t n, uintptr_t bas
         BS_ASSERT((r->alloc[w] & mask) == 0);
         uint64_t dirty = mask & ~r->released[w];
         out->nreleased += bs_popcount(mask & r->released[w]);
+        out->nfresh += bs_popcount(mask & r->fresh[w]);
         r->ndirty -= bs_popcount(dirty);
         note_dirty(out, region_base, dirty, w * 64);
         r->alloc[w] |= mask;
         r->released[w] &= ~mask;
+        r->fresh[w] &= ~mask;
     }
 }
 
@@ -117,6 +119,12 @@ static void take_locked(size_t page, size_t n, struct bs_pages *out) {
     bs_store(&c->activity, c->activity + 1);
 }
 
+/* Pages given back that are wanted again: each costs a fault. */
+static void count_reuse(const struct bs_pages *out) {
+    if (out->nreleased != out->nfresh)
+        bs_count(reused_released_bytes, (out->nreleased - out->nfresh) * BS_PAGE_SIZE);
+}
+
 bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out) {
     bs_lock_acquire(&bs_pageheap.lock);
     size_t page = 0;
@@ -131,8 +139,8 @@ bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out) 
         take_locked(page + (aligned - base) / BS_PAGE_SIZE, npages, out);
     }
     bs_lock_release(&bs_pageheap.lock);
-    if (found && out->nreleased != 0)
-        bs_count(reused_released_bytes, out->nreleased * BS_PAGE_SIZE);
+    if (found)
+        count_reuse(out);
     return found;
 }
 
@@ -162,6 +170,8 @@ bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out) {
             take_locked(page, npages, out);
     }
     bs_lock_release(&bs_pageheap.lock);
+    if (ok)
+        count_reuse(out);
     return ok;
 }
 
@@ -228,30 +238,56 @@ static void borrow_locked(size_t region, size_t first, size_t n, struct bs_run *
     *out = (struct bs_run){taken.base, n, n - taken.nreleased};
 }
 
-bool bs_pageheap_take_dirty(bool huge, size_t max_pages, struct bs_run *out) {
+static bool rests(struct bs_region *r, uint32_t epoch) {
+    if (epoch == 0)
+        return false;
+    if (bs_range_count(r->alloc, 0, BS_REGION_PAGES) < BS_DENSE_PAGES) {
+        r->dense_epoch = 0;
+        return false;
+    }
+    if (r->dense_epoch == 0)
+        r->dense_epoch = epoch;
+    return epoch - r->dense_epoch < 2;
+}
+
+/* One past the region where the search goes on. */
+static size_t search_start_locked(const struct bs_dirty_search *search) {
+    if (search->below == UINTPTR_MAX)
+        return bs_pageheap.dirty_top;
+    return bs_min(bs_pageheap.dirty_top, bs_page_index(search->below) / BS_REGION_PAGES + 1);
+}
+
+bool bs_pageheap_take_dirty(struct bs_dirty_search *search, struct bs_run *out) {
     bool found = false;
     bs_lock_acquire(&bs_pageheap.lock);
-    size_t top = bs_pageheap.dirty_top, i = top;
-    while (i > 0 && !found) {
+    for (size_t i = search_start_locked(search); i > 0 && !found;) {
         struct bs_region *r = bs_region_at(--i);
         if (r == NULL || r->ndirty == 0) {
             if (i + 1 == bs_pageheap.dirty_top)
                 bs_pageheap.dirty_top = i;
             continue;
         }
-        size_t n, first = huge ? find_huge(r, &n) : find_dirty(r, max_pages, &n);
+        if (rests(r, search->epoch))
+            continue;
+        size_t n, first = search->huge ? find_huge(r, &n) : find_dirty(r, search->max_pages, &n);
         found = first != BS_REGION_NONE;
         if (found)
             borrow_locked(i, first, n, out);
     }
     bs_lock_release(&bs_pageheap.lock);
+    if (found)
+        search->below = out->base;
     return found;
 }
 
 void bs_pageheap_scavenged(const struct bs_run *run, bool released) {
     struct bs_pageheap_counts *c = &bs_pageheap.counts;
     bs_lock_acquire(&bs_pageheap.lock);
-    give_locked(bs_page_index(run->base), run->npages, released);
+    size_t page = bs_page_index(run->base);
+    give_locked(page, run->npages, released);
+    struct bs_region *r = bs_region_at(page / BS_REGION_PAGES); /* a run lies in one */
+    if (r->ndirty == 0)
+        r->dense_epoch = 0; /* what is freed next rests anew */
     if (released) {
         count(&c->dirty_pages, 0, run->npages);
         count(&c->released_pages, run->npages, 0);

@@ -25,6 +25,7 @@ struct bs_pages {
     uintptr_t base;
     size_t npages;
     size_t nreleased; /* how many of them were released: they read as zeros */
+    size_t nfresh;    /* how many of those were never in use: nobody gave them back */
     /* Every page that is not zero lies in [dirty_base, dirty_end): both 0 if nreleased==npages. */
     uintptr_t dirty_base, dirty_end;
 };
@@ -63,10 +64,20 @@ void bs_pageheap_free_released(uintptr_t base, size_t npages);
 bool bs_pageheap_prepare(uintptr_t base, size_t bytes);
 void bs_pageheap_insert(uintptr_t base, size_t bytes);
 
-/* For scavenge.c: takes (marks allocated) the highest run of free dirty pages, in whole OS pages,
- * at most max_pages. With `huge` only a wholly free aligned 2 MiB. False: there is none. After
- * advising, bs_pageheap_scavenged says whether the OS took them. */
-bool bs_pageheap_take_dirty(bool huge, size_t max_pages, struct bs_run *out);
+/* What the scavenger looks for, from the top of the heap downward. */
+struct bs_dirty_search {
+    uintptr_t below;  /* regions above this address are done; UINTPTR_MAX at first, then kept here */
+    size_t max_pages; /* longest run wanted */
+    uint32_t epoch;   /* of the caller; 0: no region rests */
+    bool huge;        /* only wholly free aligned 2 MiB */
+};
+
+/* For scavenge.c: takes (marks allocated) the highest run of free dirty pages, in whole OS pages.
+ * A dense region (BS_DENSE_PAGES in use) rests: it is passed over in the epoch in which it was first
+ * found so and in the next one, since its few free pages are the likeliest to be wanted again and
+ * cost it its huge pages. False: there is none. After advising, bs_pageheap_scavenged says whether
+ * the OS took them. */
+bool bs_pageheap_take_dirty(struct bs_dirty_search *search, struct bs_run *out);
 void bs_pageheap_scavenged(const struct bs_run *run, bool released);
 
 struct bs_pageheap_counts bs_pageheap_counts(void);

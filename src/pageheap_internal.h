@@ -13,7 +13,9 @@
 struct bs_region {
     uint64_t alloc[BS_REGION_WORDS];    /* set: in a span, held by the scavenger, or not mapped */
     uint64_t released[BS_REGION_WORDS]; /* set: free and without physical memory */
+    uint64_t fresh[BS_REGION_WORDS];    /* set: released, and never in use; subset of released */
     uint32_t ndirty;                    /* free pages that are not released */
+    uint32_t dense_epoch; /* of the scavenger, in which the region was found dense; 0: it was not */
     bool mapped;                        /* accessible; an unmapped region is all allocated */
 };
 

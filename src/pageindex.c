@@ -144,6 +144,7 @@ void bs_pageheap_insert(uintptr_t base, size_t bytes) {
         BS_ASSERT(!r->mapped);
         memset(r->alloc, 0, sizeof r->alloc);
         memset(r->released, 0xff, sizeof r->released);
+        memset(r->fresh, 0xff, sizeof r->fresh);
         r->mapped = true;
         bs_pageheap.sums.level[0][i] = bs_region_summary(r->alloc);
     }

@@ -11,6 +11,7 @@
 #include "opt.h"
 #include "os.h"
 #include "pageheap.h"
+#include "usage.h"
 
 #define NS_PER_MS 1000000u
 #define FLUSHES_AFTER_REFUSAL 4096
@@ -48,17 +49,25 @@ size_t bs_scavenge_goal(struct bs_scavenge_policy *p, const struct bs_scavenge_i
         p->peak_pages = in->peak_pages;
     bool idle = in->now_ns - p->quiet_since_ns >= in->idle_ns;
     size_t extra = p->peak_pages / (100 / BS_RETAIN_EXTRA_PCT);
-    size_t retain = idle ? in->span_pages : p->peak_pages + bs_min(extra, SIZE_MAX - p->peak_pages);
-    size_t spare = bs_max(bs_sub_clamped(retain, in->span_pages), in->keep_pages);
-    return bs_sub_clamped(in->dirty_pages, spare);
+    size_t retain = p->peak_pages + bs_min(extra, SIZE_MAX - p->peak_pages);
+    size_t spare = in->has_room ? in->room_pages : bs_sub_clamped(retain, in->span_pages);
+    return bs_sub_clamped(in->dirty_pages, bs_max(idle ? 0 : spare, in->keep_pages));
+}
+
+size_t bs_scavenge_room(size_t live, size_t in_use, uint64_t percent) {
+    size_t allowed;
+    if (__builtin_mul_overflow(live, percent, &allowed))
+        return SIZE_MAX;
+    return bs_sub_clamped(allowed / 100, bs_sub_clamped(in_use, live));
 }
 
 /* --- giving back ------------------------------------------------------------------------------ */
 
 /* One quantum. False: nothing of that kind is left, or the OS refused. */
-static bool release_one(bool huge, size_t max_pages, struct bs_scavenge_work *work, size_t *pages) {
+static bool release_one(struct bs_dirty_search *search, struct bs_scavenge_work *work,
+                        size_t *pages) {
     struct bs_run run;
-    if (!bs_pageheap_take_dirty(huge, max_pages, &run))
+    if (!bs_pageheap_take_dirty(search, &run))
         return false;
     bool released = bs_os_unused((void *)run.base, run.npages * BS_PAGE_SIZE) == 0;
     bs_pageheap_scavenged(&run, released);
@@ -70,23 +79,26 @@ static bool release_one(bool huge, size_t max_pages, struct bs_scavenge_work *wo
         return false;
     }
     bs_count(scavenged_bytes, run.ndirty * BS_PAGE_SIZE);
-    *(huge ? &work->huge_bytes : &work->page_bytes) += run.ndirty * BS_PAGE_SIZE;
+    *(search->huge ? &work->huge_bytes : &work->page_bytes) += run.ndirty * BS_PAGE_SIZE;
     *pages += run.ndirty;
     return true;
 }
 
-struct bs_scavenge_work bs_scavenge_pages(size_t max_pages, uint64_t budget_ns) {
+struct bs_scavenge_work bs_scavenge_pages(size_t max_pages, uint32_t epoch, uint64_t budget_ns) {
     struct bs_scavenge_work work = {0};
     const size_t quantum = BS_SCAVENGE_QUANTUM_BYTES / BS_PAGE_SIZE;
+    struct bs_dirty_search search = {
+        .below = UINTPTR_MAX, .epoch = epoch, .huge = max_pages >= quantum};
     uint64_t start = budget_ns != 0 ? bs_os_now_ns() : 0;
     size_t pages = 0;
-    bool huge = max_pages >= quantum;
     while (pages < max_pages && !work.failed) {
-        size_t left = bs_min(quantum, max_pages - pages);
-        if (!release_one(huge && left == quantum, left, &work, &pages)) {
-            if (!huge)
+        search.max_pages = bs_min(quantum, max_pages - pages);
+        bool enough = !search.huge || search.max_pages == quantum;
+        if (!enough || !release_one(&search, &work, &pages)) {
+            if (!search.huge)
                 break;
-            huge = false;
+            search.huge = false;
+            search.below = UINTPTR_MAX;
         }
         if (budget_ns != 0 && bs_os_now_ns() - start >= budget_ns)
             break;
@@ -98,7 +110,7 @@ size_t bs_scavenge_to(size_t keep) {
     size_t dirty = bs_pageheap_dirty_bytes();
     if (dirty <= keep)
         return 0;
-    struct bs_scavenge_work work = bs_scavenge_pages((dirty - keep) / BS_PAGE_SIZE, 0);
+    struct bs_scavenge_work work = bs_scavenge_pages((dirty - keep) / BS_PAGE_SIZE, 0, 0);
     return work.huge_bytes + work.page_bytes;
 }
 
@@ -119,6 +131,13 @@ bool bs_scavenge_has_work(void) {
     return bs_opt.scavenge && (pages_have_work() || bs_holes_have_work());
 }
 
+/* The knob is turned on what besom can give back: live is counted by slots, for rounding stays. */
+static size_t room_pages(const struct bs_pageheap_counts *c) {
+    struct bs_usage u = bs_usage_now();
+    size_t in_use = bs_sub_clamped(c->span_pages * BS_PAGE_SIZE, u.holes);
+    return bs_scavenge_room(u.live, in_use, bs_opt.overhead) / BS_PAGE_SIZE;
+}
+
 static size_t pages_over_goal(void) {
     struct bs_pageheap_counts c = bs_pageheap_counts();
     struct bs_scavenge_input in = {
@@ -130,8 +149,16 @@ static size_t pages_over_goal(void) {
         .dirty_pages = c.dirty_pages,
         .peak_pages = bs_pageheap_take_peak(),
         .keep_pages = bs_load(&keep_bytes) / BS_PAGE_SIZE,
+        .has_room = bs_opt.overhead != 0,
+        .room_pages = bs_opt.overhead != 0 ? room_pages(&c) : 0,
     };
     return bs_scavenge_goal(&policy, &in);
+}
+
+/* The number of the present epoch; with scavenge_delay:0 nothing rests. */
+static uint32_t epoch_now(void) {
+    uint64_t ns = bs_opt.scavenge_delay * NS_PER_MS;
+    return ns == 0 ? 0 : (uint32_t)(bs_os_now_ns() / ns) | 1u << 31;
 }
 
 static bool round_of_holes(bool piece, struct bs_scavenge_work *work) {
@@ -152,7 +179,7 @@ bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_p
     *goal_pages = bs_sub_clamped(bs_pageheap_dirty_bytes() / BS_PAGE_SIZE, over);
     if (over != 0) {
         size_t max = piece ? bs_min(over, BS_SCAVENGE_PIECE_BYTES / BS_PAGE_SIZE) : over;
-        *work = bs_scavenge_pages(max, piece ? 0 : BS_SCAVENGE_MAX_WORK_NS);
+        *work = bs_scavenge_pages(max, epoch_now(), piece ? 0 : BS_SCAVENGE_MAX_WORK_NS);
     }
     return round_of_holes(piece, work) || pages_have_work();
 }

@@ -7,7 +7,8 @@
  * 10 %. The peak's excess over the present use halves within an epoch (0.60 of it is left after one
  * at the helper's tick of 100 ms, which decays linearly in ten steps), so a sawtooth with troughs
  * much shorter than an epoch keeps its pages and an idle process loses them. When the page heap has been quiet for
- * BS_IDLE_MS the goal is the pages in spans alone. (After the Go runtime's scavenger, whose goal
+ * BS_IDLE_MS the goal is the pages in spans alone. The option overhead puts a share of what the
+ * program holds in the place of the peak. (After the Go runtime's scavenger, whose goal
  * comes from the next collection; a malloc has no such forecast.)
  *
  * The policy is a pure object fed with numbers and time, so that tests need not sleep.
@@ -30,8 +31,13 @@ struct bs_scavenge_input {
     uint64_t now_ns, activity, epoch_ns, idle_ns;
     size_t span_pages, dirty_pages, peak_pages; /* peak since the last update */
     size_t keep_pages;                          /* dirty pages never worth it */
+    bool has_room;                              /* the option overhead is set, and leaves */
+    size_t room_pages;                          /* room for so many dirty pages */
 };
 size_t bs_scavenge_goal(struct bs_scavenge_policy *policy, const struct bs_scavenge_input *in);
+
+/* Bytes of free pages for which `percent` of live leaves room, when spans hold `in_use` bytes. */
+size_t bs_scavenge_room(size_t live, size_t in_use, uint64_t percent);
 
 /* What one call released. */
 struct bs_scavenge_work {
@@ -42,8 +48,9 @@ struct bs_scavenge_work {
 };
 
 /* Gives back at most max_pages, whole free huge pages first, then highest addresses, in quanta of
- * BS_SCAVENGE_QUANTUM_BYTES, while less than budget_ns has passed (0: no bound). */
-struct bs_scavenge_work bs_scavenge_pages(size_t max_pages, uint64_t budget_ns);
+ * BS_SCAVENGE_QUANTUM_BYTES, while less than budget_ns has passed (0: no bound). Dense regions rest
+ * by `epoch` (struct bs_dirty_search). */
+struct bs_scavenge_work bs_scavenge_pages(size_t max_pages, uint32_t epoch, uint64_t budget_ns);
 /* Gives back all free pages but keep_bytes; the bytes that went (malloc_trim). */
 size_t bs_scavenge_to(size_t keep_bytes);
 

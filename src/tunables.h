@@ -109,16 +109,19 @@
 #define BS_RETAIN_EXTRA_PCT 10
 /* Free dirty bytes that are never worth a system call. */
 #define BS_RETAIN_MIN_BYTES (256 * BS_KIB)
+/* Pages in use of a region's 512 from which it is dense (Go's 96.875 %). */
+#define BS_DENSE_PAGES 496
 /* One advice releases at most so many bytes, so that a page-heap neighbour never waits long. */
 #define BS_SCAVENGE_QUANTUM_BYTES (2 * BS_MIB)
 /* Work at the slow door with background:off, in bytes a call. */
 #define BS_SCAVENGE_PIECE_BYTES (512 * BS_KIB)
 /* Regions of 4 MiB whose spans are searched for holes in such a call. */
 #define BS_HOLES_PIECE_REGIONS 4
-/* Share of one CPU for the background scavenger, in percent, and its least work a wake, in ns. */
-#define BS_SCAVENGE_CPU_PCT 1
+/* Least work a wake of the background scavenger, in ns, and the most. */
 #define BS_SCAVENGE_MIN_WORK_NS 1000000u
 #define BS_SCAVENGE_MAX_WORK_NS 10000000u
+/* Ticks that a pause lasts at most, whatever was overspent. */
+#define BS_PAUSE_MAX_TICKS 20
 /* CPU time in ns that may be saved up, and what a helper begins with: work comes in bursts when a
  * program falls idle, and must not take minutes then. */
 #define BS_CREDIT_MAX_NS 500000000

@@ -346,7 +346,7 @@ START_TEST(zero_is_never_wrong) {
         if (step % 32 == 0)
             bs_waiting_return(8);
         if (step % 64 == 0)
-            bs_scavenge_pages(random_below(&seed, 64), 0);
+            bs_scavenge_pages(random_below(&seed, 64), 0, 0);
     }
     ck_assert(bs_pageheap_is_valid());
 }

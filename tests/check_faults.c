@@ -191,7 +191,7 @@ static void scavenging(void) {
     for (int i = 0; i < 3; i++)
         (void)bs_scavenge_round(i == 0, &work, &goal_pages);
     for (int i = 0; i < 3; i++)
-        (void)bs_scavenge_pages(SIZE_MAX, 0);
+        (void)bs_scavenge_pages(SIZE_MAX, 0, 0);
     for (int i = 0; i < 10; i++)
         keep_new(BS_MIB);
 }

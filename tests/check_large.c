@@ -281,7 +281,7 @@ START_TEST(random_lives) {
             fill(block[i], to, i);
         check_sums(requested, in_spans);
         if (step % 50 == 0)
-            bs_scavenge_pages(random_below(&seed, 2000), 0);
+            bs_scavenge_pages(random_below(&seed, 2000), 0, 0);
     }
     for (unsigned i = 0; i < N; i++)
         if (block[i] != NULL) {
@@ -301,7 +301,7 @@ START_TEST(dirty_pages_are_cleared) {
         memset(p, 0xee, bs_large_usable(span_of(p)));
         release(p);
         if (round % 3 == 0) /* a part of it is given back: dirty and zero pages mixed */
-            bs_scavenge_pages(random_below(&seed, size / BS_PAGE_SIZE), 0);
+            bs_scavenge_pages(random_below(&seed, size / BS_PAGE_SIZE), 0, 0);
         size_t less = size - random_below(&seed, size / 2);
         p = alloc(less, true);
         check_zero(p, less);

@@ -105,7 +105,7 @@ static const char judge[] =
     "    assert set(l) == set(sys.argv[3:] + 'besom event pid time_ns'.split()), set(l)\n"
     "def rest(l): return {k: l[k] for k in l if k not in ('besom', 'event', 'pid', 'time_ns')}\n"
     "assert rest(lines[2]) == dict(returned=11, waiting=0, orphans=33, idle=5,"
-    " idle_bytes=66, ns=44), lines[2]\n"
+    " cache=66, ns=44), lines[2]\n"
     "assert rest(lines[3]) == dict(huge=4194304, page=12345, hole=0, calls=3, failed=1, dirty=55,"
     " goal=66, ns=77), lines[3]\n"
     "assert rest(lines[4]) == dict(text='quote \" backslash \\\\ tab \\t newline \\n end')\n";
@@ -166,7 +166,7 @@ START_TEST(text_has_every_field) {
         ck_assert_msg(strchr("-0123456789", at[strlen(field)]) != NULL, "%s: %.60s", name, at);
     }
     ck_assert_ptr_nonnull(strstr(text, " sweep: returned 11 waiting 0 orphans 33 idle 5"
-                                         " idle_bytes 66 ns 44\n"));
+                                         " cache 66 ns 44\n"));
     ck_assert_ptr_nonnull(strstr(text, " scavenge: huge 4194304 (4.0 MiB) page 12345 (12.0 KiB) "
                                        "hole 0 calls 3 failed 1 dirty 55 goal 66 ns 77\n"));
     ck_assert_ptr_nonnull(strstr(text, " note: text quote \" backslash \\ tab \t"));

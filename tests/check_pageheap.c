@@ -23,6 +23,7 @@
 enum state { UNMAPPED, IN_SPAN, DIRTY, RELEASED, BORROWED };
 
 static uint8_t state[PAGES];
+static bool used[PAGES]; /* has been in a span, or in the scavenger's hands */
 static size_t number_of[BORROWED + 1];
 static bool known[ARENAS]; /* the arena was announced to the page heap */
 static struct bs_run spans[SPANS_MAX];
@@ -41,6 +42,7 @@ static void set_state(size_t page, size_t n, enum state to) {
         number_of[state[i]]--;
         number_of[to]++;
         state[i] = (uint8_t)to;
+        used[i] |= to == IN_SPAN || to == BORROWED;
     }
     peak = bs_max(peak, number_of[IN_SPAN]);
 }
@@ -96,12 +98,13 @@ static void grow_somewhere(void) {
 
 /* The heap's answer about pages it gave, against the states they had; they become a span's. */
 static void check_taken(const struct bs_pages *got, size_t page, size_t n) {
-    size_t nreleased = 0, dirty_first = NONE, dirty_last = 0;
+    size_t nreleased = 0, nfresh = 0, dirty_first = NONE, dirty_last = 0;
     require(got->base == address(page) && got->npages == n, "pages %zu+%zu, expected %zu+%zu",
             model_page(got->base), got->npages, page, n);
     for (size_t i = page; i < page + n; i++) {
         require(is_free(i), "page %zu was not free", i);
         nreleased += state[i] == RELEASED;
+        nfresh += state[i] == RELEASED && !used[i];
         if (state[i] == DIRTY)
             dirty_last = i;
         if (state[i] == DIRTY && dirty_first == NONE)
@@ -111,6 +114,7 @@ static void check_taken(const struct bs_pages *got, size_t page, size_t n) {
     uintptr_t end = dirty_first == NONE ? 0 : address(dirty_last + 1);
     require(got->nreleased == nreleased, "%zu of %zu released, expected %zu", got->nreleased, n,
             nreleased);
+    require(got->nfresh == nfresh, "%zu of %zu fresh, expected %zu", got->nfresh, n, nfresh);
     require(got->dirty_base == base && got->dirty_end == end,
             "dirty hull %zx-%zx of %zu+%zu, expected %zx-%zx", got->dirty_base, got->dirty_end,
             page, n, base, end);
@@ -206,7 +210,8 @@ static void step_scavenge(void) {
     bool huge = random_below(&seed, 3) == 0, released = random_below(&seed, 4) != 0;
     size_t max = 1 + random_skewed(&seed, 9);
     struct bs_run expected = huge ? expected_huge() : expected_dirty(max);
-    bool ok = bs_pageheap_take_dirty(huge, max, &run);
+    struct bs_dirty_search search = {.below = UINTPTR_MAX, .max_pages = max, .huge = huge};
+    bool ok = bs_pageheap_take_dirty(&search, &run);
     require(ok == (expected.npages != 0), "take_dirty(%d, %zu) said %d", huge, max, ok);
     if (!ok)
         return;
@@ -333,8 +338,10 @@ START_TEST(nothing_in_an_empty_heap) {
     struct bs_run run;
     ck_assert(!bs_pageheap_alloc(1, 1, &got));
     ck_assert(!bs_pageheap_alloc_at(WINDOW, 1, &got));
-    ck_assert(!bs_pageheap_take_dirty(false, 1, &run));
-    ck_assert(!bs_pageheap_take_dirty(true, HUGE_PAGES, &run));
+    struct bs_dirty_search search = {.below = UINTPTR_MAX, .max_pages = 1};
+    ck_assert(!bs_pageheap_take_dirty(&search, &run));
+    search.huge = true;
+    ck_assert(!bs_pageheap_take_dirty(&search, &run));
     ck_assert(bs_pageheap_is_valid());
     ck_assert_uint_eq(bs_pageheap_grown(), 0);
 }
@@ -380,6 +387,75 @@ START_TEST(arenas_come_in_any_order) {
 }
 END_TEST
 
+static bool take_in(struct bs_dirty_search *search, uint32_t epoch, struct bs_run *run) {
+    *search = (struct bs_dirty_search){.below = UINTPTR_MAX, .max_pages = 100, .epoch = epoch};
+    return bs_pageheap_take_dirty(search, run);
+}
+
+static void free_pages(size_t page, size_t n) {
+    struct bs_run run = {.base = address(page), .npages = n};
+    bs_pageheap_free(&run, 1);
+}
+
+START_TEST(dense_regions_rest_for_an_epoch) {
+    struct bs_dirty_search search;
+    struct bs_pages all;
+    struct bs_run run;
+    grow(0, 2);
+    ck_assert(bs_pageheap_alloc(2 * BS_REGION_PAGES, 1, &all));
+    free_pages(100, BS_REGION_PAGES - BS_DENSE_PAGES + 1); /* the lower one is just not dense */
+    free_pages(BS_REGION_PAGES + 100, BS_REGION_PAGES - BS_DENSE_PAGES); /* the upper one is */
+    ck_assert(take_in(&search, 5, &run));
+    ck_assert_uint_eq(run.base, address(100));
+    bs_pageheap_scavenged(&run, true);
+    ck_assert(!take_in(&search, 5, &run));
+    ck_assert(!take_in(&search, 6, &run));
+    ck_assert(take_in(&search, 7, &run));
+    ck_assert_uint_eq(run.base, address(BS_REGION_PAGES + 100));
+    bs_pageheap_scavenged(&run, true);
+    /* what is freed after that rests anew */
+    ck_assert(bs_pageheap_alloc_at(run.base, run.npages, &all));
+    free_pages(BS_REGION_PAGES + 200, 3);
+    ck_assert(!take_in(&search, 7, &run));
+    ck_assert(!take_in(&search, 8, &run));
+    /* and a region that was sparse meanwhile begins anew */
+    free_pages(BS_REGION_PAGES + 300, 100);
+    ck_assert(take_in(&search, 8, &run));
+    bs_pageheap_scavenged(&run, false); /* refused: it is still dirty */
+    ck_assert(bs_pageheap_alloc_at(address(BS_REGION_PAGES + 300), 100, &all));
+    ck_assert(!take_in(&search, 9, &run));
+    ck_assert(!take_in(&search, 10, &run));
+    ck_assert(take_in(&search, 0, &run)); /* without epochs nothing rests */
+    bs_pageheap_scavenged(&run, true);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+START_TEST(a_search_goes_down) {
+    struct bs_dirty_search search = {.below = UINTPTR_MAX, .max_pages = 4};
+    struct bs_pages all;
+    struct bs_run run;
+    grow(0, 3);
+    ck_assert(bs_pageheap_alloc(3 * BS_REGION_PAGES, 1, &all));
+    free_pages(10, 4);
+    free_pages(BS_REGION_PAGES + 10, 8);
+    ck_assert(bs_pageheap_take_dirty(&search, &run));
+    ck_assert_uint_eq(run.base, address(BS_REGION_PAGES + 14));
+    bs_pageheap_scavenged(&run, true);
+    free_pages(2 * BS_REGION_PAGES + 10, 4); /* above: the next search's */
+    ck_assert(bs_pageheap_take_dirty(&search, &run));
+    ck_assert_uint_eq(run.base, address(BS_REGION_PAGES + 10));
+    bs_pageheap_scavenged(&run, true);
+    ck_assert(bs_pageheap_take_dirty(&search, &run));
+    ck_assert_uint_eq(run.base, address(10));
+    bs_pageheap_scavenged(&run, true);
+    ck_assert(!bs_pageheap_take_dirty(&search, &run));
+    ck_assert(take_in(&search, 0, &run));
+    ck_assert_uint_eq(run.base, address(2 * BS_REGION_PAGES + 10));
+    bs_pageheap_scavenged(&run, true);
+}
+END_TEST
+
 /* The dirty pages of an arena must be found after one below it has moved its numbers. */
 START_TEST(dirty_pages_stay_known) {
     model_init(1);
@@ -389,7 +465,8 @@ START_TEST(dirty_pages_stay_known) {
     grow(1 * BS_ARENA_PAGES, 1);
     check_heap(0);
     struct bs_run run;
-    ck_assert(bs_pageheap_take_dirty(false, 100, &run));
+    struct bs_dirty_search search = {.below = UINTPTR_MAX, .max_pages = 100};
+    ck_assert(bs_pageheap_take_dirty(&search, &run));
     ck_assert_uint_eq(run.base, address(4 * BS_ARENA_PAGES));
     ck_assert_uint_eq(run.npages, 20);
 }
@@ -488,6 +565,8 @@ int main(void) {
     tcase_add_test(tc, runs_cross_regions_and_arenas);
     tcase_add_test(tc, arenas_come_in_any_order);
     tcase_add_test(tc, dirty_pages_stay_known);
+    tcase_add_test(tc, dense_regions_rest_for_an_epoch);
+    tcase_add_test(tc, a_search_goes_down);
     tcase_add_test(tc, arena_of_another_reservation_is_not_crossed);
     tcase_add_test(tc, index_grows);
 #if BS_FAULTS

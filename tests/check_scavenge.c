@@ -7,6 +7,7 @@
  */
 #include "central.h"
 #include "counter.h"
+#include "large.h"
 #include "opt.h"
 #include "os.h"
 #include "scavenge.h"
@@ -156,6 +157,37 @@ START_TEST(an_epoch_of_zero) {
 }
 END_TEST
 
+START_TEST(the_overhead_option_takes_the_peaks_place) {
+    struct bs_scavenge_policy p = with_peak(1000);
+    struct bs_scavenge_input in = shrunken(START_NS + EPOCH_NS / 10, 2);
+    in.has_room = true;
+    in.room_pages = 30; /* far below what the peak would keep */
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 900 - 30);
+    in.room_pages = 2000; /* and far above it, after the peak is gone */
+    in.now_ns += 100 * (uint64_t)EPOCH_NS;
+    in.activity++;
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 0);
+    in.room_pages = 0;
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 900);
+    in.keep_pages = 32; /* never worth it */
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 900 - 32);
+    in.room_pages = 2000; /* an idle heap keeps nothing, whatever room there is */
+    in.now_ns += IDLE_NS;
+    ck_assert_uint_eq(bs_scavenge_goal(&p, &in), 900 - 32);
+}
+END_TEST
+
+START_TEST(room_is_a_share_of_what_is_live) {
+    ck_assert_uint_eq(bs_scavenge_room(1000, 1000, 20), 200);
+    ck_assert_uint_eq(bs_scavenge_room(1000, 1150, 20), 50); /* spans use 150 of it */
+    ck_assert_uint_eq(bs_scavenge_room(1000, 1200, 20), 0);
+    ck_assert_uint_eq(bs_scavenge_room(1000, 5000, 20), 0);
+    ck_assert_uint_eq(bs_scavenge_room(1000, 900, 20), 200); /* sums of different moments */
+    ck_assert_uint_eq(bs_scavenge_room(0, 0, 20), 0);
+    ck_assert_uint_eq(bs_scavenge_room(SIZE_MAX / 10, 0, 10000), SIZE_MAX);
+}
+END_TEST
+
 static uint64_t seed = 88172645463325252u;
 static uint64_t random_number(void) {
     seed ^= seed << 13;
@@ -171,7 +203,8 @@ START_TEST(absurd_numbers_stay_within_the_dirty_pages) {
             .now_ns = random_number(), .activity = random_number() % 3,
             .epoch_ns = random_number(), .idle_ns = random_number(),
             .span_pages = random_number(), .dirty_pages = random_number(),
-            .peak_pages = random_number(), .keep_pages = random_number()};
+            .peak_pages = random_number(), .keep_pages = random_number(),
+            .has_room = random_number() % 2 != 0, .room_pages = random_number()};
         size_t goal = bs_scavenge_goal(&p, &in);
         ck_assert_msg(goal <= bs_sub_clamped(in.dirty_pages, in.keep_pages),
                       "round %u: %zu of %zu dirty pages, %zu to keep", i, goal, in.dirty_pages,
@@ -234,18 +267,18 @@ START_TEST(whole_huge_pages_first_then_the_highest) {
     give(600, 8);
     give(1000, 8);
     give(1500, 8);
-    struct bs_scavenge_work work = bs_scavenge_pages(HUGE_PAGES, 0);
+    struct bs_scavenge_work work = bs_scavenge_pages(HUGE_PAGES, 0, 0);
     ck_assert_uint_eq(work.huge_bytes, 2 * BS_MIB);
     ck_assert_uint_eq(work.page_bytes, 0);
     ck_assert_uint_eq(work.calls, 1);
     ck_assert(!work.failed);
     ck_assert(is_gone(0, HUGE_PAGES));
     ck_assert(is_there(HUGE_PAGES, HEAP_PAGES - HUGE_PAGES));
-    work = bs_scavenge_pages(8, 0);
+    work = bs_scavenge_pages(8, 0, 0);
     ck_assert_uint_eq(work.page_bytes, 8 * BS_PAGE_SIZE);
     ck_assert_uint_eq(work.huge_bytes, 0);
     ck_assert(is_gone(1500, 8) && is_there(1000, 8) && is_there(600, 8));
-    work = bs_scavenge_pages(12, 0); /* and the top of the next */
+    work = bs_scavenge_pages(12, 0, 0); /* and the top of the next */
     ck_assert_uint_eq(work.page_bytes, 12 * BS_PAGE_SIZE);
     ck_assert(is_gone(1000, 8) && is_gone(604, 4) && is_there(600, 4));
     ck_assert(is_there(HUGE_PAGES, 10));
@@ -261,7 +294,7 @@ START_TEST(all_that_is_free_and_nothing_else) {
         give(i, i / 16 % 15 + 1);
         given += i / 16 % 15 + 1;
     }
-    struct bs_scavenge_work work = bs_scavenge_pages(SIZE_MAX, 0);
+    struct bs_scavenge_work work = bs_scavenge_pages(SIZE_MAX, 0, 0);
     ck_assert_uint_eq(work.page_bytes + work.huge_bytes, given * BS_PAGE_SIZE);
     ck_assert_uint_eq(bs_counted(scavenged_bytes) - before, given * BS_PAGE_SIZE);
     for (size_t i = 0; i < HEAP_PAGES; i += 16) {
@@ -271,7 +304,7 @@ START_TEST(all_that_is_free_and_nothing_else) {
     }
     ck_assert_uint_eq(bs_pageheap_counts().dirty_pages, 0);
     ck_assert(bs_pageheap_is_valid());
-    work = bs_scavenge_pages(SIZE_MAX, 0);
+    work = bs_scavenge_pages(SIZE_MAX, 0, 0);
     ck_assert_uint_eq(work.calls, 0);
 }
 END_TEST
@@ -280,7 +313,7 @@ START_TEST(given_back_pages_come_again_as_zeros) {
     struct bs_pages pages;
     take_heap();
     give(100, 50);
-    (void)bs_scavenge_pages(SIZE_MAX, 0);
+    (void)bs_scavenge_pages(SIZE_MAX, 0, 0);
     ck_assert(bs_pageheap_alloc_at(heap + 100 * BS_PAGE_SIZE, 50, &pages));
     ck_assert_uint_eq(pages.nreleased, 50);
     const char *p = (const char *)pages.base;
@@ -292,11 +325,11 @@ END_TEST
 START_TEST(no_more_than_asked_and_within_the_budget) {
     take_heap();
     give(0, HEAP_PAGES);
-    struct bs_scavenge_work work = bs_scavenge_pages(100, 0);
+    struct bs_scavenge_work work = bs_scavenge_pages(100, 0, 0);
     ck_assert_uint_eq(work.huge_bytes + work.page_bytes, 100 * BS_PAGE_SIZE);
-    work = bs_scavenge_pages(0, 0);
+    work = bs_scavenge_pages(0, 0, 0);
     ck_assert_uint_eq(work.calls, 0);
-    work = bs_scavenge_pages(SIZE_MAX, 1); /* a nanosecond: one quantum */
+    work = bs_scavenge_pages(SIZE_MAX, 0, 1); /* a nanosecond: one quantum */
     ck_assert_uint_eq(work.calls, 1);
     ck_assert_uint_le(work.huge_bytes + work.page_bytes, BS_SCAVENGE_QUANTUM_BYTES);
     ck_assert(bs_pageheap_is_valid());
@@ -324,7 +357,7 @@ START_TEST(refused_pages_stay_dirty_and_are_counted) {
     size_t dirty = bs_pageheap_dirty_bytes();
     uint64_t failures = bs_counted(os_failures), bytes = bs_counted(scavenged_bytes);
     (void)bs_os_fail(1, ENOMEM, false);
-    struct bs_scavenge_work work = bs_scavenge_pages(SIZE_MAX, 0);
+    struct bs_scavenge_work work = bs_scavenge_pages(SIZE_MAX, 0, 0);
     ck_assert_uint_eq(bs_os_fail(0, 0, false), 1); /* it does not try on */
     ck_assert(work.failed);
     ck_assert_uint_eq(work.huge_bytes + work.page_bytes, 0);
@@ -335,13 +368,13 @@ START_TEST(refused_pages_stay_dirty_and_are_counted) {
     ck_assert(is_there(0, HEAP_PAGES));
 
     (void)bs_os_fail(3, EAGAIN, true);
-    work = bs_scavenge_pages(SIZE_MAX, 0);
+    work = bs_scavenge_pages(SIZE_MAX, 0, 0);
     (void)bs_os_fail(0, 0, false);
     ck_assert(work.failed);
     ck_assert_uint_eq(work.huge_bytes, 2 * BS_SCAVENGE_QUANTUM_BYTES);
     ck_assert_uint_eq(bs_pageheap_dirty_bytes(), dirty - work.huge_bytes);
     ck_assert(bs_pageheap_is_valid());
-    work = bs_scavenge_pages(SIZE_MAX, 0);
+    work = bs_scavenge_pages(SIZE_MAX, 0, 0);
     ck_assert(!work.failed);
     ck_assert_uint_eq(bs_pageheap_dirty_bytes(), 0);
     ck_assert(is_gone(0, HEAP_PAGES));
@@ -378,6 +411,25 @@ START_TEST(rounds_keep_what_the_options_say) {
 }
 END_TEST
 
+/* Spans of large blocks are live by themselves: 2 of 6 MiB stay free with 50 %. */
+START_TEST(rounds_keep_the_overhead) {
+    struct bs_scavenge_work work;
+    size_t goal_pages;
+    void *live = bs_large_alloc(4 * BS_MIB, 16, false), *gone = bs_large_alloc(6 * BS_MIB, 16, false);
+    memset(live, 1, 4 * BS_MIB);
+    memset(gone, 1, 6 * BS_MIB);
+    bs_large_free(bs_span_of((uintptr_t)gone));
+    ck_assert_uint_eq(bs_pageheap_dirty_bytes(), 6 * BS_MIB);
+    bs_opt.overhead = 50;
+    (void)bs_scavenge_round(false, &work, &goal_pages);
+    ck_assert_uint_eq(goal_pages, 2 * BS_MIB / BS_PAGE_SIZE);
+    ck_assert_uint_eq(bs_pageheap_dirty_bytes(), 2 * BS_MIB);
+    bs_opt.overhead = 1;
+    (void)bs_scavenge_round(false, &work, &goal_pages);
+    ck_assert_uint_eq(bs_pageheap_dirty_bytes(), BS_RETAIN_MIN_BYTES);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("scavenge");
     TCase *policy = tcase_create("policy"), *pages = tcase_create("pages");
@@ -389,6 +441,8 @@ int main(void) {
     tcase_add_test(policy, a_sawtooth_keeps_its_pages);
     tcase_add_test(policy, clocks_that_jump);
     tcase_add_test(policy, an_epoch_of_zero);
+    tcase_add_test(policy, the_overhead_option_takes_the_peaks_place);
+    tcase_add_test(policy, room_is_a_share_of_what_is_live);
     tcase_add_test(policy, absurd_numbers_stay_within_the_dirty_pages);
     tcase_add_test(policy, a_peak_near_the_end_of_numbers_keeps_all);
     tcase_add_test(pages, whole_huge_pages_first_then_the_highest);
@@ -400,6 +454,7 @@ int main(void) {
     tcase_add_test(pages, refused_pages_stay_dirty_and_are_counted);
 #endif
     tcase_add_test(pages, rounds_keep_what_the_options_say);
+    tcase_add_test(pages, rounds_keep_the_overhead);
     tcase_set_timeout(policy, 100);
     tcase_set_timeout(pages, 100);
     suite_add_tcase(suite, policy);

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/* check_pacer.c - the helper's pauses over invented times: the share is kept, and no clock that
+ * jumps stops the helper or lets it run free. */
+#include "pacer.h"
+#include "unit.h"
+
+#define MS 1000000u
+#define TICK_NS ((uint64_t)BS_TICK_MS * MS)
+#define SECOND_NS ((uint64_t)1000 * MS)
+
+/* Works worked_ns after every pause for `total_ns`; the part of the time that was work, 1e-4. */
+static uint64_t share_of_work(uint64_t worked_ns, uint64_t percent, uint64_t total_ns) {
+    struct bs_pacer p;
+    uint64_t now = SECOND_NS, end = now + total_ns, worked = 0;
+    bs_pacer_start(&p, now);
+    while (now < end) {
+        now += worked_ns;
+        worked += worked_ns;
+        now += bs_pacer_pause_ns(&p, now, worked_ns, percent);
+    }
+    return worked * 10000 / total_ns;
+}
+
+START_TEST(work_without_end_gets_its_share) {
+    const uint64_t percents[] = {1, 2, 10, 50, 100}, works[] = {1 * MS, 10 * MS, 20 * MS};
+    for (size_t i = 0; i < BS_ARRAY_LEN(percents); i++)
+        for (size_t k = 0; k < BS_ARRAY_LEN(works); k++) {
+            uint64_t share = share_of_work(works[k], percents[i], 1000 * SECOND_NS);
+            /* what one tick lets pass bounds it as well; the start's credit is 3e-4 of 1000 s */
+            uint64_t most = percents[i] * 100 + 4;
+            uint64_t by_tick = works[k] * 10000 / (works[k] + TICK_NS);
+            ck_assert_msg(share <= most, "%ju of %ju in 1e-4", (uintmax_t)share, (uintmax_t)most);
+            ck_assert_msg(share + 3 >= bs_min(percents[i] * 98, by_tick), "only %ju of %ju %%",
+                          (uintmax_t)share, (uintmax_t)percents[i]);
+        }
+}
+END_TEST
+
+START_TEST(the_first_burst_is_free) {
+    struct bs_pacer p;
+    bs_pacer_start(&p, SECOND_NS);
+    uint64_t worked = 0;
+    while (bs_pacer_pause_ns(&p, SECOND_NS, 10 * MS, 1) == TICK_NS && worked < SECOND_NS)
+        worked += 10 * MS;
+    ck_assert_uint_ge(worked, BS_CREDIT_START_NS);
+    ck_assert_uint_le(worked, BS_CREDIT_START_NS + 10 * MS);
+}
+END_TEST
+
+START_TEST(rest_saves_up_to_a_bound) {
+    struct bs_pacer p;
+    uint64_t now = SECOND_NS;
+    bs_pacer_start(&p, now);
+    for (int i = 0; i < 100000; i++)
+        ck_assert_uint_eq(bs_pacer_pause_ns(&p, now += 10 * SECOND_NS, 0, 100), TICK_NS);
+    ck_assert_int_eq(p.credit_ns, BS_CREDIT_MAX_NS);
+}
+END_TEST
+
+START_TEST(clocks_that_jump) {
+    const uint64_t longest = BS_PAUSE_MAX_TICKS * TICK_NS;
+    const uint64_t odd[] = {0, 1, SECOND_NS, UINT64_MAX / 2, UINT64_MAX - 1, UINT64_MAX};
+    uint64_t seed = 7;
+    struct bs_pacer p;
+    bs_pacer_start(&p, SECOND_NS);
+    for (int i = 0; i < 100000; i++) {
+        uint64_t now = odd[random_below(&seed, BS_ARRAY_LEN(odd))];
+        uint64_t worked = odd[random_below(&seed, BS_ARRAY_LEN(odd))];
+        uint64_t pause = bs_pacer_pause_ns(&p, now, worked, 1 + random_below(&seed, 100));
+        require(pause >= TICK_NS && pause <= longest, "a pause of %ju ns", (uintmax_t)pause);
+        require(p.credit_ns <= BS_CREDIT_MAX_NS, "credit %jd", (intmax_t)p.credit_ns);
+    }
+    /* and after the worst of them work goes on within minutes */
+    bs_pacer_start(&p, SECOND_NS);
+    (void)bs_pacer_pause_ns(&p, SECOND_NS, UINT64_MAX, 1);
+    uint64_t now = SECOND_NS, pauses = 0;
+    while (bs_pacer_pause_ns(&p, now, 0, 1) > TICK_NS && ++pauses < 10000)
+        now += longest;
+    ck_assert_uint_le(now, 1000 * SECOND_NS);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("pacer");
+    TCase *tc = add_case(suite, "pacer");
+    tcase_add_test(tc, work_without_end_gets_its_share);
+    tcase_add_test(tc, the_first_burst_is_free);
+    tcase_add_test(tc, rest_saves_up_to_a_bound);
+    tcase_add_test(tc, clocks_that_jump);
+    return run_suite(suite);
+}
