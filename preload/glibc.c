@@ -14,6 +14,14 @@
 #include <malloc.h>
 #include <stdio.h>
 
+/* Android's parameters of mallopt, which programs that know both systems use. */
+#ifndef M_PURGE
+#define M_PURGE (-101)
+#endif
+#ifndef M_PURGE_ALL
+#define M_PURGE_ALL (-104)
+#endif
+
 BS_EXPORT int malloc_trim(size_t pad) {
     return bs_heap_trim(pad) ? 1 : 0;
 }
@@ -25,6 +33,10 @@ BS_EXPORT int mallopt(int param, int value) {
         if (value < -1)
             return 0;
         bs_heap_set_keep(value == -1 ? SIZE_MAX : (size_t)value);
+        return 1;
+    case M_PURGE: /* give back what is free, now; the value means nothing */
+    case M_PURGE_ALL:
+        (void)bs_heap_trim(0);
         return 1;
     case M_PERTURB: /* bytes to fill freed and, inverted, new blocks with */
         bs_heap_set_fill((unsigned)value);

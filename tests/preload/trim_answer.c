@@ -14,6 +14,18 @@ enum { nblocks = 64000 };
 
 static void *blocks[nblocks];
 
+/* M_PURGE and M_PURGE_ALL of Android. */
+static void purge(int param) {
+    void *p = malloc(64 * BS_MIB);
+    BS_CHECK(p != NULL, "malloc(64 MiB) gave NULL");
+    memset(p, 1, 64 * BS_MIB);
+    size_t full = rss_bytes();
+    free(p);
+    BS_CHECK(mallopt(param, 0) == 1, "mallopt(%d) is not known", param);
+    BS_CHECK(rss_bytes() + 60 * BS_MIB < full, "mallopt(%d): RSS fell from %zu to %zu only", param,
+             full, rss_bytes());
+}
+
 int main(void) {
     BS_CHECK(promise_owns("malloc_trim"), "malloc_trim comes from elsewhere");
     for (int round = 0; round < 3; round++) {
@@ -35,5 +47,7 @@ int main(void) {
         BS_CHECK(second == 0, "a second malloc_trim says %d, RSS %zu to %zu", second, trimmed,
                  rss_bytes());
     }
+    purge(-101);
+    purge(-104);
     return 0;
 }
