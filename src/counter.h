@@ -17,7 +17,7 @@ struct bs_counters {
 #undef BS_STAT
 };
 
-extern struct bs_counters bs_counters;
+BS_LOCAL extern struct bs_counters bs_counters;
 
 #define bs_count(name, n) ((void)bs_add(&bs_counters.name, (uint64_t)(n)))
 #define bs_counted(name) bs_load(&bs_counters.name)

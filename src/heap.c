@@ -69,7 +69,7 @@ static void *filled(void *p, size_t size) {
 
 static void *alloc_class(unsigned class, size_t size) {
     void *p;
-    if (BS_LIKELY(bs_tcache_take(&bs_tcache_self()->bin[class], &p)))
+    if (BS_LIKELY(bs_tcache_take(bs_tcache_self(), class, &p)))
         return p;
     sample(class, size);
     p = bs_tcache_alloc_slow(class);
@@ -94,15 +94,13 @@ void *bs_heap_alloc_zero(size_t size) {
         return p;
     }
     unsigned class = bs_class_of(size);
-    struct bs_bin *bin = &bs_tcache_self()->bin[class];
+    struct bs_tcache *tc = bs_tcache_self();
+    void *p;
     /* A run of a span that was never used needs no clearing: worth it before the magazine where
      * clearing costs more than a cold line. */
-    if (size > BS_TINY_MAX && bin->run_zero && bin->run_mask != 0) {
-        uint64_t mask = bin->run_mask;
-        bs_store(&bin->run_mask, mask & (mask - 1));
-        return bin->run_base + (size_t)bs_ctz(mask) * bin->size;
-    }
-    void *p = alloc_class(class, size);
+    if (size > BS_TINY_MAX && tc->bin[class].run_zero && bs_tcache_take_run(tc, class, &p))
+        return p;
+    p = alloc_class(class, size);
     return p != NULL ? memset(p, 0, size) : NULL;
 }
 

@@ -20,14 +20,14 @@ void bs_heap_free_slow(void *p);
 BS_INLINE void *bs_heap_alloc_fast(size_t size, void *(*slow)(size_t)) {
     void *p;
     if (BS_LIKELY(size <= BS_TINY_MAX) &&
-        BS_LIKELY(bs_tcache_take(&bs_tcache_self()->bin[bs_class_of_tiny(size)], &p)))
+        BS_LIKELY(bs_tcache_take(bs_tcache_self(), bs_class_of_tiny(size), &p)))
         return p;
     return slow(size);
 }
 
 BS_INLINE void bs_heap_free_fast(void *p, void (*slow)(void *)) {
-    unsigned class = bs_pagemap_class((uintptr_t)p);
-    if (BS_UNLIKELY(!bs_tcache_put(&bs_tcache_self()->bin[class], p)))
+    size_t class = bs_pagemap_class((uintptr_t)p);
+    if (BS_UNLIKELY(!bs_tcache_put(bs_tcache_self(), class, p)))
         slow(p);
 }
 

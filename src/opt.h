@@ -33,6 +33,6 @@ enum { BS_LOG_AT_EXIT = 1 };
 enum { BS_TRACE_SWEEP = 1, BS_TRACE_SCAVENGE = 2 };
 
 /* The one instance (opt.c), with the defaults of options.def until options.c has read the environment. */
-extern struct bs_opt bs_opt;
+BS_LOCAL extern struct bs_opt bs_opt;
 
 #endif

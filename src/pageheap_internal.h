@@ -37,7 +37,7 @@ struct bs_pageheap {
     struct bs_pageheap_counts counts; /* written under the lock, read without (relaxed) */
 };
 
-extern struct bs_pageheap bs_pageheap;
+BS_LOCAL extern struct bs_pageheap bs_pageheap;
 
 BS_INLINE struct bs_region *bs_region_at(size_t index) {
     struct bs_heap_arena *a = bs_pageheap.arena[index / BS_ARENA_REGIONS];

@@ -5,7 +5,8 @@
 #include "meta.h"
 #include "os.h"
 
-struct bs_pagemap bs_pagemap;
+uintptr_t *bs_pagemap_table;
+size_t bs_pagemap_narenas;
 
 #define TABLE_BYTES (BS_MAX_ARENAS * sizeof(uintptr_t))
 
@@ -16,9 +17,9 @@ static uintptr_t bias(const struct bs_arena *arena, uintptr_t base) {
 
 struct bs_arena *bs_pagemap_arena(uintptr_t p) {
     uintptr_t number = p >> BS_ARENA_SHIFT;
-    if (number >= bs_load_acquire(&bs_pagemap.narenas))
+    if (number >= bs_load_acquire(&bs_pagemap_narenas))
         return NULL;
-    uintptr_t biased = bs_load_acquire(&bs_pagemap.table[number]);
+    uintptr_t biased = bs_load_acquire(&bs_pagemap_table[number]);
     if (biased == 0)
         return NULL;
     return (struct bs_arena *)(biased + (number << (BS_ARENA_SHIFT - BS_PAGE_SHIFT)));
@@ -40,13 +41,13 @@ static bool make_table(void) {
     if (table == NULL)
         return false;
     bs_meta_note_mapping(table, TABLE_BYTES);
-    bs_store_release(&bs_pagemap.table, table);
-    bs_store_release(&bs_pagemap.narenas, BS_MAX_ARENAS);
+    bs_store_release(&bs_pagemap_table, table);
+    bs_store_release(&bs_pagemap_narenas, BS_MAX_ARENAS);
     return true;
 }
 
 static bool add_arena(uintptr_t number) {
-    uintptr_t *entry = &bs_pagemap.table[number];
+    uintptr_t *entry = &bs_pagemap_table[number];
     if (bs_load(entry) != 0)
         return true;
     size_t os_page = bs_os_page_size();
@@ -60,7 +61,7 @@ static bool add_arena(uintptr_t number) {
 }
 
 bool bs_pagemap_add(uintptr_t base, size_t bytes) {
-    if (bs_pagemap.table == NULL && !make_table())
+    if (bs_pagemap_table == NULL && !make_table())
         return false;
     uintptr_t last = (base + bytes - 1) >> BS_ARENA_SHIFT;
     BS_CHECK(last < BS_MAX_ARENAS);

@@ -30,20 +30,19 @@ struct bs_arena {
     struct bs_heap_arena *pages; /* [lock:page heap] the page heap's bitmaps */
 };
 
-/* The fast path reads both; they change once each, entries before count (release). */
-extern struct bs_pagemap {
-    uintptr_t *table; /* arena number -> biased address of its class bytes, or 0 */
-    size_t narenas;   /* entries of the table: 0, then BS_MAX_ARENAS */
-} bs_pagemap;
+/* The fast path reads both; they change once each, entries before count (release). Two objects,
+ * so that each is one load relative to the program counter. */
+BS_LOCAL extern uintptr_t *bs_pagemap_table; /* arena -> biased address of its class bytes, or 0 */
+BS_LOCAL extern size_t bs_pagemap_narenas;   /* entries of the table: 0, then BS_MAX_ARENAS */
 
 /* The class of the small block's page that p lies in; 0 for everything else. */
-BS_INLINE unsigned bs_pagemap_class(uintptr_t p) {
+BS_INLINE uint8_t bs_pagemap_class(uintptr_t p) {
     uintptr_t arena = p >> BS_ARENA_SHIFT;
     /* acquire only orders start-up against the very first lookups: a plain load on x86 and a
      * cheap one elsewhere; entries are published before blocks that need them */
-    if (BS_UNLIKELY(arena >= bs_load_acquire(&bs_pagemap.narenas)))
+    if (BS_UNLIKELY(arena >= bs_load_acquire(&bs_pagemap_narenas)))
         return 0;
-    uintptr_t biased = bs_load(&bs_pagemap.table[arena]);
+    uintptr_t biased = bs_load(&bs_pagemap_table[arena]);
     if (BS_UNLIKELY(biased == 0))
         return 0;
     return bs_load((const uint8_t *)(biased + (p >> BS_PAGE_SHIFT)));

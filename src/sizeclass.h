@@ -24,19 +24,19 @@ struct bs_class_info {
     uint16_t nslots; /* slots of a span */
 };
 
-extern const struct bs_class_info bs_class_info[BS_NCLASSES];
+BS_LOCAL extern const struct bs_class_info bs_class_info[BS_NCLASSES];
 
 /* Up to here a request indexes the table of 8-byte steps; above, that of 128-byte steps. */
 #define BS_TINY_MAX ((size_t)1024)
-extern const uint8_t bs_class_by_8[BS_TINY_MAX / 8 + 1];
-extern const uint8_t bs_class_by_128[(BS_SMALL_MAX - BS_TINY_MAX) / 128 + 1];
+BS_LOCAL extern const uint8_t bs_class_by_8[BS_TINY_MAX / 8 + 1];
+BS_LOCAL extern const uint8_t bs_class_by_128[(BS_SMALL_MAX - BS_TINY_MAX) / 128 + 1];
 
 /* size <= BS_TINY_MAX; 0 is served as 1. */
-BS_INLINE unsigned bs_class_of_tiny(size_t size) {
+BS_INLINE uint8_t bs_class_of_tiny(size_t size) {
     return bs_class_by_8[(size + 7) / 8];
 }
 /* size <= BS_SMALL_MAX */
-BS_INLINE unsigned bs_class_of(size_t size) {
+BS_INLINE uint8_t bs_class_of(size_t size) {
     if (BS_LIKELY(size <= BS_TINY_MAX))
         return bs_class_of_tiny(size);
     return bs_class_by_128[(size - BS_TINY_MAX + 127) / 128];

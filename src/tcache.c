@@ -16,16 +16,21 @@
 
 #include <string.h>
 
-struct bs_tcache bs_tcache_empty, bs_tcache_none;
+/* The bottom and the limit of every magazine of the two static caches. */
+static void *no_block;
+struct bs_tcache bs_tcache_empty = {.top = {[0 ... BS_NCLASSES - 1] = &no_block},
+                                    .limit = {[0 ... BS_NCLASSES - 1] = &no_block}};
+struct bs_tcache bs_tcache_none = {.top = {[0 ... BS_NCLASSES - 1] = &no_block},
+                                   .limit = {[0 ... BS_NCLASSES - 1] = &no_block}};
 __thread struct bs_tcache *bs_self = &bs_tcache_empty;
 
 static struct bs_meta_pool cache_pool = BS_META_POOL_INIT(sizeof(struct bs_tcache));
-/* Storage of magazines that grew: 16, 32 ... 1024 blocks. */
+/* Storage of magazines that grew: a bottom and 16, 32 ... 1024 blocks. */
 static struct bs_meta_pool storage_pool[] = {
-    BS_META_POOL_INIT(16 * sizeof(void *)),  BS_META_POOL_INIT(32 * sizeof(void *)),
-    BS_META_POOL_INIT(64 * sizeof(void *)),  BS_META_POOL_INIT(128 * sizeof(void *)),
-    BS_META_POOL_INIT(256 * sizeof(void *)), BS_META_POOL_INIT(512 * sizeof(void *)),
-    BS_META_POOL_INIT(1024 * sizeof(void *)),
+    BS_META_POOL_INIT(17 * sizeof(void *)),  BS_META_POOL_INIT(33 * sizeof(void *)),
+    BS_META_POOL_INIT(65 * sizeof(void *)),  BS_META_POOL_INIT(129 * sizeof(void *)),
+    BS_META_POOL_INIT(257 * sizeof(void *)), BS_META_POOL_INIT(513 * sizeof(void *)),
+    BS_META_POOL_INIT(1025 * sizeof(void *)),
 };
 _Static_assert(BS_MAGAZINE_MAX == 1024 && BS_MAGAZINE_START == 8, "pools fit the capacities");
 
@@ -55,35 +60,46 @@ static uint32_t max_claim(uint32_t size) {
 
 /* --- making and giving up --------------------------------------------------------------------- */
 
+/* An empty magazine in the cache's own storage. */
+static void use_first_blocks(struct bs_tcache *tc, unsigned class, uint16_t cap) {
+    void **bottom = tc->first_blocks[class];
+    bs_store(&tc->top[class], bottom);
+    bs_store(&tc->limit[class], bottom + cap);
+    bs_store(&tc->bin[class].blocks, bottom + 1);
+    tc->bin[class].cap = cap;
+}
+
 static void init_bins(struct bs_tcache *tc) {
     memset(tc, 0, sizeof *tc);
+    use_first_blocks(tc, 0, 0);
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         struct bs_bin *bin = &tc->bin[class];
-        bin->blocks = tc->first_blocks[class];
-        bin->cap = BS_MAGAZINE_START;
-        bin->size = bs_class_info[class].size;
+        uint16_t cap = BS_MAGAZINE_START;
+        bin->size = (uint16_t)bs_class_info[class].size;
         /* few large blocks: the start is a bound in bytes as well */
-        while (bin->cap > 2 && (size_t)bin->cap * bin->size > BS_MAGAZINE_MAX_BYTES)
-            bin->cap /= 2;
-        bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
+        while (cap > 2 && (size_t)cap * bin->size > BS_MAGAZINE_MAX_BYTES)
+            cap /= 2;
+        use_first_blocks(tc, class, cap);
+        bin->claim = (uint8_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
     }
 }
 
-static void free_storage(struct bs_tcache *tc, struct bs_bin *bin) {
+/* The magazine is empty. */
+static void free_storage(struct bs_tcache *tc, unsigned class) {
+    struct bs_bin *bin = &tc->bin[class];
     if (bin->cap <= BS_MAGAZINE_START)
         return;
     size_t bytes = (size_t)(bin->cap - BS_MAGAZINE_START) * bin->size;
-    bs_meta_pool_free(storage_of(bin->cap), bin->blocks);
+    bs_meta_pool_free(storage_of(bin->cap), bin->blocks - 1);
     tc->extra_bytes -= bytes;
     bs_thread_refund(bytes);
-    bin->blocks = tc->first_blocks[bin - tc->bin];
-    bin->cap = BS_MAGAZINE_START;
+    use_first_blocks(tc, class, BS_MAGAZINE_START);
 }
 
 /* The cache is empty and in no registry. */
 static void destroy(struct bs_tcache *tc) {
     for (unsigned class = 1; class < BS_NCLASSES; class++)
-        free_storage(tc, &tc->bin[class]);
+        free_storage(tc, class);
     bs_meta_pool_free(&cache_pool, tc);
 }
 
@@ -174,36 +190,38 @@ static struct bs_tcache *own_cache(void) {
 
 /* --- flushing --------------------------------------------------------------------------------- */
 
-/* The oldest n blocks go back. The newest stay: they are warm, and what lies at the bottom is looked
- * at in time (a block freed twice is found when it goes back). */
-static void flush(struct bs_bin *bin, unsigned class, uint32_t n) {
-    uint32_t left = bin->count - n;
+/* The oldest n of the `count` blocks of the magazine go back. The newest stay: they are warm, and
+ * what lies at the bottom is looked at in time (a block freed twice is found when it goes back). */
+static void flush(struct bs_tcache *tc, unsigned class, size_t count, size_t n) {
+    void **blocks = tc->top[class] - count + 1;
     /* None counts while they leave and move: a snapshot by fork loses them (tcache.h). */
-    bs_store(&bin->count, 0u);
+    bs_store(&tc->top[class], blocks - 1);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    bs_central_release(class, bin->blocks, n);
-    memmove(bin->blocks, bin->blocks + n, left * sizeof *bin->blocks);
+    bs_central_release(class, blocks, (unsigned)n);
+    memmove(blocks, blocks + n, (count - n) * sizeof *blocks);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    bs_store(&bin->count, left);
+    bs_store(&tc->top[class], blocks - 1 + (count - n));
 }
 
-static void flush_run(struct bs_bin *bin, unsigned class) {
+static void flush_run(struct bs_tcache *tc, unsigned class) {
     void *blocks[64];
     unsigned n = 0;
-    uint64_t mask = bin->run_mask;
-    bs_store(&bin->run_mask, (uint64_t)0);
-    for (; mask != 0; mask &= mask - 1)
-        blocks[n++] = bin->run_base + (size_t)bs_ctz(mask) * bin->size;
+    while (bs_tcache_take_run(tc, class, &blocks[n]))
+        n++;
     bs_central_release(class, blocks, n);
 }
 
 void bs_tcache_drain(struct bs_tcache *tc) {
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
-        struct bs_bin *bin = &tc->bin[class];
-        if (bin->count != 0)
-            flush(bin, class, bin->count);
-        if (bin->run_mask != 0)
-            flush_run(bin, class);
+        /* Counted down to the bottom, not from `blocks`: a fork may have met the owner while it
+         * changed the storage (grow). */
+        size_t count = 0;
+        while (tc->top[class][-(ptrdiff_t)count] != NULL)
+            count++;
+        if (count != 0)
+            flush(tc, class, count, count);
+        if (tc->bin[class].run_mask != 0)
+            flush_run(tc, class);
     }
 }
 
@@ -213,25 +231,31 @@ void bs_tcache_drain_own(void) {
         bs_tcache_drain(tc);
 }
 
-/* Room for twice as many blocks, if the budgets allow. */
-static bool grow(struct bs_tcache *tc, struct bs_bin *bin) {
+/* Room for twice as many blocks, if the budgets allow. The magazine is full. */
+static bool grow(struct bs_tcache *tc, unsigned class) {
+    struct bs_bin *bin = &tc->bin[class];
     if (bin->cap < BS_MAGAZINE_START || bin->cap >= max_capacity(bin->size))
         return false;
     size_t bytes = (size_t)bin->cap * bin->size;
     if (tc->extra_bytes + bytes > BS_CACHE_THREAD_BYTES || !bs_thread_grant(bytes))
         return false;
-    void **storage = bs_meta_pool_alloc(storage_of(bin->cap * 2));
-    if (storage == NULL) {
+    void **bottom = bs_meta_pool_alloc(storage_of(bin->cap * 2u));
+    if (bottom == NULL) {
         bs_thread_refund(bytes);
         return false;
     }
-    memcpy(storage, bin->blocks, bin->count * sizeof *storage);
-    void **old = bin->blocks;
-    uint32_t old_cap = bin->cap;
-    /* in this order for a snapshot by fork: larger storage under the smaller capacity is harmless */
-    bin->blocks = storage;
+    void **old = bin->blocks - 1;
+    uint16_t old_cap = bin->cap;
+    memcpy(bottom, old, (1 + (size_t)old_cap) * sizeof *bottom);
+    /* In this order for a snapshot by fork: top leads to a whole magazine before and after, and
+     * larger storage under the smaller capacity is harmless. */
     __atomic_signal_fence(__ATOMIC_RELEASE);
-    bin->cap = old_cap * 2;
+    bs_store(&tc->top[class], bottom + old_cap);
+    __atomic_signal_fence(__ATOMIC_RELEASE);
+    bs_store(&bin->blocks, bottom + 1);
+    __atomic_signal_fence(__ATOMIC_RELEASE);
+    bin->cap = (uint16_t)(old_cap * 2);
+    bs_store(&tc->limit[class], bottom + bin->cap);
     tc->extra_bytes += bytes;
     if (old_cap > BS_MAGAZINE_START)
         bs_meta_pool_free(storage_of(old_cap), old);
@@ -243,10 +267,11 @@ static bool grow(struct bs_tcache *tc, struct bs_bin *bin) {
 static void trim_pass(struct bs_tcache *tc) {
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         struct bs_bin *bin = &tc->bin[class];
-        if (!bin->refilled && bin->count != 0)
-            flush(bin, class, (bin->count + 1) / 2);
+        size_t count = bs_tcache_count(tc, class);
+        if (!bin->refilled && count != 0)
+            flush(tc, class, count, (count + 1) / 2);
         if (!bin->refilled)
-            bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
+            bin->claim = (uint8_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
         bin->refilled = false;
     }
 }
@@ -276,16 +301,16 @@ void *bs_tcache_alloc_slow(unsigned class) {
     note_visit(tc);
     struct bs_bin *bin = &tc->bin[class];
     void *p;
-    if (bs_tcache_take(bin, &p)) /* a cache just made may have been filled by re-entry */
+    if (bs_tcache_take(tc, class, &p)) /* a cache just made may have been filled by re-entry */
         return p;
     struct bs_refill r = {.blocks = bin->blocks, .max_blocks = bin->cap};
     if (!bs_central_refill(class, bin->claim, &r))
         return NULL;
     bin->refilled = true;
-    bin->claim = (uint16_t)bs_min((size_t)bin->claim * 2, max_claim(bin->size));
+    bin->claim = (uint8_t)bs_min((size_t)bin->claim * 2, max_claim(bin->size));
     bs_store(&bin->run_base, r.run_base);
     bin->run_zero = r.run_zero;
-    bs_store(&bin->count, r.nblocks);
+    bs_store(&tc->top[class], bin->blocks - 1 + r.nblocks);
     bs_store(&bin->run_mask, r.run_mask & (r.run_mask - 1));
     return r.run_base + (size_t)bs_ctz(r.run_mask) * bin->size;
 }
@@ -297,17 +322,17 @@ void bs_tcache_free_slow(unsigned class, void *p) {
         return;
     }
     note_visit(tc);
-    struct bs_bin *bin = &tc->bin[class];
-    if (bin->count == bin->cap && !grow(tc, bin))
-        flush(bin, class, (bin->cap + 1) / 2);
-    (void)bs_tcache_put(bin, p); /* there is room; into tc, whatever the word says by now */
+    uint16_t cap = tc->bin[class].cap;
+    if (tc->top[class] == tc->limit[class] && !grow(tc, class))
+        flush(tc, class, cap, (cap + 1u) / 2);
+    (void)bs_tcache_put(tc, class, p); /* there is room; into tc, whatever the word says by now */
 }
 
 size_t bs_tcache_bytes(const struct bs_tcache *tc) {
     size_t bytes = 0;
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         const struct bs_bin *bin = &tc->bin[class];
-        bytes += ((size_t)bs_load(&bin->count) + bs_popcount(bs_load(&bin->run_mask))) *
+        bytes += (bs_tcache_count(tc, class) + bs_popcount(bs_load(&bin->run_mask))) *
                  bs_class_info[class].size;
     }
     return bytes;
@@ -329,7 +354,7 @@ uint64_t bs_tcache_signature(const struct bs_tcache *tc) {
     uint64_t sum = bs_load(&tc->slow_ops);
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         const struct bs_bin *bin = &tc->bin[class];
-        sum = (sum ^ bs_load(&bin->count) ^ bs_load(&bin->run_mask)) * 0x9e3779b97f4a7c15u;
+        sum = (sum ^ (uintptr_t)bs_load(&tc->top[class]) ^ bs_load(&bin->run_mask)) * 0x9e3779b97f4a7c15u;
         sum ^= sum >> 32;
     }
     return sum;
@@ -354,7 +379,7 @@ size_t bs_tcache_strip(struct bs_tcache *tc) {
     size_t bytes = bs_tcache_bytes(tc);
     bs_tcache_drain(tc);
     for (unsigned class = 1; class < BS_NCLASSES; class++)
-        free_storage(tc, &tc->bin[class]);
+        free_storage(tc, class);
     return bytes;
 }
 

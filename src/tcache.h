@@ -3,7 +3,7 @@
  * tcache.h - what one thread holds ready: per size class a run of slots and a magazine of blocks.
  *
  * A thread's cache is found through one thread-local word, which starts at a static empty cache:
- * every bin of it is empty and full at once, so both fast paths (tcache_inl.h) fall through to
+ * every magazine of it is empty and full at once, so both fast paths (tcache_inl.h) fall through to
  * the slow door without asking whether anything is initialised. A second static cache stands for
  * "this thread shall have none" (it is exiting, or check:full): its slow door goes to the central
  * lists directly.
@@ -26,19 +26,21 @@
 #include "central.h"
 #include "list.h"
 
+/* What the slow door needs of a class; what the fast paths need is beside it (struct bs_tcache). */
 struct bs_bin {
-    void **blocks;     /* [owner] the magazine: LIFO */
-    uint32_t count;    /* [owner] blocks in it */
-    uint32_t cap;      /* [owner] room in it */
     uint64_t run_mask; /* [owner] free slots of the run */
     char *run_base;    /* [owner] slot of the run's bit 0 */
-    uint32_t size;     /* [init] bytes of a block */
-    uint16_t claim;    /* [owner] slots the next refill asks for */
+    void **blocks;     /* [owner] the magazine: LIFO; blocks[-1] is NULL, its bottom */
+    uint16_t cap;      /* [owner] room in it, in blocks: a power of two */
+    uint16_t size;     /* [init] bytes of a block */
+    uint8_t claim;     /* [owner] slots the next refill asks for */
     bool run_zero;     /* [owner] the run's slots were never used: they read as zeros */
     bool refilled;     /* [owner] since the last trim pass */
-} BS_PADDED;
+};
 
 struct bs_tcache {
+    void **top[BS_NCLASSES];   /* [owner] the newest block; the bottom's NULL: there is none */
+    void **limit[BS_NCLASSES]; /* [owner] top of a full magazine */
     struct bs_bin bin[BS_NCLASSES]; /* bin 0 stays empty and full: "not a small block" */
     struct bs_link link;            /* [lock:registry] */
     struct bs_tcache **word;        /* [init] the owner's thread-local word */
@@ -49,11 +51,12 @@ struct bs_tcache {
     uint32_t idle_looks;            /* [lock:round] idle.c: looks since the last change */
     uint64_t idle_signature;        /* [lock:round] idle.c: what was seen at the last look */
     size_t extra_bytes;             /* [owner] capacity granted beyond the start, in bytes */
-    void *first_blocks[BS_NCLASSES][BS_MAGAZINE_START]; /* [owner] magazines that never grew */
+    /* [owner] magazines that never grew, each above its bottom */
+    void *first_blocks[BS_NCLASSES][1 + BS_MAGAZINE_START];
 };
 
-extern __thread struct bs_tcache *bs_self;
-extern struct bs_tcache bs_tcache_empty, bs_tcache_none;
+BS_LOCAL extern __thread struct bs_tcache *bs_self;
+BS_LOCAL extern struct bs_tcache bs_tcache_empty, bs_tcache_none;
 
 /* The slow door's work. Class 1 ... BS_NCLASSES-1. */
 void *bs_tcache_alloc_slow(unsigned class);
@@ -71,6 +74,12 @@ void bs_tcache_bury(struct bs_tcache *tc);
 /* Later caches are not made (check:full, mallopt(M_PERTURB)). */
 void bs_tcache_disable(void);
 
+/* Blocks in the magazine. Any thread; relaxed: while the owner changes the storage, 0. */
+BS_INLINE size_t bs_tcache_count(const struct bs_tcache *tc, unsigned class) {
+    size_t n = ((uintptr_t)bs_load(&tc->top[class]) - (uintptr_t)bs_load(&tc->bin[class].blocks)) /
+                   sizeof(void *) + 1;
+    return n <= BS_MAGAZINE_MAX ? n : 0;
+}
 /* Bytes in the cache. Any thread; relaxed. */
 size_t bs_tcache_bytes(const struct bs_tcache *tc);
 /* A number that changes when the cache is used, most likely. Any thread; relaxed. */

@@ -12,34 +12,39 @@
 
 #include "tcache.h"
 
-/* Takes a block out of the bin into *out; false: the slow door's turn. (Not a NULL result: the
- * compiler would test the pointer it has just loaded.) */
-BS_INLINE bool bs_tcache_take(struct bs_bin *bin, void **out) {
-    uint32_t count = bin->count;
-    if (BS_LIKELY(count != 0)) {
-        *out = bin->blocks[count - 1];
-        bs_store(&bin->count, count - 1);
-        return true;
-    }
+/* Takes a slot of the run into *out; false: the run is used up. */
+BS_INLINE bool bs_tcache_take_run(struct bs_tcache *tc, size_t class, void **out) {
+    struct bs_bin *bin = &tc->bin[class];
     uint64_t mask = bin->run_mask;
-    if (BS_LIKELY(mask != 0)) {
-        bs_store(&bin->run_mask, mask & (mask - 1));
-        *out = bin->run_base + (size_t)bs_ctz(mask) * bin->size;
-        return true;
-    }
-    return false;
+    if (BS_UNLIKELY(mask == 0))
+        return false;
+    bs_store(&bin->run_mask, mask & (mask - 1));
+    *out = bin->run_base + (size_t)bs_ctz(mask) * bin->size;
+    return true;
 }
 
-/* Puts a block into the bin. False: the magazine is full (or it is bin 0, which is always full): the
- * slow door's turn. */
-BS_INLINE bool bs_tcache_put(struct bs_bin *bin, void *p) {
-    uint32_t count = bin->count;
-    if (BS_UNLIKELY(count == bin->cap))
+/* Takes a block of the class into *out; false: the slow door's turn. (Not a NULL result: the
+ * compiler would test the pointer it has just loaded.) */
+BS_INLINE bool bs_tcache_take(struct bs_tcache *tc, size_t class, void **out) {
+    void **top = tc->top[class], *p = *top;
+    if (BS_LIKELY(p != NULL)) {
+        *out = p;
+        bs_store(&tc->top[class], top - 1);
+        return true;
+    }
+    return bs_tcache_take_run(tc, class, out);
+}
+
+/* Puts a block into the magazine. False: it is full (or class 0's, which always is): the slow
+ * door's turn. */
+BS_INLINE bool bs_tcache_put(struct bs_tcache *tc, size_t class, void *p) {
+    void **top = tc->top[class];
+    if (BS_UNLIKELY(top == tc->limit[class]))
         return false;
-    bin->blocks[count] = p;
+    top[1] = p;
     /* the block is there before it counts, for a snapshot by fork (tcache.h) */
     __atomic_signal_fence(__ATOMIC_RELEASE);
-    bs_store(&bin->count, count + 1);
+    bs_store(&tc->top[class], top + 1);
     return true;
 }
 

@@ -37,7 +37,7 @@ static void check_unknown(uintptr_t p) {
 }
 
 START_TEST(before_the_first_arena) {
-    ck_assert_ptr_null(bs_pagemap.table);
+    ck_assert_ptr_null(bs_pagemap_table);
     for (size_t i = 0; i < BS_ARRAY_LEN(garbage); i++)
         check_unknown(garbage[i]);
     for (unsigned i = 0; i < 100000; i++)

@@ -50,15 +50,18 @@ static void check_conservation(void) {
     size_t bytes = 0, extra = 0;
     for (unsigned class = 1; class < BS_NCLASSES; class ++) {
         const struct bs_bin *bin = &bs_self->bin[class];
-        size_t cached = bin->count + bs_popcount(bin->run_mask), size = bs_class_info[class].size;
+        size_t count = bs_tcache_count(bs_self, class);
+        size_t cached = count + bs_popcount(bin->run_mask), size = bs_class_info[class].size;
         size_t out = bs_central_counts(class).slots_out;
         require(out == live_of[class] + cached, "class %u: %zu slots out, %zu live + %zu cached",
                 class, out, live_of[class], cached);
         bytes += cached * size;
-        if (bs_self == &bs_tcache_none)
+        if (bin->cap == 0) /* one of the static caches */
             continue;
-        require(bin->count <= bin->cap && bin->cap <= BS_MAGAZINE_MAX, "class %u: %u of %u", class,
-                bin->count, bin->cap);
+        require(count <= bin->cap && bin->cap <= BS_MAGAZINE_MAX, "class %u: %zu of %u", class,
+                count, bin->cap);
+        require(bs_self->limit[class] == bin->blocks + bin->cap - 1 && bin->blocks[-1] == NULL,
+                "class %u: a magazine without its limit or bottom", class);
         require(bin->cap == BS_MAGAZINE_START || bin->cap * size <= BS_MAGAZINE_MAX_BYTES,
                 "class %u: room for %zu bytes", class, bin->cap * size);
         extra += bin->cap > BS_MAGAZINE_START ? (bin->cap - BS_MAGAZINE_START) * size : 0;
@@ -67,7 +70,8 @@ static void check_conservation(void) {
             bs_tcache_bytes(bs_self), bytes);
     require(bs_self->extra_bytes == extra && extra <= BS_CACHE_THREAD_BYTES,
             "%zu bytes of room granted, expected %zu", bs_self->extra_bytes, extra);
-    require(bs_self->bin[0].count == 0 && bs_self->bin[0].cap == 0 && bs_self->bin[0].run_mask == 0,
+    require(*bs_self->top[0] == NULL && bs_self->top[0] == bs_self->limit[0] &&
+                bs_self->bin[0].run_mask == 0,
             "bin 0 is not empty and full");
 }
 
@@ -168,9 +172,9 @@ START_TEST(large_blocks_have_small_magazines) {
 }
 END_TEST
 
-static bool in_magazine(const struct bs_bin *bin, const void *p) {
-    for (unsigned i = 0; i < bin->count; i++)
-        if (bin->blocks[i] == p)
+static bool in_magazine(unsigned class, const void *p) {
+    for (size_t i = 0; i < bs_tcache_count(bs_self, class); i++)
+        if (bs_self->bin[class].blocks[i] == p)
             return true;
     return false;
 }
@@ -183,14 +187,14 @@ START_TEST(flush_gives_half) {
     bs_tcache_drain(bs_self);
     while (nlive < full + 1 || bin->run_mask != 0)
         take(32);
-    ck_assert_uint_eq(bin->count, 0);
+    ck_assert_uint_eq(bs_tcache_count(bs_self, class), 0);
     for (unsigned i = 0; i < full + 1; i++)
         bs_heap_free(live[i]);
-    ck_assert_uint_eq(bin->count, full / 2 + 1);
+    ck_assert_uint_eq(bs_tcache_count(bs_self, class), full / 2 + 1);
     for (unsigned i = 0; i < full + 1; i++) {
         struct bs_span *s = bs_span_of((uintptr_t)live[i]);
         bool out = s != NULL && bs_central_is_allocated(s, (uintptr_t)live[i]);
-        require(out == in_magazine(bin, live[i]), "block %u: out %d", i, out);
+        require(out == in_magazine(class, live[i]), "block %u: out %d", i, out);
     }
 }
 END_TEST
@@ -240,12 +244,12 @@ END_TEST
 
 START_TEST(unused_magazines_shrink) {
     fill_and_empty(64, 3 * BS_MAGAZINE_MAX);
-    const struct bs_bin *bin = &bs_self->bin[bs_class_of(64)];
-    uint32_t before = bin->count;
+    unsigned class = bs_class_of(64);
+    size_t before = bs_tcache_count(bs_self, class);
     ck_assert_uint_ge(before, full_capacity(64) / 2);
-    for (unsigned i = 0; i < 8 * 1024 && bin->count > 1; i++) /* another phase of the program */
+    for (unsigned i = 0; i < 8 * 1024 && bs_tcache_count(bs_self, class) > 1; i++) /* another phase of the program */
         fill_and_empty(32768, 4);
-    ck_assert_uint_le(bin->count, 1);
+    ck_assert_uint_le(bs_tcache_count(bs_self, class), 1);
     check_conservation();
 }
 END_TEST
