@@ -152,7 +152,7 @@ static struct bs_span *new_span(unsigned class) {
         bs_pageheap_free(&run, 1);
         return NULL;
     }
-    struct bs_span *s = bs_span_make_small(class, pages.base, pages.nreleased == npages);
+    struct bs_span *s = bs_span_make_small(class, pages.base, pages.nzero == npages);
     if (s == NULL)
         bs_pageheap_free(&run, 1);
     return s;

@@ -27,6 +27,7 @@ struct bs_opt {
 };
 
 enum { BS_CHECK_NORMAL, BS_CHECK_FULL };
+enum { BS_ADVICE_DONTNEED, BS_ADVICE_FREE };
 enum { BS_FOREIGN_IGNORE, BS_FOREIGN_ABORT };
 enum { BS_LOG_TEXT, BS_LOG_JSON };
 enum { BS_LOG_AT_EXIT = 1 };

@@ -40,7 +40,8 @@ int bs_os_writable(void *addr, size_t bytes);
 int bs_os_map(void *addr, size_t bytes);
 /* ENOMEM: the pages could not be made Ready and must not be touched. */
 int bs_os_used(void *addr, size_t bytes);
-/* The range reads as zeros when it is used again. */
+/* The range reads as zeros when it is used again; with advice:free as zeros or as it was, page by
+ * page. A kernel that refuses MADV_FREE once is asked no more: MADV_DONTNEED from then on. */
 int bs_os_unused(void *addr, size_t bytes);
 int bs_os_fault(void *addr, size_t bytes);
 void bs_os_free(void *addr, size_t bytes);

@@ -9,6 +9,7 @@
 #include "os.h"
 
 #include "counter.h"
+#include "opt.h"
 #include "syscall.h"
 
 #include <errno.h>
@@ -23,6 +24,9 @@
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MADV_FREE
+#define MADV_FREE 8
 #endif
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
@@ -150,6 +154,12 @@ int bs_os_used(void *addr, size_t bytes) {
 int bs_os_unused(void *addr, size_t bytes) {
     /* the kernel would round outward over live data */
     BS_CHECK((((uintptr_t)addr | bytes) & (bs_os_page_size() - 1)) == 0);
+    static bool lazy_refused; /* for good: before Linux 4.5, and by some emulators */
+    if (BS_UNLIKELY(bs_opt.advice == BS_ADVICE_FREE) && !bs_load(&lazy_refused)) {
+        if (GUARDED(bs_sys3(SYS_madvise, addr, bytes, MADV_FREE)) == 0)
+            return 0;
+        bs_store(&lazy_refused, true);
+    }
     return (int)-GUARDED(bs_sys3(SYS_madvise, addr, bytes, MADV_DONTNEED));
 }
 

@@ -6,6 +6,7 @@
 #include "pageheap_internal.h"
 
 #include "counter.h"
+#include "opt.h"
 #include "os.h"
 
 #define HUGE_PAGES (2 * BS_MIB / BS_PAGE_SIZE)
@@ -51,11 +52,13 @@ static void take_part(struct bs_region *r, size_t first, size_t n, uintptr_t bas
     for (size_t w = first / 64; w <= (first + n - 1) / 64; w++) {
         uint64_t mask = bs_range_mask(w, first, n);
         BS_ASSERT((r->alloc[w] & mask) == 0);
-        uint64_t dirty = mask & ~r->released[w];
+        /* after MADV_FREE a page may still hold what it held */
+        uint64_t zero = mask & (bs_opt.advice == BS_ADVICE_FREE ? r->fresh[w] : r->released[w]);
         out->nreleased += bs_popcount(mask & r->released[w]);
         out->nfresh += bs_popcount(mask & r->fresh[w]);
-        r->ndirty -= bs_popcount(dirty);
-        note_dirty(out, region_base, dirty, w * 64);
+        out->nzero += bs_popcount(zero);
+        r->ndirty -= bs_popcount(mask & ~r->released[w]);
+        note_dirty(out, region_base, mask & ~zero, w * 64);
         r->alloc[w] |= mask;
         r->released[w] &= ~mask;
         r->fresh[w] &= ~mask;

@@ -24,9 +24,10 @@
 struct bs_pages {
     uintptr_t base;
     size_t npages;
-    size_t nreleased; /* how many of them were released: they read as zeros */
+    size_t nreleased; /* how many of them were released */
     size_t nfresh;    /* how many of those were never in use: nobody gave them back */
-    /* Every page that is not zero lies in [dirty_base, dirty_end): both 0 if nreleased==npages. */
+    size_t nzero;     /* how many read as zeros: the released ones, with advice:free the fresh ones */
+    /* Every page that may be not zero lies in [dirty_base, dirty_end): both 0 if nzero==npages. */
     uintptr_t dirty_base, dirty_end;
 };
 

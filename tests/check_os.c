@@ -7,6 +7,7 @@
  * /proc/self/maps: what besom reserves is PROT_NONE, which nothing else in the test maps meanwhile.
  */
 #include "child.h"
+#include "opt.h"
 #include "os.h"
 
 #include <check.h>
@@ -567,6 +568,24 @@ END_TEST
 /* --- faults ----------------------------------------------------------------------------------- */
 
 #if BS_FAULTS
+/* One refusal ends MADV_FREE for good: the range is given up by MADV_DONTNEED, and later ones too. */
+START_TEST(a_refused_lazy_free_is_the_last) {
+    char *p = bs_os_alloc(2 * page_bytes);
+    bs_opt.advice = BS_ADVICE_FREE;
+    (void)bs_os_fail(0, 0, false);
+    memset(p, 'x', 2 * page_bytes);
+    ck_assert_int_eq(bs_os_unused(p, page_bytes), 0);
+    ck_assert_uint_eq(bs_os_fail(1, EINVAL, false), 1); /* MADV_FREE alone, and now it is refused */
+    ck_assert_int_eq(bs_os_unused(p, page_bytes), 0);
+    ck_assert_msg(is_zero(p, page_bytes), "neither advice was given");
+    ck_assert_uint_eq(bs_os_fail(0, 0, false), 2);
+    ck_assert_int_eq(bs_os_unused(p + page_bytes, page_bytes), 0);
+    ck_assert_msg(is_zero(p + page_bytes, page_bytes), "it was asked again");
+    ck_assert_uint_eq(bs_os_fail(0, 0, false), 1);
+    bs_os_free(p, 2 * page_bytes);
+}
+END_TEST
+
 START_TEST(the_nth_call_fails) {
     void *p[6];
     (void)bs_os_fail(3, ENOMEM, false);
@@ -601,6 +620,7 @@ static TCase *memory_tests(void) {
     tcase_add_test(tc, a_renewed_range_merges_again);
     tcase_add_test(tc, residency_tells_touched_pages);
 #if BS_FAULTS
+    tcase_add_test(tc, a_refused_lazy_free_is_the_last);
     tcase_add_test(tc, the_nth_call_fails);
 #endif
     return tc;

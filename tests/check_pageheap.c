@@ -114,6 +114,7 @@ static void check_taken(const struct bs_pages *got, size_t page, size_t n) {
     uintptr_t end = dirty_first == NONE ? 0 : address(dirty_last + 1);
     require(got->nreleased == nreleased, "%zu of %zu released, expected %zu", got->nreleased, n,
             nreleased);
+    require(got->nzero == nreleased, "%zu of %zu zero, expected %zu", got->nzero, n, nreleased);
     require(got->nfresh == nfresh, "%zu of %zu fresh, expected %zu", got->nfresh, n, nfresh);
     require(got->dirty_base == base && got->dirty_end == end,
             "dirty hull %zx-%zx of %zu+%zu, expected %zx-%zx", got->dirty_base, got->dirty_end,

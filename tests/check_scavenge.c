@@ -12,6 +12,8 @@
 #include "os.h"
 #include "scavenge.h"
 
+#include "unit.h"
+
 #include <check.h>
 #include <errno.h>
 #include <string.h>
@@ -322,6 +324,36 @@ START_TEST(given_back_pages_come_again_as_zeros) {
 }
 END_TEST
 
+/* After MADV_FREE a page holds what it held until the kernel takes it: nothing may count on zeros. */
+START_TEST(lazily_freed_pages_are_not_known_to_be_zero) {
+    struct bs_pages pages;
+    bs_opt.advice = BS_ADVICE_FREE;
+    take_heap();
+    give(100, 50);
+    struct bs_scavenge_work work = bs_scavenge_pages(SIZE_MAX, 0, 0);
+    ck_assert_uint_eq(work.page_bytes, 50 * BS_PAGE_SIZE);
+    ck_assert(bs_pageheap_alloc_at(heap + 100 * BS_PAGE_SIZE, 50, &pages));
+    ck_assert_uint_eq(pages.nreleased, 50);
+    ck_assert_uint_eq(pages.nzero, 0);
+    ck_assert_uint_eq(pages.dirty_base, pages.base);
+    ck_assert_uint_eq(pages.dirty_end, pages.base + 50 * BS_PAGE_SIZE);
+}
+END_TEST
+
+START_TEST(calloc_clears_what_went_back_lazily) {
+    const size_t size = 3 * BS_MIB;
+    bs_opt.advice = BS_ADVICE_FREE;
+    for (unsigned round = 0; round < 3; round++) {
+        char *p = bs_large_alloc(size, 1, true);
+        for (size_t i = 0; i < size; i++)
+            require(p[i] == 0, "byte %zu is not zero in round %u", i, round);
+        memset(p, 'x', size);
+        bs_large_free(bs_span_of((uintptr_t)p));
+        (void)bs_scavenge_to(0);
+    }
+}
+END_TEST
+
 START_TEST(no_more_than_asked_and_within_the_budget) {
     take_heap();
     give(0, HEAP_PAGES);
@@ -448,6 +480,8 @@ int main(void) {
     tcase_add_test(pages, whole_huge_pages_first_then_the_highest);
     tcase_add_test(pages, all_that_is_free_and_nothing_else);
     tcase_add_test(pages, given_back_pages_come_again_as_zeros);
+    tcase_add_test(pages, lazily_freed_pages_are_not_known_to_be_zero);
+    tcase_add_test(pages, calloc_clears_what_went_back_lazily);
     tcase_add_test(pages, no_more_than_asked_and_within_the_budget);
     tcase_add_test(pages, down_to_what_is_to_be_kept);
 #if BS_FAULTS
