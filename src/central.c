@@ -381,14 +381,13 @@ bool bs_central_is_allocated(struct bs_span *s, uintptr_t p) {
     return allocated;
 }
 
-size_t bs_central_copy_bits(struct bs_span *s, uint64_t bits[16]) {
+void bs_central_copy_bits(struct bs_span *s, uint64_t bits[16], uint16_t *holes) {
     struct central *c = &centrals[s->class];
     bs_lock_acquire(&c->lock);
-    size_t n = bs_span_words(s);
-    for (size_t w = 0; w < n; w++)
+    for (size_t w = 0; w < bs_span_words(s); w++)
         bits[w] = s->alloc[w];
+    *holes = s->holes;
     bs_lock_release(&c->lock);
-    return n;
 }
 
 void bs_central_lock_all(void) {

@@ -12,6 +12,7 @@
 #include "pageheap.h"
 #include "round.h"
 #include "tcache.h"
+#include "thp.h"
 #include "thread.h"
 
 #include <pthread.h>
@@ -26,6 +27,7 @@ static void prepare(void) {
     bs_thread_lock();
     bs_central_lock_all();
     bs_grow_lock();
+    bs_thp_lock();
     bs_pageheap_lock();
     bs_meta_lock();
 }
@@ -33,6 +35,7 @@ static void prepare(void) {
 static void parent(void) {
     bs_meta_unlock();
     bs_pageheap_unlock();
+    bs_thp_unlock();
     bs_grow_unlock();
     bs_central_unlock_all();
     bs_thread_unlock();
@@ -46,6 +49,7 @@ static void child(void) {
     bs_lock_forget_held();
     bs_meta_reset_lock();
     bs_pageheap_reset_lock();
+    bs_thp_reset_lock();
     bs_grow_reset_lock();
     bs_central_reset_locks();
     bs_thread_reset_lock();

@@ -15,6 +15,7 @@
 #include "os.h"
 #include "pageheap.h"
 #include "pagemap.h"
+#include "thp.h"
 
 static struct {
     struct bs_lock lock;
@@ -75,7 +76,8 @@ static bool extend_locked(size_t ask) {
     if (!bs_pagemap_add(base, ask) || !bs_pageheap_prepare(base, ask))
         return false;
     if (base == space.first)
-        bs_os_no_huge_pages((void *)base, BS_REGION_SIZE);
+        bs_thp_mapped(base, BS_REGION_SIZE, true);
+    bs_thp_mapped(base, ask, false);
     space.next = base + ask;
     bs_pageheap_insert(base, ask);
     return true;

@@ -7,6 +7,7 @@
 #include "heap.h"
 
 #include "counter.h"
+#include "density.h"
 #include "holes.h"
 #include "idle.h"
 #include "large.h"
@@ -17,6 +18,7 @@
 #include "round.h"
 #include "scavenge.h"
 #include "sweep.h"
+#include "thp.h"
 #include "thread.h"
 #include "usage.h"
 #include "waiting.h"
@@ -223,6 +225,9 @@ bool bs_heap_trim(size_t keep_bytes) {
     while (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
         ;
     struct bs_holes_work holes;
+    struct bs_density_work density;
+    bs_thp_refresh(bs_os_now_ns());
+    (void)bs_density_round(0, true, &density);
     (void)bs_holes_round(0, SIZE_MAX, true, &holes);
     while (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0) /* emptied meanwhile */
         ;

@@ -9,6 +9,7 @@
 #include "counter.h"
 #include "opt.h"
 #include "os.h"
+#include "thp.h"
 
 #define BATCH 64
 /* Fewer flushes than that since the last pass are not worth one. */
@@ -50,7 +51,7 @@ struct stretch {
 static bool advise(struct walk *w, struct stretch *run) {
     bool ok = true;
     if (run->end != run->start) {
-        ok = bs_os_unused((void *)run->start, run->end - run->start) == 0;
+        ok = bs_thp_unused(run->start, run->end - run->start) == 0;
         w->work->calls++;
         bs_count(scavenge_calls, 1);
         if (ok) {

@@ -12,6 +12,7 @@
 #include "central.h"
 #include "counter.h"
 #include "os.h"
+#include "thp.h"
 
 #include <string.h>
 
@@ -38,6 +39,8 @@ static void give_pages(uintptr_t base, size_t npages) {
 static bool take_ready(size_t npages, size_t align_pages, struct bs_pages *out) {
     if (!bs_central_take_pages(npages, align_pages, out))
         return false;
+    if (out->nreleased != 0)
+        bs_thp_reused(out->base, npages * BS_PAGE_SIZE);
     if (out->nreleased != 0 && bs_os_used((void *)out->base, npages * BS_PAGE_SIZE) != 0) {
         give_pages(out->base, npages);
         return false;
@@ -78,6 +81,7 @@ static void return_pages(uintptr_t base, size_t npages, bool moved, bool empty) 
     if (moved) {
         /* a mapping that came by mremap is replaced by one that merges; that empties it, too */
         if (bs_os_renew((void *)base, npages * BS_PAGE_SIZE) == 0) {
+            bs_thp_renewed(base, npages * BS_PAGE_SIZE);
             bs_os_name((void *)base, npages * BS_PAGE_SIZE, "besom heap"); /* names must agree, too */
             empty = true;
         }
@@ -152,13 +156,14 @@ static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
 static bool move_pages(struct bs_span *from, struct bs_span *to) {
     size_t bytes = bs_large_usable(from), os_page = bs_os_page_size();
     bool aligned = ((from->base | to->base | bytes) & (os_page - 1)) == 0;
-    if (bytes < BS_MREMAP_MIN_BYTES || !aligned)
+    if (bytes < BS_MREMAP_MIN_BYTES || !aligned || !bs_thp_is_uniform(from->base, bytes))
         return false;
     if (bs_add(&moved_blocks, 1) >= BS_MREMAP_BUDGET ||
         bs_os_move((void *)from->base, (void *)to->base, bytes) != 0) {
         bs_sub(&moved_blocks, 1);
         return false;
     }
+    bs_thp_moved(from->base, to->base, bytes);
     to->flags |= BS_SPAN_MOVED;
     return true;
 }

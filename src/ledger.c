@@ -20,6 +20,7 @@ struct walk {
     uint64_t large_live, large_rounding;
     uint64_t span_free, pinned, heap_dirty;
     uint64_t held_pages; /* OS pages with a block out */
+    uint64_t overfill;   /* OS pages that were given back or never used */
     /* In thread caches: resident bytes of runs, slots of runs, blocks in magazines. */
     uint64_t runs[BS_NCLASSES], run_slots[BS_NCLASSES], magazines[BS_NCLASSES];
 };
@@ -64,12 +65,16 @@ static void large_page(struct walk *w, const struct bs_span *s, uintptr_t page) 
 /* Accounts for the span's part of the region; the address behind that part. */
 static uintptr_t visit_span(struct walk *w, struct bs_span *s, uintptr_t region, uintptr_t from) {
     uint64_t bits[16];
+    uint16_t holes = 0;
+    uintptr_t first = bs_span_os_page_base(s, w->os_page);
     uintptr_t end = bs_min(s->base + bs_large_usable(s), region + BS_REGION_SIZE);
     if (s->class != 0)
-        bs_central_copy_bits(s, bits);
+        bs_central_copy_bits(s, bits, &holes);
     for (uintptr_t p = bs_align_down(from, w->os_page); p < end; p += w->os_page) {
         if (!bs_residency_at(&w->resident, p))
             continue;
+        if (holes != 0 && p >= first && ((holes >> ((p - first) / w->os_page)) & 1) != 0)
+            w->overfill += w->os_page;
         if (s->class != 0)
             small_page(w, s, bits, p);
         else
@@ -81,7 +86,6 @@ static uintptr_t visit_span(struct walk *w, struct bs_span *s, uintptr_t region,
 static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc,
                          const uint64_t *released) {
     struct walk *w = ctx;
-    (void)released; /* given back but in memory again (huge pages): it is dirty */
     for (uintptr_t p = base; p < base + BS_REGION_SIZE;) {
         struct bs_span *s = NULL;
         if (bs_bit_test(alloc, (p - base) / BS_PAGE_SIZE))
@@ -91,8 +95,12 @@ static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc,
             continue;
         }
         size_t step = bs_min(w->os_page, BS_PAGE_SIZE);
+        uint64_t dirty = 0;
         for (uintptr_t q = p; q < p + BS_PAGE_SIZE; q += step)
-            w->heap_dirty += bs_residency_at(&w->resident, q) ? step : 0;
+            dirty += bs_residency_at(&w->resident, q) ? step : 0;
+        w->heap_dirty += dirty; /* given back but in memory again, by a huge page: dirty as well */
+        if (bs_bit_test(released, (p - base) / BS_PAGE_SIZE))
+            w->overfill += dirty;
         p += BS_PAGE_SIZE;
     }
     return true;
@@ -171,10 +179,12 @@ bool bs_ledger_take(struct bs_ledger *l) {
     if (ok) {
         l->rss = maps.rss;
         l->metadata = maps.metadata;
+        l->anon_huge = maps.anon_huge;
         l->outside = maps.rss - maps.heap - maps.metadata;
         l->remainder = (int64_t)(maps.heap - (l->live + l->rounding + l->cached + l->span_free +
                                               l->pinned + l->heap_dirty));
     }
+    l->thp_overfill = w.overfill;
     l->floor = l->outside + l->metadata + w.held_pages;
     return ok;
 }

@@ -32,6 +32,9 @@ struct bs_ledger {
     uint64_t outside;    /* everything that is not besom's */
     int64_t remainder;
     uint64_t floor;    /* outside + metadata + OS pages with a block out: the least rss possible */
+    uint64_t anon_huge; /* of the heap in huge pages, not part of the sum */
+    uint64_t thp_overfill; /* free pages and holes given back or never used that are in memory all
+                              the same: part of heap_dirty and span_free */
     uint64_t released; /* free pages given back: in no memory, not part of the sum */
     uint64_t allocated; /* bytes of blocks the program holds, resident or not */
 };

@@ -23,6 +23,7 @@ enum bs_rank {
     BS_RANK_CENTRAL,   /* one per size class: its spans' bitmaps and fullness groups */
     BS_RANK_WAITING,   /* the list of empty spans that wait for the sweeper */
     BS_RANK_GROW,      /* the heap's address space: reserve and map */
+    BS_RANK_THP,       /* the advice on huge pages; held across it */
     BS_RANK_PAGE_HEAP, /* bitmaps and summaries of pages; no system call under it */
     BS_RANK_META,      /* metadata pools; may map memory */
     BS_RANK_COUNT

@@ -85,6 +85,8 @@ static void ledger_fields(struct line *l, const struct bs_ledger *g) {
     bytes(l, "outside", g->outside);
     signed_number(l, "remainder", g->remainder);
     bytes(l, "floor", g->floor);
+    bytes(l, "anon_huge", g->anon_huge);
+    bytes(l, "thp_overfill", g->thp_overfill);
     bytes(l, "released", g->released);
     bytes(l, "allocated", g->allocated);
 }

@@ -47,7 +47,7 @@ static void *map_locked(size_t bytes) {
     if (p == NULL)
         return NULL;
     bs_os_name(p, bytes, "besom metadata");
-    bs_os_no_huge_pages(p, bytes); /* sparse by design: a huge page would fill it */
+    (void)bs_os_no_huge_pages(p, bytes); /* sparse by design: a huge page would fill it */
     note_mapping_locked(p, bytes);
     return p;
 }

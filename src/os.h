@@ -53,10 +53,22 @@ int bs_os_move(void *from, void *to, size_t bytes);
 int bs_os_renew(void *addr, size_t bytes);
 /* vec[i] bit 0: OS page i of the range is in memory (mincore). vec: bytes / OS page entries. */
 int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec);
-/* Keeps huge pages out of the range. Never fails: where the kernel has none there is no need. */
-void bs_os_no_huge_pages(void *addr, size_t bytes);
 /* Names the mappings of the range in /proc/self/maps where the kernel can (5.17). Never fails. */
 void bs_os_name(void *addr, size_t bytes, const char *name);
+
+/* --- huge pages (os_thp.c) ------------------------------------------------------------------ */
+
+/* Bytes of a transparent huge page; 0 where the kernel has none; a negated errno where it could not be
+ * asked (no file descriptor is free). Reads a file. */
+long bs_os_huge_page_size(void);
+/* Where the kernel makes huge pages, of any size: nowhere, where it was advised to, everywhere but
+ * where it was advised not to. Reads files. */
+enum bs_thp_kernel { BS_THP_KERNEL_NEVER, BS_THP_KERNEL_MADVISE, BS_THP_KERNEL_ALWAYS };
+enum bs_thp_kernel bs_os_thp_kernel(void);
+/* Advice for the range; a difference to its neighbours costs a mapping. It cannot be withdrawn, only
+ * turned into its opposite. 0 or errno: EINVAL where the kernel has no huge pages. */
+int bs_os_no_huge_pages(void *addr, size_t bytes);
+int bs_os_huge_pages(void *addr, size_t bytes);
 
 /* --- process, time, files ------------------------------------------------------------------- */
 

@@ -191,10 +191,6 @@ int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec) {
     return (int)-GUARDED(bs_sys3(SYS_mincore, addr, bytes, vec));
 }
 
-void bs_os_no_huge_pages(void *addr, size_t bytes) {
-    (void)bs_sys3(SYS_madvise, addr, bytes, MADV_NOHUGEPAGE);
-}
-
 void bs_os_name(void *addr, size_t bytes, const char *name) {
     (void)bs_sys5(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, bytes, name);
 }

@@ -8,8 +8,7 @@
 #include "counter.h"
 #include "opt.h"
 #include "os.h"
-
-#define HUGE_PAGES (2 * BS_MIB / BS_PAGE_SIZE)
+#include "thp.h"
 
 struct bs_pageheap bs_pageheap = {.lock = BS_LOCK_INIT(BS_RANK_PAGE_HEAP)};
 
@@ -206,22 +205,37 @@ void bs_pageheap_free_released(uintptr_t base, size_t npages) {
 
 /* Highest wholly free 2 MiB of the region with a dirty page in it. */
 static size_t find_huge(const struct bs_region *r, size_t *n) {
-    *n = HUGE_PAGES;
-    for (size_t first = BS_REGION_PAGES - HUGE_PAGES;; first -= HUGE_PAGES) {
-        if (bs_range_count(r->alloc, first, HUGE_PAGES) == 0 &&
-            bs_range_count(r->released, first, HUGE_PAGES) < HUGE_PAGES)
+    *n = BS_HUGE_PAGES;
+    for (size_t first = BS_REGION_PAGES - BS_HUGE_PAGES;; first -= BS_HUGE_PAGES) {
+        if (bs_range_count(r->alloc, first, BS_HUGE_PAGES) == 0 &&
+            bs_range_count(r->released, first, BS_HUGE_PAGES) < BS_HUGE_PAGES)
             return first;
         if (first == 0)
             return BS_REGION_NONE;
     }
 }
 
+/* A huge page that the kernel may have made is split when it had free pages for an epoch. */
+static bool is_split_late_enough(struct bs_region *r, size_t huge, uintptr_t p, uint32_t epoch) {
+    if (epoch == 0 || !bs_thp_may_be_huge(p))
+        return true;
+    if (bs_range_count(r->alloc, huge * BS_HUGE_PAGES, BS_HUGE_PAGES) == BS_HUGE_PAGES)
+        r->sparse_epoch[huge] = 0;
+    else if (r->sparse_epoch[huge] == 0)
+        r->sparse_epoch[huge] = epoch;
+    return r->sparse_epoch[huge] != epoch;
+}
+
 /* Highest run of free pages with dirty ones, in whole OS pages. */
-static size_t find_dirty(const struct bs_region *r, size_t max, size_t *n) {
+static size_t find_dirty(struct bs_region *r, uintptr_t base, const struct bs_dirty_search *search,
+                         size_t *n) {
     uint64_t want[BS_REGION_WORDS];
     size_t group = bs_max(1, bs_os_page_size() / BS_PAGE_SIZE); /* pages of an OS page */
     for (size_t w = 0; w < BS_REGION_WORDS; w++)
         want[w] = ~r->alloc[w] & ~r->released[w];
+    for (size_t h = 0; h < BS_REGION_HUGES; h++)
+        if (!is_split_late_enough(r, h, base + h * BS_HUGE_SIZE, search->epoch))
+            bs_range_clear(want, h * BS_HUGE_PAGES, BS_HUGE_PAGES);
     for (size_t g = 0; group > 1 && g < BS_REGION_PAGES; g += group) {
         bool whole = bs_range_count(r->alloc, g, group) == 0;
         if (whole && bs_range_count(want, g, group) != 0)
@@ -229,7 +243,7 @@ static size_t find_dirty(const struct bs_region *r, size_t max, size_t *n) {
         else
             bs_range_clear(want, g, group);
     }
-    return bs_region_find_top(want, BS_REGION_PAGES, bs_max(max, group), n);
+    return bs_region_find_top(want, BS_REGION_PAGES, bs_max(search->max_pages, group), n);
 }
 
 static void borrow_locked(size_t region, size_t first, size_t n, struct bs_run *out) {
@@ -272,7 +286,8 @@ bool bs_pageheap_take_dirty(struct bs_dirty_search *search, struct bs_run *out) 
         }
         if (rests(r, search->epoch))
             continue;
-        size_t n, first = search->huge ? find_huge(r, &n) : find_dirty(r, search->max_pages, &n);
+        size_t n, first = search->huge ? find_huge(r, &n)
+                                       : find_dirty(r, bs_page_address(i * BS_REGION_PAGES), search, &n);
         found = first != BS_REGION_NONE;
         if (found)
             borrow_locked(i, first, n, out);
@@ -298,6 +313,27 @@ void bs_pageheap_scavenged(const struct bs_run *run, bool released) {
     bs_lock_release(&bs_pageheap.lock);
 }
 
+size_t bs_pageheap_note_resident(uintptr_t base, const uint64_t resident[BS_HUGE_PAGES / 64]) {
+    struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    size_t found = 0;
+    bs_lock_acquire(&bs_pageheap.lock);
+    size_t page = bs_page_index(base), region = page / BS_REGION_PAGES;
+    struct bs_region *r = bs_region_at(region);
+    for (size_t i = 0, w = page % BS_REGION_PAGES / 64; i < BS_HUGE_PAGES / 64; i++, w++) {
+        uint64_t there = resident[i] & r->released[w]; /* free ones only: invariant 4 */
+        r->released[w] &= ~there;
+        r->fresh[w] &= ~there;
+        found += bs_popcount(there);
+    }
+    r->ndirty += (uint32_t)found;
+    if (found != 0)
+        bs_pageheap.dirty_top = bs_max(bs_pageheap.dirty_top, region + 1);
+    count(&c->dirty_pages, found, 0);
+    count(&c->released_pages, 0, found);
+    bs_lock_release(&bs_pageheap.lock);
+    return found;
+}
+
 /* --- questions -------------------------------------------------------------------------------- */
 
 struct bs_pageheap_counts bs_pageheap_counts(void) {
@@ -318,6 +354,10 @@ size_t bs_pageheap_take_peak(void) {
 
 uint64_t bs_pageheap_grown(void) {
     return bs_load_acquire(&bs_pageheap.counts.grown);
+}
+
+uint64_t bs_pageheap_activity(void) {
+    return bs_load(&bs_pageheap.counts.activity);
 }
 
 size_t bs_pageheap_dirty_bytes(void) {

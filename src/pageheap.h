@@ -74,6 +74,8 @@ struct bs_dirty_search {
 };
 
 /* For scavenge.c: takes (marks allocated) the highest run of free dirty pages, in whole OS pages.
+ * A huge page that the kernel may have made is not split in the epoch in which the search first met
+ * it with free pages (bs_thp_may_be_huge).
  * A dense region (BS_DENSE_PAGES in use) rests: it is passed over in the epoch in which it was first
  * found so and in the next one, since its few free pages are the likeliest to be wanted again and
  * cost it its huge pages. False: there is none. After advising, bs_pageheap_scavenged says whether
@@ -81,11 +83,18 @@ struct bs_dirty_search {
 bool bs_pageheap_take_dirty(struct bs_dirty_search *search, struct bs_run *out);
 void bs_pageheap_scavenged(const struct bs_run *run, bool released);
 
+/* For density.c: the kernel has put memory behind free pages that were given back or never used, by a
+ * huge page. Those of the huge page at base with a bit set in `resident` are dirty now, if they are
+ * still free and released; how many. */
+size_t bs_pageheap_note_resident(uintptr_t base, const uint64_t resident[BS_HUGE_PAGES / 64]);
+
 struct bs_pageheap_counts bs_pageheap_counts(void);
 /* span_pages' peak since the last call; the next period starts with the present value. */
 size_t bs_pageheap_take_peak(void);
 /* Times the heap grew, for bs_grow: read before the search that may fail. */
 uint64_t bs_pageheap_grown(void);
+/* Allocations and frees of pages, ever; cheap. */
+uint64_t bs_pageheap_activity(void);
 /* Free dirty bytes, cheap: for "is there work" questions on slow paths. */
 size_t bs_pageheap_dirty_bytes(void);
 /* Bytes in spans and free dirty: what the heap uses of memory, cheap as well. */

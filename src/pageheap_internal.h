@@ -16,6 +16,7 @@ struct bs_region {
     uint64_t fresh[BS_REGION_WORDS];    /* set: released, and never in use; subset of released */
     uint32_t ndirty;                    /* free pages that are not released */
     uint32_t dense_epoch; /* of the scavenger, in which the region was found dense; 0: it was not */
+    uint32_t sparse_epoch[BS_REGION_HUGES]; /* the same: the huge page had free pages; 0: it had not */
     bool mapped;                        /* accessible; an unmapped region is all allocated */
 };
 

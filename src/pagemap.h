@@ -27,6 +27,7 @@ struct bs_arena {
     struct bs_span *span[BS_ARENA_PAGES]; /* the last span that held the page, or NULL */
     struct bs_span *whole; /* the large span that covers every page, or NULL; its entries above are
                               not written then, which saves 72 KiB of memory an arena */
+    uint8_t thp[BS_ARENA_SIZE / BS_HUGE_SIZE]; /* [lock:thp], read relaxed: enum bs_thp_state */
     struct bs_heap_arena *pages; /* [lock:page heap] the page heap's bitmaps */
 };
 

@@ -7,10 +7,12 @@
 
 #include "central.h"
 #include "counter.h"
+#include "density.h"
 #include "holes.h"
 #include "opt.h"
 #include "os.h"
 #include "pageheap.h"
+#include "thp.h"
 #include "usage.h"
 
 #define NS_PER_MS 1000000u
@@ -69,7 +71,7 @@ static bool release_one(struct bs_dirty_search *search, struct bs_scavenge_work 
     struct bs_run run;
     if (!bs_pageheap_take_dirty(search, &run))
         return false;
-    bool released = bs_os_unused((void *)run.base, run.npages * BS_PAGE_SIZE) == 0;
+    bool released = bs_thp_unused(run.base, run.npages * BS_PAGE_SIZE) == 0;
     bs_pageheap_scavenged(&run, released);
     work->calls++;
     bs_count(scavenge_calls, 1);
@@ -128,7 +130,8 @@ static bool pages_have_work(void) {
 }
 
 bool bs_scavenge_has_work(void) {
-    return bs_opt.scavenge && (pages_have_work() || bs_holes_have_work());
+    return bs_opt.scavenge &&
+           (pages_have_work() || bs_holes_have_work() || bs_density_has_work());
 }
 
 /* The knob is turned on what besom can give back: live is counted by slots, for rounding stays. */
@@ -175,11 +178,16 @@ bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_p
     *goal_pages = 0;
     if (!bs_opt.scavenge)
         return false;
+    bs_thp_refresh(bs_os_now_ns());
+    struct bs_density_work density;
+    bool unsettled = bs_density_round(piece ? BS_SCAVENGE_MIN_WORK_NS : BS_DENSITY_MAX_WORK_NS, false,
+                                      &density);
     size_t over = pages_over_goal();
     *goal_pages = bs_sub_clamped(bs_pageheap_dirty_bytes() / BS_PAGE_SIZE, over);
     if (over != 0) {
         size_t max = piece ? bs_min(over, BS_SCAVENGE_PIECE_BYTES / BS_PAGE_SIZE) : over;
         *work = bs_scavenge_pages(max, epoch_now(), piece ? 0 : BS_SCAVENGE_MAX_WORK_NS);
     }
-    return round_of_holes(piece, work) || pages_have_work();
+    bool holes = round_of_holes(piece, work);
+    return holes || unsettled || pages_have_work();
 }

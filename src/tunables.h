@@ -28,6 +28,13 @@
 #define BS_REGION_PAGES (BS_REGION_SIZE >> BS_PAGE_SHIFT)
 #define BS_ARENA_REGIONS (BS_ARENA_SIZE / BS_REGION_SIZE)
 
+/* A transparent huge page, in bytes, as besom counts them. Where the kernel's differ (OS pages of 16
+ * and 64 KiB have larger ones than a region) it leaves them alone. */
+#define BS_HUGE_SHIFT 21
+#define BS_HUGE_SIZE ((size_t)1 << BS_HUGE_SHIFT)
+#define BS_HUGE_PAGES (BS_HUGE_SIZE >> BS_PAGE_SHIFT)
+#define BS_REGION_HUGES (BS_REGION_SIZE / BS_HUGE_SIZE)
+
 /* User addresses: 47 bits on x86-64, 48 on arm64 and others. */
 #ifdef __x86_64__
 #define BS_ADDRESS_BITS 47
@@ -84,6 +91,9 @@
  * a process 65530. Beyond it blocks are copied. */
 #define BS_MREMAP_BUDGET 4096
 
+/* Borders between differently advised huge pages of the heap, at most: each costs a mapping. */
+#define BS_THP_BORDERS_MAX 1024
+
 /* --- background work ------------------------------------------------------------------------ */
 
 /* The background thread is created when so many bytes of pages have been in spans. */
@@ -113,6 +123,12 @@
 #define BS_DENSE_PAGES 496
 /* One advice releases at most so many bytes, so that a page-heap neighbour never waits long. */
 #define BS_SCAVENGE_QUANTUM_BYTES (2 * BS_MIB)
+/* The kernel's setting of huge pages is read again after so long, in ns. */
+#define BS_THP_REFRESH_NS 10000000000u
+/* Resident bytes of a huge page's 2 MiB from which it is dense: the same 97 %. */
+#define BS_DENSE_BYTES (BS_HUGE_SIZE / 512 * BS_DENSE_PAGES)
+/* A look at the huge pages stops after so long, in ns; one takes about 2 us. */
+#define BS_DENSITY_MAX_WORK_NS 5000000u
 /* Work at the slow door with background:off, in bytes a call. */
 #define BS_SCAVENGE_PIECE_BYTES (512 * BS_KIB)
 /* Regions of 4 MiB whose spans are searched for holes in such a call. */

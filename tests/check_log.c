@@ -79,7 +79,7 @@ static void all_events(void) {
 
 static const char *const ledger_names[] = {
     "rss", "live", "rounding", "cached", "span_free", "pinned", "heap_dirty", "metadata",
-    "outside", "remainder", "floor", "released", "allocated", "minor_faults", "major_faults"};
+    "outside", "remainder", "floor", "anon_huge", "thp_overfill", "released", "allocated", "minor_faults", "major_faults"};
 static const char *const counter_names[] = {
 #define BS_STAT(name, doc) #name,
 #include "stats.def"

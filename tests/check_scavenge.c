@@ -11,6 +11,7 @@
 #include "opt.h"
 #include "os.h"
 #include "scavenge.h"
+#include "thp.h"
 
 #include "unit.h"
 
@@ -236,6 +237,7 @@ static uintptr_t heap; /* HEAP_PAGES pages, all taken and touched */
 
 static void take_heap(void) {
     struct bs_pages pages;
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE); /* whatever this machine's setting is */
     ck_assert(bs_central_take_pages(HEAP_PAGES, HUGE_PAGES, &pages));
     heap = pages.base;
     memset((void *)heap, 0x5a, HEAP_PAGES * BS_PAGE_SIZE);

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os_thp.c - transparent huge pages: the part of os.h that says what the kernel does of itself, and
+ * tells it what it may do.
+ *
+ * It decides nothing: which ranges, and when, is thp.c. Files of /sys are read on request only, never
+ * on the way of an allocation.
+ */
+#define _GNU_SOURCE
+#include "os.h"
+
+#include "out.h"
+#include "syscall.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#define FOLDER "/sys/kernel/mm/transparent_hugepage/"
+
+/* The file's text, cut to fit; its length or a negated errno. */
+static long read_setting(const char *name, char *text, size_t cap) {
+    char path[128];
+    struct bs_out out;
+    bs_out_init(&out, path, sizeof path);
+    bs_out_printf(&out, FOLDER "%s", name);
+    int fd = bs_os_open_read(bs_out_text(&out));
+    if (fd < 0)
+        return fd;
+    long n = bs_os_read(fd, text, cap - 1);
+    bs_os_close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    return n;
+}
+
+long bs_os_huge_page_size(void) {
+    char text[24];
+    long bytes = 0, n = read_setting("hpage_pmd_size", text, sizeof text);
+    if (n < 0)
+        return n == -ENOENT ? 0 : n;
+    for (const char *s = text; *s >= '0' && *s <= '9' && bytes < (1L << 40); s++)
+        bytes = bytes * 10 + (*s - '0');
+    return bytes;
+}
+
+/* "always [madvise] never": the word in brackets. `inherit` is what the word of that name means. */
+static enum bs_thp_kernel chosen(const char *text, enum bs_thp_kernel inherit) {
+    const char *open = strchr(text, '[');
+    if (open == NULL)
+        return BS_THP_KERNEL_NEVER;
+    if (strncmp(open, "[always]", 8) == 0)
+        return BS_THP_KERNEL_ALWAYS;
+    if (strncmp(open, "[madvise]", 9) == 0)
+        return BS_THP_KERNEL_MADVISE;
+    return strncmp(open, "[inherit]", 9) == 0 ? inherit : BS_THP_KERNEL_NEVER;
+}
+
+/* Since Linux 6.8 each size has a setting of its own, the full one's is to inherit. */
+enum bs_thp_kernel bs_os_thp_kernel(void) {
+    static const char *const sizes[] = {"hugepages-2048kB/enabled", "hugepages-1024kB/enabled",
+                                        "hugepages-512kB/enabled",  "hugepages-256kB/enabled",
+                                        "hugepages-128kB/enabled",  "hugepages-64kB/enabled",
+                                        "hugepages-32kB/enabled",   "hugepages-16kB/enabled"};
+    char text[128];
+    if (bs_sys5(SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1 ||
+        read_setting("enabled", text, sizeof text) <= 0)
+        return BS_THP_KERNEL_NEVER;
+    enum bs_thp_kernel whole = chosen(text, BS_THP_KERNEL_NEVER), result = BS_THP_KERNEL_NEVER;
+    for (unsigned i = 0; i < BS_ARRAY_LEN(sizes); i++) {
+        if (read_setting(sizes[i], text, sizeof text) <= 0) {
+            if (i == 0)
+                return whole;
+            continue;
+        }
+        enum bs_thp_kernel of_size = chosen(text, whole);
+        result = of_size > result ? of_size : result;
+    }
+    return result;
+}
+
+static int advise(void *addr, size_t bytes, int advice) {
+#if BS_FAULTS
+    int injected = bs_os_fault_due();
+    if (injected != 0)
+        return injected;
+#endif
+    return (int)-bs_sys3(SYS_madvise, addr, bytes, advice);
+}
+
+int bs_os_no_huge_pages(void *addr, size_t bytes) {
+    return advise(addr, bytes, MADV_NOHUGEPAGE);
+}
+int bs_os_huge_pages(void *addr, size_t bytes) {
+    return advise(addr, bytes, MADV_HUGEPAGE);
+}

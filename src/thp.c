@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/* thp.c - see thp.h. The states lie in the page map's arenas, a byte for each huge page. */
+#include "thp.h"
+
+#include "counter.h"
+#include "lock.h"
+#include "opt.h"
+#include "os.h"
+
+enum { UNKNOWN, OFF, ON };
+
+static struct {
+    struct bs_lock lock;
+    size_t borders;      /* [lock], read relaxed */
+    uint32_t supported;  /* [atomic] whether huge pages are of the size that we count in */
+    uint32_t kernel;     /* [atomic] enum bs_thp_kernel as last read; NEVER until then */
+    uint64_t asked_ns;   /* [lock:round] when; 0: never */
+    bool pretended;      /* tests only */
+} thp = {.lock = BS_LOCK_INIT(BS_RANK_THP)};
+
+/* Every thread finds the same answer, or none yet. */
+static bool is_supported(void) {
+    uint32_t state = bs_load(&thp.supported);
+    if (BS_UNLIKELY(state == UNKNOWN)) {
+        long bytes = bs_os_huge_page_size();
+        if (bytes < 0)
+            return false;
+        state = bytes == (long)BS_HUGE_SIZE ? ON : OFF;
+        bs_store(&thp.supported, state);
+    }
+    return state == ON;
+}
+
+void bs_thp_refresh(uint64_t now_ns) {
+    if (bs_opt.thp != BS_THP_AUTO || !is_supported() || thp.pretended)
+        return;
+    if (thp.asked_ns != 0 && now_ns - thp.asked_ns < BS_THP_REFRESH_NS)
+        return;
+    thp.asked_ns = now_ns;
+    bs_store(&thp.kernel, (uint32_t)bs_os_thp_kernel());
+}
+
+#if BS_FAULTS
+void bs_thp_pretend(enum bs_thp_kernel kernel) {
+    thp.pretended = true;
+    bs_store(&thp.kernel, (uint32_t)kernel);
+}
+#endif
+
+/* --- states ----------------------------------------------------------------------------------- */
+
+static uint8_t *state_at(uintptr_t p) {
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    return arena != NULL ? &arena->thp[p % BS_ARENA_SIZE / BS_HUGE_SIZE] : NULL;
+}
+
+enum bs_thp_state bs_thp_state_of(uintptr_t p) {
+    const uint8_t *state = state_at(p);
+    return state != NULL ? (enum bs_thp_state)bs_load(state) : BS_THP_PLAIN;
+}
+
+/* The advice that the kernel was given. */
+static enum bs_thp_state advice_of(uintptr_t p) {
+    enum bs_thp_state s = bs_thp_state_of(p);
+    return s == BS_THP_DENSE ? BS_THP_SMALL : s;
+}
+
+static size_t borders_of(uintptr_t p, enum bs_thp_state advice) {
+    return (size_t)(advice_of(p - BS_HUGE_SIZE) != advice) +
+           (size_t)(advice_of(p + BS_HUGE_SIZE) != advice);
+}
+
+static void set_state_locked(uintptr_t p, enum bs_thp_state state) {
+    enum bs_thp_state advice = state == BS_THP_DENSE ? BS_THP_SMALL : state;
+    size_t before = borders_of(p, advice_of(p)), after = borders_of(p, advice);
+    bs_store(&thp.borders, thp.borders + after - before);
+    bs_store(state_at(p), (uint8_t)state);
+}
+
+static bool is_unlike(uintptr_t base, uintptr_t end, enum bs_thp_state advice) {
+    for (uintptr_t p = base; p < end; p += BS_HUGE_SIZE)
+        if (advice_of(p) != advice)
+            return true;
+    return false;
+}
+
+static void set_states_locked(uintptr_t base, uintptr_t end, enum bs_thp_state state) {
+    for (uintptr_t p = base; p < end; p += BS_HUGE_SIZE)
+        set_state_locked(p, state);
+}
+
+/* One advice for the whole huge pages [base, end), at most two of which may differ now. False: it is
+ * not needed, not within the budget, or refused. */
+static bool advise_locked(uintptr_t base, uintptr_t end, enum bs_thp_state state) {
+    enum bs_thp_state first = bs_thp_state_of(base), last = bs_thp_state_of(end - BS_HUGE_SIZE);
+    size_t borders = thp.borders, bytes = end - base;
+    if (!is_unlike(base, end, state))
+        return false;
+    set_states_locked(base, end, state);
+    bool fits = thp.borders <= borders || thp.borders <= BS_THP_BORDERS_MAX;
+    bool ok = fits && (state == BS_THP_HUGE ? bs_os_huge_pages((void *)base, bytes)
+                                            : bs_os_no_huge_pages((void *)base, bytes)) == 0;
+    if (!ok) {
+        set_state_locked(base, first);
+        set_state_locked(end - BS_HUGE_SIZE, last);
+        return false;
+    }
+    if (state == BS_THP_HUGE)
+        bs_count(thp_joined, bytes / BS_HUGE_SIZE);
+    else
+        bs_count(thp_split, bytes / BS_HUGE_SIZE);
+    return true;
+}
+
+/* --- giving back ------------------------------------------------------------------------------ */
+
+bool bs_thp_may_be_huge(uintptr_t p) {
+    if (bs_opt.thp != BS_THP_AUTO)
+        return false;
+    switch (advice_of(p)) {
+    case BS_THP_PLAIN:
+        return bs_load(&thp.kernel) == BS_THP_KERNEL_ALWAYS;
+    case BS_THP_HUGE:
+        return bs_load(&thp.kernel) != BS_THP_KERNEL_NEVER;
+    default:
+        return false;
+    }
+}
+
+bool bs_thp_is_managed(void) {
+    return bs_opt.thp == BS_THP_AUTO && bs_load(&thp.kernel) == BS_THP_KERNEL_ALWAYS;
+}
+
+static bool wants_advice(uintptr_t p) {
+    return bs_opt.thp == BS_THP_EDGE || bs_thp_may_be_huge(p);
+}
+
+/* The huge pages that an unaligned start and an unaligned end of the range lie in. */
+static void split_edges(uintptr_t base, uintptr_t end) {
+    uintptr_t head = bs_align_down(base, BS_HUGE_SIZE), tail = bs_align_down(end, BS_HUGE_SIZE);
+    bool at_head = head != base && wants_advice(head);
+    bool at_tail = tail != end && (tail != head || !at_head) && wants_advice(tail);
+    if (!at_head && !at_tail)
+        return;
+    bs_lock_acquire(&thp.lock);
+    if (at_head && at_tail && head + BS_HUGE_SIZE == tail) {
+        (void)advise_locked(head, tail + BS_HUGE_SIZE, BS_THP_SMALL);
+    } else {
+        if (at_head)
+            (void)advise_locked(head, head + BS_HUGE_SIZE, BS_THP_SMALL);
+        if (at_tail)
+            (void)advise_locked(tail, tail + BS_HUGE_SIZE, BS_THP_SMALL);
+    }
+    bs_lock_release(&thp.lock);
+}
+
+int bs_thp_unused(uintptr_t base, size_t bytes) {
+    /* auto does not even ask while the kernel makes none; bs_thp_refresh has asked for it */
+    bool advises = bs_opt.thp == BS_THP_EDGE ? is_supported() : bs_opt.thp == BS_THP_AUTO;
+    /* first the advice: between the two calls the kernel could make a huge page of it again */
+    if (advises)
+        split_edges(base, base + bytes);
+    return bs_os_unused((void *)base, bytes);
+}
+
+/* --- the life of a range ---------------------------------------------------------------------- */
+
+void bs_thp_mapped(uintptr_t base, size_t bytes, bool first) {
+    if (bs_opt.thp == BS_THP_SYSTEM || (!first && bs_opt.thp != BS_THP_NEVER))
+        return;
+    bs_lock_acquire(&thp.lock);
+    if (bs_os_no_huge_pages((void *)base, bytes) == 0)
+        set_states_locked(base, base + bytes, BS_THP_SMALL);
+    bs_lock_release(&thp.lock);
+}
+
+void bs_thp_reused(uintptr_t base, size_t bytes) {
+    uintptr_t start = bs_align_up(base, BS_HUGE_SIZE), end = bs_align_down(base + bytes, BS_HUGE_SIZE);
+    if (bs_opt.thp != BS_THP_EDGE || start >= end)
+        return;
+    bs_lock_acquire(&thp.lock);
+    for (uintptr_t p = start; p < end; p += BS_HUGE_SIZE)
+        if (bs_thp_state_of(p) == BS_THP_SMALL)
+            (void)advise_locked(p, p + BS_HUGE_SIZE, BS_THP_HUGE);
+    bs_lock_release(&thp.lock);
+}
+
+void bs_thp_renewed(uintptr_t base, size_t bytes) {
+    bs_lock_acquire(&thp.lock);
+    if (bs_opt.thp == BS_THP_NEVER)
+        (void)bs_os_no_huge_pages((void *)base, bytes);
+    else /* one that lies in it in part counts as plain: it may be advised again */
+        set_states_locked(bs_align_down(base, BS_HUGE_SIZE), base + bytes, BS_THP_PLAIN);
+    bs_lock_release(&thp.lock);
+}
+
+bool bs_thp_is_uniform(uintptr_t base, size_t bytes) {
+    return !is_unlike(bs_align_down(base, BS_HUGE_SIZE), base + bytes, advice_of(base));
+}
+
+void bs_thp_moved(uintptr_t from, uintptr_t to, size_t bytes) {
+    bs_lock_acquire(&thp.lock);
+    set_states_locked(bs_align_down(to, BS_HUGE_SIZE), to + bytes, advice_of(from));
+    bs_lock_release(&thp.lock);
+}
+
+/* --- density ---------------------------------------------------------------------------------- */
+
+/* From one state to another, if it is that still. */
+static bool change(uintptr_t p, enum bs_thp_state from, enum bs_thp_state to) {
+    bs_lock_acquire(&thp.lock);
+    bool ok = bs_thp_state_of(p) == from;
+    if (ok)
+        set_state_locked(p, to);
+    bs_lock_release(&thp.lock);
+    return ok;
+}
+
+bool bs_thp_note_dense(uintptr_t p) {
+    return change(p, BS_THP_SMALL, BS_THP_DENSE);
+}
+bool bs_thp_note_sparse(uintptr_t p) {
+    return change(p, BS_THP_DENSE, BS_THP_SMALL);
+}
+
+bool bs_thp_restore(uintptr_t p) {
+    bs_lock_acquire(&thp.lock);
+    bool ok = bs_thp_state_of(p) == BS_THP_DENSE &&
+              advise_locked(p, p + BS_HUGE_SIZE, BS_THP_HUGE);
+    bs_lock_release(&thp.lock);
+    return ok;
+}
+
+/* --- questions, fork -------------------------------------------------------------------------- */
+
+size_t bs_thp_borders(void) {
+    return bs_load(&thp.borders);
+}
+
+void bs_thp_lock(void) {
+    bs_lock_acquire(&thp.lock);
+}
+void bs_thp_unlock(void) {
+    bs_lock_release(&thp.lock);
+}
+void bs_thp_reset_lock(void) {
+    bs_lock_reset(&thp.lock);
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thp.h - transparent huge pages of the heap: what the kernel is told about them, by the option thp.
+ *
+ *   system   nothing
+ *   never    NOHUGEPAGE for all of the heap
+ *   edge     before pages go back, NOHUGEPAGE on the huge pages that an unaligned start and an
+ *            unaligned end lie in, the whole ones between stay as they are; HUGEPAGE where such a one
+ *            is wholly used again. (The Go runtime's rule from 1.5 to 1.20.)
+ *   auto     the same only where the kernel might make a huge page, so that khugepaged cannot fill
+ *            what was given back; HUGEPAGE when the huge page was dense for a while, from the
+ *            background only (density.h)
+ *
+ * The kernel keeps the advice with its mappings, so each border between differently advised huge pages
+ * costs one. They are counted, and advice that would exceed BS_THP_BORDERS_MAX is not given:
+ *
+ *   borders == number of neighbouring huge pages, both in the heap, of different state
+ *
+ * It is NOT a policy of when and what: scavenge.c, holes.c and density.c. Where the huge page is not
+ * 2 MiB (OS pages of 16 and 64 KiB) all of this is off: it would be larger than a region.
+ *
+ * Thread-safe; one lock (BS_RANK_THP), held across the advice. Never under the page heap's lock.
+ */
+#ifndef BS_THP_H
+#define BS_THP_H
+
+#include "os.h"
+#include "pagemap.h"
+
+enum bs_thp_state {
+    BS_THP_PLAIN,  /* no advice: the system's setting counts */
+    BS_THP_SMALL,  /* NOHUGEPAGE */
+    BS_THP_HUGE,   /* HUGEPAGE */
+    BS_THP_DENSE,  /* NOHUGEPAGE, and found dense by density.c once */
+};
+
+/* Gives [base, base+bytes) of the heap back (bs_os_unused), after the advice that the option asks
+ * for. 0 or an errno value of bs_os_unused; advice that fails is no failure. */
+int bs_thp_unused(uintptr_t base, size_t bytes);
+/* A region was made accessible; `first`: the heap's first, which stays without huge pages, so that a
+ * small program does not get 2 MiB of memory with its first block. */
+void bs_thp_mapped(uintptr_t base, size_t bytes, bool first);
+/* Pages that were given back are used again: with edge, HUGEPAGE for the whole huge pages in them. */
+void bs_thp_reused(uintptr_t base, size_t bytes);
+/* The range was mapped anew, so its advice is gone. */
+void bs_thp_renewed(uintptr_t base, size_t bytes);
+/* True if all of the range has the same advice: mremap can move it as one mapping. */
+bool bs_thp_is_uniform(uintptr_t base, size_t bytes);
+/* It was moved, and its advice with it. */
+void bs_thp_moved(uintptr_t from, uintptr_t to, size_t bytes);
+
+/* True if the option is auto and the kernel makes huge pages of itself: then density.c has to look. */
+bool bs_thp_is_managed(void);
+/* auto: could the kernel have a huge page here, or make one? Lock-free; a stale answer costs one
+ * advice more or less. */
+bool bs_thp_may_be_huge(uintptr_t base);
+/* auto: what density.c does with the huge page at base. Each is true if the state changed. */
+enum bs_thp_state bs_thp_state_of(uintptr_t base);
+bool bs_thp_note_dense(uintptr_t base);
+bool bs_thp_note_sparse(uintptr_t base);
+bool bs_thp_restore(uintptr_t base);
+
+/* Asks the kernel for its settings again, when that was long ago. Background only: opens files. */
+void bs_thp_refresh(uint64_t now_ns);
+/* Mappings that the advice costs at present. */
+size_t bs_thp_borders(void);
+
+#if BS_FAULTS
+/* For tests: from now on the kernel's setting is this, whatever it is. */
+void bs_thp_pretend(enum bs_thp_kernel kernel);
+#endif
+
+void bs_thp_lock(void);
+void bs_thp_unlock(void);
+void bs_thp_reset_lock(void);
+
+#endif
