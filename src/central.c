@@ -15,6 +15,7 @@
 #include "lock.h"
 #include "os.h"
 #include "out.h"
+#include "thp.h"
 #include "waiting.h"
 
 struct central {
@@ -127,11 +128,23 @@ void bs_central_give_up_empty(void) {
 
 /* --- pages ------------------------------------------------------------------------------------ */
 
+bool bs_central_make_ready(const struct bs_pages *pages) {
+    size_t bytes = pages->npages * BS_PAGE_SIZE;
+    if (pages->nreleased == 0 && pages->nclosed == 0)
+        return true;
+    if (bs_os_used((void *)pages->base, bytes) != 0) {
+        bs_pageheap_free_closed(pages->base, pages->npages);
+        return false;
+    }
+    bs_thp_reused(pages->base, bytes);
+    return true;
+}
+
 bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out) {
     for (;;) {
         uint64_t grown = bs_pageheap_grown();
         if (bs_pageheap_alloc(npages, align_pages, out))
-            return true;
+            return bs_central_make_ready(out);
         if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
             continue;
         if (!bs_grow(npages + align_pages - 1, grown))
@@ -148,10 +161,6 @@ static struct bs_span *new_span(unsigned class) {
     if (!bs_central_take_pages(npages, 1, &pages))
         return NULL;
     struct bs_run run = {.base = pages.base, .npages = npages};
-    if (pages.nreleased != 0 && bs_os_used((void *)pages.base, npages * BS_PAGE_SIZE) != 0) {
-        bs_pageheap_free(&run, 1);
-        return NULL;
-    }
     struct bs_span *s = bs_span_make_small(class, pages.base, pages.nzero == npages);
     if (s == NULL)
         bs_pageheap_free(&run, 1);
@@ -197,8 +206,6 @@ static bool claim_locked(struct central *c, unsigned want, struct bs_refill *r) 
         if (s == NULL)
             break;
         unsigned before = s->nalloc;
-        if (s->holes != 0 && bs_os_used((void *)s->base, (size_t)s->npages * BS_PAGE_SIZE) != 0)
-            break;
         looked += claim_span(s, want, &got, r);
         if (before == 0 && s->nalloc != 0)
             c->nempty--;

@@ -33,7 +33,7 @@ static uintptr_t first_hint(void) {
 /* Once a reservation, not once a step: the name stays when parts become accessible, and a program
  * that has put itself into a sandbox by then sees one call less that its filter may not know. */
 static void name_reservation(uintptr_t base, size_t bytes) {
-    bs_os_name((void *)base, bytes, "besom heap");
+    bs_os_name((void *)base, bytes, BS_HEAP_NAME);
 }
 
 static bool reserve_locked(size_t ask) {

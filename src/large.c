@@ -35,22 +35,9 @@ static void give_pages(uintptr_t base, size_t npages) {
     bs_pageheap_free(&run, 1);
 }
 
-/* Pages from the page heap, Ready. */
-static bool take_ready(size_t npages, size_t align_pages, struct bs_pages *out) {
-    if (!bs_central_take_pages(npages, align_pages, out))
-        return false;
-    if (out->nreleased != 0)
-        bs_thp_reused(out->base, npages * BS_PAGE_SIZE);
-    if (out->nreleased != 0 && bs_os_used((void *)out->base, npages * BS_PAGE_SIZE) != 0) {
-        give_pages(out->base, npages);
-        return false;
-    }
-    return true;
-}
-
 static struct bs_span *make_span(size_t size, size_t align, struct bs_pages *pages) {
     size_t npages = pages_for(size), align_pages = bs_max(1, align / BS_PAGE_SIZE);
-    if (!take_ready(npages, align_pages, pages))
+    if (!bs_central_take_pages(npages, align_pages, pages))
         return NULL;
     struct bs_span *s = bs_span_make_large(pages->base, npages, size);
     if (s == NULL) {
@@ -82,7 +69,7 @@ static void return_pages(uintptr_t base, size_t npages, bool moved, bool empty) 
         /* a mapping that came by mremap is replaced by one that merges; that empties it, too */
         if (bs_os_renew((void *)base, npages * BS_PAGE_SIZE) == 0) {
             bs_thp_renewed(base, npages * BS_PAGE_SIZE);
-            bs_os_name((void *)base, npages * BS_PAGE_SIZE, "besom heap"); /* names must agree, too */
+            bs_os_name((void *)base, npages * BS_PAGE_SIZE, BS_HEAP_NAME); /* names must agree, too */
             empty = true;
         }
         bs_sub(&moved_blocks, 1);
@@ -140,12 +127,8 @@ static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
     struct bs_pages more;
     size_t extra = npages - s->npages;
     uintptr_t end = s->base + bs_large_usable(s);
-    if (!bs_pageheap_alloc_at(end, extra, &more))
+    if (!bs_pageheap_alloc_at(end, extra, &more) || !bs_central_make_ready(&more))
         return false;
-    if (more.nreleased != 0 && bs_os_used((void *)end, extra * BS_PAGE_SIZE) != 0) {
-        give_pages(end, extra);
-        return false;
-    }
     bs_pagemap_set_large(end, extra, s);
     set_length(s, npages, size);
     bs_count(large_grown_in_place, 1);

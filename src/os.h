@@ -8,12 +8,15 @@
  *     None      --reserve-->  Reserved   address space only, an access faults
  *     Reserved  --map------>  Prepared   may be made Ready at little cost; contents undefined
  *     Prepared  --used----->  Ready      may be accessed
- *     Ready     --unused--->  Prepared   contents given up, physical memory back to the OS
+ *     Ready     --unused--->  Ready      contents given up, physical memory back to the OS
+ *     Ready     --decommit->  Prepared   the same, and an access faults until used() was called
  *     Ready     --fault---->  Reserved   for debugging: an access faults again
  *     any       --free----->  None
  *
- * On Linux map makes pages accessible, so used() has nothing to do today; it is called all the
- * same for every span that holds a released page, because hard decommit needs it.
+ * Linux commits at the page fault, so with decommit:soft map() makes pages accessible and used() has
+ * nothing to do. With decommit:hard map() leaves them closed, and used() opens them: the pair
+ * VirtualFree(MEM_DECOMMIT), VirtualAlloc(MEM_COMMIT) of another system. It is called for every span
+ * that holds a released page, whatever the option says.
  *
  * Every function is thread-safe and async-signal-safe, keeps errno, takes no lock and allocates
  * nothing. Addresses and lengths are multiples of the OS page where not said otherwise; an
@@ -43,6 +46,8 @@ int bs_os_used(void *addr, size_t bytes);
 /* The range reads as zeros when it is used again; with advice:free as zeros or as it was, page by
  * page. A kernel that refuses MADV_FREE once is asked no more: MADV_DONTNEED from then on. */
 int bs_os_unused(void *addr, size_t bytes);
+/* On failure the range is as it was. It has lost its name and its advice on huge pages. */
+int bs_os_decommit(void *addr, size_t bytes);
 int bs_os_fault(void *addr, size_t bytes);
 void bs_os_free(void *addr, size_t bytes);
 

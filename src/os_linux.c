@@ -142,13 +142,13 @@ int bs_os_writable(void *addr, size_t bytes) {
     return (int)-GUARDED(bs_sys3(SYS_mprotect, addr, bytes, PROT_READ | PROT_WRITE));
 }
 
+/* In one of the two: what becomes writable is charged to the process from then on. */
 int bs_os_map(void *addr, size_t bytes) {
-    return bs_os_writable(addr, bytes);
+    return bs_opt.decommit == BS_DECOMMIT_HARD ? 0 : bs_os_writable(addr, bytes);
 }
 
 int bs_os_used(void *addr, size_t bytes) {
-    (void)addr, (void)bytes; /* the page fault commits */
-    return 0;
+    return bs_opt.decommit == BS_DECOMMIT_HARD ? bs_os_writable(addr, bytes) : 0;
 }
 
 int bs_os_unused(void *addr, size_t bytes) {
@@ -167,6 +167,12 @@ int bs_os_fault(void *addr, size_t bytes) {
     const int flags = PRIVATE_ANON | MAP_FIXED;
     long ret = GUARDED(sys_mmap((uintptr_t)addr, bytes, PROT_NONE, flags));
     return ret < 0 ? (int)-ret : 0;
+}
+
+/* A new mapping in its place: mprotect would leave the charge, since the pages were written to. */
+int bs_os_decommit(void *addr, size_t bytes) {
+    BS_CHECK((((uintptr_t)addr | bytes) & (bs_os_page_size() - 1)) == 0);
+    return bs_os_fault(addr, bytes);
 }
 
 void bs_os_free(void *addr, size_t bytes) {

@@ -6,7 +6,6 @@
 #include "pageheap_internal.h"
 
 #include "counter.h"
-#include "opt.h"
 #include "os.h"
 #include "thp.h"
 
@@ -27,7 +26,9 @@ static void each_part_locked(size_t page, size_t n, region_step *step, void *ctx
     for (size_t left = n; left != 0; i++) {
         struct bs_region *r = bs_region_at(i);
         size_t first = page % BS_REGION_PAGES, part = bs_min(left, BS_REGION_PAGES - first);
+        size_t runs = bs_closed_runs_near(i);
         step(r, first, part, bs_page_address(page), ctx);
+        count(&bs_pageheap.counts.closed_runs, bs_closed_runs_near(i), runs);
         bs_pageheap.sums.level[0][i] = bs_region_summary(r->alloc);
         page += part;
         left -= part;
@@ -56,29 +57,38 @@ static void take_part(struct bs_region *r, size_t first, size_t n, uintptr_t bas
         out->nreleased += bs_popcount(mask & r->released[w]);
         out->nfresh += bs_popcount(mask & r->fresh[w]);
         out->nzero += bs_popcount(zero);
+        out->nclosed += bs_popcount(mask & r->closed[w]);
         r->ndirty -= bs_popcount(mask & ~r->released[w]);
         note_dirty(out, region_base, mask & ~zero, w * 64);
         r->alloc[w] |= mask;
         r->released[w] &= ~mask;
         r->fresh[w] &= ~mask;
+        r->closed[w] &= ~mask;
     }
 }
 
+/* What pages are that come back. */
+struct gift {
+    bool released, closed;
+};
+
 static void give_part(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx) {
-    bool released = *(bool *)ctx;
+    const struct gift *gift = ctx;
     (void)base;
     BS_CHECK(bs_range_count(r->alloc, first, n) == n); /* cheap: freed pages are allocated */
     bs_range_clear(r->alloc, first, n);
-    if (released)
+    if (gift->closed)
+        bs_range_set(r->closed, first, n);
+    if (gift->released)
         bs_range_set(r->released, first, n);
     else
         r->ndirty += (uint32_t)n;
 }
 
-static void give_locked(size_t page, size_t n, bool released) {
-    each_part_locked(page, n, give_part, &released);
+static void give_locked(size_t page, size_t n, struct gift gift) {
+    each_part_locked(page, n, give_part, &gift);
     bs_pageheap.hint = bs_min(bs_pageheap.hint, page);
-    if (!released)
+    if (!gift.released)
         bs_pageheap.dirty_top =
             bs_max(bs_pageheap.dirty_top, (page + n - 1) / BS_REGION_PAGES + 1);
 }
@@ -183,7 +193,7 @@ void bs_pageheap_free(const struct bs_run *runs, size_t nruns) {
     struct bs_pageheap_counts *c = &bs_pageheap.counts;
     bs_lock_acquire(&bs_pageheap.lock);
     for (size_t i = 0; i < nruns; i++) {
-        give_locked(bs_page_index(runs[i].base), runs[i].npages, false);
+        give_locked(bs_page_index(runs[i].base), runs[i].npages, (struct gift){false, false});
         count(&c->span_pages, 0, runs[i].npages);
         count(&c->dirty_pages, runs[i].npages, 0);
     }
@@ -191,10 +201,20 @@ void bs_pageheap_free(const struct bs_run *runs, size_t nruns) {
     bs_lock_release(&bs_pageheap.lock);
 }
 
+void bs_pageheap_free_closed(uintptr_t base, size_t npages) {
+    struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    bs_lock_acquire(&bs_pageheap.lock);
+    give_locked(bs_page_index(base), npages, (struct gift){false, true});
+    count(&c->span_pages, 0, npages);
+    count(&c->dirty_pages, npages, 0);
+    bs_store(&c->activity, c->activity + 1);
+    bs_lock_release(&bs_pageheap.lock);
+}
+
 void bs_pageheap_free_released(uintptr_t base, size_t npages) {
     struct bs_pageheap_counts *c = &bs_pageheap.counts;
     bs_lock_acquire(&bs_pageheap.lock);
-    give_locked(bs_page_index(base), npages, true);
+    give_locked(bs_page_index(base), npages, (struct gift){true, false});
     count(&c->span_pages, 0, npages);
     count(&c->released_pages, npages, 0);
     bs_store(&c->activity, c->activity + 1);
@@ -252,7 +272,7 @@ static void borrow_locked(size_t region, size_t first, size_t n, struct bs_run *
     /* released pages among them (a huge page may hold some) count as dirty until given back */
     count(&bs_pageheap.counts.released_pages, 0, taken.nreleased);
     count(&bs_pageheap.counts.dirty_pages, taken.nreleased, 0);
-    *out = (struct bs_run){taken.base, n, n - taken.nreleased};
+    *out = (struct bs_run){taken.base, n, n - taken.nreleased, taken.nclosed};
 }
 
 static bool rests(struct bs_region *r, uint32_t epoch) {
@@ -298,11 +318,14 @@ bool bs_pageheap_take_dirty(struct bs_dirty_search *search, struct bs_run *out) 
     return found;
 }
 
-void bs_pageheap_scavenged(const struct bs_run *run, bool released) {
+void bs_pageheap_scavenged(const struct bs_run *run, enum bs_fate fate) {
     struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    bool released = fate != BS_RUN_KEPT;
+    /* what was closed in part is treated as closed: opening all of it does no harm */
+    struct gift gift = {released, fate == BS_RUN_CLOSED || run->nclosed != 0};
     bs_lock_acquire(&bs_pageheap.lock);
     size_t page = bs_page_index(run->base);
-    give_locked(page, run->npages, released);
+    give_locked(page, run->npages, gift);
     struct bs_region *r = bs_region_at(page / BS_REGION_PAGES); /* a run lies in one */
     if (r->ndirty == 0)
         r->dense_epoch = 0; /* what is freed next rests anew */
@@ -360,6 +383,10 @@ uint64_t bs_pageheap_activity(void) {
     return bs_load(&bs_pageheap.counts.activity);
 }
 
+size_t bs_pageheap_closed_runs(void) {
+    return bs_load(&bs_pageheap.counts.closed_runs);
+}
+
 size_t bs_pageheap_dirty_bytes(void) {
     return bs_load(&bs_pageheap.counts.dirty_pages) * BS_PAGE_SIZE;
 }
@@ -377,7 +404,7 @@ static bool region_is_valid(size_t i, size_t *free_pages, size_t *dirty) {
     struct bs_sum sum = bs_region_summary(r->alloc);
     size_t ndirty = 0;
     for (size_t w = 0; w < BS_REGION_WORDS; w++) {
-        if ((r->alloc[w] & r->released[w]) != 0)
+        if ((r->alloc[w] & (r->released[w] | r->closed[w])) != 0)
             return false; /* invariant 4 */
         *free_pages += bs_popcount(~r->alloc[w]);
         ndirty += bs_popcount(~r->alloc[w] & ~r->released[w]);
@@ -388,19 +415,21 @@ static bool region_is_valid(size_t i, size_t *free_pages, size_t *dirty) {
 }
 
 bool bs_pageheap_is_valid(void) {
-    size_t free_pages = 0, dirty = 0, n;
+    size_t free_pages = 0, dirty = 0, runs = 0, n;
     bs_lock_acquire(&bs_pageheap.lock);
     const struct bs_pageheap_counts *c = &bs_pageheap.counts;
     n = bs_pageheap.narenas * BS_ARENA_REGIONS;
     bool ok = n == 0 || bs_pagesum_is_valid(&bs_pageheap.sums);
-    for (size_t i = 0; ok && i < n; i++)
+    for (size_t i = 0; ok && i < n; i++) {
         ok = region_is_valid(i, &free_pages, &dirty);
+        runs += bs_closed_runs_from(i);
+    }
     for (size_t page = 0; ok && page < bs_pageheap.hint; page++) {
         const struct bs_region *r = bs_region_at(page / BS_REGION_PAGES);
         ok = r == NULL || bs_bit_test(r->alloc, page % BS_REGION_PAGES);
     }
     ok = ok && c->span_pages + c->dirty_pages + c->released_pages == c->mapped_pages &&
-         dirty <= c->dirty_pages && free_pages - dirty == c->released_pages;
+         runs == c->closed_runs && dirty <= c->dirty_pages && free_pages - dirty == c->released_pages;
     bs_lock_release(&bs_pageheap.lock);
     return ok;
 }

@@ -26,6 +26,7 @@ struct bs_pages {
     size_t npages;
     size_t nreleased; /* how many of them were released */
     size_t nfresh;    /* how many of those were never in use: nobody gave them back */
+    size_t nclosed;   /* how many are inaccessible: bs_os_used has to open them */
     size_t nzero;     /* how many read as zeros: the released ones, with advice:free the fresh ones */
     /* Every page that may be not zero lies in [dirty_base, dirty_end): both 0 if nzero==npages. */
     uintptr_t dirty_base, dirty_end;
@@ -35,7 +36,15 @@ struct bs_pages {
 struct bs_run {
     uintptr_t base;
     size_t npages;
-    size_t ndirty; /* set by take_dirty: how many of them have memory */
+    size_t ndirty;  /* set by take_dirty: how many of them have memory */
+    size_t nclosed; /* the same: how many of them are inaccessible */
+};
+
+/* What the OS did with a run. */
+enum bs_fate {
+    BS_RUN_KEPT,     /* it refused */
+    BS_RUN_RELEASED, /* no memory behind it */
+    BS_RUN_CLOSED,   /* that, and inaccessible (decommit:hard) */
 };
 
 /* Read without the lock: each value is right, two of them may be of different moments. */
@@ -47,6 +56,7 @@ struct bs_pageheap_counts {
     size_t peak_pages;     /* highest span_pages since the scavenger last asked */
     uint64_t activity;     /* allocations and frees of pages, ever */
     uint64_t grown;        /* times the heap grew */
+    size_t closed_runs;    /* runs of inaccessible free pages */
 };
 
 /* Takes npages, aligned to align_pages (a power of two), out of the lowest run of at least
@@ -57,6 +67,8 @@ bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out);
 bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out);
 /* Gives runs back, all under one hold of the lock. */
 void bs_pageheap_free(const struct bs_run *runs, size_t nruns);
+/* Pages that could not be opened: they stay closed, and count as dirty. */
+void bs_pageheap_free_closed(uintptr_t base, size_t npages);
 /* The same for pages that have just been given back to the OS: they become released. */
 void bs_pageheap_free_released(uintptr_t base, size_t npages);
 
@@ -81,7 +93,9 @@ struct bs_dirty_search {
  * cost it its huge pages. False: there is none. After advising, bs_pageheap_scavenged says whether
  * the OS took them. */
 bool bs_pageheap_take_dirty(struct bs_dirty_search *search, struct bs_run *out);
-void bs_pageheap_scavenged(const struct bs_run *run, bool released);
+void bs_pageheap_scavenged(const struct bs_run *run, enum bs_fate fate);
+/* Runs of inaccessible free pages; cheap. */
+size_t bs_pageheap_closed_runs(void);
 
 /* For density.c: the kernel has put memory behind free pages that were given back or never used, by a
  * huge page. Those of the huge page at base with a bit set in `resident` are dirty now, if they are

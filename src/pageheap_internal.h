@@ -7,6 +7,7 @@
 #define BS_PAGEHEAP_INTERNAL_H
 
 #include "lock.h"
+#include "opt.h"
 #include "pageheap.h"
 #include "pagemap.h"
 
@@ -14,6 +15,7 @@ struct bs_region {
     uint64_t alloc[BS_REGION_WORDS];    /* set: in a span, held by the scavenger, or not mapped */
     uint64_t released[BS_REGION_WORDS]; /* set: free and without physical memory */
     uint64_t fresh[BS_REGION_WORDS];    /* set: released, and never in use; subset of released */
+    uint64_t closed[BS_REGION_WORDS];   /* set: free, and inaccessible until used (decommit:hard) */
     uint32_t ndirty;                    /* free pages that are not released */
     uint32_t dense_epoch; /* of the scavenger, in which the region was found dense; 0: it was not */
     uint32_t sparse_epoch[BS_REGION_HUGES]; /* the same: the huge page had free pages; 0: it had not */
@@ -43,6 +45,27 @@ BS_LOCAL extern struct bs_pageheap bs_pageheap;
 BS_INLINE struct bs_region *bs_region_at(size_t index) {
     struct bs_heap_arena *a = bs_pageheap.arena[index / BS_ARENA_REGIONS];
     return a != NULL ? &a->region[index % BS_ARENA_REGIONS] : NULL;
+}
+/* Runs of closed pages that begin in region i. */
+static inline size_t bs_closed_runs_from(size_t i) {
+    const struct bs_region *r = bs_region_at(i), *below = i != 0 ? bs_region_at(i - 1) : NULL;
+    uint64_t carry = below != NULL ? below->closed[BS_REGION_WORDS - 1] >> 63 : 0;
+    size_t runs = 0;
+    for (size_t w = 0; r != NULL && w < BS_REGION_WORDS; w++) {
+        runs += bs_popcount(r->closed[w] & ~(r->closed[w] << 1 | carry));
+        carry = r->closed[w] >> 63;
+    }
+    return runs;
+}
+/* Those and one that begins with the next region: all that a change in region i can change. */
+static inline size_t bs_closed_runs_near(size_t i) {
+    if (BS_LIKELY(bs_opt.decommit != BS_DECOMMIT_HARD))
+        return 0;
+    bool last = i + 1 == bs_pageheap.narenas * BS_ARENA_REGIONS;
+    const struct bs_region *r = bs_region_at(i), *above = last ? NULL : bs_region_at(i + 1);
+    bool begins = above != NULL && (above->closed[0] & 1) != 0 &&
+                  r->closed[BS_REGION_WORDS - 1] >> 63 == 0;
+    return bs_closed_runs_from(i) + begins;
 }
 /* Page index <-> address; the address must belong to a known arena. */
 BS_INLINE uintptr_t bs_page_address(size_t page) {

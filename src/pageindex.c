@@ -141,10 +141,15 @@ void bs_pageheap_insert(uintptr_t base, size_t bytes) {
     size_t first = bs_page_index(base) / BS_REGION_PAGES, n = bytes / BS_REGION_SIZE;
     for (size_t i = first; i < first + n; i++) {
         struct bs_region *r = bs_region_at(i);
+        size_t runs = bs_closed_runs_near(i);
         BS_ASSERT(!r->mapped);
         memset(r->alloc, 0, sizeof r->alloc);
         memset(r->released, 0xff, sizeof r->released);
         memset(r->fresh, 0xff, sizeof r->fresh);
+        if (bs_opt.decommit == BS_DECOMMIT_HARD) /* bs_os_map left it so */
+            memset(r->closed, 0xff, sizeof r->closed);
+        bs_store(&bs_pageheap.counts.closed_runs,
+                 bs_pageheap.counts.closed_runs + bs_closed_runs_near(i) - runs);
         r->mapped = true;
         bs_pageheap.sums.level[0][i] = bs_region_summary(r->alloc);
     }

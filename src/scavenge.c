@@ -65,14 +65,27 @@ size_t bs_scavenge_room(size_t live, size_t in_use, uint64_t percent) {
 
 /* --- giving back ------------------------------------------------------------------------------ */
 
+static enum bs_fate give_to_os(const struct bs_run *run) {
+    size_t bytes = run->npages * BS_PAGE_SIZE;
+    bool close = bs_opt.decommit == BS_DECOMMIT_HARD &&
+                 bs_pageheap_closed_runs() < BS_CLOSED_RUNS_MAX;
+    if (close && bs_os_decommit((void *)run->base, bytes) == 0) {
+        bs_os_name((void *)run->base, bytes, BS_HEAP_NAME); /* names must agree for mappings to merge */
+        bs_thp_renewed(run->base, bytes);
+        return BS_RUN_CLOSED;
+    }
+    return bs_thp_unused(run->base, bytes) == 0 ? BS_RUN_RELEASED : BS_RUN_KEPT;
+}
+
 /* One quantum. False: nothing of that kind is left, or the OS refused. */
 static bool release_one(struct bs_dirty_search *search, struct bs_scavenge_work *work,
                         size_t *pages) {
     struct bs_run run;
     if (!bs_pageheap_take_dirty(search, &run))
         return false;
-    bool released = bs_thp_unused(run.base, run.npages * BS_PAGE_SIZE) == 0;
-    bs_pageheap_scavenged(&run, released);
+    enum bs_fate fate = give_to_os(&run);
+    bool released = fate != BS_RUN_KEPT;
+    bs_pageheap_scavenged(&run, fate);
     work->calls++;
     bs_count(scavenge_calls, 1);
     bs_store(&refused_at, released ? (uint64_t)0 : bs_counted(flushes) + 1);

@@ -48,6 +48,9 @@
 #define BS_HEAP_HINT_BASE ((uintptr_t)0x100000000000)
 #define BS_HEAP_HINT_SPREAD ((uintptr_t)0x100000000000)
 
+/* What /proc/PID/maps calls the heap, where the kernel can. */
+#define BS_HEAP_NAME "besom heap"
+
 /* Largest size served from a size class, in bytes; above it a block is a span of its own. */
 #define BS_SMALL_MAX ((size_t)32768)
 /* Largest request, in bytes: differences of pointers into a block must fit ptrdiff_t. */
@@ -93,6 +96,9 @@
 
 /* Borders between differently advised huge pages of the heap, at most: each costs a mapping. */
 #define BS_THP_BORDERS_MAX 1024
+
+/* Runs of pages that decommit:hard closes, at most: each costs up to two mappings. */
+#define BS_CLOSED_RUNS_MAX 1024
 
 /* --- background work ------------------------------------------------------------------------ */
 

@@ -18,6 +18,7 @@
 #include "os.h"
 #include "scavenge.h"
 #include "sweep.h"
+#include "thp.h"
 
 #include <check.h>
 #include <errno.h>
@@ -162,6 +163,19 @@ static void dirty_heap(void) {
     }
 }
 
+static void hard_heap(void) {
+    bs_opt.decommit = BS_DECOMMIT_HARD;
+    dirty_heap();
+}
+static void edge_heap(void) {
+    bs_opt.thp = BS_THP_EDGE;
+    dirty_heap();
+}
+static void huge_heap(void) {
+    bs_thp_pretend(BS_THP_KERNEL_ALWAYS);
+    dirty_heap();
+}
+
 static void zeroed(void) {
     static const size_t sizes[] = {10, 2000, 9000, 32768, 50000, BS_MIB, 6 * BS_MIB};
     for (size_t i = 0; i < 10 * BS_ARRAY_LEN(sizes); i++) {
@@ -284,6 +298,9 @@ static const struct scenario {
     {"calloc", dirty_heap, zeroed, nothing, 10, true},
     {"aligned", nothing, aligned, nothing, 10, true},
     {"scavenge", dirty_heap, scavenging, nothing, 5, true},
+    {"scavenge, decommit:hard", hard_heap, scavenging, nothing, 10, true},
+    {"scavenge, thp:edge", edge_heap, scavenging, nothing, 10, true},
+    {"scavenge, huge pages", huge_heap, scavenging, nothing, 10, true},
     {"trim", dirty_heap, trim, nothing, 3, true},
     {"threads", nothing, caches_of_threads, nothing, 6, true},
     {"helper", background_options, helper_start, nothing, 5, true},

@@ -356,6 +356,131 @@ START_TEST(calloc_clears_what_went_back_lazily) {
 }
 END_TEST
 
+/* --- decommit:hard ---------------------------------------------------------------------------- */
+
+static char permissions_at(uintptr_t p) {
+    FILE *f = fopen("/proc/self/maps", "r");
+    char line[512], found = '?', perms[8];
+    uintptr_t start, end;
+    while (fgets(line, sizeof line, f) != NULL)
+        if (sscanf(line, "%lx-%lx %7s", &start, &end, perms) == 3 && p >= start && p < end)
+            found = perms[0];
+    fclose(f);
+    return found;
+}
+
+static size_t count_mappings(void) {
+    FILE *f = fopen("/proc/self/maps", "r");
+    size_t n = 0;
+    for (int c; (c = fgetc(f)) != EOF;)
+        n += c == '\n';
+    fclose(f);
+    return n;
+}
+
+START_TEST(hard_closes_what_went_and_opens_what_is_used) {
+    struct bs_pages pages;
+    bs_opt.decommit = BS_DECOMMIT_HARD;
+    take_heap();
+    ck_assert_int_eq(permissions_at(heap), 'r');
+    give(100, 50);
+    give(200, 1);
+    ck_assert_int_eq(permissions_at(heap + 100 * BS_PAGE_SIZE), 'r');
+    (void)bs_scavenge_pages(SIZE_MAX, 0, 0);
+    ck_assert(bs_pageheap_is_valid());
+    ck_assert_int_eq(permissions_at(heap + 99 * BS_PAGE_SIZE), 'r');
+    ck_assert_int_eq(permissions_at(heap + 100 * BS_PAGE_SIZE), '-');
+    ck_assert_int_eq(permissions_at(heap + 149 * BS_PAGE_SIZE), '-');
+    ck_assert_int_eq(permissions_at(heap + 150 * BS_PAGE_SIZE), 'r');
+    ck_assert_int_eq(permissions_at(heap + 200 * BS_PAGE_SIZE), '-');
+    ck_assert(bs_pageheap_alloc_at(heap + 120 * BS_PAGE_SIZE, 10, &pages)); /* out of the middle */
+    ck_assert_uint_eq(pages.nclosed, 10);
+    ck_assert(bs_central_make_ready(&pages));
+    ck_assert_int_eq(permissions_at(heap + 119 * BS_PAGE_SIZE), '-');
+    ck_assert_int_eq(permissions_at(heap + 130 * BS_PAGE_SIZE), '-');
+    const char *p = (const char *)pages.base;
+    for (size_t i = 0; i < 10 * BS_PAGE_SIZE; i++)
+        require(p[i] == 0, "byte %zu is not zero", i);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+START_TEST(hard_keeps_the_budget_of_mappings) {
+    struct bs_pages pages;
+    bs_opt.decommit = BS_DECOMMIT_HARD;
+    take_heap();
+    size_t n = 4 * BS_CLOSED_RUNS_MAX, before = count_mappings();
+    ck_assert(bs_central_take_pages(n, 1, &pages));
+    for (size_t i = 0; i < n; i += 2) {
+        struct bs_run run = {.base = pages.base + i * BS_PAGE_SIZE, .npages = 1};
+        bs_pageheap_free(&run, 1);
+    }
+    struct bs_scavenge_work work = bs_scavenge_pages(SIZE_MAX, 0, 0);
+    ck_assert_uint_eq(work.page_bytes, n / 2 * BS_PAGE_SIZE); /* all went, open or closed */
+    ck_assert_uint_eq(bs_pageheap_closed_runs(), BS_CLOSED_RUNS_MAX);
+    ck_assert_uint_le(count_mappings(), before + 2 * BS_CLOSED_RUNS_MAX + 4);
+    ck_assert_uint_ge(count_mappings(), before + BS_CLOSED_RUNS_MAX);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+/* What is charged to all processes; the test's own 256 MB stand out. */
+static size_t committed_kib(void) {
+    FILE *f = fopen("/proc/meminfo", "r");
+    char line[256];
+    size_t kib = 0;
+    while (fgets(line, sizeof line, f) != NULL)
+        (void)sscanf(line, "Committed_AS: %zu", &kib);
+    fclose(f);
+    return kib;
+}
+
+START_TEST(hard_gives_the_charge_back) {
+    struct bs_pages pages;
+    size_t bytes = 256 * BS_MIB, half = 128 * BS_MIB / BS_KIB;
+    bs_opt.decommit = BS_DECOMMIT_HARD;
+    take_heap();
+    ck_assert(bs_central_take_pages(bytes / BS_PAGE_SIZE, 1, &pages));
+    for (size_t i = 0; i < bytes; i += 4096)
+        ((char *)pages.base)[i] = 1; /* written to, so that mprotect would not give it back */
+    size_t full = committed_kib();
+    struct bs_run run = {.base = pages.base, .npages = pages.npages};
+    bs_pageheap_free(&run, 1);
+    (void)bs_scavenge_to(0);
+    ck_assert_msg(committed_kib() + half < full, "%zu KiB committed, %zu before", committed_kib(),
+                  full);
+}
+END_TEST
+
+#if BS_FAULTS
+START_TEST(what_cannot_be_opened_stays_closed_and_free) {
+    struct bs_pages pages;
+    bs_opt.decommit = BS_DECOMMIT_HARD;
+    take_heap();
+    give(100, 50);
+    (void)bs_scavenge_pages(SIZE_MAX, 0, 0);
+    ck_assert(bs_pageheap_alloc_at(heap + 100 * BS_PAGE_SIZE, 50, &pages));
+    (void)bs_os_fail(1, ENOMEM, false);
+    ck_assert(!bs_central_make_ready(&pages));
+    (void)bs_os_fail(0, 0, false);
+    ck_assert(bs_pageheap_is_valid());
+    ck_assert_int_eq(permissions_at(heap + 100 * BS_PAGE_SIZE), '-');
+    ck_assert(bs_pageheap_alloc_at(heap + 110 * BS_PAGE_SIZE, 5, &pages));
+    ck_assert_uint_eq(pages.nclosed, 5);
+    ck_assert(bs_central_make_ready(&pages));
+    memset((void *)pages.base, 'x', 5 * BS_PAGE_SIZE);
+    /* the rest counts as dirty; it goes again, by advice where closing is refused, and stays closed */
+    (void)bs_os_fail(1, ENOMEM, false);
+    (void)bs_scavenge_pages(SIZE_MAX, 0, 0);
+    (void)bs_os_fail(0, 0, false);
+    ck_assert_uint_eq(bs_pageheap_counts().dirty_pages, 0);
+    ck_assert(bs_pageheap_is_valid());
+    ck_assert(bs_pageheap_alloc_at(heap + 100 * BS_PAGE_SIZE, 10, &pages));
+    ck_assert_uint_eq(pages.nclosed, 10);
+}
+END_TEST
+#endif
+
 START_TEST(no_more_than_asked_and_within_the_budget) {
     take_heap();
     give(0, HEAP_PAGES);
@@ -484,6 +609,12 @@ int main(void) {
     tcase_add_test(pages, given_back_pages_come_again_as_zeros);
     tcase_add_test(pages, lazily_freed_pages_are_not_known_to_be_zero);
     tcase_add_test(pages, calloc_clears_what_went_back_lazily);
+    tcase_add_test(pages, hard_closes_what_went_and_opens_what_is_used);
+    tcase_add_test(pages, hard_keeps_the_budget_of_mappings);
+    tcase_add_test(pages, hard_gives_the_charge_back);
+#if BS_FAULTS
+    tcase_add_test(pages, what_cannot_be_opened_stays_closed_and_free);
+#endif
     tcase_add_test(pages, no_more_than_asked_and_within_the_budget);
     tcase_add_test(pages, down_to_what_is_to_be_kept);
 #if BS_FAULTS
