@@ -134,6 +134,9 @@ void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, si
     bytes(&l, "huge", work->huge_bytes);
     bytes(&l, "page", work->page_bytes);
     bytes(&l, "hole", work->hole_bytes);
+    bytes(&l, "overfilled", work->overfilled_bytes);
+    number(&l, "thp_split", work->thp_split);
+    number(&l, "thp_joined", work->thp_joined);
     number(&l, "calls", work->calls);
     number(&l, "failed", work->failed);
     bytes(&l, "dirty", dirty_bytes);

@@ -186,21 +186,29 @@ static bool round_of_holes(bool piece, struct bs_scavenge_work *work) {
     return more;
 }
 
-bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_pages) {
-    *work = (struct bs_scavenge_work){0};
-    *goal_pages = 0;
-    if (!bs_opt.scavenge)
-        return false;
-    bs_thp_refresh(bs_os_now_ns());
-    struct bs_density_work density;
-    bool unsettled = bs_density_round(piece ? BS_SCAVENGE_MIN_WORK_NS : BS_DENSITY_MAX_WORK_NS, false,
-                                      &density);
+static void round_of_pages(bool piece, struct bs_scavenge_work *work, size_t *goal_pages) {
     size_t over = pages_over_goal();
     *goal_pages = bs_sub_clamped(bs_pageheap_dirty_bytes() / BS_PAGE_SIZE, over);
     if (over != 0) {
         size_t max = piece ? bs_min(over, BS_SCAVENGE_PIECE_BYTES / BS_PAGE_SIZE) : over;
         *work = bs_scavenge_pages(max, epoch_now(), piece ? 0 : BS_SCAVENGE_MAX_WORK_NS);
     }
+}
+
+bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_pages) {
+    *work = (struct bs_scavenge_work){0};
+    *goal_pages = 0;
+    if (!bs_opt.scavenge)
+        return false;
+    uint64_t split = bs_counted(thp_split); /* in a round, so all that is counted is ours */
+    struct bs_density_work density;
+    bs_thp_refresh(bs_os_now_ns());
+    bool unsettled = bs_density_round(piece ? BS_SCAVENGE_MIN_WORK_NS : BS_DENSITY_MAX_WORK_NS, false,
+                                      &density); /* first: what it finds is dirty from now on */
+    round_of_pages(piece, work, goal_pages);
     bool holes = round_of_holes(piece, work);
+    work->overfilled_bytes = density.overfilled_bytes;
+    work->thp_joined = density.joined;
+    work->thp_split = (size_t)(bs_counted(thp_split) - split);
     return holes || unsettled || pages_have_work();
 }

@@ -43,6 +43,8 @@ size_t bs_scavenge_room(size_t live, size_t in_use, uint64_t percent);
 struct bs_scavenge_work {
     size_t huge_bytes, page_bytes; /* in whole free huge pages / other free pages */
     size_t hole_bytes;             /* OS pages inside spans (holes.h) */
+    size_t overfilled_bytes;       /* found in memory though given back or never used (density.h) */
+    size_t thp_split, thp_joined;  /* huge pages advised against, given to the kernel again */
     unsigned calls;
     bool failed; /* the OS refused: no more until the next wake */
 };

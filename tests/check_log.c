@@ -68,6 +68,7 @@ static unsigned lines_in(const char *text) {
 
 static void all_events(void) {
     struct bs_scavenge_work work = {.huge_bytes = 4 * BS_MIB, .page_bytes = 12345, .calls = 3,
+                                    .overfilled_bytes = 8192, .thp_split = 7, .thp_joined = 8,
                                     .failed = true};
     bs_log_report("exit");
     bs_log_report("interval");
@@ -79,7 +80,8 @@ static void all_events(void) {
 
 static const char *const ledger_names[] = {
     "rss", "live", "rounding", "cached", "span_free", "pinned", "heap_dirty", "metadata",
-    "outside", "remainder", "floor", "anon_huge", "thp_overfill", "released", "allocated", "minor_faults", "major_faults"};
+    "outside", "remainder", "floor", "anon_huge", "thp_overfill", "released", "allocated",
+    "minor_faults", "major_faults"};
 static const char *const counter_names[] = {
 #define BS_STAT(name, doc) #name,
 #include "stats.def"
@@ -106,7 +108,8 @@ static const char judge[] =
     "def rest(l): return {k: l[k] for k in l if k not in ('besom', 'event', 'pid', 'time_ns')}\n"
     "assert rest(lines[2]) == dict(returned=11, waiting=0, orphans=33, idle=5,"
     " cache=66, ns=44), lines[2]\n"
-    "assert rest(lines[3]) == dict(huge=4194304, page=12345, hole=0, calls=3, failed=1, dirty=55,"
+    "assert rest(lines[3]) == dict(huge=4194304, page=12345, hole=0, overfilled=8192,"
+    " thp_split=7, thp_joined=8, calls=3, failed=1, dirty=55,"
     " goal=66, ns=77), lines[3]\n"
     "assert rest(lines[4]) == dict(text='quote \" backslash \\\\ tab \\t newline \\n end')\n";
 
@@ -168,7 +171,7 @@ START_TEST(text_has_every_field) {
     ck_assert_ptr_nonnull(strstr(text, " sweep: returned 11 waiting 0 orphans 33 idle 5"
                                          " cache 66 ns 44\n"));
     ck_assert_ptr_nonnull(strstr(text, " scavenge: huge 4194304 (4.0 MiB) page 12345 (12.0 KiB) "
-                                       "hole 0 calls 3 failed 1 dirty 55 goal 66 ns 77\n"));
+                                       "hole 0 overfilled 8192 thp_split 7 thp_joined 8 calls 3 failed 1 dirty 55 goal 66 ns 77\n"));
     ck_assert_ptr_nonnull(strstr(text, " note: text quote \" backslash \\ tab \t"));
 }
 END_TEST
