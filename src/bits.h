@@ -17,8 +17,16 @@ BS_INLINE unsigned bs_ctz(uint64_t x) {
 BS_INLINE unsigned bs_msb(uint64_t x) {
     return 63u - (unsigned)__builtin_clzll(x);
 }
+/* Not the builtin: without an instruction for it, which the oldest x86-64 lacks, that is a call. */
 BS_INLINE unsigned bs_popcount(uint64_t x) {
+#ifdef __POPCNT__
     return (unsigned)__builtin_popcountll(x);
+#else
+    x -= (x >> 1) & 0x5555555555555555u; /* pairs, then fours, then bytes hold their counts */
+    x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (unsigned)((x * 0x0101010101010101u) >> 56);
+#endif
 }
 /* n low bits set; 0 <= n <= 64. */
 BS_INLINE uint64_t bs_low_bits(unsigned n) {
@@ -54,6 +62,12 @@ static inline void bs_range_set(uint64_t *map, size_t first, size_t n) {
 static inline void bs_range_clear(uint64_t *map, size_t first, size_t n) {
     for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
         map[w] &= ~bs_range_mask(w, first, n);
+}
+static inline bool bs_range_is_set(const uint64_t *map, size_t first, size_t n) {
+    uint64_t missing = 0;
+    for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
+        missing |= ~map[w] & bs_range_mask(w, first, n);
+    return missing == 0;
 }
 static inline size_t bs_range_count(const uint64_t *map, size_t first, size_t n) {
     size_t count = 0;

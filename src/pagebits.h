@@ -31,6 +31,23 @@ BS_INLINE uint64_t bs_word_runs(uint64_t x, unsigned n) {
     return x;
 }
 
+/* The longest run of set bits in x, if it is longer than n (0 <= n < 64), else n. In steps that double
+ * and halve: t always marks where the runs of length `have` begin. */
+BS_INLINE uint32_t bs_word_longest_run(uint64_t x, uint32_t n) {
+    uint64_t t = bs_word_runs(x, n + 1), u;
+    if (t == 0)
+        return n;
+    uint32_t have = n + 1, step = have;
+    for (; have + step <= 64 && (u = t & (t >> step)) != 0; step = have) {
+        t = u;
+        have += step;
+    }
+    for (step /= 2; step != 0; step /= 2)
+        for (; have + step <= 64 && (u = t & (t >> step)) != 0; have += step)
+            t = u;
+    return have;
+}
+
 static inline struct bs_sum bs_region_summary(const uint64_t alloc[BS_REGION_WORDS]) {
     struct bs_sum sum = {0, 0, 0};
     uint32_t run = 0; /* free pages directly below the word looked at */
@@ -47,9 +64,8 @@ static inline struct bs_sum bs_region_summary(const uint64_t alloc[BS_REGION_WOR
         at_start = false;
         if (run > sum.max)
             sum.max = run;
-        /* only as often as the maximum really rises, 63 times in all */
-        while (sum.max < 63 && bs_word_runs(~x, sum.max + 1) != 0)
-            sum.max++;
+        if (sum.max < 63)
+            sum.max = bs_word_longest_run(~x, sum.max);
         run = 63 - bs_msb(x);
     }
     sum.end = run;

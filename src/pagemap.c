@@ -15,27 +15,6 @@ static uintptr_t bias(const struct bs_arena *arena, uintptr_t base) {
     return (uintptr_t)arena->class - (base >> BS_PAGE_SHIFT);
 }
 
-struct bs_arena *bs_pagemap_arena(uintptr_t p) {
-    uintptr_t number = p >> BS_ARENA_SHIFT;
-    if (number >= bs_load_acquire(&bs_pagemap_narenas))
-        return NULL;
-    uintptr_t biased = bs_load_acquire(&bs_pagemap_table[number]);
-    if (biased == 0)
-        return NULL;
-    return (struct bs_arena *)(biased + (number << (BS_ARENA_SHIFT - BS_PAGE_SHIFT)));
-}
-
-struct bs_span *bs_pagemap_span(uintptr_t p) {
-    struct bs_arena *arena = bs_pagemap_arena(p);
-    if (arena == NULL)
-        return NULL;
-    /* acquire: pairs with the releases in bs_pagemap_set, so the span's fields are there */
-    struct bs_span *whole = bs_load_acquire(&arena->whole);
-    if (BS_UNLIKELY(whole != NULL))
-        return whole;
-    return bs_load_acquire(&arena->span[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]);
-}
-
 static bool make_table(void) {
     uintptr_t *table = bs_os_alloc_readonly(TABLE_BYTES);
     if (table == NULL)

@@ -50,9 +50,26 @@ BS_INLINE uint8_t bs_pagemap_class(uintptr_t p) {
 }
 
 /* The arena of the address, or NULL. */
-struct bs_arena *bs_pagemap_arena(uintptr_t p);
+BS_INLINE struct bs_arena *bs_pagemap_arena(uintptr_t p) {
+    uintptr_t number = p >> BS_ARENA_SHIFT;
+    if (BS_UNLIKELY(number >= bs_load_acquire(&bs_pagemap_narenas)))
+        return NULL;
+    uintptr_t biased = bs_load_acquire(&bs_pagemap_table[number]);
+    if (BS_UNLIKELY(biased == 0))
+        return NULL;
+    return (struct bs_arena *)(biased + (number << (BS_ARENA_SHIFT - BS_PAGE_SHIFT)));
+}
 /* What the span table says of the address's page: may be a span that is gone. NULL if none. */
-struct bs_span *bs_pagemap_span(uintptr_t p);
+BS_INLINE struct bs_span *bs_pagemap_span(uintptr_t p) {
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    if (BS_UNLIKELY(arena == NULL))
+        return NULL;
+    /* acquire: pairs with the releases in bs_pagemap_set, so the span's fields are there */
+    struct bs_span *whole = bs_load_acquire(&arena->whole);
+    if (BS_UNLIKELY(whole != NULL))
+        return whole;
+    return bs_load_acquire(&arena->span[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]);
+}
 
 /* Makes the arenas of [base, base+bytes) known. Idempotent. False: no memory. Grow lock held. */
 bool bs_pagemap_add(uintptr_t base, size_t bytes);

@@ -82,13 +82,6 @@ void bs_span_retire(struct bs_span *s) {
     bs_count(spans_returned, 1);
 }
 
-struct bs_span *bs_span_of(uintptr_t p) {
-    struct bs_span *s = bs_pagemap_span(p);
-    if (s == NULL || bs_load_acquire(&s->state) == BS_SPAN_DEAD)
-        return NULL;
-    return p - bs_load(&s->base) < (size_t)bs_load(&s->npages) * BS_PAGE_SIZE ? s : NULL;
-}
-
 uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max) {
     uint64_t avail = ~s->alloc[w] & bs_span_word_mask(s, w), mask = avail;
     unsigned n = bs_popcount(avail);

@@ -80,7 +80,12 @@ struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request
 void bs_span_retire(struct bs_span *s);
 
 /* The live span whose pages hold p, or NULL: any word may be asked. */
-struct bs_span *bs_span_of(uintptr_t p);
+BS_INLINE struct bs_span *bs_span_of(uintptr_t p) {
+    struct bs_span *s = bs_pagemap_span(p);
+    if (s == NULL || bs_load_acquire(&s->state) == BS_SPAN_DEAD)
+        return NULL;
+    return p - bs_load(&s->base) < (size_t)bs_load(&s->npages) * BS_PAGE_SIZE ? s : NULL;
+}
 
 /* Claims at most max free slots of word w: their bits, now set in alloc. */
 uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max);

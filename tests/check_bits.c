@@ -49,6 +49,8 @@ START_TEST(words) {
         require(bs_msb(bit | below) == i, "msb of bit %u", i);
         require(bs_low_bits(i) == bit - 1, "%u low bits", i);
         require(bs_popcount(bs_low_bits(i)) == i, "count of %u bits", i);
+        require(bs_popcount(below) == (unsigned)__builtin_popcountll(below), "count of %016jx",
+                (uintmax_t)below);
     }
     ck_assert_uint_eq(bs_low_bits(64), UINT64_MAX);
     ck_assert_uint_eq(bs_low_bits(0), 0);
@@ -72,6 +74,8 @@ static void check_ranges(const uint64_t *map, size_t first, size_t n) {
         require(bs_bit_test(map, i) == was, "test of bit %zu", i);
     }
     require(bs_range_count(map, first, n) == count, "count in [%zu, +%zu)", first, n);
+    require(bs_range_is_set(map, first, n) == (count == n), "all of [%zu, +%zu)", first, n);
+    require(bs_range_is_set(set, first, n), "all of [%zu, +%zu) were set", first, n);
 }
 
 START_TEST(ranges) {
@@ -114,6 +118,30 @@ START_TEST(runs_in_a_word) {
             require(bs_word_runs(x, n) == expected, "runs of %u in %016jx", n, (uintmax_t)x);
         }
     }
+}
+END_TEST
+
+static void check_longest(uint64_t x) {
+    uint32_t longest = 0;
+    while (longest < 64 && bs_word_runs(x, longest + 1) != 0)
+        longest++;
+    for (uint32_t n = 0; n < 64; n++) {
+        uint32_t got = bs_word_longest_run(x, n), want = longest > n ? longest : n;
+        require(got == want, "longest run beyond %u in %016jx is %u, expected %u", n, (uintmax_t)x,
+                got, want);
+    }
+}
+
+START_TEST(longest_runs) {
+    uint64_t map[BS_REGION_WORDS];
+    for (unsigned k = 0; k < MAPS; k++) {
+        make_map(map, k);
+        check_longest(map[k % BS_REGION_WORDS]);
+        check_longest(~map[k % BS_REGION_WORDS]);
+    }
+    for (unsigned n = 0; n <= 64; n++) /* one run of each length, at each place */
+        for (unsigned at = 0; at + n <= 64; at++)
+            check_longest(n == 0 ? 0 : bs_low_bits(n) << at);
 }
 END_TEST
 
@@ -185,6 +213,7 @@ int main(void) {
     tcase_add_test(tc, ranges);
     tcase_add_test(tc, single_bits);
     tcase_add_test(tc, runs_in_a_word);
+    tcase_add_test(tc, longest_runs);
     tc = add_case(suite, "pagebits");
     tcase_add_test(tc, summary_and_first_fit);
     tcase_add_test(tc, highest_run);
