@@ -24,20 +24,22 @@ static struct {
     char *next, *end;  /* [lock:meta] what is left of the newest bump mapping */
     size_t map_bytes;  /* [lock:meta] of the next bump mapping */
     unsigned nmappings; /* [lock:meta] */
-    struct {
-        char *addr;
-        size_t bytes; /* 0: unmapped, the entry may be used again */
-    } mapping[MAX_MAPPINGS]; /* [lock:meta] */
 } meta = {.lock = BS_LOCK_INIT(BS_RANK_META), .map_bytes = FIRST_MAP_BYTES};
+
+/* [lock:meta] Apart, so that what is never used of it is in no memory. */
+static struct {
+    char *addr;
+    size_t bytes; /* 0: unmapped, the entry may be used again */
+} mapping[MAX_MAPPINGS];
 
 static void note_mapping_locked(char *addr, size_t bytes) {
     unsigned i = 0;
-    while (i < meta.nmappings && meta.mapping[i].bytes != 0)
+    while (i < meta.nmappings && mapping[i].bytes != 0)
         i++;
     if (i == MAX_MAPPINGS)
         return; /* counted as memory outside malloc: a wrong line in the ledger, no wrong memory */
-    meta.mapping[i].addr = addr;
-    meta.mapping[i].bytes = bytes;
+    mapping[i].addr = addr;
+    mapping[i].bytes = bytes;
     if (i == meta.nmappings)
         meta.nmappings++;
 }
@@ -106,8 +108,8 @@ void bs_meta_unmap(void *addr, size_t bytes) {
     bytes = bs_align_up(bytes, bs_os_page_size());
     bs_lock_acquire(&meta.lock);
     for (unsigned i = 0; i < meta.nmappings; i++)
-        if (meta.mapping[i].addr == addr)
-            meta.mapping[i].bytes = 0;
+        if (mapping[i].addr == addr)
+            mapping[i].bytes = 0;
     bs_lock_release(&meta.lock);
     bs_os_free(addr, bytes);
 }
@@ -124,7 +126,7 @@ size_t bs_meta_mapped_bytes(void) {
     size_t bytes = 0;
     bs_lock_acquire(&meta.lock);
     for (unsigned i = 0; i < meta.nmappings; i++)
-        bytes += meta.mapping[i].bytes;
+        bytes += mapping[i].bytes;
     bs_lock_release(&meta.lock);
     return bytes;
 }
@@ -148,7 +150,7 @@ size_t bs_meta_resident_bytes(void) {
     size_t resident = 0;
     bs_lock_acquire(&meta.lock);
     for (unsigned i = 0; i < meta.nmappings; i++)
-        resident += resident_bytes_of(meta.mapping[i].addr, meta.mapping[i].bytes);
+        resident += resident_bytes_of(mapping[i].addr, mapping[i].bytes);
     bs_lock_release(&meta.lock);
     return resident;
 }
@@ -157,7 +159,7 @@ bool bs_meta_owns(uintptr_t addr) {
     bool found = false;
     bs_lock_acquire(&meta.lock);
     for (unsigned i = 0; i < meta.nmappings && !found; i++)
-        found = addr - (uintptr_t)meta.mapping[i].addr < meta.mapping[i].bytes;
+        found = addr - (uintptr_t)mapping[i].addr < mapping[i].bytes;
     bs_lock_release(&meta.lock);
     return found;
 }

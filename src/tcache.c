@@ -24,7 +24,9 @@ struct bs_tcache bs_tcache_none = {.top = {[0 ... BS_NCLASSES - 1] = &no_block},
                                    .limit = {[0 ... BS_NCLASSES - 1] = &no_block}};
 __thread struct bs_tcache *bs_self = &bs_tcache_empty;
 
-static struct bs_meta_pool cache_pool = BS_META_POOL_INIT(sizeof(struct bs_tcache));
+#define CACHE_BYTES \
+    (sizeof(struct bs_tcache) + BS_NCLASSES * sizeof ((struct bs_tcache *)NULL)->first_blocks[0])
+static struct bs_meta_pool cache_pool = BS_META_POOL_INIT(CACHE_BYTES);
 /* Storage of magazines that grew: a bottom and 16, 32 ... 1024 blocks. */
 static struct bs_meta_pool storage_pool[] = {
     BS_META_POOL_INIT(17 * sizeof(void *)),  BS_META_POOL_INIT(33 * sizeof(void *)),
@@ -70,7 +72,7 @@ static void use_first_blocks(struct bs_tcache *tc, unsigned class, uint16_t cap)
 }
 
 static void init_bins(struct bs_tcache *tc) {
-    memset(tc, 0, sizeof *tc);
+    memset(tc, 0, CACHE_BYTES);
     use_first_blocks(tc, 0, 0);
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         struct bs_bin *bin = &tc->bin[class];

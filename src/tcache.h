@@ -51,8 +51,9 @@ struct bs_tcache {
     uint32_t idle_looks;            /* [lock:round] idle.c: looks since the last change */
     uint64_t idle_signature;        /* [lock:round] idle.c: what was seen at the last look */
     size_t extra_bytes;             /* [owner] capacity granted beyond the start, in bytes */
-    /* [owner] magazines that never grew, each above its bottom */
-    void *first_blocks[BS_NCLASSES][1 + BS_MAGAZINE_START];
+    /* [owner] magazines that never grew, each above its bottom; BS_NCLASSES of them. (Flexible, so that
+     * the two static caches, which every process has in memory, do without.) */
+    void *first_blocks[][1 + BS_MAGAZINE_START];
 };
 
 BS_LOCAL extern __thread struct bs_tcache *bs_self;
