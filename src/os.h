@@ -98,6 +98,8 @@ bool bs_os_secure(void);
 
 /* A file descriptor >= 0 or a negated errno. Opened close-on-exec. */
 int bs_os_open_read(const char *path);
+/* The same for a file that may be missing: that is an answer and counts as no failure. */
+int bs_os_open_if_there(const char *path);
 int bs_os_open_append(const char *path);
 /* -EEXIST if it is there already. */
 int bs_os_open_new(const char *path);

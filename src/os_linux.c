@@ -290,6 +290,12 @@ bool bs_os_secure(void) {
 int bs_os_open_read(const char *path) {
     return (int)GUARDED(bs_sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
 }
+int bs_os_open_if_there(const char *path) {
+    int injected = bs_os_fault_due();
+    long ret = injected != 0 ? -injected
+                             : bs_sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    return (int)(ret == -ENOENT ? ret : checked(ret));
+}
 int bs_os_open_append(const char *path) {
     const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
     return (int)GUARDED(bs_sys4(SYS_openat, AT_FDCWD, path, flags, 0644));
