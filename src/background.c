@@ -12,6 +12,7 @@
 #include "counter.h"
 #include "heap.h"
 #include "idle.h"
+#include "limit.h"
 #include "lock.h"
 #include "log.h"
 #include "opt.h"
@@ -35,6 +36,7 @@ static struct {
     uint64_t next_piece_ns; /* [atomic] no piece before */
     bool idle_noted;        /* [helper] */
     uint64_t next_report_ns; /* [helper] of log_interval */
+    uint64_t next_refusal_ns; /* [atomic] no line about a refused request before */
 } bg;
 
 /* --- one round -------------------------------------------------------------------------------- */
@@ -46,9 +48,24 @@ static void note_if_unavailable(void) {
     bs_log_note("membarrier or /proc is missing: caches of sleeping threads are not emptied");
 }
 
+/* A line for each excess; refusals come in crowds: at most one in BS_LIMIT_ROOM_NS. */
+static void say_limit_notes(uint64_t now_ns) {
+    struct bs_limit_note note = bs_limit_take_note();
+    if ((note.what & BS_LIMIT_NOTE_REFUSED) != 0) {
+        uint64_t due = bs_load(&bg.next_refusal_ns);
+        if (now_ns < due ||
+            !__atomic_compare_exchange_n(&bg.next_refusal_ns, &due, now_ns + BS_LIMIT_ROOM_NS, false,
+                                         __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            note.what &= ~(uint32_t)BS_LIMIT_NOTE_REFUSED;
+    }
+    if (note.what != 0)
+        bs_log_limit(&note);
+}
+
 static bool sweep_round(void) {
     uint64_t start = bs_os_now_ns();
     bs_round_enter();
+    bs_limit_look(start);
     struct bs_sweep_work work = bs_sweep(SIZE_MAX, 64);
     struct bs_idle_work idle = bs_idle_round();
     bs_round_leave();
@@ -87,10 +104,29 @@ bool bs_background_round(void) {
     uint64_t cpu = bs_os_thread_cpu_ns();
     bool swept = sweep_round();
     bool more = scavenge_round();
+    bs_limit_note_excess(0);
+    say_limit_notes(bs_os_now_ns());
     report_if_due(bs_os_now_ns());
     bs_count(background_wakes, 1);
     bs_count(background_cpu_ns, bs_sub_clamped(bs_os_thread_cpu_ns(), cpu));
     return swept || more;
+}
+
+/* The pause after a round that took worked_ns. The helper's share is of one CPU, or of what the
+ * cgroup may use if that is less; under pressure it is larger. */
+static uint64_t pause_ns(struct bs_pacer *pacer, uint64_t worked_ns) {
+    enum bs_pressure pressure = bs_limit_pressure();
+    uint32_t cpu = bs_limit_cpu_pct();
+    uint64_t share = bs_opt.scavenge_cpu;
+    if (cpu != 0 && cpu < 100)
+        worked_ns = worked_ns * 100 / cpu;
+    if (pressure != BS_PRESSURE_NONE)
+        share = bs_max(share, bs_min(share * BS_LIMIT_CPU_FACTOR, BS_LIMIT_CPU_MAX_PCT));
+    uint64_t ns = bs_pacer_pause_ns(pacer, bs_os_now_ns(), worked_ns, share);
+    /* the next tick comes soon only if there is something to give back */
+    bool hurry = pressure == BS_PRESSURE_OVER && ns == BS_TICK_MS * NS_PER_MS &&
+                 bs_limit_excess() > BS_LIMIT_HELP_MIN_BYTES;
+    return hurry ? BS_LIMIT_TICK_MS * NS_PER_MS : ns;
 }
 
 /* --- the helper ------------------------------------------------------------------------------- */
@@ -127,8 +163,7 @@ static void helper(void *arg) {
             uint64_t worked = bs_sub_clamped(bs_os_thread_cpu_ns(), cpu);
             if (worked == 0) /* no such clock here: time on the wall is at least as much */
                 worked = bs_sub_clamped(bs_os_now_ns(), start);
-            bs_os_wait(&bg.sleep, 0,
-                       bs_pacer_pause_ns(&pacer, bs_os_now_ns(), worked, bs_opt.scavenge_cpu));
+            bs_os_wait(&bg.sleep, 0, pause_ns(&pacer, worked));
         }
         /* full barrier: pairs with the page heap's lock between a door's free and its look */
         (void)__atomic_exchange_n(&bg.state, (uint32_t)NONE, __ATOMIC_SEQ_CST);
@@ -165,15 +200,20 @@ static void piece(void) {
     (void)bs_tcache_was_busy(); /* sleeping threads are the helper's; do not be called for them */
     if (!bs_round_try())
         return;
+    bs_limit_look(now);
     (void)bs_sweep(BS_EMPTY_BATCH, 4);
     (void)bs_scavenge_round(true, &work, &goal_pages);
     bs_round_leave();
+    bs_limit_note_excess(0);
+    say_limit_notes(now);
     if (work.calls != 0)
         bs_log_scavenge(&work, bs_pageheap_dirty_bytes(), goal_pages * BS_PAGE_SIZE,
                         bs_os_now_ns() - now);
 }
 
 static void work_hook(void) {
+    if (BS_UNLIKELY(bs_limit_has_note()))
+        say_limit_notes(bs_os_now_ns());
     if (bs_load(&bg.state) == RUNNING)
         return;
     if (bs_opt.background && !bs_load(&bg.refused) &&
@@ -185,6 +225,7 @@ static void work_hook(void) {
 
 void bs_background_start(void) {
     bg.pid = bs_os_pid();
+    bs_limit_start();
     bs_heap_set_work_hook(work_hook);
     /* a report every few seconds needs the helper whether there is work or not */
     if (reports_are_due())

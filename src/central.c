@@ -12,6 +12,7 @@
 
 #include "counter.h"
 #include "grow.h"
+#include "limit.h"
 #include "lock.h"
 #include "os.h"
 #include "out.h"
@@ -88,6 +89,7 @@ static void fill_holes_locked(struct central *c, struct bs_span *s) {
     unsigned filled = bs_popcount(s->holes) - bs_popcount(left);
     c->holes -= filled;
     s->holes = left;
+    bs_span_count_holes(0, filled);
     if (filled != 0)
         bs_count(reused_released_bytes, filled * bs_os_page_size());
 }
@@ -141,10 +143,17 @@ bool bs_central_make_ready(const struct bs_pages *pages) {
 }
 
 bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out) {
+    while (!bs_limit_has_room(npages) && bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
+        ;
+    if (!bs_limit_allows(npages))
+        return false;
     for (;;) {
         uint64_t grown = bs_pageheap_grown();
-        if (bs_pageheap_alloc(npages, align_pages, out))
+        if (bs_pageheap_alloc(npages, align_pages, out)) {
+            if (out->nreleased != 0)
+                bs_limit_took(out->nreleased * BS_PAGE_SIZE);
             return bs_central_make_ready(out);
+        }
         if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
             continue;
         if (!bs_grow(npages + align_pages - 1, grown))
@@ -364,6 +373,7 @@ void bs_central_give_back(struct bs_span *s, uint16_t given) {
     s->flags &= (uint8_t)~BS_SPAN_BORROWED;
     s->holes |= given;
     c->holes += bs_popcount(given);
+    bs_span_count_holes(bs_popcount(given), 0);
     bool superfluous = settle_locked(c, s);
     bs_lock_release(&c->lock);
     if (superfluous)

@@ -37,7 +37,8 @@ bool bs_central_refill(unsigned class, unsigned want, struct bs_refill *r);
 void bs_central_release(unsigned class, void *const *blocks, unsigned n);
 
 /* npages for a new span of any kind, aligned to align_pages, ready to be used: from the page heap,
- * else by returning waiting spans, else by growing. False: no memory. */
+ * else by returning waiting spans, else by growing. False: no memory, or the limit is hard
+ * and reached. */
 bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out);
 /* Makes pages just taken ready to be used (bs_os_used). False: no memory, and they are given back. */
 bool bs_central_make_ready(const struct bs_pages *pages);

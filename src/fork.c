@@ -10,6 +10,7 @@
 #include "meta.h"
 #include "os.h"
 #include "pageheap.h"
+#include "relief.h"
 #include "round.h"
 #include "tcache.h"
 #include "thp.h"
@@ -22,6 +23,7 @@ static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
 static void prepare(void) {
     bs_lock_acquire(&one_at_a_time);
     bs_round_enter();
+    bs_relief_lock();
     bs_tcache_borrow_lock();
     bs_log_lock();
     bs_thread_lock();
@@ -41,6 +43,7 @@ static void parent(void) {
     bs_thread_unlock();
     bs_log_unlock();
     bs_tcache_borrow_unlock();
+    bs_relief_unlock();
     bs_round_leave();
     bs_lock_release(&one_at_a_time);
 }
@@ -55,6 +58,7 @@ static void child(void) {
     bs_thread_reset_lock();
     bs_log_reset_lock();
     bs_tcache_borrow_reset_lock();
+    bs_relief_reset_lock();
     bs_round_reset_lock();
     bs_lock_reset(&one_at_a_time);
     if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)

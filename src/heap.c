@@ -11,10 +11,12 @@
 #include "holes.h"
 #include "idle.h"
 #include "large.h"
+#include "limit.h"
 #include "meta.h"
 #include "opt.h"
 #include "os.h"
 #include "out.h"
+#include "relief.h"
 #include "round.h"
 #include "scavenge.h"
 #include "sweep.h"
@@ -43,8 +45,17 @@ void bs_heap_set_fill(unsigned byte) {
         bs_tcache_disable();
 }
 
+/* The heap came to its limit: what was taken is paid for, and what is to be said is said. */
+static BS_NOINLINE void answer_limit(void) {
+    bs_relief_pay();
+    if (bs_limit_has_note() && work_hook != NULL)
+        work_hook();
+}
+
 /* After a visit that may have left work: a few relaxed loads, and a call only if there is some. */
 static inline void look_for_work(void) {
+    if (BS_UNLIKELY(bs_limit_calls_now()))
+        answer_limit();
     if (BS_UNLIKELY(bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work()) && work_hook != NULL)
         work_hook();
 }
@@ -69,12 +80,58 @@ static void *filled(void *p, size_t size) {
     return p;
 }
 
+/* A hard limit has refused: everything that can go goes, at most once in a while, whatever it costs,
+ * since the alternative is no memory. True: another try is worth it. */
+static BS_COLD bool make_room(void) {
+    static uint64_t next_ns; /* [atomic] */
+    if (!bs_limit_has_refused())
+        return false;
+    uint64_t now = bs_os_now_ns(), due = bs_load(&next_ns);
+    bool turn = now >= due && __atomic_compare_exchange_n(&next_ns, &due, now + BS_LIMIT_ROOM_NS,
+                                                          false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    if (turn)
+        (void)bs_heap_trim(0);
+    return turn;
+}
+
+/* The answer to a request that was tried again, or could not be. */
+static BS_COLD void *settle(void *p) {
+    if (!bs_limit_has_refused())
+        return p;
+    if (p != NULL)
+        bs_limit_forget_refusal();
+    else
+        bs_count(limit_refusals, 1);
+    return p;
+}
+
+static void *alloc_small(unsigned class) {
+    void *p = bs_tcache_alloc_slow(class);
+    if (BS_LIKELY(p != NULL))
+        return p;
+    return settle(make_room() ? bs_tcache_alloc_slow(class) : NULL);
+}
+
+static void *alloc_large(size_t size, size_t align, bool zero) {
+    void *p = bs_large_alloc(size, align, zero);
+    if (BS_LIKELY(p != NULL))
+        return p;
+    return settle(make_room() ? bs_large_alloc(size, align, zero) : NULL);
+}
+
+static void *resize_large(struct bs_span *s, size_t size) {
+    void *p = bs_large_resize(s, size);
+    if (BS_LIKELY(p != NULL))
+        return p;
+    return settle(make_room() ? bs_large_resize(s, size) : NULL);
+}
+
 static void *alloc_class(unsigned class, size_t size) {
     void *p;
     if (BS_LIKELY(bs_tcache_take(bs_tcache_self(), class, &p)))
         return p;
     sample(class, size);
-    p = bs_tcache_alloc_slow(class);
+    p = alloc_small(class);
     look_for_work();
     return filled(p, size);
 }
@@ -84,14 +141,14 @@ void *bs_heap_alloc_slow(size_t size) {
         return alloc_class(bs_class_of(size), size);
     if (size > BS_REQUEST_MAX)
         return NULL;
-    void *p = bs_large_alloc(size, 1, false);
+    void *p = alloc_large(size, 1, false);
     look_for_work();
     return filled(p, size);
 }
 
 void *bs_heap_alloc_zero(size_t size) {
     if (size > BS_SMALL_MAX) {
-        void *p = size <= BS_REQUEST_MAX ? bs_large_alloc(size, 1, true) : NULL;
+        void *p = size <= BS_REQUEST_MAX ? alloc_large(size, 1, true) : NULL;
         look_for_work();
         return p;
     }
@@ -112,7 +169,7 @@ void *bs_heap_alloc_aligned(size_t align, size_t size) {
     unsigned class = bs_class_of_aligned(align, size);
     if (class != 0)
         return alloc_class(class, size);
-    void *p = bs_large_alloc(size, align, false);
+    void *p = alloc_large(size, align, false);
     look_for_work();
     return filled(p, size);
 }
@@ -191,7 +248,7 @@ void *bs_heap_realloc(void *p, size_t size) {
         return NULL;
     if (size <= BS_SMALL_MAX)
         return copy_to_new(p, s->request, size);
-    void *q = bs_large_resize(s, size);
+    void *q = resize_large(s, size);
     look_for_work();
     return q;
 }

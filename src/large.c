@@ -11,6 +11,7 @@
 
 #include "central.h"
 #include "counter.h"
+#include "limit.h"
 #include "os.h"
 #include "thp.h"
 
@@ -127,8 +128,12 @@ static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
     struct bs_pages more;
     size_t extra = npages - s->npages;
     uintptr_t end = s->base + bs_large_usable(s);
-    if (!bs_pageheap_alloc_at(end, extra, &more) || !bs_central_make_ready(&more))
+    if (!bs_limit_has_room(extra) || !bs_pageheap_alloc_at(end, extra, &more))
+        return false; /* what refuses is the attempt to move, which comes next */
+    if (!bs_central_make_ready(&more))
         return false;
+    if (more.nreleased != 0)
+        bs_limit_took(more.nreleased * BS_PAGE_SIZE);
     bs_pagemap_set_large(end, extra, s);
     set_length(s, npages, size);
     bs_count(large_grown_in_place, 1);

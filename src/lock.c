@@ -11,6 +11,14 @@
  * machine with few CPUs the holder may be preempted, so spinning longer only wastes its time. */
 #define SPINS 60
 
+static uint32_t spins = SPINS; /* [atomic] */
+
+void bs_lock_set_spinning(bool on) {
+    uint32_t n = on ? SPINS : 0;
+    if (bs_load(&spins) != n)
+        bs_store(&spins, n);
+}
+
 static inline void cpu_relax(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -20,7 +28,7 @@ static inline void cpu_relax(void) {
 }
 
 BS_NOINLINE void bs_lock_slow(struct bs_lock *lock) {
-    for (int i = 0; i < SPINS; i++) {
+    for (uint32_t i = bs_load(&spins); i != 0; i--) {
         uint32_t expected = 0;
         if (bs_load(&lock->word) == 0 &&
             __atomic_compare_exchange_n(&lock->word, &expected, 1, false, __ATOMIC_ACQUIRE,

@@ -17,6 +17,7 @@
 enum bs_rank {
     BS_RANK_FORK,      /* one fork at a time prepares */
     BS_RANK_ROUND,     /* one round of background work at a time */
+    BS_RANK_RELIEF,    /* one thread at a time gives memory back at the limit (relief.h) */
     BS_RANK_BORROW,    /* one cache is borrowed from its sleeping thread at a time (tcache.h) */
     BS_RANK_LOG,       /* the log's file and its rate limits */
     BS_RANK_REGISTRY,  /* the list of thread caches and the total of their capacities */
@@ -78,6 +79,9 @@ BS_INLINE void bs_lock_release(struct bs_lock *lock) {
     if (BS_UNLIKELY(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2))
         bs_unlock_wake(lock);
 }
+
+/* Whether waiters spin before they sleep; they do at first. */
+void bs_lock_set_spinning(bool on);
 
 /* In a forked child, where no other thread exists: the lock becomes free. */
 BS_INLINE void bs_lock_reset(struct bs_lock *lock) {

@@ -8,10 +8,12 @@
 
 #include "counter.h"
 #include "ledger.h"
+#include "limit.h"
 #include "opt.h"
 #include "os.h"
 #include "out.h"
 #include "sink.h"
+#include "usage.h"
 #include "waiting.h"
 
 #define LINE_CAP 4096
@@ -91,6 +93,13 @@ static void ledger_fields(struct line *l, const struct bs_ledger *g) {
     bytes(l, "allocated", g->allocated);
 }
 
+/* Bytes of the limit; 0: there is none. */
+static void limit_fields(struct line *l) {
+    size_t limit = bs_limit_bytes();
+    bytes(l, "limit", limit == BS_LIMIT_NONE ? 0 : limit);
+    bytes(l, "limit_used", bs_limit_used());
+}
+
 void bs_log_report(const char *reason) {
     struct bs_ledger ledger;
     struct line l;
@@ -100,6 +109,7 @@ void bs_log_report(const char *reason) {
     bool complete = bs_ledger_take(&ledger);
     begin(&l, reason);
     ledger_fields(&l, &ledger);
+    limit_fields(&l);
     bs_os_faults(&minor, &major);
     number(&l, "minor_faults", minor);
     number(&l, "major_faults", major);
@@ -142,6 +152,18 @@ void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, si
     bytes(&l, "dirty", dirty_bytes);
     bytes(&l, "goal", goal_bytes);
     number(&l, "ns", ns);
+    end(&l);
+}
+
+void bs_log_limit(const struct bs_limit_note *note) {
+    struct line l;
+    if (!bs_sink_is_open())
+        return;
+    begin(&l, "limit");
+    limit_fields(&l);
+    bytes(&l, "live", bs_usage_now().live);
+    bytes(&l, "request", note->request);
+    number(&l, "refused", (note->what & BS_LIMIT_NOTE_REFUSED) != 0);
     end(&l);
 }
 

@@ -11,6 +11,7 @@
 #define BS_LOG_H
 
 #include "idle.h"
+#include "limit.h"
 #include "scavenge.h"
 #include "sweep.h"
 
@@ -26,6 +27,8 @@ void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *i
 void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, size_t goal_bytes,
                      uint64_t ns);
 /* A condition that changes what besom does: goes to the log if there is one. */
+/* The heap went over its limit, or a request was refused for it. */
+void bs_log_limit(const struct bs_limit_note *note);
 void bs_log_note(const char *text);
 
 /* In a forked child: a path with %p or %n is expanded again at the next line. */

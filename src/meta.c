@@ -23,6 +23,7 @@ static struct {
     struct bs_lock lock;
     char *next, *end;  /* [lock:meta] what is left of the newest bump mapping */
     size_t map_bytes;  /* [lock:meta] of the next bump mapping */
+    size_t used_bytes; /* [lock:meta], read relaxed */
     unsigned nmappings; /* [lock:meta] */
 } meta = {.lock = BS_LOCK_INIT(BS_RANK_META), .map_bytes = FIRST_MAP_BYTES};
 
@@ -54,6 +55,10 @@ static void *map_locked(size_t bytes) {
     return p;
 }
 
+static void count_used_locked(size_t plus, size_t minus) {
+    bs_store(&meta.used_bytes, meta.used_bytes + plus - minus);
+}
+
 static void *bump_locked(size_t bytes, size_t align) {
     char *p = (char *)bs_align_up((uintptr_t)meta.next, align);
     if (meta.next == NULL || p > meta.end || (size_t)(meta.end - p) < bytes) {
@@ -65,6 +70,7 @@ static void *bump_locked(size_t bytes, size_t align) {
         meta.map_bytes = bs_min(meta.map_bytes * 2, LAST_MAP_BYTES);
     }
     meta.next = p + bytes;
+    count_used_locked(bytes, 0);
     return p;
 }
 
@@ -99,7 +105,10 @@ void *bs_meta_alloc(size_t bytes) {
 
 void *bs_meta_map(size_t bytes) {
     bs_lock_acquire(&meta.lock);
-    void *p = map_locked(bs_align_up(bytes, bs_os_page_size()));
+    bytes = bs_align_up(bytes, bs_os_page_size());
+    void *p = map_locked(bytes);
+    if (p != NULL)
+        count_used_locked(bytes, 0);
     bs_lock_release(&meta.lock);
     return p;
 }
@@ -110,6 +119,7 @@ void bs_meta_unmap(void *addr, size_t bytes) {
     for (unsigned i = 0; i < meta.nmappings; i++)
         if (mapping[i].addr == addr)
             mapping[i].bytes = 0;
+    count_used_locked(0, bytes);
     bs_lock_release(&meta.lock);
     bs_os_free(addr, bytes);
 }
@@ -129,6 +139,10 @@ size_t bs_meta_mapped_bytes(void) {
         bytes += mapping[i].bytes;
     bs_lock_release(&meta.lock);
     return bytes;
+}
+
+size_t bs_meta_used_bytes(void) {
+    return bs_load(&meta.used_bytes);
 }
 
 static size_t resident_bytes_of(const char *addr, size_t bytes) {

@@ -37,6 +37,9 @@ void bs_meta_note_mapping(void *addr, size_t bytes);
 /* Bytes mapped for metadata, and how many of them are in memory now (slow: asks the kernel). */
 size_t bs_meta_mapped_bytes(void);
 size_t bs_meta_resident_bytes(void);
+/* Bytes handed out ever and mapped by themselves, less what was unmapped: what may be in memory.
+ * Cheap. */
+size_t bs_meta_used_bytes(void);
 /* True if the address lies in a mapping of metadata. */
 bool bs_meta_owns(uintptr_t addr);
 

@@ -12,17 +12,26 @@
 
 #define BS_OPT_PATH_MAX 512
 
+/* A memory limit: none, by the surroundings, in bytes, in percent of the memory there is. */
+enum { BS_LIMIT_OFF, BS_LIMIT_AUTO, BS_LIMIT_BYTES, BS_LIMIT_PERCENT };
+struct bs_opt_limit {
+    unsigned kind;
+    uint64_t value;
+};
+
 struct bs_opt {
 #define BS_OPT_BOOL(name, def, doc) bool name;
 #define BS_OPT_ENUM(name, def, words, doc) unsigned name;
 #define BS_OPT_SET(name, def, words, doc) unsigned name;
 #define BS_OPT_NUM(name, def, min, max, unit, doc) uint64_t name;
+#define BS_OPT_LIMIT(name, def, doc) struct bs_opt_limit name;
 #define BS_OPT_PATH(name, doc) char name[BS_OPT_PATH_MAX];
 #include "options.def"
 #undef BS_OPT_BOOL
 #undef BS_OPT_ENUM
 #undef BS_OPT_SET
 #undef BS_OPT_NUM
+#undef BS_OPT_LIMIT
 #undef BS_OPT_PATH
 };
 

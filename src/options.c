@@ -4,10 +4,11 @@
 
 #include "os.h"
 #include "out.h"
+#include "tunables.h"
 
 #include <string.h>
 
-enum kind { BOOL, ENUM, SET, NUM, PATH };
+enum kind { BOOL, ENUM, SET, NUM, LIMIT, PATH };
 
 struct option {
     const char *name, *words, *unit;
@@ -21,6 +22,7 @@ static const struct option options[] = {
 #define BS_OPT_ENUM(n, def, w, doc) {#n, w, NULL, ENUM, &bs_opt.n, 0, 0},
 #define BS_OPT_SET(n, def, w, doc) {#n, w, NULL, SET, &bs_opt.n, 0, 0},
 #define BS_OPT_NUM(n, def, min, max, unit, doc) {#n, NULL, unit, NUM, &bs_opt.n, min, max},
+#define BS_OPT_LIMIT(n, def, doc) {#n, "off|auto", "bytes", LIMIT, &bs_opt.n, BS_LIMIT_MIN_BYTES, 0},
 #define BS_OPT_PATH(n, doc) {#n, NULL, NULL, PATH, &bs_opt.n, 0, BS_OPT_PATH_MAX - 1},
 #include "options.def"
 };
@@ -131,9 +133,12 @@ static const struct {
     {"ms", "ms", 1}, {"ms", "s", 1000}, {"ms", "m", 60000}, {"ms", "h", 3600000},
     {"%", "%", 1},
     {"s", "s", 1},   {"s", "m", 60},    {"s", "h", 3600},
+    {"bytes", "K", BS_KIB}, {"bytes", "M", BS_MIB}, {"bytes", "G", BS_GIB}, {"bytes", "T", BS_GIB * 1024},
+    {"bytes", "KiB", BS_KIB}, {"bytes", "MiB", BS_MIB}, {"bytes", "GiB", BS_GIB},
+    {"bytes", "TiB", BS_GIB * 1024},
 };
 
-static bool parse_number(const struct option *o, struct text t) {
+static bool parse_number(const struct option *o, struct text t, uint64_t *value) {
     uint64_t x = 0, factor = 1;
     size_t i = 0;
     for (; i < t.len && t.s[i] >= '0' && t.s[i] <= '9'; i++)
@@ -152,7 +157,24 @@ static bool parse_number(const struct option *o, struct text t) {
     }
     if (factor == 0 || __builtin_mul_overflow(x, factor, &x) || x < o->min || x > o->max)
         return false;
-    *(uint64_t *)o->value = x;
+    *value = x;
+    return true;
+}
+
+/* off, auto, a number of bytes, or 1% ... 100%. */
+static bool parse_limit(const struct option *o, struct text t) {
+    struct bs_opt_limit limit;
+    int i = word_index(o->words, t);
+    bool percent = t.len != 0 && t.s[t.len - 1] == '%';
+    struct option as = *o;
+    as.unit = percent ? "%" : "bytes";
+    as.min = percent ? 1 : o->min;
+    as.max = percent ? 100 : INT64_MAX;
+    limit.kind = i >= 0 ? (unsigned)i : percent ? BS_LIMIT_PERCENT : BS_LIMIT_BYTES;
+    limit.value = 0;
+    if (i < 0 && !parse_number(&as, t, &limit.value))
+        return false;
+    *(struct bs_opt_limit *)o->value = limit;
     return true;
 }
 
@@ -172,7 +194,9 @@ static bool parse(const struct option *o, struct text t) {
     case SET:
         return parse_set(o, t);
     case NUM:
-        return parse_number(o, t);
+        return parse_number(o, t, o->value);
+    case LIMIT:
+        return parse_limit(o, t);
     case PATH:
         if (t.len == 0 || t.len > o->max)
             return false;
@@ -188,6 +212,9 @@ static void report_bad(const struct option *o, struct text t, const char *from) 
     if (o->kind == NUM)
         bs_warn("option %s in %s: \"%s\" is not a number from %ju to %ju (%s); ignored", o->name,
                 from, value.s, (uintmax_t)o->min, (uintmax_t)o->max, o->unit);
+    else if (o->kind == LIMIT)
+        bs_warn("option %s in %s: \"%s\" is not off, auto, a size of 1M or more (suffixes K M G T) "
+                "or 1%% to 100%%; ignored", o->name, from, value.s);
     else if (o->kind == PATH)
         bs_warn("option %s in %s: a path of 1 to %ju characters is wanted; ignored", o->name, from,
                 (uintmax_t)o->max);

@@ -9,6 +9,7 @@
 #include "counter.h"
 #include "density.h"
 #include "holes.h"
+#include "limit.h"
 #include "opt.h"
 #include "os.h"
 #include "pageheap.h"
@@ -139,7 +140,10 @@ static bool refused_lately(void) {
 }
 
 static bool pages_have_work(void) {
-    return bs_pageheap_dirty_bytes() > bs_load(&keep_bytes) && !refused_lately();
+    size_t dirty = bs_pageheap_dirty_bytes();
+    bool some = dirty > bs_load(&keep_bytes) ||
+                (dirty > BS_RETAIN_MIN_BYTES && bs_limit_pressure() != BS_PRESSURE_NONE);
+    return some && !refused_lately();
 }
 
 bool bs_scavenge_has_work(void) {
@@ -168,13 +172,19 @@ static size_t pages_over_goal(void) {
         .has_room = bs_opt.overhead != 0,
         .room_pages = bs_opt.overhead != 0 ? room_pages(&c) : 0,
     };
-    return bs_scavenge_goal(&policy, &in);
+    /* the limit comes before what is kept */
+    size_t over = bs_scavenge_goal(&policy, &in), excess = bs_limit_excess();
+    size_t pages = excess / BS_PAGE_SIZE + (excess % BS_PAGE_SIZE != 0);
+    size_t most = bs_sub_clamped(c.dirty_pages, BS_RETAIN_MIN_BYTES / BS_PAGE_SIZE);
+    return bs_max(over, bs_min(pages, most));
 }
 
-/* The number of the present epoch; with scavenge_delay:0 nothing rests. */
+/* The number of the present epoch; with scavenge_delay:0, or near the limit, nothing rests. */
 static uint32_t epoch_now(void) {
     uint64_t ns = bs_opt.scavenge_delay * NS_PER_MS;
-    return ns == 0 ? 0 : (uint32_t)(bs_os_now_ns() / ns) | 1u << 31;
+    if (ns == 0 || bs_limit_pressure() != BS_PRESSURE_NONE)
+        return 0;
+    return (uint32_t)(bs_os_now_ns() / ns) | 1u << 31;
 }
 
 static bool round_of_holes(bool piece, struct bs_scavenge_work *work) {

@@ -14,6 +14,16 @@ static struct bs_meta_pool pools[] = {
 _Static_assert(64 * BS_KIB / 4096 <= 16, "a small span's OS pages fit 16 bits");
 _Static_assert(sizeof(struct bs_span) == 48, "up to two words of bits a span is one cache line");
 
+static size_t holes; /* [atomic] */
+
+void bs_span_count_holes(size_t more, size_t fewer) {
+    if (more != fewer)
+        bs_add(&holes, more - fewer); /* wraps as it should */
+}
+size_t bs_span_holes(void) {
+    return bs_load(&holes);
+}
+
 static struct bs_meta_pool *pool_of(unsigned nslots) {
     size_t i = 0;
     while (((unsigned)64 << i) < nslots)

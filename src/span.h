@@ -104,6 +104,11 @@ BS_INLINE uintptr_t bs_span_os_page_base(const struct bs_span *s, size_t os_page
     return bs_align_up(s->base, os_page);
 }
 
+/* OS pages given back inside all spans, also those that wait; cheap. Whoever changes `holes` says
+ * so. */
+void bs_span_count_holes(size_t more, size_t fewer);
+size_t bs_span_holes(void);
+
 /* Debug: the conservation law above, and bits beyond nslots clear. */
 bool bs_span_is_valid(const struct bs_span *s);
 

@@ -9,6 +9,7 @@
 #include "tcache_inl.h"
 
 #include "counter.h"
+#include "limit.h"
 #include "lock.h"
 #include "meta.h"
 #include "os.h"
@@ -264,7 +265,7 @@ static bool grow(struct bs_tcache *tc, unsigned class) {
     return true;
 }
 
-/* Now and then (every 1024 visits): magazines that were not needed since the last pass give half
+/* Now and then (every BS_TRIM_VISITS visits): magazines that were not needed since the last pass give half
  * of what they hold, so that a phase of the program does not leave its blocks here. */
 static void trim_pass(struct bs_tcache *tc) {
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
@@ -281,10 +282,12 @@ static void trim_pass(struct bs_tcache *tc) {
 static void note_visit(struct bs_tcache *tc) {
     uint32_t visits = tc->slow_ops + 1;
     bs_store(&tc->slow_ops, visits);
-    if (visits % 1024 == 0)
-        trim_pass(tc);
-    if (visits % 64 == 0 && !bs_load(&busy))
+    if (visits % BS_TRIM_VISITS_NEAR != 0)
+        return;
+    if (!bs_load(&busy))
         bs_store(&busy, true);
+    if (visits % BS_TRIM_VISITS == 0 || bs_limit_pressure() != BS_PRESSURE_NONE)
+        trim_pass(tc);
 }
 
 /* --- the slow door ---------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 /* thread.c - see thread.h. It knows lists, tids and libc's exit hook, not what a cache holds. */
 #include "thread.h"
 
+#include "limit.h"
 #include "lock.h"
 #include "os.h"
 #include "tcache.h"
@@ -70,6 +71,8 @@ void bs_thread_watch_again(struct bs_tcache *tc) {
 }
 
 bool bs_thread_grant(size_t bytes) {
+    if (bs_limit_pressure() != BS_PRESSURE_NONE)
+        return false;
     if (bs_add(&granted_bytes, bytes) + bytes <= BS_CACHE_TOTAL_BYTES)
         return true;
     bs_sub(&granted_bytes, bytes);

@@ -99,6 +99,47 @@
 
 /* Runs of pages that decommit:hard closes, at most: each costs up to two mappings. */
 #define BS_CLOSED_RUNS_MAX 1024
+/* --- the memory limit (limit.h) ---------------------------------------------------------------- */
+
+/* The least limit that can be set: below it nothing works, and a forgotten suffix is likely. */
+#define BS_LIMIT_MIN_BYTES (1 * BS_MIB)
+/* limit:auto takes so much of the cgroup's limit, in percent: page tables, kernel stacks, sockets
+ * and files that are being written are charged there as well. */
+#define BS_LIMIT_AUTO_PCT 95
+/* Pressure begins at so many percent of the limit; free memory is brought down to so many (Go's
+ * 95 %: so that the helper, not a thread in malloc, does most of it). */
+#define BS_LIMIT_NEAR_PCT 90
+#define BS_LIMIT_GOAL_PCT 95
+/* Synchronous help begins at the limit less 1/32 of it, when so many bytes were taken beyond, and
+ * gives back at least (if there are) and at most so many bytes a call. A thread owes 256 KiB before
+ * it pays, so that scattered single pages never cost a system call each. The most takes about 5 ms. */
+#define BS_LIMIT_BRIM_PART 32
+#define BS_LIMIT_OWED_BYTES (256 * BS_KIB)
+#define BS_LIMIT_HELP_MIN_BYTES (1 * BS_MIB)
+#define BS_LIMIT_HELP_MAX_BYTES (64 * BS_MIB)
+/* Where what is in use exceeds the limit by itself, 1/4 of that excess may be free dirty memory on top.
+ * Without it a program that took and gave 50 MiB at random beside 100 MiB live under limit:50M made
+ * 57000 steps instead of 268000 in 3 s (tests/preload/limit_exceeded): every page was faulted in
+ * again, and the limit was not kept either way. */
+#define BS_LIMIT_SLACK_PART 4
+/* Free dirty bytes that are not worth it even then. */
+#define BS_LIMIT_DREGS_BYTES (64 * BS_KIB)
+/* PSI: some task waited for memory for 10 % of the last ten seconds, in 1/100 %. */
+#define BS_LIMIT_STALL_PCM 1000
+/* How often cgroup files are read while the helper runs, and under pressure, in ms. */
+#define BS_LIMIT_LOOK_MS 5000
+#define BS_LIMIT_LOOK_NEAR_MS 1000
+/* Under pressure: the helper's share of the CPU is so many times scavenge_cpu, at most so many
+ * percent, and while the limit is exceeded its tick is so many ms. */
+#define BS_LIMIT_CPU_FACTOR 10
+#define BS_LIMIT_CPU_MAX_PCT 50
+#define BS_LIMIT_TICK_MS 10
+/* limit_hard: a request that would be refused has all caches and free memory given back first, once
+ * in so many ns. */
+#define BS_LIMIT_ROOM_NS 1000000000u
+/* Slow visits between two trim passes of a thread cache, without and under pressure. */
+#define BS_TRIM_VISITS 1024
+#define BS_TRIM_VISITS_NEAR 64
 
 /* --- background work ------------------------------------------------------------------------ */
 

@@ -97,6 +97,7 @@ size_t bs_waiting_return(size_t max) {
         for (size_t i = 0; i < n; i++) {
             struct bs_run run = {.base = spans[i]->base, .npages = spans[i]->npages};
             uint16_t holes = spans[i]->holes;
+            bs_span_count_holes(0, bs_popcount(holes));
             bs_span_retire(spans[i]); /* before the pages are anybody's: it clears the page map */
             if (holes != 0)
                 free_with_holes(&run, holes);

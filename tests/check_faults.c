@@ -13,6 +13,7 @@
 #include "child.h"
 #include "heap.h"
 #include "ledger.h"
+#include "limit.h"
 #include "log.h"
 #include "opt.h"
 #include "os.h"
@@ -176,6 +177,20 @@ static void huge_heap(void) {
     dirty_heap();
 }
 
+/* About 20 MiB are dirty; the next blocks find no room in them. */
+static void limited_heap(void) {
+    dirty_heap();
+    bs_opt.limit = (struct bs_opt_limit){BS_LIMIT_BYTES, 16 * BS_MIB};
+    bs_limit_start();
+}
+static void at_the_limit(void) {
+    for (int i = 0; i < 8; i++) {
+        keep_new(i == 0 ? 20 * BS_MIB : 3 * BS_MIB);
+        if (i % 4 == 1)
+            (void)bs_background_round(); /* with a look at the control groups */
+    }
+}
+
 static void zeroed(void) {
     static const size_t sizes[] = {10, 2000, 9000, 32768, 50000, BS_MIB, 6 * BS_MIB};
     for (size_t i = 0; i < 10 * BS_ARRAY_LEN(sizes); i++) {
@@ -301,6 +316,7 @@ static const struct scenario {
     {"scavenge, decommit:hard", hard_heap, scavenging, nothing, 10, true},
     {"scavenge, thp:edge", edge_heap, scavenging, nothing, 10, true},
     {"scavenge, huge pages", huge_heap, scavenging, nothing, 10, true},
+    {"limit", limited_heap, at_the_limit, nothing, 20, true},
     {"trim", dirty_heap, trim, nothing, 3, true},
     {"threads", nothing, caches_of_threads, nothing, 6, true},
     {"helper", background_options, helper_start, nothing, 5, true},

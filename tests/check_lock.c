@@ -35,7 +35,7 @@ static void *take_turns(void *arg) {
     return (void *)wrong;
 }
 
-START_TEST(one_thread_at_a_time) {
+static void let_all_take_turns(void) {
     pthread_t thread[THREADS];
     for (int i = 0; i < THREADS; i++)
         ck_assert_int_eq(pthread_create(&thread[i], NULL, take_turns, NULL), 0);
@@ -47,6 +47,17 @@ START_TEST(one_thread_at_a_time) {
     ck_assert_uint_eq(guarded[0], (uint64_t)THREADS * TURNS);
     ck_assert_uint_eq(guarded[1], guarded[0]);
     ck_assert_uint_eq(shared.word, 0);
+}
+
+START_TEST(one_thread_at_a_time) {
+    let_all_take_turns();
+}
+END_TEST
+
+/* As where the process has one CPU. */
+START_TEST(also_without_spinning) {
+    bs_lock_set_spinning(false);
+    let_all_take_turns();
 }
 END_TEST
 
@@ -215,6 +226,7 @@ int main(void) {
     TCase *tc = tcase_create("lock");
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, one_thread_at_a_time);
+    tcase_add_test(tc, also_without_spinning);
     tcase_add_test(tc, sleepers_are_woken);
     tcase_add_test(tc, try_takes_a_free_lock_only);
     tcase_add_test(tc, reset_frees_it);

@@ -75,13 +75,14 @@ static void all_events(void) {
     bs_log_sweep(&(struct bs_sweep_work){.orphans = 33, .returned = 11},
                  &(struct bs_idle_work){.drained = 5, .bytes = 66}, 44);
     bs_log_scavenge(&work, 55, 66, 77);
+    bs_log_limit(&(struct bs_limit_note){BS_LIMIT_NOTE_REFUSED, 88});
     bs_log_note("quote \" backslash \\ tab \t newline \n end");
 }
 
 static const char *const ledger_names[] = {
     "rss", "live", "rounding", "cached", "span_free", "pinned", "heap_dirty", "metadata",
     "outside", "remainder", "floor", "anon_huge", "thp_overfill", "released", "allocated",
-    "minor_faults", "major_faults"};
+    "limit", "limit_used", "minor_faults", "major_faults"};
 static const char *const counter_names[] = {
 #define BS_STAT(name, doc) #name,
 #include "stats.def"
@@ -94,7 +95,7 @@ static const char judge[] =
     "import json, sys\n"
     "lines = [json.loads(l) for l in open(sys.argv[1])]\n"
     "events = [l['event'] for l in lines]\n"
-    "assert events == ['exit', 'interval', 'sweep', 'scavenge', 'note'], events\n"
+    "assert events == ['exit', 'interval', 'sweep', 'scavenge', 'limit', 'note'], events\n"
     "for l in lines:\n"
     "    assert l['besom'] == 1 and l['pid'] == int(sys.argv[2]), l\n"
     "    assert l['time_ns'] > 1600000000000000000, l\n"
@@ -111,7 +112,11 @@ static const char judge[] =
     "assert rest(lines[3]) == dict(huge=4194304, page=12345, hole=0, overfilled=8192,"
     " thp_split=7, thp_joined=8, calls=3, failed=1, dirty=55,"
     " goal=66, ns=77), lines[3]\n"
-    "assert rest(lines[4]) == dict(text='quote \" backslash \\\\ tab \\t newline \\n end')\n";
+    "l = lines[4]\n"
+    "assert set(rest(l)) == set('limit limit_used live request refused'.split()), l\n"
+    "assert (l['limit'], l['request'], l['refused']) == (0, 88, 1) and l['live'] >= 3000000, l\n"
+    "assert l['limit_used'] >= l['live'], l\n"
+    "assert rest(lines[5]) == dict(text='quote \" backslash \\\\ tab \\t newline \\n end')\n";
 
 static int run_judge(const char *path) {
     const char *argv[80] = {"python3", "-c", judge, path};
@@ -172,6 +177,8 @@ START_TEST(text_has_every_field) {
                                          " cache 66 ns 44\n"));
     ck_assert_ptr_nonnull(strstr(text, " scavenge: huge 4194304 (4.0 MiB) page 12345 (12.0 KiB) "
                                        "hole 0 overfilled 8192 thp_split 7 thp_joined 8 calls 3 failed 1 dirty 55 goal 66 ns 77\n"));
+    ck_assert_ptr_nonnull(strstr(text, " limit: limit 0 limit_used "));
+    ck_assert_ptr_nonnull(strstr(text, " request 88 refused 1\n"));
     ck_assert_ptr_nonnull(strstr(text, " note: text quote \" backslash \\ tab \t"));
 }
 END_TEST
@@ -350,7 +357,7 @@ START_TEST(one_write_a_line) {
         ck_assert_msg(text[0] == '{' && lines_in(text) == 1 && text[n - 1] == '\n',
                       "not one whole line: %s", text);
     }
-    ck_assert_uint_eq(packets, 5);
+    ck_assert_uint_eq(packets, 6);
     close(pair[0]);
 }
 END_TEST

@@ -155,6 +155,44 @@ START_TEST(numbers_and_suffixes) {
 }
 END_TEST
 
+START_TEST(memory_limits) {
+    static const struct {
+        const char *text;
+        unsigned kind;
+        uint64_t value;
+    } good[] = {
+        {"off", BS_LIMIT_OFF, 0},
+        {"auto", BS_LIMIT_AUTO, 0},
+        {"1048576", BS_LIMIT_BYTES, 1 << 20},
+        {"1024K", BS_LIMIT_BYTES, 1 << 20},
+        {"300M", BS_LIMIT_BYTES, (uint64_t)300 << 20},
+        {"300MiB", BS_LIMIT_BYTES, (uint64_t)300 << 20},
+        {"2G", BS_LIMIT_BYTES, (uint64_t)2 << 30},
+        {"3T", BS_LIMIT_BYTES, (uint64_t)3 << 40},
+        {"1%", BS_LIMIT_PERCENT, 1},
+        {"100%", BS_LIMIT_PERCENT, 100},
+    };
+    static const char *const bad[] = {"", "on", "300", "1048575", "1023K", "0", "-1", "300m", "300MB",
+                                      "300 M", "M", "%", "0%", "101%", "5%%", "9999999T", "8388608T",
+                                      "99999999999999999999", "1.5G", "autos", "1ms"};
+    ck_assert_uint_eq(bs_opt.limit.kind, BS_LIMIT_AUTO);
+    for (size_t i = 0; i < BS_ARRAY_LEN(good); i++) {
+        assert_accepted("limit", good[i].text);
+        ck_assert_msg(bs_opt.limit.kind == good[i].kind && bs_opt.limit.value == good[i].value,
+                      "%s: kind %u, value %ju", good[i].text, bs_opt.limit.kind,
+                      (uintmax_t)bs_opt.limit.value);
+    }
+    bs_opt.limit = (struct bs_opt_limit){BS_LIMIT_BYTES, 7};
+    for (size_t i = 0; i < BS_ARRAY_LEN(bad); i++) {
+        ck_assert_msg(!set("limit", bad[i]), "limit:%s accepted", bad[i]);
+        ck_assert_uint_eq(lines_said(), 1);
+        ck_assert_ptr_nonnull(strstr(said, "is not off, auto, a size of 1M or more (suffixes K M G T) "
+                                           "or 1% to 100%; ignored"));
+    }
+    ck_assert(bs_opt.limit.kind == BS_LIMIT_BYTES && bs_opt.limit.value == 7);
+}
+END_TEST
+
 START_TEST(paths) {
     char path[BS_OPT_PATH_MAX + 2];
     assert_accepted("log", "/var/log/x:y=%p");
@@ -363,6 +401,7 @@ int main(void) {
     tcase_add_test(tc, words);
     tcase_add_test(tc, sets_of_words);
     tcase_add_test(tc, numbers_and_suffixes);
+    tcase_add_test(tc, memory_limits);
     tcase_add_test(tc, paths);
     tcase_add_test(tc, an_unknown_key_gets_the_nearest_known);
     tcase_add_test(tc, all_of_besom_conf);
