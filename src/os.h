@@ -107,6 +107,9 @@ void bs_os_close(int fd);
 /* Bytes read / written (all of them unless an error came), or a negated errno. */
 long bs_os_read(int fd, void *buf, size_t bytes);
 long bs_os_write(int fd, const void *buf, size_t bytes);
+/* The same for what besom says of its own accord: where the reader is gone or the file may not grow
+ * it fails (-EPIPE, -EFBIG) without the signal that would end the program. */
+long bs_os_write_quietly(int fd, const void *buf, size_t bytes);
 
 /* --- waiting, threads ----------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * os_thread.c - the helper thread and the abort of os.h.
+ * os_thread.c - the helper thread, the abort and the signals of os.h.
  *
  * Why not pthread_create: it is called from inside malloc, where libc may hold the locks that
  * pthread_create takes; it makes a program whose main thread has called pthread_exit wait for
@@ -21,6 +21,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 #if BS_SANITIZED
 #include <pthread.h>
@@ -44,8 +45,28 @@ static void set_all_signals(uint64_t mask, uint64_t *old) {
     (void)bs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof mask);
 }
 
+static uint64_t signal_bit(int number) {
+    return (uint64_t)1 << (number - 1);
+}
+
+/* The kernel sends both signals to the writing thread. What came is taken back, unless the program
+ * had one waiting already: signals do not queue, so that one stands for both. */
+long bs_os_write_quietly(int fd, const void *buf, size_t bytes) {
+    const uint64_t both = signal_bit(SIGPIPE) | signal_bit(SIGXFSZ);
+    const struct timespec at_once = {0, 0};
+    uint64_t old, before = 0;
+    (void)bs_sys4(SYS_rt_sigprocmask, SIG_BLOCK, &both, &old, sizeof both);
+    (void)bs_sys2(SYS_rt_sigpending, &before, sizeof before);
+    long ret = bs_os_write(fd, buf, bytes);
+    uint64_t sent = ret == -EPIPE ? signal_bit(SIGPIPE) : ret == -EFBIG ? signal_bit(SIGXFSZ) : 0;
+    if ((sent & ~before) != 0)
+        (void)bs_sys4(SYS_rt_sigtimedwait, &sent, NULL, &at_once, sizeof sent);
+    set_all_signals(old, NULL);
+    return ret;
+}
+
 _Noreturn void bs_os_abort(void) {
-    const uint64_t all_but_abort = ~((uint64_t)1 << (SIGABRT - 1));
+    const uint64_t all_but_abort = ~signal_bit(SIGABRT);
     set_all_signals(all_but_abort, NULL);
     (void)bs_sys3(SYS_tgkill, bs_os_pid(), bs_os_tid(), SIGABRT);
     /* Blocked handlers and handlers that return end here. */

@@ -146,7 +146,7 @@ static void line_to_stderr(const char *fmt, va_list ap) {
     bs_out_str(&out, "besom: ");
     bs_out_vprintf(&out, fmt, ap);
     buf[out.len++] = '\n';
-    (void)bs_os_write(STDERR_FD, buf, out.len);
+    (void)bs_os_write_quietly(STDERR_FD, buf, out.len);
 }
 
 void bs_warn(const char *fmt, ...) {

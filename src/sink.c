@@ -19,6 +19,7 @@ static struct {
     struct bs_lock lock;
     enum state state;              /* [atomic] */
     bool expand;                   /* [lock] the name must be made (again) before the next line */
+    bool complained;               /* [lock] the first lost line is told, once in a process */
     char path[BS_OPT_PATH_MAX + 64]; /* [lock] */
 } sink = {.lock = BS_LOCK_INIT(BS_RANK_LOG)};
 
@@ -97,14 +98,20 @@ void bs_sink_open(void) {
 
 void bs_sink_write(const char *line, size_t bytes) {
     if (bs_load(&sink.state) == TO_STDERR) {
-        (void)bs_os_write(STDERR_FD, line, bytes);
+        (void)bs_os_write_quietly(STDERR_FD, line, bytes);
         return;
     }
     bs_lock_acquire(&sink.lock);
     int fd = open_file_locked();
+    long error = fd;
     if (fd >= 0) {
-        (void)bs_os_write(fd, line, bytes);
+        error = bs_os_write_quietly(fd, line, bytes);
         bs_os_close(fd);
+    }
+    if (error < 0 && !sink.complained) {
+        sink.complained = true;
+        bs_warn("log file \"%s\" cannot be written (error %d); lines of the log are lost",
+                sink.path, (int)-error);
     }
     bs_lock_release(&sink.lock);
 }

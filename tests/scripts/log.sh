@@ -136,6 +136,52 @@ with BESOM_LOG=/nowhere/at/all /bin/echo fine
 [ "$(cat "$tmp/out")$code" = fine0 ] || broken "unwritable log: $code, $(cat "$tmp/out")"
 said 'log file "/nowhere/at/all" cannot be written'
 
+# A reader that is gone or a limit on files would kill who writes (SIGPIPE, SIGXFSZ): they cost the
+# log, not the program. Signals that wait for the program itself stay its own.
+count=$((count + 1))
+python3 - "$lib" "$tmp" <<'END' || broken 'a log that cannot be written harms the program'
+import os, resource, signal, subprocess, sys
+
+lib, tmp = sys.argv[1:]
+
+def run(what, code, conf, files=None, expect=5, **options):
+    def child():
+        if files is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (files, files))
+    done = subprocess.run([sys.executable, "-c", code], preexec_fn=child, timeout=60,
+                          env={"LD_PRELOAD": lib, "BESOM_CONF": conf}, **options)
+    if done.returncode != expect:
+        sys.exit(f"log.sh: {what}: exit status {done.returncode} instead of {expect}")
+    return done
+
+def run_without_reader(what, code, conf, expect=5):
+    reader, writer = os.pipe()
+    os.close(reader)
+    run(what, code, conf, stderr=writer, expect=expect)
+    os.close(writer)
+
+# os._exit would skip the report at exit; python ignores both signals unless told otherwise
+ends = ("import signal, sys\nfor s in (signal.SIGPIPE, signal.SIGXFSZ):"
+        " signal.signal(s, signal.SIG_DFL)\n")
+run_without_reader("stderr without a reader", ends + "sys.exit(5)", "log:stderr")
+warns = "import ctypes\nctypes.CDLL(None).free(ctypes.c_void_p(4096))\n"
+blocks = "import signal, sys, threading\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})\n"
+pends = "signal.SIGPIPE in signal.sigpending()"
+run_without_reader("a warning without a reader", blocks + warns + f"sys.exit(6 if {pends} else 5)",
+                   "foreign:ignore")
+waits = blocks + "signal.pthread_kill(threading.get_ident(), signal.SIGPIPE)\n"
+run_without_reader("a warning while a signal waits",
+                   waits + warns + f"sys.exit(5 if {pends} else 6)", "foreign:ignore")
+abort = ends + warns
+run_without_reader("a fatal message without a reader", abort, "foreign:abort",
+                   expect=-signal.SIGABRT)
+done = run("a limit on files", ends + "sys.exit(5)", f"log:{tmp}/limit", files=0,
+           stderr=subprocess.PIPE)
+lines = done.stderr.decode().splitlines()
+if len(lines) != 1 or f'log file "{tmp}/limit" cannot be written (error 27)' not in lines[0]:
+    sys.exit(f"log.sh: a limit on files: stderr has {lines}")
+END
+
 # What is mistyped is named, with the nearest word; the rest counts.
 with BESOM_CONF=backgrund:off /bin/true
 said 'unknown option "backgrund" in BESOM_CONF ignored; did you mean "background"?'
