@@ -24,7 +24,7 @@
 
 #include <errno.h>
 
-#define NS_PER_MS 1000000u
+#define NS_PER_MS UINT64_C(1000000)
 
 enum { NONE, RUNNING };
 
