@@ -177,15 +177,28 @@ void *bs_heap_alloc_aligned(size_t align, size_t size) {
 /* --- freeing ---------------------------------------------------------------------------------- */
 
 /* Not a block: a pointer into our pages is a crime; one elsewhere is another allocator's. */
+static BS_COLD void foreign(const char *verb, void *p) {
+    bool first = bs_add(&bs_counters.foreign_frees, 1) == 0;
+    if (bs_opt.foreign == BS_FOREIGN_ABORT)
+        bs_fatal("%s of foreign pointer %p, which besom did not allocate", verb, p);
+    if (first)
+        bs_warn("%s of foreign pointer %p ignored, as others will be without a word "
+                "(foreign:abort stops at it)", verb, p);
+}
+
 static BS_COLD void free_unknown(void *p) {
     if (bs_pagemap_span((uintptr_t)p) != NULL)
         bs_fatal("double free or invalid free of %p", p);
-    bool first = bs_add(&bs_counters.foreign_frees, 1) == 0;
-    if (bs_opt.foreign == BS_FOREIGN_ABORT)
-        bs_fatal("free of foreign pointer %p, which besom did not allocate", p);
-    if (first)
-        bs_warn("free of foreign pointer %p ignored, as others will be without a word "
-                "(foreign:abort stops at it)", p);
+    foreign("free", p);
+}
+
+static BS_COLD void realloc_unknown(void *p, const struct bs_span *s) {
+    if (s != NULL && s->class == 0)
+        bs_fatal("invalid realloc of %p, inside the block at %p of %zu bytes", p, (void *)s->base,
+                 s->request);
+    if (bs_pagemap_span((uintptr_t)p) != NULL)
+        bs_fatal("invalid realloc of %p, which was freed", p);
+    foreign("realloc", p);
 }
 
 /* Only a real block is filled: what is not one is reported when it is released. */
@@ -241,7 +254,7 @@ void *bs_heap_realloc(void *p, size_t size) {
     }
     struct bs_span *s = bs_span_of((uintptr_t)p);
     if (s == NULL || s->base != (uintptr_t)p) {
-        free_unknown(p);
+        realloc_unknown(p, s);
         return NULL;
     }
     if (size > BS_REQUEST_MAX)

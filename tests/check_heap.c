@@ -236,6 +236,10 @@ static void free_it_twice(void *p) {
 static void realloc_it(void *p) {
     bs_heap_realloc(p, 10);
 }
+static void free_and_realloc_it(void *p) {
+    bs_heap_free(p);
+    bs_heap_realloc(p, 10);
+}
 /* A double free of a small block is found when the magazine is flushed, at the latest. */
 static void free_small_twice(void *p) {
     bs_heap_free(p);
@@ -251,9 +255,12 @@ START_TEST(crimes_abort) {
              "besom: invalid free of %p, inside the block at %p of 100000 bytes\n",
              (void *)(large + 4096), (void *)large);
     expect_abort(free_it, large + 4096, text);
-    snprintf(text, sizeof text, "besom: double free or invalid free of %p\n",
-             (void *)(large + 4096));
+    snprintf(text, sizeof text,
+             "besom: invalid realloc of %p, inside the block at %p of 100000 bytes\n",
+             (void *)(large + 4096), (void *)large);
     expect_abort(realloc_it, large + 4096, text);
+    snprintf(text, sizeof text, "besom: invalid realloc of %p, which was freed\n", (void *)large);
+    expect_abort(free_and_realloc_it, large, text);
     snprintf(text, sizeof text, "besom: double free of %p (size class 112 bytes)\n", (void *)small);
     expect_abort(free_small_twice, small, text);
 }
