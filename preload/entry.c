@@ -77,7 +77,7 @@ BS_EXPORT int posix_memalign(void **out, size_t align, size_t size) {
 
 /* As glibc: an alignment that is no power of two is rounded up to one. */
 BS_EXPORT void *memalign(size_t align, size_t size) {
-    if (align > BS_REQUEST_MAX / 2 + 1) {
+    if (align > SIZE_MAX / 2 + 1) {
         errno = EINVAL;
         return NULL;
     }

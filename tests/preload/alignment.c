@@ -97,6 +97,12 @@ static void check_refusals(void) {
     p = memalign(64, hide_size(SIZE_MAX - 8));
     BS_CHECK(p == NULL && errno == ENOMEM, "memalign of too much gave %p, errno %d", p, errno);
     errno = 0;
+    p = memalign(SIZE_MAX / 2 + 1, 8); /* a power of two, so no fault of the alignment */
+    BS_CHECK(p == NULL && errno == ENOMEM, "memalign to 2^63 gave %p, errno %d", p, errno);
+    errno = 0;
+    p = memalign(SIZE_MAX / 2 + 2, 8);
+    BS_CHECK(p == NULL && errno == EINVAL, "memalign beyond 2^63 gave %p, errno %d", p, errno);
+    errno = 0;
     p = pvalloc(hide_size(SIZE_MAX - 8));
     BS_CHECK(p == NULL && errno == ENOMEM, "pvalloc of too much gave %p, errno %d", p, errno);
 }
