@@ -1,112 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * central.c - see central.h.
- *
- * A span's place, as its nalloc says (invariant 1):
- *   0 < nalloc < nslots   on the list of its fullness group
- *   nalloc == nslots      on no list: the next release puts it back
- *   nalloc == 0           on the list if it is the class's one empty span, else waiting (no owner
- *                         but the waiting list; nobody may find it through a live block)
- */
-#include "central.h"
+/* central.c - see central.h: slots out and back. What comes from beside is central_aside.c. */
+#include "central_internal.h"
 
 #include "counter.h"
 #include "grow.h"
 #include "limit.h"
-#include "lock.h"
 #include "os.h"
 #include "out.h"
 #include "thp.h"
 #include "waiting.h"
 
-struct central {
-    struct bs_lock lock;
-    uint32_t groups;   /* [lock] bit g: group g has a span */
-    uint32_t nempty;   /* [lock] spans without any slot out, kept on group 0's list */
-    size_t spans;      /* [lock] of this class, waiting ones not counted */
-    size_t slots_out;  /* [lock] sum of nalloc over them */
-    size_t holes;      /* [lock] OS pages given back inside them */
-    struct bs_link group[BS_GROUPS]; /* [lock] */
-} BS_PADDED;
-
-static struct central centrals[BS_NCLASSES] = {
+struct bs_central bs_centrals[BS_NCLASSES] = {
 #define BS_SIZE_CLASS(index, size, npages, nslots, magic) \
     [index] = {.lock = BS_LOCK_INIT(BS_RANK_CENTRAL)},
 #include "sizeclass.def"
 #undef BS_SIZE_CLASS
 };
 
-/* --- groups ----------------------------------------------------------------------------------- */
-
-static struct bs_span *span_at(struct bs_link *l) {
-    return BS_LIST_ENTRY(l, struct bs_span, link);
-}
-
-static void unlist_locked(struct central *c, struct bs_span *s) {
-    if (!(s->flags & BS_SPAN_LISTED))
-        return;
-    bs_list_remove(&s->link);
-    s->flags &= (uint8_t)~BS_SPAN_LISTED;
-    if (bs_list_empty(&c->group[s->group]))
-        c->groups &= ~(1u << s->group);
-}
-
-static void list_locked(struct central *c, struct bs_span *s) {
-    unsigned g = bs_span_fullness(s);
-    struct bs_link *head = &c->group[g];
-    if (head->next == NULL) /* static zeros until the first use */
-        bs_list_init(head);
-    if (bs_list_empty(head) || s->base < span_at(head->next)->base)
-        bs_list_push_front(head, &s->link);
-    else
-        bs_list_push_back(head, &s->link);
-    s->group = (uint8_t)g;
-    s->flags |= BS_SPAN_LISTED;
-    c->groups |= 1u << g;
-}
-
-/* After slots came or went: the span goes where its fullness says. */
-static void relist_locked(struct central *c, struct bs_span *s) {
-    if (bs_span_full(s)) {
-        unlist_locked(c, s);
-    } else if (!(s->flags & BS_SPAN_LISTED) || s->group != bs_span_fullness(s)) {
-        unlist_locked(c, s);
-        list_locked(c, s);
-    }
-}
-
-static uint16_t hole_epoch; /* [atomic] wraps; what it is compared with is a few epochs old */
-
-static void touch(struct bs_span *s) {
-    s->touched = bs_load(&hole_epoch);
-}
-
-/* Slots were claimed: pages they lie on are holes no more. */
-static void fill_holes_locked(struct central *c, struct bs_span *s) {
-    if (BS_LIKELY(s->holes == 0))
-        return;
-    uint16_t left = s->holes & bs_span_free_os_pages(s, bs_os_page_size());
-    unsigned filled = bs_popcount(s->holes) - bs_popcount(left);
-    c->holes -= filled;
-    s->holes = left;
-    bs_span_count_holes(0, filled);
-    if (filled != 0)
-        bs_count(reused_released_bytes, filled * bs_os_page_size());
-}
-
-static struct bs_span *fullest_locked(struct central *c) {
-    if (c->groups == 0)
-        return NULL;
-    unsigned g = bs_msb(c->groups);
-    return span_at(c->group[g].next);
-}
+uint16_t bs_hole_epoch;
 
 /* --- empty spans ---------------------------------------------------------------------------- */
 
 void bs_central_give_up_empty(void) {
     /* two threads that make a span at once may leave more than one */
     for (unsigned class = 1; class < BS_NCLASSES;) {
-        struct central *c = &centrals[class];
+        struct bs_central *c = &bs_centrals[class];
         struct bs_span *empty = NULL;
         bs_lock_acquire(&c->lock);
         /* nearly empty spans share group 0 with it: look through a bounded part of the list */
@@ -208,7 +126,7 @@ static unsigned claim_span(struct bs_span *s, unsigned want, unsigned *got, stru
     return looked;
 }
 
-static bool claim_locked(struct central *c, unsigned want, struct bs_refill *r) {
+static bool claim_locked(struct bs_central *c, unsigned want, struct bs_refill *r) {
     unsigned got = 0, looked = 0;
     while (got < want && looked < BS_REFILL_MAX_WORDS) {
         struct bs_span *s = fullest_locked(c);
@@ -227,7 +145,7 @@ static bool claim_locked(struct central *c, unsigned want, struct bs_refill *r) 
 }
 
 bool bs_central_refill(unsigned class, unsigned want, struct bs_refill *r) {
-    struct central *c = &centrals[class];
+    struct bs_central *c = &bs_centrals[class];
     r->run_mask = 0;
     r->nblocks = 0;
     bs_count(refills, 1);
@@ -264,27 +182,7 @@ static struct bs_span *span_of_block(const void *block, unsigned class) {
     return s;
 }
 
-/* After blocks of one span came back: it goes where its fullness says. True if it became one empty
- * span too many: it is off the lists then. */
-static bool settle_locked(struct central *c, struct bs_span *s) {
-    if (BS_UNLIKELY(s->flags & BS_SPAN_BORROWED))
-        return false; /* settled when the scavenger gives it back */
-    if (s->nalloc != 0) {
-        relist_locked(c, s);
-        return false;
-    }
-    if (c->nempty == 0) {
-        c->nempty = 1;
-        relist_locked(c, s);
-        return false;
-    }
-    unlist_locked(c, s);
-    c->spans--;
-    c->holes -= bs_popcount(s->holes); /* they go with the span, as released pages */
-    return true;
-}
-
-static void release_locked(struct central *c, struct bs_span *s, void *block) {
+static void release_locked(struct bs_central *c, struct bs_span *s, void *block) {
     enum bs_free_result result = bs_span_release(s, (uintptr_t)block);
     if (BS_UNLIKELY(result != BS_FREED)) {
         bs_lock_release(&c->lock); /* a handler of SIGABRT may allocate */
@@ -294,7 +192,7 @@ static void release_locked(struct central *c, struct bs_span *s, void *block) {
 
 #define RELEASE_BATCH 64
 
-static void release_batch(struct central *c, unsigned class, void *const *blocks, unsigned n) {
+static void release_batch(struct bs_central *c, unsigned class, void *const *blocks, unsigned n) {
     struct bs_span *span[RELEASE_BATCH], *empty[RELEASE_BATCH];
     unsigned nempty = 0;
     /* Outside the lock: find the spans, so that their lines are on the way. A span found live here
@@ -325,65 +223,14 @@ static void release_batch(struct central *c, unsigned class, void *const *blocks
 void bs_central_release(unsigned class, void *const *blocks, unsigned n) {
     bs_count(flushes, 1);
     for (unsigned done = 0; done < n; done += RELEASE_BATCH)
-        release_batch(&centrals[class], class, blocks + done,
+        release_batch(&bs_centrals[class], class, blocks + done,
                       (unsigned)bs_min(RELEASE_BATCH, n - done));
-}
-
-/* --- holes ------------------------------------------------------------------------------------ */
-
-void bs_central_next_epoch(void) {
-    bs_store(&hole_epoch, (uint16_t)(hole_epoch + 1));
-}
-
-static enum bs_borrow borrow_locked(struct central *c, struct bs_span *s, bool force,
-                                    uint16_t *pages) {
-    if (!(s->flags & BS_SPAN_LISTED))
-        return BS_BORROW_NONE; /* full, or on its way to the page heap */
-    *pages = bs_span_free_os_pages(s, bs_os_page_size()) & (uint16_t)~s->holes;
-    if (*pages == 0)
-        return BS_BORROW_NONE;
-    if (!force && (uint16_t)(bs_load(&hole_epoch) - s->touched) < 2)
-        return BS_BORROW_LATER;
-    unlist_locked(c, s);
-    if (s->nalloc == 0)
-        c->nempty--;
-    s->flags |= BS_SPAN_BORROWED;
-    return BS_BORROWED;
-}
-
-enum bs_borrow bs_central_borrow(uintptr_t p, bool force, struct bs_span **span, uint16_t *pages) {
-    struct bs_span *s = bs_span_of(p);
-    unsigned class = s != NULL ? bs_load(&s->class) : 0;
-    enum bs_borrow result = BS_BORROW_NONE;
-    if (class == 0)
-        return BS_BORROW_NONE;
-    struct central *c = &centrals[class];
-    bs_lock_acquire(&c->lock);
-    /* A listed span of this class that holds p: whatever happened since the look-up, it is one. */
-    if (s->class == class && bs_span_of(p) == s)
-        result = borrow_locked(c, s, force, pages);
-    bs_lock_release(&c->lock);
-    *span = s;
-    return result;
-}
-
-void bs_central_give_back(struct bs_span *s, uint16_t given) {
-    struct central *c = &centrals[s->class];
-    bs_lock_acquire(&c->lock);
-    s->flags &= (uint8_t)~BS_SPAN_BORROWED;
-    s->holes |= given;
-    c->holes += bs_popcount(given);
-    bs_span_count_holes(bs_popcount(given), 0);
-    bool superfluous = settle_locked(c, s);
-    bs_lock_release(&c->lock);
-    if (superfluous)
-        bs_waiting_add(s->class, &s, 1);
 }
 
 /* --- questions, fork -------------------------------------------------------------------------- */
 
 struct bs_central_counts bs_central_counts(unsigned class) {
-    struct central *c = &centrals[class];
+    struct bs_central *c = &bs_centrals[class];
     bs_lock_acquire(&c->lock);
     struct bs_central_counts counts = {c->spans, c->slots_out, c->holes};
     bs_lock_release(&c->lock);
@@ -391,7 +238,7 @@ struct bs_central_counts bs_central_counts(unsigned class) {
 }
 
 bool bs_central_is_allocated(struct bs_span *s, uintptr_t p) {
-    struct central *c = &centrals[s->class];
+    struct bs_central *c = &bs_centrals[s->class];
     bs_lock_acquire(&c->lock);
     bool allocated = bs_span_is_allocated(s, p);
     bs_lock_release(&c->lock);
@@ -399,7 +246,7 @@ bool bs_central_is_allocated(struct bs_span *s, uintptr_t p) {
 }
 
 void bs_central_copy_bits(struct bs_span *s, uint64_t bits[16], uint16_t *holes) {
-    struct central *c = &centrals[s->class];
+    struct bs_central *c = &bs_centrals[s->class];
     bs_lock_acquire(&c->lock);
     for (size_t w = 0; w < bs_span_words(s); w++)
         bits[w] = s->alloc[w];
@@ -409,16 +256,16 @@ void bs_central_copy_bits(struct bs_span *s, uint64_t bits[16], uint16_t *holes)
 
 void bs_central_lock_all(void) {
     for (unsigned class = 1; class < BS_NCLASSES; class++)
-        bs_lock_acquire(&centrals[class].lock);
+        bs_lock_acquire(&bs_centrals[class].lock);
     bs_waiting_lock();
 }
 void bs_central_unlock_all(void) {
     bs_waiting_unlock();
     for (unsigned class = BS_NCLASSES; class-- > 1;)
-        bs_lock_release(&centrals[class].lock);
+        bs_lock_release(&bs_centrals[class].lock);
 }
 void bs_central_reset_locks(void) {
     bs_waiting_reset_lock();
     for (unsigned class = 1; class < BS_NCLASSES; class++)
-        bs_lock_reset(&centrals[class].lock);
+        bs_lock_reset(&bs_centrals[class].lock);
 }
