@@ -10,6 +10,7 @@
 #include "background.h"
 
 #include "counter.h"
+#include "cycle.h"
 #include "heap.h"
 #include "idle.h"
 #include "limit.h"
@@ -35,6 +36,7 @@ static struct {
     bool refused;           /* [atomic] no thread to be had: pieces from now on */
     uint64_t next_piece_ns; /* [atomic] no piece before */
     bool idle_noted;        /* [helper] */
+    uint64_t abandoned;     /* [helper] scans given up that were noted */
     uint64_t next_report_ns; /* [helper] of log_interval */
     uint64_t next_refusal_ns; /* [atomic] no line about a refused request before */
 } bg;
@@ -62,6 +64,14 @@ static void say_limit_notes(uint64_t now_ns) {
         bs_log_limit(&note);
 }
 
+static void note_if_abandoned(void) {
+    uint64_t abandoned = bs_counted(sweep_cycles_abandoned);
+    if (abandoned == bg.abandoned)
+        return;
+    bg.abandoned = abandoned;
+    bs_log_note("a scan was given up: no memory for mark bits");
+}
+
 static bool sweep_round(void) {
     uint64_t start = bs_os_now_ns();
     bs_round_enter();
@@ -70,9 +80,10 @@ static bool sweep_round(void) {
     struct bs_idle_work idle = bs_idle_round();
     bs_round_leave();
     note_if_unavailable();
-    if (work.returned != 0 || work.orphans != 0 || idle.drained != 0)
+    note_if_abandoned();
+    if (work.returned != 0 || work.swept != 0 || work.orphans != 0 || idle.drained != 0)
         bs_log_sweep(&work, &idle, bs_os_now_ns() - start);
-    return work.returned != 0 || idle.drained != 0 || idle.more;
+    return work.returned != 0 || idle.drained != 0 || idle.more || bs_cycle_is_under_way();
 }
 
 static bool scavenge_round(void) {

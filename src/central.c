@@ -33,10 +33,8 @@ void bs_central_give_up_empty(void) {
             if (span_at(l)->nalloc == 0)
                 empty = span_at(l);
         if (empty != NULL) {
-            unlist_locked(c, empty);
             c->nempty--;
-            c->spans--;
-            c->holes -= bs_popcount(empty->holes);
+            leave_locked(c, empty);
         }
         bs_lock_release(&c->lock);
         if (empty == NULL)
@@ -126,31 +124,84 @@ static unsigned claim_span(struct bs_span *s, unsigned want, unsigned *got, stru
     return looked;
 }
 
+/* The same for a listed span, which then goes where its fullness says. */
+static inline unsigned claim_listed_locked(struct bs_central *c, struct bs_span *s, unsigned want,
+                                           unsigned *got, struct bs_refill *r) {
+    unsigned before = s->nalloc;
+    unsigned looked = claim_span(s, want, got, r);
+    if (before == 0 && s->nalloc != 0)
+        c->nempty--;
+    c->slots_out += s->nalloc - before;
+    touch(s);
+    fill_holes_locked(c, s);
+    relist_locked(c, s);
+    return looked;
+}
+
 static bool claim_locked(struct bs_central *c, unsigned want, struct bs_refill *r) {
     unsigned got = 0, looked = 0;
     while (got < want && looked < BS_REFILL_MAX_WORDS) {
         struct bs_span *s = fullest_locked(c);
         if (s == NULL)
             break;
-        unsigned before = s->nalloc;
-        looked += claim_span(s, want, &got, r);
-        if (before == 0 && s->nalloc != 0)
-            c->nempty--;
-        c->slots_out += s->nalloc - before;
-        touch(s);
-        fill_holes_locked(c, s);
-        relist_locked(c, s);
+        looked += claim_listed_locked(c, s, want, &got, r);
+    }
+    return got != 0;
+}
+
+/* Sweeps a listed span in order to claim from it: it stays listed, also when it is empty then. */
+static void sweep_listed_locked(struct bs_central *c, struct bs_span *s, struct bs_found *found) {
+    if (!bs_settle_own(s))
+        return;
+    uintptr_t damage = bs_settle_bits(s, found);
+    if (BS_UNLIKELY(damage != 0)) {
+        bs_lock_release(&c->lock); /* a handler of SIGABRT may allocate */
+        bs_settle_damaged(damage, s->class);
+    }
+    count_swept_locked(c, s, found);
+    if (found->released != 0 && s->nalloc == 0)
+        c->nempty++;
+    bs_settle_publish(s);
+    bs_count(spans_swept_on_demand, 1);
+    relist_locked(c, s);
+}
+
+/* A refill while a sweep is under way: from one span, swept before. What is to be reported is
+ * reported without the lock. A class without a free slot has some spans of the heap swept first. */
+static BS_NOINLINE bool claim_swept_locked(struct bs_central *c, unsigned want, struct bs_refill *r,
+                                           bool *helped) {
+    struct bs_found found = {.reported = 0};
+    struct bs_span *s = fullest_locked(c);
+    unsigned got = 0;
+    if (s == NULL && !*helped) {
+        *helped = true;
+        bs_lock_release(&c->lock);
+        bs_settling.help();
+        bs_lock_acquire(&c->lock);
+        s = fullest_locked(c);
+    }
+    if (s == NULL)
+        return false;
+    sweep_listed_locked(c, s, &found);
+    (void)claim_listed_locked(c, s, want, &got, r);
+    if (found.reported != 0) {
+        bs_lock_release(&c->lock);
+        bs_settle_report(&found);
+        bs_lock_acquire(&c->lock);
     }
     return got != 0;
 }
 
 bool bs_central_refill(unsigned class, unsigned want, struct bs_refill *r) {
     struct bs_central *c = &bs_centrals[class];
+    bool helped = false;
     r->run_mask = 0;
     r->nblocks = 0;
     bs_count(refills, 1);
     bs_lock_acquire(&c->lock);
-    while (!claim_locked(c, want, r)) {
+    /* No cycle begins while a thread is here; one that ends meanwhile leaves nothing to sweep. */
+    while (!(BS_LIKELY(!bs_settling_is_open()) ? claim_locked(c, want, r)
+                                               : claim_swept_locked(c, want, r, &helped))) {
         bs_lock_release(&c->lock);
         struct bs_span *s = new_span(class);
         if (s == NULL)
@@ -192,6 +243,12 @@ static void release_locked(struct bs_central *c, struct bs_span *s, void *block)
 
 #define RELEASE_BATCH 64
 
+/* Blocks that are free before their spans are swept: their marks say nothing any more. */
+static BS_NOINLINE void forget_marks(struct bs_span *const *span, void *const *blocks, unsigned n) {
+    for (unsigned i = 0; i < n; i++)
+        bs_settle_forget(span[i], (uintptr_t)blocks[i]);
+}
+
 static void release_batch(struct bs_central *c, unsigned class, void *const *blocks, unsigned n) {
     struct bs_span *span[RELEASE_BATCH], *empty[RELEASE_BATCH];
     unsigned nempty = 0;
@@ -202,6 +259,8 @@ static void release_batch(struct bs_central *c, unsigned class, void *const *blo
         __builtin_prefetch(span[i], 1);
     }
     bs_lock_acquire(&c->lock);
+    if (BS_UNLIKELY(bs_settling_is_open()))
+        forget_marks(span, blocks, n);
     for (unsigned i = 0; i < n;) {
         struct bs_span *s = span[i];
         for (; i < n && span[i] == s; i++) /* neighbours in time are often neighbours in space */

@@ -10,6 +10,8 @@
  * batches. Among spans of one group a new arrival goes in front if it lies below the front one,
  * else to the back: near enough to lowest address first, in constant time under the lock.
  *
+ * While a sweep is under way a refill sweeps a span before it claims from it.
+ *
  * Locks: one padded lock a class (BS_RANK_CENTRAL), the waiting list's, then the page heap's. May
  * make system calls when the heap must grow, never while holding a central lock.
  */
@@ -17,7 +19,7 @@
 #define BS_CENTRAL_H
 
 #include "pageheap.h"
-#include "span.h"
+#include "settle.h"
 
 /* What a refill brings. */
 struct bs_refill {
@@ -56,6 +58,15 @@ enum bs_borrow { BS_BORROW_NONE, BS_BORROW_LATER, BS_BORROWED };
 enum bs_borrow bs_central_borrow(uintptr_t p, bool force, struct bs_span **span, uint16_t *pages);
 /* `given`: the OS pages that went. */
 void bs_central_give_back(struct bs_span *span, uint16_t given);
+
+/* Sweeps a span found by its address, of the class it says, if it is of the old generation: slots
+ * that go are free, and it is listed where its fullness says. True: it is empty and has left its
+ * class; the caller gives it to the waiting list and does not touch it again. *found is set if it
+ * was swept (then *swept is true). A borrowed span is swept as well: see settle.h. */
+bool bs_central_sweep(struct bs_span *s, unsigned class, struct bs_found *found, bool *swept);
+/* Puts the allocated slot at p into quarantine (bs_settle_hold). BS_FREE_TWICE: it is free or held
+ * already. The arena has its table of held bits. */
+enum bs_free_result bs_central_hold(struct bs_span *s, uintptr_t p);
 
 /* Slots that have left the spans of a class, its spans, and OS pages given back inside them. */
 struct bs_central_counts {

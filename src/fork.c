@@ -4,6 +4,7 @@
 
 #include "background.h"
 #include "central.h"
+#include "cycle.h"
 #include "grow.h"
 #include "lock.h"
 #include "log.h"
@@ -23,6 +24,7 @@ static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
 static void prepare(void) {
     bs_lock_acquire(&one_at_a_time);
     bs_round_enter();
+    bs_cycle_lock();
     bs_relief_lock();
     bs_tcache_borrow_lock();
     bs_log_lock();
@@ -44,6 +46,7 @@ static void parent(void) {
     bs_log_unlock();
     bs_tcache_borrow_unlock();
     bs_relief_unlock();
+    bs_cycle_unlock();
     bs_round_leave();
     bs_lock_release(&one_at_a_time);
 }
@@ -59,6 +62,7 @@ static void child(void) {
     bs_log_reset_lock();
     bs_tcache_borrow_reset_lock();
     bs_relief_reset_lock();
+    bs_cycle_reset_lock();
     bs_round_reset_lock();
     bs_lock_reset(&one_at_a_time);
     if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)

@@ -7,6 +7,7 @@
 #include "heap.h"
 
 #include "counter.h"
+#include "cycle.h"
 #include "density.h"
 #include "holes.h"
 #include "idle.h"
@@ -291,6 +292,7 @@ bool bs_heap_trim(size_t keep_bytes) {
     while ((orphan = bs_thread_take_orphan(UINT32_MAX)) != NULL)
         bs_tcache_bury(orphan);
     (void)bs_idle_drain_all();
+    bs_cycle_finish();
     bs_central_give_up_empty();
     while (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
         ;

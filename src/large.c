@@ -13,6 +13,7 @@
 #include "counter.h"
 #include "limit.h"
 #include "os.h"
+#include "out.h"
 #include "thp.h"
 
 #include <string.h>
@@ -91,8 +92,34 @@ static void retire(struct bs_span *s, bool empty) {
     return_pages(base, npages, moved, empty);
 }
 
+/* Before the owner does anything with its block. A block that the program uses is reached. */
+static void own(struct bs_span *s) {
+    if (BS_UNLIKELY(bs_settling_is_open()) && !bs_settle_keep(s))
+        bs_fatal("use of %p, a block of %zu bytes that was released as unreachable",
+                 (void *)s->base, s->request);
+}
+
 void bs_large_free(struct bs_span *s) {
+    own(s);
     retire(s, false);
+}
+
+bool bs_large_sweep(struct bs_span *s, struct bs_found *found, bool *swept) {
+    *swept = bs_settle_own(s);
+    if (!*swept)
+        return false;
+    if (bs_settle_bits(s, found) != 0) /* its slot is never free */
+        bs_fatal("sweep: the bits of the large block at %p are damaged", (void *)s->base);
+    bs_settle_publish(s); /* an owner that waits for it finds the alloc bit clear */
+    if (found->released == 0)
+        return false;
+    retire(s, false);
+    return true;
+}
+
+bool bs_large_hold(struct bs_span *s) {
+    own(s);
+    return bs_settle_hold(s, s->base);
 }
 
 /* --- resizing --------------------------------------------------------------------------------- */
@@ -174,6 +201,7 @@ static void *move(struct bs_span *s, size_t size) {
 
 void *bs_large_resize(struct bs_span *s, size_t size) {
     size_t npages = pages_for(size);
+    own(s);
     if (npages <= s->npages) {
         shrink(s, npages, size);
         return (void *)s->base;

@@ -3,19 +3,25 @@
  * large.h - blocks above BS_SMALL_MAX, and blocks aligned above a page: each is a span of one slot.
  *
  * A large span belongs to whoever holds its block, as the block itself does: two threads that
- * resize and free the same block at once race in the program, not here. Pages that are given back
+ * resize and free the same block at once race in the program, not here. With a sweep that is under
+ * way it is had by compare-and-swap of its generation: an owner that uses its block settles it. Pages that are given back
  * keep their physical memory until the scavenger takes it, so the next large block needs no page
  * faults. May grow the heap: no lock may be held.
  */
 #ifndef BS_LARGE_H
 #define BS_LARGE_H
 
-#include "span.h"
+#include "settle.h"
 
 /* size <= BS_REQUEST_MAX; align a power of two. With `zero` the block reads as zeros. NULL: no
  * memory. */
 void *bs_large_alloc(size_t size, size_t align, bool zero);
 void bs_large_free(struct bs_span *s);
+/* Sweeps the span if it is of the old generation. True: its block was released, and the span is
+ * gone. *swept: it was swept, *found is set. The caller holds the cycle's lock (cycle.h). */
+bool bs_large_sweep(struct bs_span *s, struct bs_found *found, bool *swept);
+/* Puts the block into quarantine; the arena has its table of held bits. False: it is held already. */
+bool bs_large_hold(struct bs_span *s);
 /* Makes the block hold `size` bytes (> BS_SMALL_MAX): in place, or moved by page tables or by
  * copying. NULL: no memory, and the block is as it was. */
 void *bs_large_resize(struct bs_span *s, size_t size);

@@ -128,6 +128,7 @@ void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *i
     begin(&l, "sweep");
     number(&l, "returned", work->returned);
     number(&l, "waiting", bs_waiting_count());
+    number(&l, "swept", work->swept);
     number(&l, "orphans", work->orphans);
     number(&l, "idle", idle->drained);
     bytes(&l, "cache", idle->bytes);

@@ -120,6 +120,8 @@ size_t bs_pageheap_used_bytes(void);
 typedef bool bs_region_visitor(void *ctx, uintptr_t base, const uint64_t *alloc,
                                const uint64_t *released);
 void bs_pageheap_each_region(bs_region_visitor *visit, void *ctx);
+/* The same from the region on that `from`, an address in the heap, lies in; 0: from the first. */
+void bs_pageheap_each_region_from(uintptr_t from, bs_region_visitor *visit, void *ctx);
 
 /* Debug and tests: invariants 3 and 5 over everything. */
 bool bs_pageheap_is_valid(void);

@@ -163,8 +163,19 @@ void bs_pageheap_insert(uintptr_t base, size_t bytes) {
     bs_count(heap_grown_bytes, bytes);
 }
 
+static size_t region_index(uintptr_t p) {
+    bs_lock_acquire(&bs_pageheap.lock);
+    size_t index = bs_page_index(p) / BS_REGION_PAGES;
+    bs_lock_release(&bs_pageheap.lock);
+    return index;
+}
+
 void bs_pageheap_each_region(bs_region_visitor *visit, void *ctx) {
-    for (size_t i = 0;; i++) {
+    bs_pageheap_each_region_from(0, visit, ctx);
+}
+
+void bs_pageheap_each_region_from(uintptr_t from, bs_region_visitor *visit, void *ctx) {
+    for (size_t i = from != 0 ? region_index(from) : 0;; i++) {
         /* The lock is held for one region's copy only: the heap may grow between two visits. */
         struct bs_region copy = {.mapped = false};
         uintptr_t base = 0;

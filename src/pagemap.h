@@ -20,6 +20,9 @@
 
 struct bs_span;
 struct bs_heap_arena;
+struct bs_marks;
+
+enum { BS_NSIDES = 3 }; /* kinds of side bits: marks.h */
 
 /* One arena's tables, in demand-zero metadata. */
 struct bs_arena {
@@ -29,6 +32,7 @@ struct bs_arena {
                               not written then, which saves 72 KiB of memory an arena */
     uint8_t thp[BS_ARENA_SIZE / BS_HUGE_SIZE]; /* [lock:thp], read relaxed: enum bs_thp_state */
     struct bs_heap_arena *pages; /* [lock:page heap] the page heap's bitmaps */
+    struct bs_marks *side[BS_NSIDES]; /* [atomic] NULL while not needed: marks.h */
 };
 
 /* The fast path reads both; they change once each, entries before count (release). Two objects,

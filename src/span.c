@@ -5,6 +5,8 @@
 #include "counter.h"
 #include "meta.h"
 
+uint32_t bs_sweepgen;
+
 /* Descriptors by the length of their bitmap: most classes have <= 64 slots and fit a cache line. */
 static struct bs_meta_pool pools[] = {
     BS_META_POOL_INIT(sizeof(struct bs_span) + 1 * 8), BS_META_POOL_INIT(sizeof(struct bs_span) + 2 * 8),
@@ -36,6 +38,7 @@ static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsig
     if (s == NULL)
         return NULL;
     bs_list_init(&s->link);
+    bs_store(&s->sweepgen, bs_load(&bs_sweepgen)); /* nothing in it is older than this cycle */
     bs_store(&s->base, base); /* a reader with a stale page map entry may look: no torn values */
     bs_store(&s->npages, (uint32_t)npages);
     s->nslots = (uint16_t)nslots;
@@ -82,6 +85,7 @@ struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request
 
 void bs_span_retire(struct bs_span *s) {
     BS_ASSERT(s->class == 0 || s->nalloc == 0);
+    BS_ASSERT(bs_load(&s->sweepgen) == bs_load(&bs_sweepgen));
     BS_ASSERT_FULL(bs_span_is_valid(s));
     if (s->class != 0)
         bs_pagemap_clear_class(s->base, s->npages);

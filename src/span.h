@@ -49,9 +49,13 @@ struct bs_span {
     uint8_t state;       /* [atomic] enum bs_span_state, stored last (release) when made */
     uint8_t group;       /* [lock:central] fullness group while listed */
     uint8_t flags;       /* [lock:central], large: [block's owner] */
-    uint32_t sweepgen;   /* [lock:central] generation in which it was last settled */
+    uint32_t sweepgen;   /* [atomic] generation in which it was last settled: settle.h */
     uint64_t alloc[];    /* [lock:central] a bit a slot: it has left the span */
 };
+
+/* The generation of the present cycle of sweeps; grows by 2 with each while no thread is inside
+ * besom, and may wrap. [atomic] */
+BS_LOCAL extern uint32_t bs_sweepgen;
 
 BS_INLINE const struct bs_class_info *bs_span_class(const struct bs_span *s) {
     return &bs_class_info[s->class];

@@ -84,6 +84,11 @@
 #define BS_EMPTY_WAITING_MAX 256
 #define BS_EMPTY_BATCH 32
 
+/* Spans that one refill sweeps at most, while a sweep is under way, before it takes new pages (Go's
+ * bound); and the regions of 4 MiB that it walks for them. */
+#define BS_SWEEP_REFILL_MAX 100
+#define BS_SWEEP_REFILL_REGIONS 4
+
 /* From this size on, in bytes, a large block that cannot grow in place is moved by mremap instead
  * of copied. Two measurements pull apart (2026-11-22, medians of 5, against copying always): blocks
  * that grow once (bench/micro realloc-once) take 0.33 of the time and 465 instead of 630 MB at the
@@ -157,6 +162,10 @@
 #define BS_IDLE_LOOKS_MAX 64
 /* A round stops asking after so long, in ns; borrowing one cache takes about 20 us. */
 #define BS_IDLE_MAX_WORK_NS 5000000u
+/* Sweeping in one round of the helper, and in a piece at a slow door, in ns: about 100 and 10 ns a
+ * span. */
+#define BS_SWEEP_MAX_WORK_NS 10000000u
+#define BS_SWEEP_PIECE_NS 1000000u
 /* An epoch of the scavenger, in ms: the peak of pages in use halves its excess once an epoch. */
 #define BS_EPOCH_MS 1000
 /* No page allocated from or freed to the page heap for so long, in ms: the process is idle and

@@ -65,6 +65,18 @@ static size_t take_waiting(struct bs_span **spans, size_t max) {
     return n;
 }
 
+void bs_waiting_renew(uint32_t sweepgen) {
+    bs_lock_acquire(&waiting.lock);
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        struct bs_link *head = &waiting.spans[class];
+        if (waiting.n[class] == 0)
+            continue;
+        for (struct bs_link *l = head->next; l != head; l = l->next)
+            bs_store(&BS_LIST_ENTRY(l, struct bs_span, link)->sweepgen, sweepgen);
+    }
+    bs_lock_release(&waiting.lock);
+}
+
 size_t bs_waiting_count(void) {
     return bs_load(&waiting.total);
 }

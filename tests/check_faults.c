@@ -293,7 +293,7 @@ static void log_writing(void) {
     struct bs_ledger ledger;
     bs_log_start();
     bs_log_note("a note");
-    bs_log_sweep(&(struct bs_sweep_work){1, 2}, &(struct bs_idle_work){3, 4, false}, 5);
+    bs_log_sweep(&(struct bs_sweep_work){1, 2, 0}, &(struct bs_idle_work){3, 4, false}, 5);
     bs_log_scavenge(&work, 1, 2, 3);
     bs_log_report("exit");
     (void)bs_ledger_take(&ledger);

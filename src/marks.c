@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* marks.c - see marks.h. No lock but that of the metadata. */
+#include "marks.h"
+
+#include "meta.h"
+
+struct bs_marks *bs_marks_table(uintptr_t p, enum bs_side side) {
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    BS_ASSERT(arena != NULL);
+    return bs_load_acquire(&arena->side[side]); /* pairs with the release that published it */
+}
+
+void bs_marks_set_table(uintptr_t p, enum bs_side side, struct bs_marks *table) {
+    bs_store_release(&bs_pagemap_arena(p)->side[side], table);
+}
+
+bool bs_marks_make(uintptr_t p, enum bs_side side) {
+    struct bs_marks *none = NULL;
+    if (bs_marks_table(p, side) != NULL)
+        return true;
+    struct bs_marks *table = bs_meta_map(sizeof *table);
+    if (table == NULL)
+        return false;
+    /* another thread may have been first: its table counts */
+    if (!__atomic_compare_exchange_n(&bs_pagemap_arena(p)->side[side], &none, table, false,
+                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        bs_meta_unmap(table, sizeof *table);
+    return true;
+}
