@@ -296,8 +296,9 @@ int bs_os_open_if_there(const char *path) {
                              : bs_sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
     return (int)(ret == -ENOENT ? ret : checked(ret));
 }
+/* Not blocking: a FIFO that nobody reads is refused (ENXIO) instead of waited for. */
 int bs_os_open_append(const char *path) {
-    const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
+    const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     return (int)GUARDED(bs_sys4(SYS_openat, AT_FDCWD, path, flags, 0644));
 }
 int bs_os_open_new(const char *path) {

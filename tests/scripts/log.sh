@@ -182,6 +182,12 @@ if len(lines) != 1 or f'log file "{tmp}/limit" cannot be written (error 27)' not
     sys.exit(f"log.sh: a limit on files: stderr has {lines}")
 END
 
+# A FIFO that nobody reads is refused; waiting for a reader would hang the program for ever.
+mkfifo "$tmp/fifo"
+with BESOM_CONF=log:"$tmp/fifo" timeout 10 /bin/true
+well 'a FIFO without a reader hangs the program'
+said "log file \"$tmp/fifo\" cannot be written (error 6)"
+
 # What is mistyped is named, with the nearest word; the rest counts.
 with BESOM_CONF=backgrund:off /bin/true
 said 'unknown option "backgrund" in BESOM_CONF ignored; did you mean "background"?'
