@@ -311,10 +311,11 @@ def interrupted(_signal, _frame):
     raise DemoError("interrupted")
 
 
-sys.stdout.reconfigure(encoding="utf-8")
-signal.signal(signal.SIGTERM, interrupted)
-signal.signal(signal.SIGINT, interrupted)
-try:
-    main()
-except (DemoError, OSError, subprocess.SubprocessError) as error:
-    sys.exit(f"demo: {error}")
+if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        main()
+    except (DemoError, OSError, subprocess.SubprocessError) as error:
+        sys.exit(f"demo: {error}")
