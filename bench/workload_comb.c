@@ -5,13 +5,14 @@
  * makes two mappings of one.
  *
  *   comb-blocks GIB SECONDS   blocks of 8 KiB; those at odd multiples of 8 KiB are freed
- *   comb-pages GIB SECONDS    blocks of 8 KiB aligned to 16 KiB are the teeth, and small blocks that
- *                             filled the gaps are freed: for besom, each gap is a free page of the
- *                             page heap
+ *   comb-pages GIB SECONDS    blocks of 8 KiB aligned to 16 KiB are the teeth, and small blocks
+ *                             that filled the gaps are freed: for besom, each gap is a free page
+ *                             of the page heap
  *
- * Only what is freed is written to, and a word in every eighth tooth; half of GIB is not touched. At
- * the end operations are timed one by one, median and 99th percentile: a tooth is replaced (one page),
- * a block of 40 to 200 KiB is replaced (a run that no gap holds). Once before the sleep and once after.
+ * Only what is freed is written to, and a word in every eighth tooth: nearly half of the GiB are
+ * not touched. Then operations are timed one by one, median and 99th percentile: a tooth is
+ * replaced (one page), a block of 40 to 200 KiB is replaced (a run that no gap holds). Once before
+ * the sleep and once after.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

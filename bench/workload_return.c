@@ -4,8 +4,8 @@
  * go back, without a call?
  *
  *   churn SECONDS           300 000 small blocks, 1 in 20 survives
- *   rest SECONDS            the same; libc's malloc_stats is called after half of the time and at
- *                           the end, so that an allocator's counters can be compared
+ *   rest SECONDS            the same; after half of the time a child is forked that only exits, so
+ *                           that an allocator which reports at exit reports twice
  *   sleepers SECONDS        200 threads that allocate and free 5 MB each and then sleep
  *   sleepers-none SECONDS   the same threads without an allocation
  */
@@ -14,10 +14,10 @@
 #endif
 #include "workload.h"
 
-#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* --- churn ------------------------------------------------------------------------------------ */
@@ -55,9 +55,12 @@ static void churn(const unsigned *numbers) {
 static void rest(const unsigned *numbers) {
     leave_one_in_twenty();
     bs_workload_idle(numbers[0] / 2);
-    malloc_stats();
+    pid_t child = fork();
+    if (child == 0)
+        exit(0);
+    if (child < 0 || waitpid(child, NULL, 0) != child)
+        bs_bench_die("fork or wait failed");
     sleep(numbers[0] - numbers[0] / 2);
-    malloc_stats();
 }
 
 /* --- sleepers --------------------------------------------------------------------------------- */
@@ -98,7 +101,6 @@ static void run_sleepers(unsigned seconds, bool allocate) {
         if (pthread_create(&thread[i], &attr, sleeper, allocate ? (void *)(i + 1) : NULL) != 0)
             bs_bench_die("pthread_create failed");
     pthread_barrier_wait(&all_ready);
-    bs_workload_print_live(NULL, NULL, 0);
     bs_workload_idle(seconds);
     for (size_t i = 0; i < SLEEPERS; i++)
         pthread_join(thread[i], NULL);
