@@ -254,8 +254,16 @@ static void release_batch(struct bs_central *c, unsigned class, void *const *blo
     unsigned nempty = 0;
     /* Outside the lock: find the spans, so that their lines are on the way. A span found live here
      * stays live: our block is in it. */
+    uintptr_t base = 0;
+    size_t bytes = 0;
     for (unsigned i = 0; i < n; i++) {
+        if ((uintptr_t)blocks[i] - base < bytes) { /* neighbours in time are often so in space */
+            span[i] = span[i - 1];
+            continue;
+        }
         span[i] = span_of_block(blocks[i], class);
+        base = span[i]->base;
+        bytes = span[i]->npages * BS_PAGE_SIZE;
         __builtin_prefetch(span[i], 1);
     }
     bs_lock_acquire(&c->lock);
@@ -263,7 +271,7 @@ static void release_batch(struct bs_central *c, unsigned class, void *const *blo
         forget_marks(span, blocks, n);
     for (unsigned i = 0; i < n;) {
         struct bs_span *s = span[i];
-        for (; i < n && span[i] == s; i++) /* neighbours in time are often neighbours in space */
+        for (; i < n && span[i] == s; i++)
             release_locked(c, s, blocks[i]);
         s->flags &= (uint8_t)~BS_SPAN_FRESH;
         touch(s);

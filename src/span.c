@@ -112,19 +112,6 @@ uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max) {
     return mask;
 }
 
-enum bs_free_result bs_span_release(struct bs_span *s, uintptr_t p) {
-    const struct bs_class_info *c = bs_span_class(s);
-    uint32_t offset = (uint32_t)(p - s->base), slot = bs_class_slot(c, offset);
-    if (BS_UNLIKELY(slot * c->size != offset || slot >= s->nslots))
-        return BS_FREE_INTERIOR;
-    uint64_t bit = (uint64_t)1 << (slot % 64);
-    if (BS_UNLIKELY((s->alloc[slot / 64] & bit) == 0))
-        return BS_FREE_TWICE;
-    s->alloc[slot / 64] &= ~bit;
-    s->nalloc--;
-    return BS_FREED;
-}
-
 bool bs_span_is_allocated(const struct bs_span *s, uintptr_t p) {
     if (s->class == 0)
         return p == s->base;
