@@ -89,12 +89,14 @@ def thp_setting(bench, result, besom, system, rounds):
         result.expect(f"system {system}, {what}: thp:auto is not the worst in RSS",
                       rss["auto"] <= 1.01 * others,
                       f"{mib(rss['auto'])} MiB, worst of the others {mib(others)} MiB")
-    worst = max((median([a.facts["seconds"] / o.facts["seconds"]
-                         for a, o in zip(timed["auto"], timed[option])]), option)
-                for option in THP_OPTIONS if option != "auto")
+    # The fastest of the rounds: what else the machine does only ever adds, and the largest of three
+    # medians of ratios would be above 1 for four names of the same thing.
+    fastest = {o: min(p.facts["seconds"] for p in timed[o]) for o in THP_OPTIONS}
+    best = min((seconds, option) for option, seconds in fastest.items() if option != "auto")
     result.expect(f"system {system}, random: thp:auto within 2 % of the best time",
-                  worst[0] <= 1.02, f"{worst[0]:.3f} of the time of thp:{worst[1]}, median of "
-                  f"{rounds} rounds")
+                  fastest["auto"] <= 1.02 * best[0],
+                  f"{fastest['auto'] / best[0]:.3f} of the time of thp:{best[1]}, fastest of "
+                  f"{rounds} rounds each")
     return rows
 
 
@@ -132,7 +134,7 @@ def thp(bench):
     try:
         for system in ("always", "madvise", "never"):
             with settings({f"{THP}/enabled": system}):
-                rows += thp_setting(bench, result, besom, system, 1 if bench.quick else 5)
+                rows += thp_setting(bench, result, besom, system, 1 if bench.quick else 8)
         result.tables.append(rows)
         thp_hold(bench, result, besom)
     except Unavailable as why:
