@@ -41,31 +41,33 @@ void bs_cgroup_set_root(const char *dir) {
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-/* Opens root + dir + "/" + name; a negated errno if it is not there or the name is too long. */
-static int open_file(const char *dir, const char *name) {
-    char path[PATH_BYTES];
+/* root + dir + "/" + name; false if that is too long. */
+static bool full_path(char path[PATH_BYTES], const char *dir, const char *name) {
     struct bs_out out;
-    bs_out_init(&out, path, sizeof path);
+    bs_out_init(&out, path, PATH_BYTES);
     bs_out_printf(&out, "%s%s/%s", mounts.root, dir, name);
     bs_out_text(&out);
-    int fd = out.cut ? -ENAMETOOLONG : bs_os_open_if_there(path);
-    mounts.refused |= fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM;
+    return !out.cut;
+}
+
+static void note_error(long error) {
+    mounts.refused |= error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
+
+/* A negated errno if it is not there or the name is too long. */
+static int open_file(const char *dir, const char *name) {
+    char path[PATH_BYTES];
+    int fd = full_path(path, dir, name) ? bs_os_open_if_there(path) : -ENAMETOOLONG;
+    note_error(fd);
     return fd;
 }
 
 /* The first FILE_BYTES - 1 of it as a C string; false: there is no such file, or it is empty. */
 static bool read_file(const char *dir, const char *name, char text[FILE_BYTES]) {
-    int fd = open_file(dir, name);
-    size_t len = 0;
-    long n = 1;
-    while (fd >= 0 && n > 0 && len < FILE_BYTES - 1) {
-        n = bs_os_read(fd, text + len, FILE_BYTES - 1 - len);
-        len += n > 0 ? (size_t)n : 0;
-    }
-    if (fd >= 0)
-        bs_os_close(fd);
-    text[len] = '\0';
-    return len != 0;
+    char path[PATH_BYTES];
+    long n = full_path(path, dir, name) ? bs_os_read_text(path, text, FILE_BYTES) : -ENAMETOOLONG;
+    note_error(n);
+    return n > 0;
 }
 
 /* A decimal number, moved past; false: there is none, or it is too large for 64 bits. */

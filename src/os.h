@@ -104,6 +104,9 @@ int bs_os_open_append(const char *path);
 /* -EEXIST if it is there already. */
 int bs_os_open_new(const char *path);
 void bs_os_close(int fd);
+/* The first cap - 1 bytes of a small file, as a C string; its length, or a negated errno (the text is
+ * empty then). A file that is not there is no failure of the os layer. */
+long bs_os_read_text(const char *path, char *text, size_t cap);
 /* Bytes read / written (all of them unless an error came), or a negated errno. */
 long bs_os_read(int fd, void *buf, size_t bytes);
 long bs_os_write(int fd, const void *buf, size_t bytes);

@@ -238,12 +238,7 @@ void bs_os_faults(uint64_t *minor, uint64_t *major) {
 /* The lines Uid, Gid, Groups and CapEff of a status file; the length, or 0. */
 static size_t credentials(const char *path, char *out, size_t cap) {
     char status[4096];
-    int fd = bs_os_open_read(path);
-    if (fd < 0)
-        return 0;
-    long n = bs_os_read(fd, status, sizeof status - 1);
-    bs_os_close(fd);
-    status[n > 0 ? n : 0] = '\0';
+    (void)bs_os_read_text(path, status, sizeof status);
     size_t len = 0;
     for (const char *line = status; *line != '\0';) {
         size_t bytes = strcspn(line, "\n") + 1;
@@ -266,13 +261,8 @@ bool bs_os_same_credentials(void) {
 }
 
 void bs_os_program_name(char name[16]) {
-    int fd = bs_os_open_read("/proc/self/comm");
-    long n = fd >= 0 ? bs_os_read(fd, name, 15) : 0;
-    if (fd >= 0)
-        bs_os_close(fd);
-    if (n > 0 && name[n - 1] == '\n')
-        n--;
-    name[n > 0 ? n : 0] = '\0';
+    (void)bs_os_read_text("/proc/self/comm", name, 16);
+    name[strcspn(name, "\n")] = '\0';
 }
 
 uint64_t bs_os_random(void) {
@@ -314,6 +304,19 @@ long bs_os_read(int fd, void *buf, size_t bytes) {
         ret = GUARDED(bs_sys3(SYS_read, fd, buf, bytes));
     while (ret == -EINTR);
     return ret;
+}
+long bs_os_read_text(const char *path, char *text, size_t cap) {
+    int fd = bs_os_open_if_there(path);
+    size_t len = 0;
+    long n = fd < 0 ? fd : 1;
+    while (n > 0 && len < cap - 1) { /* /proc may say what it has in pieces */
+        n = bs_os_read(fd, text + len, cap - 1 - len);
+        len += n > 0 ? (size_t)n : 0;
+    }
+    if (fd >= 0)
+        bs_os_close(fd);
+    text[n < 0 ? 0 : len] = '\0';
+    return n < 0 ? n : (long)len;
 }
 long bs_os_write(int fd, const void *buf, size_t bytes) {
     size_t done = 0;

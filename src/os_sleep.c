@@ -83,13 +83,7 @@ static long read_wait(int tid, char *line, size_t cap) {
     struct bs_out out;
     bs_out_init(&out, path, sizeof path);
     bs_out_printf(&out, "/proc/self/task/%d/syscall", tid);
-    int fd = bs_os_open_read(bs_out_text(&out));
-    if (fd < 0)
-        return fd;
-    long n = bs_os_read(fd, line, cap - 1);
-    bs_os_close(fd);
-    line[n > 0 ? n : 0] = '\0';
-    return n;
+    return bs_os_read_text(bs_out_text(&out), line, cap);
 }
 
 /* Calls in which the thread's stack and thread-local words are another's as well (vfork and its

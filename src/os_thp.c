@@ -25,13 +25,7 @@ static long read_setting(const char *name, char *text, size_t cap) {
     struct bs_out out;
     bs_out_init(&out, path, sizeof path);
     bs_out_printf(&out, FOLDER "%s", name);
-    int fd = bs_os_open_read(bs_out_text(&out));
-    if (fd < 0)
-        return fd;
-    long n = bs_os_read(fd, text, cap - 1);
-    bs_os_close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    return n;
+    return bs_os_read_text(bs_out_text(&out), text, cap);
 }
 
 long bs_os_huge_page_size(void) {

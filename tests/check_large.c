@@ -170,19 +170,9 @@ START_TEST(moved_blocks_shrink_and_grow) {
 END_TEST
 
 #if !BS_SANITIZED /* sanitizers map and unmap on their own */
-static unsigned count_mappings(void) {
-    FILE *maps = fopen("/proc/self/maps", "r");
-    unsigned n = 0;
-    ck_assert_ptr_nonnull(maps);
-    for (int c; (c = getc(maps)) != EOF;)
-        n += c == '\n';
-    fclose(maps);
-    return n;
-}
-
 START_TEST(moves_do_not_eat_mappings) {
     size_t size = 2 * BS_MIB;
-    unsigned before = 0, after;
+    size_t before = 0, after;
     for (unsigned i = 0; i < 300; i++) {
         char *p = alloc(size, false), *wall = alloc(40000, false);
         fill(p, size, i);
@@ -195,7 +185,7 @@ START_TEST(moves_do_not_eat_mappings) {
     }
     after = count_mappings();
     ck_assert_uint_ge(bs_counted(large_moved), 300);
-    ck_assert_msg(after <= before + 20, "%u mappings after 10 moves, %u after 300", before, after);
+    ck_assert_msg(after <= before + 20, "%zu mappings after 10 moves, %zu after 300", before, after);
 }
 END_TEST
 
@@ -206,7 +196,7 @@ START_TEST(freed_moved_blocks_merge_with_neighbours) {
     size_t size = BS_MREMAP_MIN_BYTES;
     char *p = alloc(size, false), *wall = alloc(40000, false);
     (void)wall;
-    unsigned before = count_mappings();
+    size_t before = count_mappings();
     for (unsigned i = 0; i < N; i++) {
         p[0] = 1;
         block[i] = bs_large_resize(span_of(p), size + BS_PAGE_SIZE);
@@ -217,8 +207,8 @@ START_TEST(freed_moved_blocks_merge_with_neighbours) {
     ck_assert_uint_ge(count_mappings(), before + N); /* else this test shows nothing */
     for (unsigned i = 0; i < N; i++)
         release(block[i]);
-    unsigned after = count_mappings();
-    ck_assert_msg(after <= before + 10, "%u mappings before, %u after", before, after);
+    size_t after = count_mappings();
+    ck_assert_msg(after <= before + 10, "%zu mappings before, %zu after", before, after);
 }
 END_TEST
 #endif

@@ -369,15 +369,6 @@ static char permissions_at(uintptr_t p) {
     return found;
 }
 
-static size_t count_mappings(void) {
-    FILE *f = fopen("/proc/self/maps", "r");
-    size_t n = 0;
-    for (int c; (c = fgetc(f)) != EOF;)
-        n += c == '\n';
-    fclose(f);
-    return n;
-}
-
 START_TEST(hard_closes_what_went_and_opens_what_is_used) {
     struct bs_pages pages;
     bs_opt.decommit = BS_DECOMMIT_HARD;

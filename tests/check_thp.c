@@ -181,15 +181,6 @@ END_TEST
 
 /* --- budget, refusal, renewal ----------------------------------------------------------------- */
 
-static size_t count_mappings(void) {
-    FILE *f = fopen("/proc/self/maps", "r");
-    size_t n = 0;
-    for (int c; (c = fgetc(f)) != EOF;)
-        n += c == '\n';
-    fclose(f);
-    return n;
-}
-
 START_TEST(the_budget_of_mappings_is_kept) {
     struct bs_pages pages;
     const size_t hugepages = 3000;

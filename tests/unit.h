@@ -18,6 +18,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Mappings of this process. */
+static inline size_t count_mappings(void) {
+    FILE *f = fopen("/proc/self/maps", "r");
+    size_t n = 0;
+    for (int c; (c = fgetc(f)) != EOF;)
+        n += c == '\n';
+    fclose(f);
+    return n;
+}
+
 /* ck_assert notes every success in a file: too slow where a test asks a million times. */
 #define require(condition, ...)        \
     do {                               \
