@@ -5,6 +5,7 @@
 #include "counter.h"
 #include "grow.h"
 #include "limit.h"
+#include "opt.h"
 #include "os.h"
 #include "out.h"
 #include "thp.h"
@@ -50,9 +51,17 @@ bool bs_central_make_ready(const struct bs_pages *pages) {
     size_t bytes = pages->npages * BS_PAGE_SIZE;
     if (pages->nreleased == 0 && pages->nclosed == 0)
         return true;
-    if (bs_os_used((void *)pages->base, bytes) != 0) {
+    /* with decommit:soft only pages that a failed mremap has left unmapped are closed */
+    bool lost = pages->nclosed != 0 && bs_opt.decommit != BS_DECOMMIT_HARD;
+    int error = lost ? bs_os_renew((void *)pages->base, bytes)
+                     : bs_os_used((void *)pages->base, bytes);
+    if (error != 0) {
         bs_pageheap_free_closed(pages->base, pages->npages);
         return false;
+    }
+    if (lost) {
+        bs_os_name((void *)pages->base, bytes, BS_HEAP_NAME);
+        bs_thp_renewed(pages->base, bytes);
     }
     bs_thp_reused(pages->base, bytes);
     return true;

@@ -173,7 +173,7 @@ static void help(void) {
 }
 
 static void end_locked(void) {
-    bs_store(&bs_settling.phase, (uint32_t)BS_SETTLE_NONE);
+    bs_store_release(&bs_settling.phase, (uint32_t)BS_SETTLE_NONE);
     drop_tables();
     BS_ASSERT_FULL(bs_cycle_is_complete());
 }

@@ -82,12 +82,16 @@ static void return_pages(uintptr_t base, size_t npages, bool moved, bool empty) 
         give_pages(base, npages);
 }
 
+static void forget_size(const struct bs_span *s) {
+    bs_sub(&requested_bytes, s->request);
+    bs_sub(&span_bytes, s->npages * BS_PAGE_SIZE);
+}
+
 static void retire(struct bs_span *s, bool empty) {
     uintptr_t base = s->base;
     size_t npages = s->npages;
     bool moved = (s->flags & BS_SPAN_MOVED) != 0;
-    bs_sub(&requested_bytes, s->request);
-    bs_sub(&span_bytes, npages * BS_PAGE_SIZE);
+    forget_size(s);
     bs_span_retire(s);
     return_pages(base, npages, moved, empty);
 }
@@ -167,20 +171,44 @@ static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
     return true;
 }
 
-/* Moves the first `bytes` of the old block into the new one by page tables; whole OS pages only. */
-static bool move_pages(struct bs_span *from, struct bs_span *to) {
-    size_t bytes = bs_large_usable(from), os_page = bs_os_page_size();
-    bool aligned = ((from->base | to->base | bytes) & (os_page - 1)) == 0;
-    if (bytes < BS_MREMAP_MIN_BYTES || !aligned || !bs_thp_is_uniform(from->base, bytes))
-        return false;
-    if (bs_add(&moved_blocks, 1) >= BS_MREMAP_BUDGET ||
-        bs_os_move((void *)from->base, (void *)to->base, bytes) != 0) {
+/* The span's pages may be unmapped: who takes them next maps them anew. */
+static BS_COLD void give_up(struct bs_span *s) {
+    uintptr_t base = s->base;
+    size_t npages = s->npages;
+    forget_size(s);
+    bs_span_retire(s);
+    bs_pageheap_free_closed(base, npages);
+}
+
+static bool can_move(const struct bs_span *from, const struct bs_span *to, size_t bytes) {
+    bool aligned = ((from->base | to->base | bytes) & (bs_os_page_size() - 1)) == 0;
+    return bytes >= BS_MREMAP_MIN_BYTES && aligned &&
+           bs_thp_is_uniform(from->base, bytes, (from->flags & BS_SPAN_MOVED) != 0);
+}
+
+enum moved { MOVED, STAYED, LOST };
+
+/* Moves the old block into the new one by page tables; whole OS pages only. LOST: the kernel refused
+ * after it had unmapped the new one's pages, and gives no others. */
+static enum moved move_pages(struct bs_span *from, struct bs_span *to) {
+    size_t bytes = bs_large_usable(from);
+    if (!can_move(from, to, bytes))
+        return STAYED;
+    if (bs_add(&moved_blocks, 1) >= BS_MREMAP_BUDGET) {
         bs_sub(&moved_blocks, 1);
-        return false;
+        return STAYED;
     }
-    bs_thp_moved(from->base, to->base, bytes);
-    to->flags |= BS_SPAN_MOVED;
-    return true;
+    if (bs_os_move((void *)from->base, (void *)to->base, bytes) == 0) {
+        bs_thp_moved(from->base, to->base, bytes);
+        to->flags |= BS_SPAN_MOVED;
+        return MOVED;
+    }
+    bs_sub(&moved_blocks, 1);
+    if (bs_os_renew((void *)to->base, bytes) != 0)
+        return LOST;
+    bs_os_name((void *)to->base, bytes, BS_HEAP_NAME);
+    bs_thp_renewed(to->base, bytes);
+    return STAYED;
 }
 
 static void *move(struct bs_span *s, size_t size) {
@@ -188,14 +216,18 @@ static void *move(struct bs_span *s, size_t size) {
     struct bs_span *to = make_span(size, BS_PAGE_SIZE, &pages);
     if (to == NULL)
         return NULL;
-    bool moved = move_pages(s, to);
-    if (!moved)
+    enum moved moved = move_pages(s, to);
+    if (BS_UNLIKELY(moved == LOST)) {
+        give_up(to);
+        return NULL;
+    }
+    if (moved == STAYED)
         memcpy((void *)to->base, (void *)s->base, bs_min(s->request, size));
-    if (moved)
+    if (moved == MOVED)
         bs_count(large_moved, 1);
     else
         bs_count(large_copied, 1);
-    retire(s, moved);
+    retire(s, moved == MOVED);
     return (void *)to->base;
 }
 

@@ -204,9 +204,10 @@ void bs_pageheap_free(const struct bs_run *runs, size_t nruns) {
 void bs_pageheap_free_closed(uintptr_t base, size_t npages) {
     struct bs_pageheap_counts *c = &bs_pageheap.counts;
     bs_lock_acquire(&bs_pageheap.lock);
-    give_locked(bs_page_index(base), npages, (struct gift){false, true});
+    bool renewed_later = bs_opt.decommit != BS_DECOMMIT_HARD;
+    give_locked(bs_page_index(base), npages, (struct gift){renewed_later, true});
     count(&c->span_pages, 0, npages);
-    count(&c->dirty_pages, npages, 0);
+    count(renewed_later ? &c->released_pages : &c->dirty_pages, npages, 0);
     bs_store(&c->activity, c->activity + 1);
     bs_lock_release(&bs_pageheap.lock);
 }
@@ -429,7 +430,7 @@ bool bs_pageheap_is_valid(void) {
         ok = r == NULL || bs_bit_test(r->alloc, page % BS_REGION_PAGES);
     }
     ok = ok && c->span_pages + c->dirty_pages + c->released_pages == c->mapped_pages &&
-         runs == c->closed_runs && dirty <= c->dirty_pages && free_pages - dirty == c->released_pages;
+         (runs == c->closed_runs || bs_opt.decommit != BS_DECOMMIT_HARD) && dirty <= c->dirty_pages && free_pages - dirty == c->released_pages;
     bs_lock_release(&bs_pageheap.lock);
     return ok;
 }

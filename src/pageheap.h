@@ -67,7 +67,8 @@ bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out);
 bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out);
 /* Gives runs back, all under one hold of the lock. */
 void bs_pageheap_free(const struct bs_run *runs, size_t nruns);
-/* Pages that could not be opened: they stay closed, and count as dirty. */
+/* Pages that cannot be accessed as they are: who takes them has to make them ready. With decommit:hard
+ * they could not be opened and count as dirty; else they are mapped anew then, and so are released. */
 void bs_pageheap_free_closed(uintptr_t base, size_t npages);
 /* The same for pages that have just been given back to the OS: they become released. */
 void bs_pageheap_free_released(uintptr_t base, size_t npages);

@@ -66,8 +66,10 @@ struct bs_settling {
 };
 BS_LOCAL extern struct bs_settling bs_settling;
 
+/* acquire: pairs with the release that ends a cycle. Who reads NONE, an owner of a large block say,
+ * does not look at the generation, and has to see what the sweeps have written all the same. */
 BS_INLINE bool bs_settling_is_open(void) {
-    return bs_load(&bs_settling.phase) != BS_SETTLE_NONE;
+    return bs_load_acquire(&bs_settling.phase) != BS_SETTLE_NONE;
 }
 BS_INLINE bool bs_span_is_unswept(const struct bs_span *s) {
     return bs_load(&s->sweepgen) + 2 == bs_load(&bs_sweepgen);

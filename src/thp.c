@@ -185,22 +185,53 @@ void bs_thp_reused(uintptr_t base, size_t bytes) {
     bs_lock_release(&thp.lock);
 }
 
+/* The huge page at p was mapped anew from `base` to `end`. In part: that part gets the advice of the
+ * rest, else it would be a mapping of its own that nobody counts. */
+static void renew_locked(uintptr_t p, uintptr_t base, uintptr_t end) {
+    enum bs_thp_state advice = advice_of(p);
+    uintptr_t from = bs_max(p, base), to = bs_min(p + BS_HUGE_SIZE, end);
+    bool whole = to - from == BS_HUGE_SIZE;
+    if (advice == BS_THP_PLAIN)
+        return;
+    if (whole || (advice == BS_THP_HUGE ? bs_os_huge_pages((void *)from, to - from)
+                                        : bs_os_no_huge_pages((void *)from, to - from)) != 0)
+        set_state_locked(p, BS_THP_PLAIN);
+}
+
 void bs_thp_renewed(uintptr_t base, size_t bytes) {
     bs_lock_acquire(&thp.lock);
     if (bs_opt.thp == BS_THP_NEVER)
         (void)bs_os_no_huge_pages((void *)base, bytes);
-    else /* one that lies in it in part counts as plain: it may be advised again */
-        set_states_locked(bs_align_down(base, BS_HUGE_SIZE), base + bytes, BS_THP_PLAIN);
+    else
+        for (uintptr_t p = bs_align_down(base, BS_HUGE_SIZE); p < base + bytes; p += BS_HUGE_SIZE)
+            renew_locked(p, base, base + bytes);
     bs_lock_release(&thp.lock);
 }
 
-bool bs_thp_is_uniform(uintptr_t base, size_t bytes) {
-    return !is_unlike(bs_align_down(base, BS_HUGE_SIZE), base + bytes, advice_of(base));
+/* The advice of a block: that of a huge page which it covers whole, else of the one it begins in. */
+static enum bs_thp_state advice_inside(uintptr_t base, size_t bytes) {
+    uintptr_t first = bs_align_up(base, BS_HUGE_SIZE);
+    return advice_of(first + BS_HUGE_SIZE <= base + bytes ? first : base);
+}
+
+bool bs_thp_is_uniform(uintptr_t base, size_t bytes, bool moved) {
+    enum bs_thp_state advice = advice_inside(base, bytes);
+    uintptr_t end = base + bytes;
+    for (uintptr_t p = bs_align_down(base, BS_HUGE_SIZE); p < end; p += BS_HUGE_SIZE) {
+        enum bs_thp_state at = advice_of(p);
+        bool part = p < base || p + BS_HUGE_SIZE > end;
+        /* a moved block brought its advice into the huge pages at its ends; their state says nothing of
+         * it, but that they were not advised since */
+        if (at != advice && !(moved && part && at == BS_THP_PLAIN))
+            return false;
+    }
+    return true;
 }
 
 void bs_thp_moved(uintptr_t from, uintptr_t to, size_t bytes) {
+    uintptr_t first = bs_align_up(to, BS_HUGE_SIZE), end = bs_align_down(to + bytes, BS_HUGE_SIZE);
     bs_lock_acquire(&thp.lock);
-    set_states_locked(bs_align_down(to, BS_HUGE_SIZE), to + bytes, advice_of(from));
+    set_states_locked(first, end, advice_inside(from, bytes));
     bs_lock_release(&thp.lock);
 }
 

@@ -42,11 +42,13 @@ int bs_thp_unused(uintptr_t base, size_t bytes);
 void bs_thp_mapped(uintptr_t base, size_t bytes, bool first);
 /* Pages that were given back are used again: with edge, HUGEPAGE for the whole huge pages in them. */
 void bs_thp_reused(uintptr_t base, size_t bytes);
-/* The range was mapped anew, so its advice is gone. */
+/* The range was mapped anew, so its advice is gone. Huge pages that lie in it whole are plain from now
+ * on; parts of others are advised as the rest of them. */
 void bs_thp_renewed(uintptr_t base, size_t bytes);
-/* True if all of the range has the same advice: mremap can move it as one mapping. */
-bool bs_thp_is_uniform(uintptr_t base, size_t bytes);
-/* It was moved, and its advice with it. */
+/* True if all of the block has the same advice, so that mremap can move it as one mapping; a kernel that
+ * cannot may have unmapped the destination by then. `moved`: the block came here by mremap. */
+bool bs_thp_is_uniform(uintptr_t base, size_t bytes, bool moved);
+/* It was moved, and its advice with it; huge pages that it covers in part keep their state. */
 void bs_thp_moved(uintptr_t from, uintptr_t to, size_t bytes);
 
 /* True if the option is auto and the kernel makes huge pages of itself: then density.c has to look. */

@@ -242,11 +242,14 @@ START_TEST(advice_moves_along) {
     char *q = bs_large_resize(bs_span_of((uintptr_t)p), 24 * BS_MIB);
     ck_assert_uint_eq(bs_counted(large_moved), 1);
     ck_assert_int_eq(q[100], 'x');
+    uintptr_t inside = bs_align_up((uintptr_t)q, HUGE);
     ck_assert_int_eq(advice_at((uintptr_t)q), 'n');
-    ck_assert_int_eq(bs_thp_state_of((uintptr_t)q), BS_THP_SMALL);
+    ck_assert(bs_thp_is_uniform((uintptr_t)q, 2 * BS_MIB, true));
+    if (inside == (uintptr_t)q)
+        ck_assert_int_eq(bs_thp_state_of(inside), BS_THP_SMALL);
     bs_large_free(bs_span_of((uintptr_t)q)); /* mapped anew */
-    ck_assert_int_eq(advice_at((uintptr_t)q), '-');
-    ck_assert_int_eq(bs_thp_state_of((uintptr_t)q), BS_THP_PLAIN);
+    ck_assert_int_eq(advice_at(inside + HUGE), '-');
+    ck_assert_int_eq(bs_thp_state_of(inside + HUGE), BS_THP_PLAIN);
     bs_large_free(bs_span_of((uintptr_t)wall));
 }
 END_TEST
@@ -256,8 +259,10 @@ START_TEST(a_renewed_range_is_plain) {
     size_t borders = bs_thp_borders();
     (void)give(BS_PAGE_SIZE, 4 * HUGE - BS_PAGE_SIZE);
     EXPECT("n--n-");
-    ck_assert(!bs_thp_is_uniform(heap, 2 * HUGE));
-    ck_assert(bs_thp_is_uniform(heap + HUGE, 2 * HUGE));
+    ck_assert(!bs_thp_is_uniform(heap, 2 * HUGE, false));
+    ck_assert(bs_thp_is_uniform(heap + HUGE, 2 * HUGE, false));
+    ck_assert(!bs_thp_is_uniform(heap + BS_PAGE_SIZE, 2 * HUGE, false));
+    ck_assert(!bs_thp_is_uniform(heap + BS_PAGE_SIZE, 2 * HUGE, true)); /* advised since */
     ck_assert_int_eq(bs_os_renew((void *)heap, 4 * HUGE), 0);
     bs_thp_renewed(heap, 4 * HUGE);
     for (size_t i = 0; i < 4; i++)
@@ -265,6 +270,22 @@ START_TEST(a_renewed_range_is_plain) {
     ck_assert_uint_eq(bs_thp_borders(), borders);
     (void)give(BS_PAGE_SIZE, HUGE);
     EXPECT("n----");
+}
+END_TEST
+
+START_TEST(a_part_mapped_anew_is_advised_as_the_rest) {
+    take_heap(BS_THP_EDGE, BS_THP_KERNEL_NEVER);
+    (void)give(BS_PAGE_SIZE, HUGE);
+    EXPECT("n-");
+    size_t before = count_mappings();
+    for (size_t at = 4 * BS_PAGE_SIZE; at < HUGE; at += 16 * BS_PAGE_SIZE) {
+        ck_assert_int_eq(bs_os_renew((void *)(heap + at), 2 * BS_PAGE_SIZE), 0);
+        bs_os_name((void *)(heap + at), 2 * BS_PAGE_SIZE, BS_HEAP_NAME);
+        bs_thp_renewed(heap + at, 2 * BS_PAGE_SIZE);
+        ck_assert_int_eq(advice_at(heap + at), 'n');
+    }
+    ck_assert_int_eq(bs_thp_state_of(heap), BS_THP_SMALL);
+    ck_assert_uint_le(count_mappings(), before + 1);
 }
 END_TEST
 
@@ -310,6 +331,7 @@ int main(void) {
     tcase_add_test(tc, advised_ranges_are_copied_not_moved);
     tcase_add_test(tc, advice_moves_along);
     tcase_add_test(tc, a_renewed_range_is_plain);
+    tcase_add_test(tc, a_part_mapped_anew_is_advised_as_the_rest);
     tcase_add_test(tc, the_kernels_setting_is_read);
     return run_suite(suite);
 }
