@@ -173,6 +173,7 @@ static void help(void) {
 }
 
 static void end_locked(void) {
+    /* release: pairs with the owner of a large block (large.c); a small span has its class's lock */
     bs_store_release(&bs_settling.phase, (uint32_t)BS_SETTLE_NONE);
     drop_tables();
     BS_ASSERT_FULL(bs_cycle_is_complete());

@@ -98,7 +98,9 @@ static void retire(struct bs_span *s, bool empty) {
 
 /* Before the owner does anything with its block. A block that the program uses is reached. */
 static void own(struct bs_span *s) {
-    if (BS_UNLIKELY(bs_settling_is_open()) && !bs_settle_keep(s))
+    /* acquire: pairs with the end of a cycle, in which another thread may have swept the span */
+    bool open = bs_load_acquire(&bs_settling.phase) != BS_SETTLE_NONE;
+    if (BS_UNLIKELY(open) && !bs_settle_keep(s))
         bs_fatal("use of %p, a block of %zu bytes that was released as unreachable",
                  (void *)s->base, s->request);
 }

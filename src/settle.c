@@ -110,8 +110,8 @@ uintptr_t bs_settle_bits(struct bs_span *s, struct bs_found *found) {
         return damage;
     for (size_t w = 0; w < bs_span_words(s); w++)
         settle_word(s, w, found);
-    s->nalloc = (uint16_t)(s->nalloc - found->released);
     if (found->released != 0) {
+        s->nalloc = (uint16_t)(s->nalloc - found->released);
         if (s->class != 0)
             s->flags &= (uint8_t)~BS_SPAN_FRESH;
         bs_count(slots_swept, found->released);
