@@ -11,6 +11,8 @@
  */
 #include "background.h"
 #include "child.h"
+#include "counter.h"
+#include "cycle.h"
 #include "heap.h"
 #include "ledger.h"
 #include "limit.h"
@@ -232,6 +234,28 @@ static void trim(void) {
     }
 }
 
+/* Three scans that reach every block: what cannot have its marks is given up, and nothing is lost. */
+static void scan(void) {
+    struct bs_marked found;
+    for (int round = 0; round < 3; round++) {
+        keep_new(70 * BS_MIB); /* an arena without tables */
+        uint64_t abandoned = bs_counted(sweep_cycles_abandoned);
+        if (!bs_cycle_prepare()) {
+            CHILD_CHECK(bs_counted(sweep_cycles_abandoned) == abandoned + 1);
+            nrefused++;
+            continue;
+        }
+        CHILD_CHECK(bs_cycle_begin());
+        for (size_t i = 0; i < nblocks; i++)
+            CHILD_CHECK(block[i].p == NULL || bs_mark((uintptr_t)block[i].p, &found));
+        bs_cycle_start(BS_SWEEP_COLLECT, NULL, NULL);
+        while (bs_cycle_is_under_way())
+            (void)bs_sweep(100, 10);
+        CHILD_CHECK(bs_cycle_is_complete());
+    }
+    CHILD_CHECK(bs_counted(slots_swept) == 0);
+}
+
 static uint32_t block_lock; /* the threads below take turns, they do not race */
 static void *allocate_in_thread(void *arg) {
     (void)arg;
@@ -317,6 +341,7 @@ static const struct scenario {
     {"scavenge, thp:edge", edge_heap, scavenging, nothing, 10, true},
     {"scavenge, huge pages", huge_heap, scavenging, nothing, 10, true},
     {"limit", limited_heap, at_the_limit, nothing, 20, true},
+    {"scan", dirty_heap, scan, nothing, 5, true},
     {"trim", dirty_heap, trim, nothing, 3, true},
     {"threads", nothing, caches_of_threads, nothing, 6, true},
     {"helper", background_options, helper_start, nothing, 5, true},

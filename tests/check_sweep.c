@@ -58,11 +58,27 @@ START_TEST(a_refill_keeps_the_span_that_it_empties) {
     ck_assert_uint_eq(s->nalloc, 1);
     bs_cycle_finish();
     ck_assert(is_out(q));
-    release_one(class, q);
-    bs_central_give_up_empty(); /* the class's count of empty spans is right */
+    release_one(class, q); /* the class's only empty span, if it counts them right */
+    ck_assert_uint_eq(bs_central_counts(class).spans, 1);
+    ck_assert_uint_eq(bs_waiting_count(), 0);
+    bs_central_give_up_empty();
     ck_assert_uint_eq(bs_central_counts(class).spans, 0);
     bs_waiting_return(SIZE_MAX);
     ck_assert_uint_eq(bs_pageheap_counts().span_pages, 0);
+}
+END_TEST
+
+START_TEST(swept_slots_are_not_zero) {
+    unsigned class = bs_class_of(1024);
+    struct bs_refill r = {.blocks = NULL, .max_blocks = 0};
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert(bs_central_refill(class, 1, &r) && r.run_zero);
+        memset(r.run_base + bs_ctz(r.run_mask) * 1024, 0xaa, 1024);
+    }
+    begin();
+    start(BS_SWEEP_COLLECT);
+    ck_assert(bs_central_refill(class, 1, &r) && !r.run_zero);
+    bs_cycle_finish();
 }
 END_TEST
 
@@ -187,6 +203,26 @@ START_TEST(new_and_waiting_spans_are_not_swept) {
     ck_assert_ptr_nonnull(span_of(large));
     ck_assert_uint_eq(nreported, 0);
     ck_assert_uint_eq(bs_counted(spans_swept), 1); /* the kept one */
+    check_complete();
+}
+END_TEST
+
+START_TEST(a_span_that_leaves_has_the_generation) {
+    unsigned class = bs_class_of(1024);
+    void *block[24];
+    claim_many(class, block, 24);
+    begin();
+    for (unsigned i = 0; i < 24; i++)
+        ck_assert(mark(block[i]));
+    start(BS_SWEEP_COLLECT);
+    bs_central_release(class, block, 24); /* before anything is swept */
+    ck_assert_uint_eq(bs_waiting_count(), 2);
+    ck_assert(!bs_span_is_unswept(span_of(block[8])) && !bs_span_is_unswept(span_of(block[16])));
+    bs_central_give_up_empty();
+    ck_assert(!bs_span_is_unswept(span_of(block[0])));
+    ck_assert_uint_eq(bs_waiting_return(SIZE_MAX), 3);
+    bs_cycle_finish();
+    ck_assert_uint_eq(nreported, 0);
     check_complete();
 }
 END_TEST
@@ -326,6 +362,7 @@ int main(void) {
     TCase *tc = add_case(suite, "demand");
     tcase_add_test(tc, a_refill_sweeps_what_it_claims_from);
     tcase_add_test(tc, a_refill_keeps_the_span_that_it_empties);
+    tcase_add_test(tc, swept_slots_are_not_zero);
     tcase_add_test(tc, a_class_without_slots_sweeps_a_bounded_number);
     tcase_add_test(tc, full_spans_serve_after_their_sweep);
     tc = add_case(suite, "walk");
@@ -333,6 +370,7 @@ int main(void) {
     tcase_add_test(tc, spans_go_where_their_fullness_says);
     tcase_add_test(tc, emptied_spans_go_back_in_a_round);
     tcase_add_test(tc, new_and_waiting_spans_are_not_swept);
+    tcase_add_test(tc, a_span_that_leaves_has_the_generation);
     tcase_add_test(tc, a_borrowed_span_is_swept_meanwhile);
     tc = add_case(suite, "large");
     tcase_add_test(tc, large_blocks_are_judged);

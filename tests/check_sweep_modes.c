@@ -140,6 +140,25 @@ START_TEST(any_word_may_be_asked) {
 }
 END_TEST
 
+START_TEST(a_swept_span_has_no_marks) {
+    unsigned class = bs_class_of(1024);
+    void *block[9]; /* two spans */
+    claim_many(class, block, 9);
+    begin();
+    ck_assert(mark(block[0]) && mark(block[8]));
+    bs_settle_spare((uintptr_t)block[8]);
+    start(BS_SWEEP_PLAIN);
+    uint64_t *full = bs_marks_word(span_of(block[0])->base, BS_SIDE_MARK, 0);
+    uint64_t *other = bs_marks_word(span_of(block[8])->base, BS_SIDE_MARK, 0);
+    uint64_t *idle = bs_marks_word(span_of(block[8])->base, BS_SIDE_IDLE, 0);
+    ck_assert(*full == 1 && *other == 1 && *idle == 1);
+    (void)claim_one(class); /* sweeps the second, which has free slots */
+    ck_assert(*full == 1 && *other == 0 && *idle == 0);
+    ck_assert(bs_span_is_unswept(span_of(block[0])) && !bs_span_is_unswept(span_of(block[8])));
+    bs_cycle_finish();
+}
+END_TEST
+
 START_TEST(tables_are_there_for_the_cycle_only) {
     void *p = claim_one(1);
     size_t before = bs_meta_mapped_bytes();
@@ -250,6 +269,7 @@ int main(void) {
     tcase_add_test(tc, held_blocks_are_judged_round_by_round);
     tc = add_case(suite, "marks");
     tcase_add_test(tc, any_word_may_be_asked);
+    tcase_add_test(tc, a_swept_span_has_no_marks);
     tcase_add_test(tc, tables_are_there_for_the_cycle_only);
     tcase_add_test(tc, a_heap_that_grew_is_prepared_again);
     tc = add_case(suite, "rest");
