@@ -126,12 +126,12 @@ def judge_comb(result, program, which):
 
 def comb(bench):
     gib = 2 if bench.quick else 10
-    result = Result(f"Every other 8 KiB of {gib} GiB is live. Of blocks: the gaps are free slots in "
-                    "spans; of pages: they are free pages of the page heap. Nanoseconds are medians "
-                    "before / after the sleep.")
+    result = Result(f"Every other 8 KiB of {gib} GiB is live. Of blocks: the gaps are free slots "
+                    "in spans; of pages: they are free pages of the page heap. Nanoseconds are "
+                    "medians before / after the sleep.")
     if bench.available_gib() < 0.8 * gib + 1:
-        result.skip("the worst heap", f"{bench.available_gib():.1f} GiB of memory are available, "
-                    f"{0.8 * gib + 1:.0f} are needed")
+        result.skip("the worst heap", f"{bench.available_gib():.1f} GiB of memory are available,"
+                    f" {0.8 * gib + 1:.0f} are needed")
         return result
     seconds = 10 if bench.quick else 25
     programs = [Program([bench.workload, f"comb-{kind}", str(gib), str(seconds)], a,
@@ -153,21 +153,21 @@ def comb(bench):
 
 
 def rest(bench):
-    seconds = 60
+    seconds = 36 if bench.quick else 60
+    half = seconds // 2
     result = Result(f"The churn, then {seconds} s of sleep: the helper has to be quiet in the last "
-                    "30 s. A child forked in the middle exits, so that the log has the counters of "
-                    "the middle and of the end.")
+                    f"{half} s. A child forked in the middle exits, so that the log has the "
+                    "counters of the middle and of the end.")
     besom = of_allocators(bench, "besom")
     if not besom:
         result.skip("no wake-ups, no change", "needs besom")
         return result
-    half = seconds // 2
     program = bench.run([Program([bench.workload, "rest", str(seconds)], besom,
                                  snapshots=[half + 1, seconds - 1])], result)[0]
     first, second = program.snapshots[half + 1], program.snapshots[seconds - 1]
     woken = sum(second.switches.values()) - sum(first.switches.values())
     gone = "the thread has gone" if not second.switches else f"{len(second.switches)} thread(s)"
-    result.expect("no wake-up of the helper in the last 30 s", first.switches == second.switches,
+    result.expect(f"no wake-up of the helper in the last {half} s", first.switches == second.switches,
                   f"{woken} voluntary switches, {gone}")
     changed = []
     if len(program.reports) == 2:
@@ -175,10 +175,10 @@ def rest(bench):
         names = list(middle)[list(middle).index(COUNTERS_FROM):]
         changed = [f"{name} {middle[name]} → {end[name]}" for name in names
                    if middle[name] != end[name]]
-    result.expect("all counters of the log stand still in the last 30 s",
+    result.expect(f"all counters of the log stand still in the last {half} s",
                   len(program.reports) == 2 and not changed,
                   ", ".join(changed) or f"{len(program.reports)} reports, equal")
-    result.expect("RSS stands still in the last 30 s",
+    result.expect(f"RSS stands still in the last {half} s",
                   abs(first.rss - second.rss) <= 0.01 * first.rss,
                   f"{mib(first.rss)} and {mib(second.rss)} MiB")
     return result
