@@ -170,7 +170,8 @@ def update_readme(lines, name):
     text = read_text(path)
     begin, end = (text.find(marker) for marker in markers)
     if begin < 0 or end < begin:
-        sys.exit(f"bench/{os.path.basename(sys.argv[0])}: {shown_path(path)} has no markers {markers[0]} and {markers[1]}")
+        say(f"{shown_path(path)} has no markers {markers[0]} and {markers[1]}")
+        sys.exit(1)
     new = text[:begin + len(markers[0])] + "\n" + "\n".join(lines) + "\n" + text[end:]
     with open(path + ".new", "w", encoding="utf-8") as file:
         file.write(new)

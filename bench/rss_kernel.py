@@ -84,7 +84,7 @@ class Cgroup:
         try:
             os.mkdir(self.folder)
         except OSError as error:
-            raise Unavailable(f"no cgroup can be made in {self.folder}: {error.strerror}") from error
+            raise Unavailable(f"{self.folder} cannot be made: {error.strerror}") from error
         try:
             names = [("memory.limit_in_bytes", self.limit_bytes)] if self.version == 1 else \
                 [("memory.max", self.limit_bytes), ("memory.swap.max", 0)]

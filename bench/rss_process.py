@@ -243,8 +243,8 @@ class Program:
             raise ProgramError(f"{self.label}: {os.path.basename(self.argv[0])} ended with "
                                f"{self.code}: {last}")
         if self.due:
-            raise ProgramError(f"{self.label}: {os.path.basename(self.argv[0])} ended before it was "
-                               "looked at")
+            raise ProgramError(f"{self.label}: {os.path.basename(self.argv[0])} ended before it "
+                               "was looked at")
 
     def lacks_option(self):
         """The name of an option of ours that the library does not know, or ''."""
