@@ -16,7 +16,8 @@
  * every span is in service or empty, and nobody acts on the state before.
  *
  * The caller is in one round (round.h) from prepare to start, so no span is borrowed then and no fork
- * comes between. bs_cycle_walk and what is below it may be called by any thread. Sweeping also happens in threads that
+ * comes between. bs_cycle_walk and what is below it may be called by any thread. Sweeping also
+ * happens in threads that
  * come for slots. Who walks holds the cycle's lock (BS_RANK_CYCLE): fork waits for it, a child goes
  * on with the sweep where the parent was.
  */

@@ -4,7 +4,8 @@
  *
  * A large span belongs to whoever holds its block, as the block itself does: two threads that
  * resize and free the same block at once race in the program, not here. With a sweep that is under
- * way it is had by compare-and-swap of its generation: an owner that uses its block settles it. Pages that are given back
+ * way it is had by compare-and-swap of its generation: an owner that uses its block settles it.
+ * Pages that are given back
  * keep their physical memory until the scavenger takes it, so the next large block needs no page
  * faults. May grow the heap: no lock may be held.
  */

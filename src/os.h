@@ -142,7 +142,8 @@ bool bs_os_sleep_is_known(void);
 /* True only if thread tid of this process was found waiting in a system call, one that leaves its
  * stack and thread-local words its own, and neither that call's place nor any word of its stack
  * lies in [text_base, text_end): it was in no function there, nor had a signal handler interrupted
- * one. `own` is a thread-local variable of it, where its stack ends. What is left on the stack of earlier calls may make the answer false, never true. */
+ * one. `own` is a thread-local variable of it, where its stack ends. What is left on the stack of
+ * earlier calls may make the answer false, never true. */
 bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_t text_end);
 
 /* --- fault injection (BS_FAULTS builds only) -------------------------------------------------- */

@@ -430,7 +430,8 @@ bool bs_pageheap_is_valid(void) {
         ok = r == NULL || bs_bit_test(r->alloc, page % BS_REGION_PAGES);
     }
     ok = ok && c->span_pages + c->dirty_pages + c->released_pages == c->mapped_pages &&
-         (runs == c->closed_runs || bs_opt.decommit != BS_DECOMMIT_HARD) && dirty <= c->dirty_pages && free_pages - dirty == c->released_pages;
+         (runs == c->closed_runs || bs_opt.decommit != BS_DECOMMIT_HARD) &&
+         dirty <= c->dirty_pages && free_pages - dirty == c->released_pages;
     bs_lock_release(&bs_pageheap.lock);
     return ok;
 }

@@ -56,7 +56,8 @@ struct bs_scavenge_work bs_scavenge_pages(size_t max_pages, uint32_t epoch, uint
 /* Gives back all free pages but keep_bytes; the bytes that went (malloc_trim). */
 size_t bs_scavenge_to(size_t keep_bytes);
 
-/* One round of the scavenger (the caller is in a round, round.h): pages over the goal, paced. True: more remains to do, now or when
+/* One round of the scavenger (the caller is in a round, round.h): pages over the goal, paced. True:
+ * more remains to do, now or when
  * the peak has decayed. `piece` (background:off): at most BS_SCAVENGE_PIECE_BYTES. */
 bool bs_scavenge_round(bool piece, struct bs_scavenge_work *work, size_t *goal_pages);
 

@@ -194,7 +194,8 @@ START_TEST(the_budget_of_mappings_is_kept) {
     ck_assert_uint_le(used, BS_THP_BORDERS_MAX);
     ck_assert_uint_ge(used, BS_THP_BORDERS_MAX - 8);
     ck_assert_uint_le(bs_thp_borders(), BS_THP_BORDERS_MAX);
-    for (size_t i = 1; i < BS_THP_BORDERS_MAX - 32; i += 2) /* what fills a gap costs nothing, and gives some back */
+    /* what fills a gap costs nothing, and gives some back */
+    for (size_t i = 1; i < BS_THP_BORDERS_MAX - 32; i += 2)
         ck_assert_int_eq(bs_thp_unused(pages.base + i * HUGE, BS_PAGE_SIZE), 0);
     ck_assert_uint_lt(count_mappings() - before, used / 4);
     ck_assert_uint_le(bs_thp_borders(), BS_THP_BORDERS_MAX / 4);
