@@ -3,6 +3,7 @@
 #include "sink.h"
 
 #include "lock.h"
+#include "name.h"
 #include "opt.h"
 #include "os.h"
 #include "out.h"
@@ -11,7 +12,6 @@
 #include <string.h>
 
 #define STDERR_FD 2
-#define MAX_NUMBER 10000
 
 enum state { CLOSED, TO_STDERR, TO_FILE };
 
@@ -27,52 +27,12 @@ bool bs_sink_is_open(void) {
     return bs_load(&sink.state) != CLOSED;
 }
 
-/* The name for this number: -ENAMETOOLONG if it does not fit, 1 if the pattern has a %n, else 0. */
-static int expand_with(unsigned number) {
-    struct bs_out out;
-    bool numbered = false;
-    char name[16];
-    bs_out_init(&out, sink.path, sizeof sink.path);
-    for (const char *p = bs_opt.log; *p != '\0'; p++) {
-        if (*p != '%' || p[1] == '\0') {
-            bs_out_char(&out, *p);
-            continue;
-        }
-        switch (*++p) {
-        case 'p':
-            bs_out_printf(&out, "%d", bs_os_pid());
-            break;
-        case 'e':
-            bs_os_program_name(name);
-            for (char *c = name; *c != '\0'; c++) /* a name, not a way to another folder */
-                bs_out_char(&out, *c == '/' ? '_' : *c);
-            break;
-        case 'n':
-            bs_out_printf(&out, "%u", number);
-            numbered = true;
-            break;
-        default: /* %% and unknown letters stand for themselves */
-            bs_out_char(&out, *p);
-        }
-    }
-    bs_out_text(&out);
-    return out.cut ? -ENAMETOOLONG : numbered;
-}
-
 /* A descriptor of the log's file; expands the name first where that is due. */
 static int open_file_locked(void) {
     if (!sink.expand)
         return bs_os_open_append(sink.path);
-    sink.expand = false;
-    int numbered = expand_with(0);
-    sink.expand = numbered < 0;
-    if (numbered <= 0)
-        return numbered < 0 ? numbered : bs_os_open_append(sink.path);
-    int fd = -EEXIST;
-    for (unsigned n = 0; n < MAX_NUMBER && fd == -EEXIST; n++) {
-        numbered = expand_with(n);
-        fd = numbered < 0 ? numbered : bs_os_open_new(sink.path);
-    }
+    int fd = bs_name_open("", bs_opt.log, sink.path, sizeof sink.path, bs_os_open_append);
+    sink.expand = fd == -ENAMETOOLONG;
     return fd;
 }
 
