@@ -9,6 +9,7 @@
 #include "heap.h"
 #include "log.h"
 #include "options.h"
+#include "record.h"
 
 #include <unistd.h>
 
@@ -19,9 +20,11 @@ __attribute__((constructor(101))) static void start(void) {
     bs_fork_start();
     bs_log_start();
     bs_background_start();
+    bs_record_start();
 }
 
 __attribute__((destructor(101))) static void finish(void) {
     if ((bs_opt.log_at & BS_LOG_AT_EXIT) != 0)
         bs_log_report("exit");
+    bs_record_finish();
 }

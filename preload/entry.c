@@ -6,7 +6,9 @@
  * set), and calls. Behaviour is glibc's where programs rely on it: realloc(p, 0) frees, malloc(0)
  * returns a unique block. No constructor need have run, and none is waited for.
  */
+#include "doors.h"
 #include "heap.h"
+#include "record.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -20,9 +22,25 @@ void cfree(void *p);
 /* The two fast paths' slow doors: tail calls, so the hit path needs no stack frame. */
 static BS_NOINLINE void *alloc_slow(size_t size) {
     void *p = bs_heap_alloc_slow(size);
+    if (bs_record_is_on())
+        bs_record_made(BS_RECORD_MALLOC, p, size, 1);
     if (BS_UNLIKELY(p == NULL))
         errno = ENOMEM;
     return p;
+}
+
+BS_NOINLINE void bs_door_free(void *p) {
+    if (bs_record_is_on())
+        bs_record_freed(p);
+    bs_heap_free_slow(p);
+}
+
+/* A realloc of a block is one call of the program's, whatever it does inside. */
+static BS_NOINLINE void *recorded_realloc(void *p, size_t size) {
+    uint64_t number = bs_record_resizing(p);
+    void *q = bs_heap_realloc(p, size);
+    bs_record_resized(number, p, q, size);
+    return q;
 }
 
 static inline void *or_enomem(void *p) {
@@ -36,14 +54,17 @@ BS_EXPORT void *malloc(size_t size) {
 }
 
 BS_EXPORT void free(void *p) {
-    bs_heap_free_fast(p, bs_heap_free_slow);
+    bs_heap_free_fast(p, bs_door_free);
 }
 
 BS_EXPORT void *calloc(size_t n, size_t size) {
     size_t bytes;
     if (BS_UNLIKELY(__builtin_mul_overflow(n, size, &bytes)))
         return or_enomem(NULL);
-    return or_enomem(bs_heap_alloc_zero(bytes));
+    void *p = bs_heap_alloc_zero(bytes);
+    if (bs_record_is_on())
+        bs_record_made(BS_RECORD_CALLOC, p, bytes, 1);
+    return or_enomem(p);
 }
 
 BS_EXPORT void *realloc(void *p, size_t size) {
@@ -53,7 +74,7 @@ BS_EXPORT void *realloc(void *p, size_t size) {
         free(p);
         return NULL;
     }
-    return or_enomem(bs_heap_realloc(p, size));
+    return or_enomem(bs_record_is_on() ? recorded_realloc(p, size) : bs_heap_realloc(p, size));
 }
 
 BS_EXPORT void *reallocarray(void *p, size_t n, size_t size) {
@@ -65,10 +86,17 @@ BS_EXPORT void *reallocarray(void *p, size_t n, size_t size) {
 
 /* --- alignment -------------------------------------------------------------------------------- */
 
+static inline void *alloc_aligned(size_t align, size_t size) {
+    void *p = bs_heap_alloc_aligned(align, size);
+    if (bs_record_is_on())
+        bs_record_made(BS_RECORD_ALIGNED, p, size, align);
+    return p;
+}
+
 BS_EXPORT int posix_memalign(void **out, size_t align, size_t size) {
     if (!bs_is_pow2(align) || align % sizeof(void *) != 0)
         return EINVAL;
-    void *p = bs_heap_alloc_aligned(align, size);
+    void *p = alloc_aligned(align, size);
     if (p == NULL)
         return ENOMEM;
     *out = p;
@@ -84,7 +112,7 @@ BS_EXPORT void *memalign(size_t align, size_t size) {
     size_t pow2 = sizeof(void *);
     while (pow2 < align)
         pow2 *= 2;
-    return or_enomem(bs_heap_alloc_aligned(pow2, size));
+    return or_enomem(alloc_aligned(pow2, size));
 }
 
 BS_EXPORT void *aligned_alloc(size_t align, size_t size) {
@@ -92,18 +120,18 @@ BS_EXPORT void *aligned_alloc(size_t align, size_t size) {
         errno = EINVAL;
         return NULL;
     }
-    return or_enomem(bs_heap_alloc_aligned(align, size));
+    return or_enomem(alloc_aligned(align, size));
 }
 
 BS_EXPORT void *valloc(size_t size) {
-    return or_enomem(bs_heap_alloc_aligned(bs_heap_os_page(), size));
+    return or_enomem(alloc_aligned(bs_heap_os_page(), size));
 }
 
 BS_EXPORT void *pvalloc(size_t size) {
     size_t page = bs_heap_os_page();
     if (size > BS_REQUEST_MAX - page)
         return or_enomem(NULL);
-    return or_enomem(bs_heap_alloc_aligned(page, bs_align_up(bs_max(size, 1), page)));
+    return or_enomem(alloc_aligned(page, bs_align_up(bs_max(size, 1), page)));
 }
 
 /* --- the rest --------------------------------------------------------------------------------- */

@@ -9,7 +9,9 @@
  * says when that fails. The nothrow forms do the same through the runtime's nothrow form.
  */
 #define _GNU_SOURCE
+#include "doors.h"
 #include "heap.h"
+#include "record.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -58,33 +60,44 @@ static BS_COLD void *nothrow_new_aligned(const char *name, size_t size, size_t a
     return real != NULL ? real(hopeless(size), align, tag) : NULL;
 }
 
+/* p as it is: the call has been written down where that is wanted. */
+static inline void *recorded(enum bs_record_op op, void *p, size_t size, size_t align) {
+    if (bs_record_is_on())
+        bs_record_made(op, p, size, align);
+    return p;
+}
+
+static BS_NOINLINE void *recorded_alloc_slow(size_t size) {
+    return recorded(BS_RECORD_MALLOC, bs_heap_alloc_slow(size), size, 1);
+}
+
 /* The runtime's operators call our malloc in turn, which fails as well; they never come back here. */
-#define NEW(name)                                                           \
-    static BS_NOINLINE void *name##_slow(size_t size) {                     \
-        void *p = bs_heap_alloc_slow(size);                                 \
-        return BS_LIKELY(p != NULL) ? p : throwing_new(#name, size);        \
-    }                                                                       \
-    BS_EXPORT void *name(size_t size);                                      \
-    BS_EXPORT void *name(size_t size) {                                     \
-        return bs_heap_alloc_fast(size, name##_slow);                       \
+#define NEW(name)                                                                 \
+    static BS_NOINLINE void *name##_slow(size_t size) {                           \
+        void *p = recorded(BS_RECORD_MALLOC, bs_heap_alloc_slow(size), size, 1);  \
+        return BS_LIKELY(p != NULL) ? p : throwing_new(#name, size);              \
+    }                                                                             \
+    BS_EXPORT void *name(size_t size);                                            \
+    BS_EXPORT void *name(size_t size) {                                           \
+        return bs_heap_alloc_fast(size, name##_slow);                             \
     }
-#define NEW_NOTHROW(name)                                                   \
-    BS_EXPORT void *name(size_t size, const void *tag);                     \
-    BS_EXPORT void *name(size_t size, const void *tag) {                    \
-        void *p = bs_heap_alloc(size);                                      \
-        return BS_LIKELY(p != NULL) ? p : nothrow_new(#name, size, tag);    \
+#define NEW_NOTHROW(name)                                                 \
+    BS_EXPORT void *name(size_t size, const void *tag);                   \
+    BS_EXPORT void *name(size_t size, const void *tag) {                  \
+        void *p = bs_heap_alloc_fast(size, recorded_alloc_slow);          \
+        return BS_LIKELY(p != NULL) ? p : nothrow_new(#name, size, tag);  \
     }
-#define NEW_ALIGNED(name)                                                            \
-    BS_EXPORT void *name(size_t size, size_t align);                                 \
-    BS_EXPORT void *name(size_t size, size_t align) {                                \
-        void *p = bs_heap_alloc_aligned(align, size);                                \
-        return BS_LIKELY(p != NULL) ? p : throwing_new_aligned(#name, size, align);  \
+#define NEW_ALIGNED(name)                                                                        \
+    BS_EXPORT void *name(size_t size, size_t align);                                             \
+    BS_EXPORT void *name(size_t size, size_t align) {                                            \
+        void *p = recorded(BS_RECORD_ALIGNED, bs_heap_alloc_aligned(align, size), size, align);  \
+        return BS_LIKELY(p != NULL) ? p : throwing_new_aligned(#name, size, align);              \
     }
-#define NEW_ALIGNED_NOTHROW(name)                                                        \
-    BS_EXPORT void *name(size_t size, size_t align, const void *tag);                    \
-    BS_EXPORT void *name(size_t size, size_t align, const void *tag) {                   \
-        void *p = bs_heap_alloc_aligned(align, size);                                    \
-        return BS_LIKELY(p != NULL) ? p : nothrow_new_aligned(#name, size, align, tag);  \
+#define NEW_ALIGNED_NOTHROW(name)                                                                \
+    BS_EXPORT void *name(size_t size, size_t align, const void *tag);                            \
+    BS_EXPORT void *name(size_t size, size_t align, const void *tag) {                           \
+        void *p = recorded(BS_RECORD_ALIGNED, bs_heap_alloc_aligned(align, size), size, align);  \
+        return BS_LIKELY(p != NULL) ? p : nothrow_new_aligned(#name, size, align, tag);          \
     }
 
 NEW(_Znwm)
@@ -100,7 +113,7 @@ NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t)
 #define DELETE(name, ...)                             \
     BS_EXPORT void name(void *p, ##__VA_ARGS__);      \
     BS_EXPORT void name(void *p, ##__VA_ARGS__) {     \
-        bs_heap_free_fast(p, bs_heap_free_slow);      \
+        bs_heap_free_fast(p, bs_door_free);           \
     }
 #define UNUSED __attribute__((unused))
 

@@ -11,6 +11,7 @@
 #include "meta.h"
 #include "os.h"
 #include "pageheap.h"
+#include "record.h"
 #include "relief.h"
 #include "round.h"
 #include "tcache.h"
@@ -27,6 +28,7 @@ static void prepare(void) {
     bs_cycle_lock();
     bs_relief_lock();
     bs_tcache_borrow_lock();
+    bs_record_lock();
     bs_log_lock();
     bs_thread_lock();
     bs_central_lock_all();
@@ -44,6 +46,7 @@ static void parent(void) {
     bs_central_unlock_all();
     bs_thread_unlock();
     bs_log_unlock();
+    bs_record_unlock();
     bs_tcache_borrow_unlock();
     bs_relief_unlock();
     bs_cycle_unlock();
@@ -60,6 +63,7 @@ static void child(void) {
     bs_central_reset_locks();
     bs_thread_reset_lock();
     bs_log_reset_lock();
+    bs_record_reset_lock();
     bs_tcache_borrow_reset_lock();
     bs_relief_reset_lock();
     bs_cycle_reset_lock();
@@ -70,6 +74,7 @@ static void child(void) {
     bs_thread_forked();
     bs_background_forked();
     bs_log_forked();
+    bs_record_forked();
 }
 
 void bs_fork_start(void) {

@@ -20,6 +20,7 @@ enum bs_rank {
     BS_RANK_CYCLE,     /* one thread at a time walks the heap and sweeps (cycle.h) */
     BS_RANK_RELIEF,    /* one thread at a time gives memory back at the limit (relief.h) */
     BS_RANK_BORROW,    /* one cache is borrowed from its sleeping thread at a time (tcache.h) */
+    BS_RANK_RECORD,    /* what a program asks for, written down; held across the write */
     BS_RANK_LOG,       /* the log's file and its rate limits */
     BS_RANK_REGISTRY,  /* the list of thread caches and the total of their capacities */
     BS_RANK_CENTRAL,   /* one per size class: its spans' bitmaps and fullness groups */

@@ -84,6 +84,10 @@ int bs_os_pid(void);                /* asked of the kernel: right in vfork child
 int bs_os_tid(void);
 /* True while thread tid of this process exists. */
 bool bs_os_thread_alive(int tid);
+/* True while there is a process of that number. */
+bool bs_os_process_alive(int pid);
+/* True while that process is in our process group: started with us, most likely. */
+bool bs_os_same_group(int pid);
 /* Page faults of the process so far: *major needed I/O. */
 void bs_os_faults(uint64_t *minor, uint64_t *major);
 /* True while the calling thread's user, groups and capabilities are those of the process's first
@@ -91,6 +95,8 @@ void bs_os_faults(uint64_t *minor, uint64_t *major);
 bool bs_os_same_credentials(void);
 /* The program's name as the kernel knows it (at most 15 characters). */
 void bs_os_program_name(char name[16]);
+/* The working folder as an absolute path. 0 or errno (ERANGE: it does not fit). */
+int bs_os_folder(char *path, size_t cap);
 /* 16 random bytes of the kernel at program start, as a number; 0 if there are none. */
 uint64_t bs_os_random(void);
 /* True under AT_SECURE (setuid programs): the environment must be ignored. */
@@ -103,6 +109,12 @@ int bs_os_open_if_there(const char *path);
 int bs_os_open_append(const char *path);
 /* -EEXIST if it is there already. */
 int bs_os_open_new(const char *path);
+/* For reading and appending; made if it is not there, and never waits for another end. */
+int bs_os_open_whole(const char *path);
+/* For appending to a file that must be there. */
+int bs_os_open_again(const char *path);
+/* Cuts the file to nothing. 0 or errno. */
+int bs_os_empty(int fd);
 void bs_os_close(int fd);
 /* The first cap - 1 bytes of a small file, as a C string; its length, or a negated errno (the text is
  * empty then). A file that is not there is no failure of the os layer. */

@@ -228,6 +228,12 @@ int bs_os_tid(void) {
 bool bs_os_thread_alive(int tid) {
     return bs_sys3(SYS_tgkill, bs_os_pid(), tid, 0) != -ESRCH;
 }
+bool bs_os_process_alive(int pid) {
+    return bs_sys2(SYS_kill, pid, 0) != -ESRCH;
+}
+bool bs_os_same_group(int pid) {
+    return bs_sys1(SYS_getpgid, pid) == bs_sys1(SYS_getpgid, 0);
+}
 void bs_os_faults(uint64_t *minor, uint64_t *major) {
     struct rusage use = {0};
     (void)bs_sys2(SYS_getrusage, RUSAGE_SELF, &use);
@@ -265,6 +271,13 @@ void bs_os_program_name(char name[16]) {
     name[strcspn(name, "\n")] = '\0';
 }
 
+int bs_os_folder(char *path, size_t cap) {
+    long ret = bs_sys2(SYS_getcwd, path, cap);
+    if (ret < 0)
+        path[0] = '\0';
+    return ret < 0 ? (int)-ret : 0;
+}
+
 uint64_t bs_os_random(void) {
     const unsigned char *bytes = (const unsigned char *)getauxval(AT_RANDOM);
     uint64_t x = 0;
@@ -294,6 +307,17 @@ int bs_os_open_append(const char *path) {
 int bs_os_open_new(const char *path) {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;
     return (int)GUARDED(bs_sys4(SYS_openat, AT_FDCWD, path, flags, 0644));
+}
+int bs_os_open_whole(const char *path) {
+    const int flags = O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    return (int)GUARDED(bs_sys4(SYS_openat, AT_FDCWD, path, flags, 0644));
+}
+int bs_os_open_again(const char *path) {
+    const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    return (int)GUARDED(bs_sys4(SYS_openat, AT_FDCWD, path, flags, 0));
+}
+int bs_os_empty(int fd) {
+    return (int)-bs_sys2(SYS_ftruncate, fd, 0);
 }
 void bs_os_close(int fd) {
     (void)bs_sys1(SYS_close, fd);
