@@ -25,7 +25,7 @@ void bs_bench_die(const char *format, ...) {
     va_list args;
 
     va_start(args, format);
-    dprintf(STDERR_FILENO, "micro: ");
+    dprintf(STDERR_FILENO, "%s: ", program_invocation_short_name);
     vdprintf(STDERR_FILENO, format, args);
     dprintf(STDERR_FILENO, "\n");
     va_end(args);

@@ -50,7 +50,7 @@ extern const struct bs_bench bs_bench_realloc[];
 extern const struct bs_bench bs_bench_calloc[];
 extern const struct bs_bench bs_bench_large[];
 
-/* Prints "micro: ..." on stderr and ends the process with 1. */
+/* Prints "PROGRAM: ..." on stderr and ends the process with 1. */
 void bs_bench_die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 /* n times the scale, at least 1. */
