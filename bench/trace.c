@@ -22,7 +22,7 @@
 enum { OP_THREAD = 5, OP_TIME = 6, OP_END = 7 };
 enum step { EVENT, END_OF_DATA, CUT, ENDED, DAMAGED };
 
-static bool fail(struct bs_trace *t, const char *text, const char *detail) {
+static bool refuse(struct bs_trace *t, const char *text, const char *detail) {
     snprintf(t->error, sizeof t->error, "%s%s", text, detail);
     return false;
 }
@@ -58,7 +58,7 @@ static bool read_all(struct bs_trace *t, int fd) {
     t->data = (uint8_t *)p;
     t->room = room;
     t->bytes = len;
-    return got == 0 || fail(t, "cannot be read: ", strerror(errno));
+    return got == 0 || refuse(t, "cannot be read: ", strerror(errno));
 }
 
 static bool read_unpacked(struct bs_trace *t, const char *path, const char *tool) {
@@ -70,16 +70,16 @@ static bool read_unpacked(struct bs_trace *t, const char *path, const char *tool
     pid_t pid;
 
     if (pipe2(ends, O_CLOEXEC) != 0)
-        return fail(t, "cannot be unpacked: ", strerror(errno));
+        return refuse(t, "cannot be unpacked: ", strerror(errno));
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
     int error = posix_spawnp(&pid, tool, &actions, NULL, argv, env);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
-    bool ok = error == 0 ? read_all(t, ends[0]) : fail(t, "cannot be unpacked by ", tool);
+    bool ok = error == 0 ? read_all(t, ends[0]) : refuse(t, "cannot be unpacked by ", tool);
     close(ends[0]);
     if (error == 0 && waitpid(pid, &status, 0) == pid && status != 0 && ok)
-        ok = fail(t, "cannot be unpacked by ", tool);
+        ok = refuse(t, "cannot be unpacked by ", tool);
     return ok;
 }
 
@@ -91,7 +91,7 @@ static bool ends_with(const char *text, const char *end) {
 static bool read_file(struct bs_trace *t, const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail(t, "cannot be opened: ", strerror(errno));
+        return refuse(t, "cannot be opened: ", strerror(errno));
     bool ok = ends_with(path, ".xz")   ? read_unpacked(t, path, "xz")
               : ends_with(path, ".gz") ? read_unpacked(t, path, "gzip")
                                        : read_all(t, fd);
@@ -212,9 +212,9 @@ static bool check_end(struct bs_trace *t, struct bs_trace_reader *r) {
         if (get_number(r, &said[i], 0) != EVENT)
             return true; /* cut in the last bytes: as if there were no end */
     if (said[0] != t->events || said[1] != t->blocks || said[2] != t->live)
-        return fail(t, "is damaged: its end counts other events than it has", "");
+        return refuse(t, "is damaged: its end counts other events than it has", "");
     if (r->at != t->bytes)
-        return fail(t, "is damaged: there is more behind its end", "");
+        return refuse(t, "is damaged: there is more behind its end", "");
     t->complete = true;
     t->unknown = said[3];
     return true;
@@ -246,7 +246,7 @@ static bool look_through(struct bs_trace *t, uint64_t *size) {
     }
     if (s == DAMAGED) {
         snprintf(place, sizeof place, "%zu", r.at);
-        return fail(t, "is damaged before byte ", place);
+        return refuse(t, "is damaged before byte ", place);
     }
     bool ok = s != ENDED || check_end(t, &r);
     t->bytes = whole;
@@ -256,14 +256,14 @@ static bool look_through(struct bs_trace *t, uint64_t *size) {
 static bool read_header(struct bs_trace *t) {
     char number[32];
     if (t->bytes < 8 || memcmp(t->data, "besomtrc", 8) != 0)
-        return fail(t, "is not a trace of besom's", "");
+        return refuse(t, "is not a trace of besom's", "");
     if (t->bytes < HEADER_BYTES)
-        return fail(t, "ends within its header", "");
+        return refuse(t, "ends within its header", "");
     snprintf(number, sizeof number, "%u", (unsigned)get_le(t->data + 8, 2));
     if (get_le(t->data + 8, 2) != FORMAT_VERSION)
-        return fail(t, "is a trace of another version: ", number);
+        return refuse(t, "is a trace of another version: ", number);
     if (get_le(t->data + 10, 2) != HEADER_BYTES)
-        return fail(t, "is damaged: the length of its header is wrong", "");
+        return refuse(t, "is damaged: the length of its header is wrong", "");
     t->pid = (uint32_t)get_le(t->data + 12, 4);
     t->start_ms = get_le(t->data + 16, 8);
     memcpy(t->program, t->data + 24, 16);
@@ -276,7 +276,7 @@ bool bs_trace_open(struct bs_trace *t, const char *path) {
     if (ok) {
         size_t room = t->bytes * sizeof(uint64_t); /* a block takes a byte at least */
         uint64_t *size = map(room);
-        ok = size ? look_through(t, size) : fail(t, "is too large for the memory there is", "");
+        ok = size ? look_through(t, size) : refuse(t, "is too large for the memory there is", "");
         if (size)
             munmap(size, room);
     }
