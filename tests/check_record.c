@@ -303,6 +303,9 @@ START_TEST(damage_is_named_and_never_followed) {
     bytes[48] = BS_RECORD_FREE; /* the newest block, before there is one */
     ck_assert(!opens(&t, bytes, n));
     ck_assert_str_eq(t.error, "is damaged before byte 49");
+    memcpy(bytes + 48, (unsigned char[]){BS_RECORD_MALLOC, BS_RECORD_FREE, BS_RECORD_FREE}, 3);
+    ck_assert(!opens(&t, bytes, 51));
+    ck_assert_str_eq(t.error, "is damaged before byte 51");
     free(bytes);
     unlink(path);
     ck_assert(!bs_trace_open(&t, path));
