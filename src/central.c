@@ -242,46 +242,50 @@ static struct bs_span *span_of_block(const void *block, unsigned class) {
     return s;
 }
 
-static void release_locked(struct bs_central *c, struct bs_span *s, void *block) {
-    enum bs_free_result result = bs_span_release(s, (uintptr_t)block);
+static void release_locked(struct bs_central *c, struct bs_span *s, void *const *blocks,
+                           unsigned n) {
+    unsigned done = 0;
+    enum bs_free_result result = n == 1 ? bs_span_release_one(s, (uintptr_t)blocks[0])
+                                        : bs_span_release(s, blocks, n, &done);
     if (BS_UNLIKELY(result != BS_FREED)) {
         bs_lock_release(&c->lock); /* a handler of SIGABRT may allocate */
-        report(result, block, s->class);
+        report(result, blocks[done], s->class);
     }
 }
 
 #define RELEASE_BATCH 64
 
 /* Blocks that are free before their spans are swept: their marks say nothing any more. */
-static BS_NOINLINE void forget_marks(struct bs_span *const *span, void *const *blocks, unsigned n) {
-    for (unsigned i = 0; i < n; i++)
-        bs_settle_forget(span[i], (uintptr_t)blocks[i]);
+static BS_NOINLINE void forget_marks(struct bs_span *const *span, const uint8_t *end, unsigned nruns,
+                                     void *const *blocks) {
+    for (unsigned run = 0, i = 0; run < nruns; run++)
+        for (; i < end[run]; i++)
+            bs_settle_forget(span[run], (uintptr_t)blocks[i]);
 }
 
 static void release_batch(struct bs_central *c, unsigned class, void *const *blocks, unsigned n) {
     struct bs_span *span[RELEASE_BATCH], *empty[RELEASE_BATCH];
-    unsigned nempty = 0;
+    uint8_t end[RELEASE_BATCH]; /* of the neighbours in time that lie in span[run] */
+    unsigned nruns = 0, nempty = 0;
     /* Outside the lock: find the spans, so that their lines are on the way. A span found live here
      * stays live: our block is in it. */
-    uintptr_t base = 0;
-    size_t bytes = 0;
-    for (unsigned i = 0; i < n; i++) {
-        if ((uintptr_t)blocks[i] - base < bytes) { /* neighbours in time are often so in space */
-            span[i] = span[i - 1];
-            continue;
-        }
-        span[i] = span_of_block(blocks[i], class);
-        base = span[i]->base;
-        bytes = span[i]->npages * BS_PAGE_SIZE;
-        __builtin_prefetch(span[i], 1);
+    for (unsigned i = 0; i < n; nruns++) {
+        struct bs_span *s = span_of_block(blocks[i], class);
+        uintptr_t base = s->base;
+        size_t bytes = s->npages * BS_PAGE_SIZE;
+        __builtin_prefetch(s, 1);
+        do
+            i++;
+        while (i < n && (uintptr_t)blocks[i] - base < bytes);
+        span[nruns] = s;
+        end[nruns] = (uint8_t)i;
     }
     bs_lock_acquire(&c->lock);
     if (BS_UNLIKELY(bs_settling_is_open()))
-        forget_marks(span, blocks, n);
-    for (unsigned i = 0; i < n;) {
-        struct bs_span *s = span[i];
-        for (; i < n && span[i] == s; i++)
-            release_locked(c, s, blocks[i]);
+        forget_marks(span, end, nruns, blocks);
+    for (unsigned run = 0, i = 0; run < nruns; i = end[run++]) {
+        struct bs_span *s = span[run];
+        release_locked(c, s, blocks + i, end[run] - i);
         s->flags &= (uint8_t)~BS_SPAN_FRESH;
         touch(s);
         if (settle_locked(c, s))

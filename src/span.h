@@ -96,10 +96,10 @@ uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max);
 
 enum bs_free_result { BS_FREED, BS_FREE_INTERIOR, BS_FREE_TWICE };
 /* Clears the alloc bit of the block at p, which lies in the span. */
-BS_INLINE enum bs_free_result bs_span_release(struct bs_span *s, uintptr_t p) {
+BS_INLINE enum bs_free_result bs_span_release_one(struct bs_span *s, uintptr_t p) {
     const struct bs_class_info *c = bs_span_class(s);
     uint32_t offset = (uint32_t)(p - s->base), slot = bs_class_slot(c, offset);
-    if (BS_UNLIKELY(slot * c->size != offset || slot >= s->nslots))
+    if (BS_UNLIKELY(slot * c->size != offset || slot >= c->nslots))
         return BS_FREE_INTERIOR;
     uint64_t bit = (uint64_t)1 << (slot % 64);
     if (BS_UNLIKELY((s->alloc[slot / 64] & bit) == 0))
@@ -108,6 +108,9 @@ BS_INLINE enum bs_free_result bs_span_release(struct bs_span *s, uintptr_t p) {
     s->nalloc--;
     return BS_FREED;
 }
+/* The same for n blocks; stops at the first that cannot be one (*done: how many are released). */
+enum bs_free_result bs_span_release(struct bs_span *s, void *const *blocks, unsigned n,
+                                    unsigned *done);
 /* True if p is the start of a slot that has left the span. */
 bool bs_span_is_allocated(const struct bs_span *s, uintptr_t p);
 

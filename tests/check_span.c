@@ -47,6 +47,17 @@ static void claim_some(struct bs_span *s, size_t w) {
         require(bs_msb(got) < bs_ctz(avail & ~got), "class %u: not the lowest slots", s->class);
 }
 
+static enum bs_free_result release_slot(struct bs_span *s, uintptr_t p) {
+    void *block = (void *)p;
+    unsigned done = 7;
+    unsigned nalloc = s->nalloc;
+    if (random_below(&seed, 2) == 0)
+        return bs_span_release_one(s, p);
+    enum bs_free_result result = bs_span_release(s, &block, 1, &done);
+    require(done == (result == BS_FREED) && s->nalloc == nalloc - done, "%u released", done);
+    return result;
+}
+
 START_TEST(claims_and_releases) {
     make_arena();
     for (unsigned class = 1; class < BS_NCLASSES; class ++) {
@@ -58,14 +69,14 @@ START_TEST(claims_and_releases) {
             if (step % 4 == 0)
                 claim_some(s, random_below(&seed, bs_span_words(s)));
             else
-                require(bs_span_release(s, slot_address(s, slot)) ==
+                require(release_slot(s, slot_address(s, slot)) ==
                             (was ? BS_FREED : BS_FREE_TWICE),
                         "class %u: release of slot %zu, allocated %d", class, slot, was);
             require(bs_span_is_valid(s) && popcount(s) == s->nalloc, "class %u: count", class);
             require(bs_span_full(s) == (popcount(s) == s->nslots), "class %u: full?", class);
         }
         for (size_t slot = 0; slot < s->nslots; slot++)
-            bs_span_release(s, slot_address(s, slot));
+            release_slot(s, slot_address(s, slot));
         ck_assert_uint_eq(s->nalloc, 0);
         bs_span_retire(s);
     }
@@ -84,7 +95,57 @@ START_TEST(every_slot_once) {
         for (size_t w = 0; w < bs_span_words(s); w++)
             require(bs_span_claim(s, w, 64) == 0, "class %u: a slot twice", class);
         for (size_t slot = s->nslots; slot-- > 0;)
-            require(bs_span_release(s, slot_address(s, slot)) == BS_FREED, "slot %zu", slot);
+            require(release_slot(s, slot_address(s, slot)) == BS_FREED, "slot %zu", slot);
+        bs_span_retire(s);
+    }
+}
+END_TEST
+
+/* Many at once, in the orders in which programs free: the same bits as one by one, and a block
+ * that is none stops it where it is. */
+START_TEST(many_at_once) {
+    make_arena();
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        struct bs_span *s = bs_span_make_small(class, BASE, false);
+        for (unsigned round = 0; round < 300 / UNIT_SLOWNESS; round++) {
+            void *blocks[64];
+            for (size_t w = 0; w < bs_span_words(s); w++)
+                bs_span_claim(s, w, 64);
+            size_t slot = random_below(&seed, s->nslots);
+            unsigned n = 0, done, bad;
+            int step = (int)random_below(&seed, 3) - 1; /* up, down, anywhere */
+            uint64_t model[16];
+            memcpy(model, s->alloc, bs_span_words(s) * sizeof *model);
+            for (; n < 64 && slot < s->nslots; n++) {
+                if (!bs_bit_test(model, slot))
+                    break;
+                model[slot / 64] &= ~((uint64_t)1 << slot % 64);
+                blocks[n] = (void *)slot_address(s, slot);
+                slot = step != 0 ? slot + (size_t)step : random_below(&seed, s->nslots);
+                if (step != 0 && random_below(&seed, 20) == 0)
+                    slot += (size_t)step;
+            }
+            bad = round % 3 == 0 ? n : (unsigned)random_below(&seed, n);
+            if (bad < n && round % 3 == 1) { /* that one is free already */
+                require(release_slot(s, (uintptr_t)blocks[bad]) == BS_FREED, "no slot");
+            } else if (bad < n) {
+                blocks[bad] = (char *)blocks[bad] + 4;
+            }
+            unsigned before = s->nalloc;
+            enum bs_free_result result = bs_span_release(s, blocks, n, &done);
+            require(done == bad && s->nalloc == before - bad, "%u of %u released, bad is %u", done, n,
+                    bad);
+            require(result == (bad == n ? BS_FREED : round % 3 == 1 ? BS_FREE_TWICE : BS_FREE_INTERIOR),
+                    "result %d", (int)result);
+            require(bs_span_is_valid(s), "class %u: counts", class);
+            for (unsigned i = 0; i < done; i++)
+                require(!bs_span_is_allocated(s, (uintptr_t)blocks[i]), "block %u is still out", i);
+            if (bad == n)
+                require(memcmp(model, s->alloc, bs_span_words(s) * sizeof *model) == 0,
+                        "class %u: other bits than one by one", class);
+        }
+        for (size_t slot = 0; slot < s->nslots; slot++)
+            (void)release_slot(s, slot_address(s, slot));
         bs_span_retire(s);
     }
 }
@@ -105,12 +166,12 @@ START_TEST(what_is_no_block) {
             uintptr_t p = BASE + offset;
             require(bs_span_is_allocated(s, p) == out, "class %u, offset %zu", class, offset);
             if (!out)
-                require(bs_span_release(s, p) == (start ? BS_FREE_TWICE : BS_FREE_INTERIOR),
+                require(release_slot(s, p) == (start ? BS_FREE_TWICE : BS_FREE_INTERIOR),
                         "class %u: release at offset %zu", class, offset);
         }
         require(bs_span_is_valid(s), "class %u: refused releases changed it", class);
         for (size_t slot = 0; slot < s->nslots; slot += 2)
-            bs_span_release(s, slot_address(s, slot));
+            release_slot(s, slot_address(s, slot));
         bs_span_retire(s);
     }
 }
@@ -240,6 +301,7 @@ int main(void) {
     TCase *tc = add_case(suite, "span");
     tcase_add_test(tc, claims_and_releases);
     tcase_add_test(tc, every_slot_once);
+    tcase_add_test(tc, many_at_once);
     tcase_add_test(tc, what_is_no_block);
     tcase_add_test(tc, found_by_address);
     tcase_add_test(tc, large_spans);
