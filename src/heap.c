@@ -128,8 +128,9 @@ static void *resize_large(struct bs_span *s, size_t size) {
 }
 
 static void *alloc_class(unsigned class, size_t size) {
+    struct bs_tcache *tc = bs_tcache_self();
     void *p;
-    if (BS_LIKELY(bs_tcache_take(bs_tcache_self(), class, &p)))
+    if (BS_LIKELY(bs_tcache_take(tc, class, &p)) || bs_tcache_spread(tc, class, &p))
         return p;
     sample(class, size);
     p = alloc_small(class);
@@ -215,6 +216,9 @@ void bs_heap_free_slow(void *p) {
     if (BS_LIKELY(class != 0)) {
         if (BS_UNLIKELY(byte != 0))
             fill_freed(p, class, byte);
+        /* what the fast path could not see: a block too far away (bs_pagemap_near_class) */
+        if (bs_tcache_put(bs_tcache_self(), class, p))
+            return;
         bs_tcache_free_slow(class, p);
         look_for_work();
         return;

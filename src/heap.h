@@ -26,7 +26,7 @@ BS_INLINE void *bs_heap_alloc_fast(size_t size, void *(*slow)(size_t)) {
 }
 
 BS_INLINE void bs_heap_free_fast(void *p, void (*slow)(void *)) {
-    size_t class = bs_pagemap_class((uintptr_t)p);
+    size_t class = bs_pagemap_near_class((uintptr_t)p);
     if (BS_UNLIKELY(!bs_tcache_put(bs_tcache_self(), class, p)))
         slow(p);
 }

@@ -5,43 +5,76 @@
 #include "meta.h"
 #include "os.h"
 
-uintptr_t *bs_pagemap_table;
+/* Nothing is near to this address. */
+#define NO_BASE ((uintptr_t)0x9d4b3c5a00000000)
+
+uintptr_t bs_pagemap_minus_base = -NO_BASE;
+uint8_t *bs_pagemap_near;
+struct bs_arena **bs_pagemap_table;
 size_t bs_pagemap_narenas;
 
-#define TABLE_BYTES (BS_MAX_ARENAS * sizeof(uintptr_t))
+#define TABLE_BYTES (BS_MAX_ARENAS * sizeof(struct bs_arena *))
 
-/* class bytes' address - first page number: entry = class byte address - page number */
-static uintptr_t bias(const struct bs_arena *arena, uintptr_t base) {
-    return (uintptr_t)arena->class - (base >> BS_PAGE_SHIFT);
+static void *readonly_zeros(size_t bytes) {
+    void *p = bs_os_alloc_readonly(bytes);
+    if (p != NULL)
+        bs_meta_note_mapping(p, bytes);
+    return p;
+}
+
+static bool make_writable(const void *p, size_t bytes) {
+    size_t os_page = bs_os_page_size();
+    uintptr_t first = bs_align_down((uintptr_t)p, os_page);
+    return bs_os_writable((void *)first, bs_align_up((uintptr_t)p + bytes, os_page) - first) == 0;
 }
 
 static bool make_table(void) {
-    uintptr_t *table = bs_os_alloc_readonly(TABLE_BYTES);
+    struct bs_arena **table = readonly_zeros(TABLE_BYTES);
     if (table == NULL)
         return false;
-    bs_meta_note_mapping(table, TABLE_BYTES);
     bs_store_release(&bs_pagemap_table, table);
     bs_store_release(&bs_pagemap_narenas, BS_MAX_ARENAS);
     return true;
 }
 
+/* The flat map begins with the arena at base. Without memory for it every lookup goes the far way. */
+static void make_near(uintptr_t base) {
+    uint8_t *near = readonly_zeros(BS_NEAR_PAGES);
+    if (near == NULL)
+        return;
+    bs_store_release(&bs_pagemap_near, near);
+    bs_store_release(&bs_pagemap_minus_base, -base);
+}
+
+/* Where the class bytes of the arena at base are; NULL: no memory. */
+static uint8_t *class_bytes(uintptr_t base) {
+    size_t page = (base + bs_pagemap_minus_base) >> BS_PAGE_SHIFT;
+    if (page >= BS_NEAR_PAGES)
+        return bs_meta_alloc(BS_ARENA_PAGES);
+    uint8_t *class = &bs_pagemap_near[page];
+    return make_writable(class, BS_ARENA_PAGES) ? class : NULL;
+}
+
 static bool add_arena(uintptr_t number) {
-    uintptr_t *entry = &bs_pagemap_table[number];
-    if (bs_load(entry) != 0)
+    struct bs_arena **entry = &bs_pagemap_table[number];
+    if (bs_load(entry) != NULL)
         return true;
-    size_t os_page = bs_os_page_size();
-    if (bs_os_writable((char *)bs_align_down((uintptr_t)entry, os_page), os_page) != 0)
+    if (!make_writable(entry, sizeof *entry))
         return false;
-    struct bs_arena *arena = bs_meta_alloc(sizeof *arena);
+    uint8_t *class = class_bytes(number << BS_ARENA_SHIFT);
+    struct bs_arena *arena = class != NULL ? bs_meta_alloc(sizeof *arena) : NULL;
     if (arena == NULL)
         return false;
-    bs_store_release(entry, bias(arena, number << BS_ARENA_SHIFT));
+    arena->class = class;
+    bs_store_release(entry, arena);
     return true;
 }
 
 bool bs_pagemap_add(uintptr_t base, size_t bytes) {
     if (bs_pagemap_table == NULL && !make_table())
         return false;
+    if (bs_pagemap_near == NULL)
+        make_near(bs_align_down(base, BS_ARENA_SIZE));
     uintptr_t last = (base + bytes - 1) >> BS_ARENA_SHIFT;
     BS_CHECK(last < BS_MAX_ARENAS);
     for (uintptr_t number = base >> BS_ARENA_SHIFT; number <= last; number++)
@@ -56,7 +89,8 @@ static void set_in_arena(struct bs_arena *arena, size_t page, size_t n, struct b
     for (size_t i = page; i < page + n; i++) {
         if (span != NULL)
             bs_store_release(&arena->span[i], span);
-        bs_store(&arena->class[i], (uint8_t)class);
+        if (arena->class[i] != class) /* what is zero stays without memory */
+            bs_store(&arena->class[i], (uint8_t)class);
     }
 }
 

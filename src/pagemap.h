@@ -2,11 +2,12 @@
 /*
  * pagemap.h - address -> class byte and span, for any word whatever.
  *
- * A table indexed by the address's arena number holds, for arenas that besom owns, the address of
- * the arena's class bytes, biased so that adding the page number of an address gives its entry.
- * The table lies in read-only zero pages (no commit charge, no RSS); only the OS page that names
- * an arena becomes writable. Before besom has its first arena the table has no entries at all, so
- * the lookup needs no "initialised" branch.
+ * Two ways lead to a page's class byte. Near: the 64 GiB of addresses that begin with the first
+ * arena have one flat map of their bytes, so the fast path of free subtracts, compares and loads.
+ * Far: a table indexed by the address's arena number holds the arenas that besom owns, and an
+ * arena knows where its class bytes are. Both lie in read-only zero pages (no commit charge, no
+ * RSS); only the OS pages that arenas of besom's need become writable. Before besom has its first
+ * arena neither has entries, so the lookups need no "initialised" branch.
  *
  * Lock-free for readers with any garbage word. Writers hold what makes them the only writer of
  * their pages: an arena is added under the grow lock, class and span of a page are set by the
@@ -26,31 +27,34 @@ enum { BS_NSIDES = 3 }; /* kinds of side bits: marks.h */
 
 /* One arena's tables, in demand-zero metadata. */
 struct bs_arena {
-    uint8_t class[BS_ARENA_PAGES];         /* size class of a small block's page, else 0 */
+    uint8_t *class; /* [init] for each page the size class of a small block's page, else 0 */
     struct bs_span *span[BS_ARENA_PAGES]; /* the last span that held the page, or NULL */
     struct bs_span *whole; /* the large span that covers every page, or NULL; its entries above are
-                              not written then, which saves 72 KiB of memory an arena */
+                              not written then, which saves 64 KiB of memory an arena */
     uint8_t thp[BS_ARENA_SIZE / BS_HUGE_SIZE]; /* [lock:thp], read relaxed: enum bs_thp_state */
     struct bs_heap_arena *pages; /* [lock:page heap] the page heap's bitmaps */
     struct bs_marks *side[BS_NSIDES]; /* [atomic] NULL while not needed: marks.h */
 };
 
-/* The fast path reads both; they change once each, entries before count (release). Two objects,
- * so that each is one load relative to the program counter. */
-BS_LOCAL extern uintptr_t *bs_pagemap_table; /* arena -> biased address of its class bytes, or 0 */
-BS_LOCAL extern size_t bs_pagemap_narenas;   /* entries of the table: 0, then BS_MAX_ARENAS */
+/* The flat map: class bytes of the BS_NEAR_PAGES pages from address 0 - bs_pagemap_minus_base on.
+ * Each changes once, the map before the base (release). Before that the base is an address that no
+ * pointer has: not canonical, and unlikely in garbage. */
+BS_LOCAL extern uintptr_t bs_pagemap_minus_base;
+BS_LOCAL extern uint8_t *bs_pagemap_near;
 
-/* The class of the small block's page that p lies in; 0 for everything else. */
-BS_INLINE uint8_t bs_pagemap_class(uintptr_t p) {
-    uintptr_t arena = p >> BS_ARENA_SHIFT;
+/* The table of arenas: entries before count (release). */
+BS_LOCAL extern struct bs_arena **bs_pagemap_table;
+BS_LOCAL extern size_t bs_pagemap_narenas; /* entries: 0, then BS_MAX_ARENAS */
+
+/* The class of the small block's page that p lies in; 0 for everything else, and for pages that the
+ * flat map does not cover. */
+BS_INLINE uint8_t bs_pagemap_near_class(uintptr_t p) {
     /* acquire only orders start-up against the very first lookups: a plain load on x86 and a
      * cheap one elsewhere; entries are published before blocks that need them */
-    if (BS_UNLIKELY(arena >= bs_load_acquire(&bs_pagemap_narenas)))
+    size_t page = (bs_load_acquire(&bs_pagemap_minus_base) + p) >> BS_PAGE_SHIFT;
+    if (BS_UNLIKELY(page >= BS_NEAR_PAGES))
         return 0;
-    uintptr_t biased = bs_load(&bs_pagemap_table[arena]);
-    if (BS_UNLIKELY(biased == 0))
-        return 0;
-    return bs_load((const uint8_t *)(biased + (p >> BS_PAGE_SHIFT)));
+    return bs_load(&bs_load(&bs_pagemap_near)[page]);
 }
 
 /* The arena of the address, or NULL. */
@@ -58,10 +62,15 @@ BS_INLINE struct bs_arena *bs_pagemap_arena(uintptr_t p) {
     uintptr_t number = p >> BS_ARENA_SHIFT;
     if (BS_UNLIKELY(number >= bs_load_acquire(&bs_pagemap_narenas)))
         return NULL;
-    uintptr_t biased = bs_load_acquire(&bs_pagemap_table[number]);
-    if (BS_UNLIKELY(biased == 0))
-        return NULL;
-    return (struct bs_arena *)(biased + (number << (BS_ARENA_SHIFT - BS_PAGE_SHIFT)));
+    return bs_load_acquire(&bs_pagemap_table[number]);
+}
+/* The class of the small block's page that p lies in; 0 for everything else. */
+BS_INLINE uint8_t bs_pagemap_class(uintptr_t p) {
+    uint8_t class = bs_pagemap_near_class(p);
+    if (BS_LIKELY(class != 0))
+        return class;
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    return arena != NULL ? bs_load(&arena->class[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]) : 0;
 }
 /* What the span table says of the address's page: may be a span that is gone. NULL if none. */
 BS_INLINE struct bs_span *bs_pagemap_span(uintptr_t p) {

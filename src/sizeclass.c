@@ -8,8 +8,8 @@ const struct bs_class_info bs_class_info[BS_NCLASSES] = {
 #undef BS_SIZE_CLASS
 };
 
-const uint8_t bs_class_by_8[] = {
-#define BS_CLASS_BY_8(class) class,
+const uint8_t bs_class_by_byte[] = {
+#define BS_CLASS_BY_8(class) class, class, class, class, class, class, class, class,
 #include "sizeclass.def"
 #undef BS_CLASS_BY_8
 };

@@ -26,14 +26,16 @@ struct bs_class_info {
 
 BS_LOCAL extern const struct bs_class_info bs_class_info[BS_NCLASSES];
 
-/* Up to here a request indexes the table of 8-byte steps; above, that of 128-byte steps. */
+/* Up to here a request indexes a table with an entry a byte: two instructions less than one in
+ * steps of 8, and the lines of it that a program uses are as few as the sizes it asks for. Above,
+ * the steps are of 128. An entry stands for size 0 at 7: the generator's steps of 8, spelled out. */
 #define BS_TINY_MAX ((size_t)1024)
-BS_LOCAL extern const uint8_t bs_class_by_8[BS_TINY_MAX / 8 + 1];
+BS_LOCAL extern const uint8_t bs_class_by_byte[BS_TINY_MAX + 8];
 BS_LOCAL extern const uint8_t bs_class_by_128[(BS_SMALL_MAX - BS_TINY_MAX) / 128 + 1];
 
 /* size <= BS_TINY_MAX; 0 is served as 1. */
 BS_INLINE uint8_t bs_class_of_tiny(size_t size) {
-    return bs_class_by_8[(size + 7) / 8];
+    return bs_class_by_byte[size + 7];
 }
 /* size <= BS_SMALL_MAX */
 BS_INLINE uint8_t bs_class_of(size_t size) {

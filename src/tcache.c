@@ -299,6 +299,46 @@ static void *alloc_uncached(unsigned class) {
     return r.run_base + (size_t)bs_ctz(r.run_mask) * bs_class_info[class].size;
 }
 
+/* mask without its lowest n bits. */
+static uint64_t without_lowest(uint64_t mask, unsigned n) {
+    while (n-- > 0)
+        mask &= mask - 1;
+    return mask;
+}
+
+/* The lowest n >= 1 slots of `mask`, the lowest on top, become the magazine's blocks. They leave the
+ * run before they count: a snapshot by fork loses them. */
+static void move_slots(struct bs_tcache *tc, unsigned class, uint64_t mask, unsigned n) {
+    struct bs_bin *bin = &tc->bin[class];
+    void **bottom = tc->top[class], **place = bottom + 1 + n;
+    size_t size = bin->size;
+    char *base = bin->run_base;
+    uint64_t neighbours = bs_low_bits(n) << bs_ctz(mask);
+    if ((mask & neighbours) == neighbours) { /* the rule */
+        bs_store(&bin->run_mask, mask & ~neighbours);
+        __atomic_signal_fence(__ATOMIC_RELEASE);
+        for (char *p = base + bs_ctz(mask) * size; place != bottom + 1; p += size)
+            *--place = p;
+    } else {
+        bs_store(&bin->run_mask, without_lowest(mask, n));
+        __atomic_signal_fence(__ATOMIC_RELEASE);
+        for (; place != bottom + 1; mask &= mask - 1)
+            *--place = base + bs_ctz(mask) * size;
+    }
+    __atomic_signal_fence(__ATOMIC_RELEASE);
+    bs_store(&tc->top[class], bottom + n);
+}
+
+bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out) {
+    struct bs_bin *bin = &tc->bin[class];
+    uint64_t mask = bin->run_mask, others = mask & (mask - 1);
+    if (others == 0 || bin->size > BS_TINY_MAX)
+        return bs_tcache_take_run(tc, class, out);
+    *out = bin->run_base + (size_t)bs_ctz(mask) * bin->size;
+    move_slots(tc, class, others, (unsigned)bs_min(bs_popcount(others), bin->cap));
+    return true;
+}
+
 void *bs_tcache_alloc_slow(unsigned class) {
     struct bs_tcache *tc = own_cache();
     if (tc == &bs_tcache_none)
@@ -306,7 +346,8 @@ void *bs_tcache_alloc_slow(unsigned class) {
     note_visit(tc);
     struct bs_bin *bin = &tc->bin[class];
     void *p;
-    if (bs_tcache_take(tc, class, &p)) /* a cache just made may have been filled by re-entry */
+    /* a cache just made may have been filled by re-entry */
+    if (bs_tcache_take(tc, class, &p) || bs_tcache_spread(tc, class, &p))
         return p;
     struct bs_refill r = {.blocks = bin->blocks, .max_blocks = bin->cap};
     if (!bs_central_refill(class, bin->claim, &r))
@@ -316,8 +357,12 @@ void *bs_tcache_alloc_slow(unsigned class) {
     bs_store(&bin->run_base, r.run_base);
     bin->run_zero = r.run_zero;
     bs_store(&tc->top[class], bin->blocks - 1 + r.nblocks);
-    bs_store(&bin->run_mask, r.run_mask & (r.run_mask - 1));
-    return r.run_base + (size_t)bs_ctz(r.run_mask) * bin->size;
+    bs_store(&bin->run_mask, r.run_mask);
+    if (r.nblocks == 0)
+        (void)bs_tcache_spread(tc, class, &p);
+    else
+        (void)bs_tcache_take_run(tc, class, &p);
+    return p;
 }
 
 void bs_tcache_free_slow(unsigned class, void *p) {

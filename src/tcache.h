@@ -59,6 +59,11 @@ struct bs_tcache {
 BS_LOCAL extern __thread struct bs_tcache *bs_self;
 BS_LOCAL extern struct bs_tcache bs_tcache_empty, bs_tcache_none;
 
+/* When the magazine is empty: the run's slots move into it, lowest on top, as far as there is room,
+ * and one into *out. False: there is no run. Of classes above BS_TINY_MAX one moves at a time, into
+ * *out: malloc's inline path does not serve them, and calloc asks for slots that were never used. */
+bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out);
+
 /* The slow door's work. Class 1 ... BS_NCLASSES-1. */
 void *bs_tcache_alloc_slow(unsigned class);
 void bs_tcache_free_slow(unsigned class, void *p);

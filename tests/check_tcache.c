@@ -172,6 +172,42 @@ START_TEST(large_blocks_have_small_magazines) {
 }
 END_TEST
 
+/* What a refill claims comes through the magazine, lowest address on top, as far as there is room. */
+START_TEST(runs_spread_into_magazines) {
+    unsigned class = bs_class_of(48);
+    take(48);
+    const struct bs_bin *bin = &bs_self->bin[class];
+    ck_assert_uint_eq(bin->run_mask, 0);
+    ck_assert_uint_eq(bs_tcache_count(bs_self, class), BS_MAGAZINE_START - 1);
+    for (unsigned i = 1; i < BS_MAGAZINE_START; i++) {
+        take(48);
+        require((char *)live[i] == (char *)live[i - 1] + 48, "block %u is no neighbour", i);
+    }
+    unsigned spreads = 0;
+    for (unsigned i = 0; i < 2000; i++) {
+        size_t count = bs_tcache_count(bs_self, class), left = bs_popcount(bin->run_mask);
+        take(48);
+        if (count != 0 || left == 0)
+            continue;
+        spreads++;
+        size_t moved = bs_min(left - 1, bin->cap);
+        ck_assert_uint_eq(bs_tcache_count(bs_self, class), moved);
+        ck_assert_uint_eq(bs_popcount(bin->run_mask), left - 1 - moved);
+    }
+    ck_assert_uint_gt(spreads, 20);
+    check_conservation();
+}
+END_TEST
+
+/* Not where malloc's inline path does not serve the class: calloc takes fresh slots from the run. */
+START_TEST(large_runs_stay) {
+    take(2048);
+    ck_assert_uint_eq(bs_tcache_count(bs_self, bs_class_of(2048)), 0);
+    ck_assert_uint_ne(bs_self->bin[bs_class_of(2048)].run_mask, 0);
+    check_conservation();
+}
+END_TEST
+
 static bool in_magazine(unsigned class, const void *p) {
     for (size_t i = 0; i < bs_tcache_count(bs_self, class); i++)
         if (bs_self->bin[class].blocks[i] == p)
@@ -185,7 +221,7 @@ START_TEST(flush_gives_half) {
     fill_and_empty(32, 3 * full);
     struct bs_bin *bin = &bs_self->bin[class];
     bs_tcache_drain(bs_self);
-    while (nlive < full + 1 || bin->run_mask != 0)
+    while (nlive < full + 1 || bin->run_mask != 0 || bs_tcache_count(bs_self, class) != 0)
         take(32);
     ck_assert_uint_eq(bs_tcache_count(bs_self, class), 0);
     for (unsigned i = 0; i < full + 1; i++)
@@ -468,6 +504,8 @@ int main(void) {
     tc = add_case(suite, "capacity");
     tcase_add_test(tc, magazines_grow_on_demand);
     tcase_add_test(tc, large_blocks_have_small_magazines);
+    tcase_add_test(tc, runs_spread_into_magazines);
+    tcase_add_test(tc, large_runs_stay);
     tcase_add_test(tc, flush_gives_half);
     tcase_add_test(tc, capacity_is_within_the_threads_budget);
     tcase_add_test(tc, capacity_is_within_the_total);
