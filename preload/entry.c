@@ -20,13 +20,18 @@ void free_aligned_sized(void *p, size_t align, size_t size);
 void cfree(void *p);
 
 /* The two fast paths' slow doors: tail calls, so the hit path needs no stack frame. */
-static BS_NOINLINE void *alloc_slow(size_t size) {
+static BS_NOINLINE void *alloc_uncached(size_t size) {
     void *p = bs_heap_alloc_slow(size);
     if (bs_record_is_on())
         bs_record_made(BS_RECORD_MALLOC, p, size, 1);
     if (BS_UNLIKELY(p == NULL))
         errno = ENOMEM;
     return p;
+}
+
+static BS_NOINLINE void *alloc_slow(size_t size) {
+    void *p;
+    return BS_LIKELY(bs_heap_alloc_cached(size, &p)) ? p : alloc_uncached(size);
 }
 
 BS_NOINLINE void bs_door_free(void *p) {

@@ -67,14 +67,17 @@ static inline void *recorded(enum bs_record_op op, void *p, size_t size, size_t 
     return p;
 }
 
-static BS_NOINLINE void *recorded_alloc_slow(size_t size) {
+static BS_NOINLINE void *alloc_slow(size_t size) {
+    void *p;
+    if (BS_LIKELY(bs_heap_alloc_cached(size, &p)))
+        return p;
     return recorded(BS_RECORD_MALLOC, bs_heap_alloc_slow(size), size, 1);
 }
 
 /* The runtime's operators call our malloc in turn, which fails as well; they never come back here. */
 #define NEW(name)                                                                 \
     static BS_NOINLINE void *name##_slow(size_t size) {                           \
-        void *p = recorded(BS_RECORD_MALLOC, bs_heap_alloc_slow(size), size, 1);  \
+        void *p = alloc_slow(size);                                               \
         return BS_LIKELY(p != NULL) ? p : throwing_new(#name, size);              \
     }                                                                             \
     BS_EXPORT void *name(size_t size);                                            \
@@ -84,7 +87,7 @@ static BS_NOINLINE void *recorded_alloc_slow(size_t size) {
 #define NEW_NOTHROW(name)                                                 \
     BS_EXPORT void *name(size_t size, const void *tag);                   \
     BS_EXPORT void *name(size_t size, const void *tag) {                  \
-        void *p = bs_heap_alloc_fast(size, recorded_alloc_slow);          \
+        void *p = bs_heap_alloc_fast(size, alloc_slow);          \
         return BS_LIKELY(p != NULL) ? p : nothrow_new(#name, size, tag);  \
     }
 #define NEW_ALIGNED(name)                                                                        \

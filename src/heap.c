@@ -239,12 +239,16 @@ void bs_heap_free_slow(void *p) {
 
 /* --- resizing --------------------------------------------------------------------------------- */
 
-static void *copy_to_new(void *p, size_t keep, size_t size) {
-    void *q = bs_heap_alloc(size);
+/* class: of p's block; 0: a large one. */
+static void *copy_to_new(void *p, unsigned class, size_t keep, size_t size) {
+    void *q;
+    if (!bs_heap_alloc_cached(size, &q))
+        q = bs_heap_alloc(size);
     if (q == NULL)
         return NULL;
     memcpy(q, p, bs_min(keep, size));
-    bs_heap_free(p);
+    if (!bs_tcache_put(bs_tcache_self(), class, p))
+        bs_heap_free_slow(p);
     return q;
 }
 
@@ -255,7 +259,7 @@ void *bs_heap_realloc(void *p, size_t size) {
         /* It stays while it fits and is not less than half used. */
         if (size <= have && (size > have / 2 || bs_class_of(size) == class))
             return p;
-        return copy_to_new(p, have, size);
+        return copy_to_new(p, class, have, size);
     }
     struct bs_span *s = bs_span_of((uintptr_t)p);
     if (s == NULL || s->base != (uintptr_t)p) {
@@ -265,7 +269,7 @@ void *bs_heap_realloc(void *p, size_t size) {
     if (size > BS_REQUEST_MAX)
         return NULL;
     if (size <= BS_SMALL_MAX)
-        return copy_to_new(p, s->request, size);
+        return copy_to_new(p, 0, s->request, size);
     void *q = resize_large(s, size);
     look_for_work();
     return q;

@@ -25,6 +25,12 @@ BS_INLINE void *bs_heap_alloc_fast(size_t size, void *(*slow)(size_t)) {
     return slow(size);
 }
 
+/* What a slow door tries first: sizes above BS_TINY_MAX have magazines, too. */
+BS_INLINE bool bs_heap_alloc_cached(size_t size, void **out) {
+    return size - (BS_TINY_MAX + 1) < BS_SMALL_MAX - BS_TINY_MAX &&
+           bs_tcache_take(bs_tcache_self(), bs_class_of_medium(size), out);
+}
+
 BS_INLINE void bs_heap_free_fast(void *p, void (*slow)(void *)) {
     size_t class = bs_pagemap_near_class((uintptr_t)p);
     if (BS_UNLIKELY(!bs_tcache_put(bs_tcache_self(), class, p)))

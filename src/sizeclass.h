@@ -37,11 +37,15 @@ BS_LOCAL extern const uint8_t bs_class_by_128[(BS_SMALL_MAX - BS_TINY_MAX) / 128
 BS_INLINE uint8_t bs_class_of_tiny(size_t size) {
     return bs_class_by_byte[size + 7];
 }
+/* BS_TINY_MAX < size <= BS_SMALL_MAX */
+BS_INLINE uint8_t bs_class_of_medium(size_t size) {
+    return bs_class_by_128[(size - BS_TINY_MAX + 127) / 128];
+}
 /* size <= BS_SMALL_MAX */
 BS_INLINE uint8_t bs_class_of(size_t size) {
     if (BS_LIKELY(size <= BS_TINY_MAX))
         return bs_class_of_tiny(size);
-    return bs_class_by_128[(size - BS_TINY_MAX + 127) / 128];
+    return bs_class_of_medium(size);
 }
 
 /* The smallest class whose blocks hold size bytes and are aligned to align (a power of two) in a
