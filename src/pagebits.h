@@ -21,6 +21,10 @@ struct bs_sum {
     uint32_t start, max, end;
 };
 
+BS_INLINE bool bs_sum_same(struct bs_sum a, struct bs_sum b) {
+    return a.start == b.start && a.max == b.max && a.end == b.end;
+}
+
 /* Bit i set: bits i ... i+n-1 of x are all set (1 <= n <= 64). */
 BS_INLINE uint64_t bs_word_runs(uint64_t x, unsigned n) {
     for (unsigned have = 1; have < n && x != 0;) {
@@ -74,6 +78,55 @@ static inline struct bs_sum bs_region_summary(const uint64_t alloc[BS_REGION_WOR
     if (run > sum.max)
         sum.max = run;
     return sum;
+}
+
+/* Free pages directly below page `first`, and from page `end` on. */
+static inline size_t bs_region_free_below(const uint64_t alloc[BS_REGION_WORDS], size_t first) {
+    size_t w = first / 64, bit = first % 64, n = bit;
+    uint64_t x = bit != 0 ? alloc[w] << (64 - bit) : 0;
+    if (x != 0)
+        return 63 - bs_msb(x);
+    for (; w > 0; n += 64)
+        if ((x = alloc[--w]) != 0)
+            return n + 63 - bs_msb(x);
+    return n;
+}
+static inline size_t bs_region_free_above(const uint64_t alloc[BS_REGION_WORDS], size_t end) {
+    size_t w = end / 64, bit = end % 64, n = 0;
+    for (; w < BS_REGION_WORDS; w++, bit = 0) {
+        uint64_t x = alloc[w] >> bit;
+        if (x != 0)
+            return n + bs_ctz(x);
+        n += 64 - bit;
+    }
+    return n;
+}
+
+/* The summary after pages [first, first+n), all of one kind before, were taken or given back; `old`
+ * is the one before. Only the run around them has changed, so most summaries follow from it; all
+ * words are read only if the longest run was cut. */
+static inline struct bs_sum bs_region_took(const uint64_t alloc[BS_REGION_WORDS], size_t first,
+                                           size_t n, struct bs_sum old) {
+    size_t below = bs_region_free_below(alloc, first), above = bs_region_free_above(alloc, first + n);
+    if (below + n + above >= old.max)
+        return bs_region_summary(alloc);
+    if (below == first)
+        old.start = (uint32_t)below;
+    if (first + n + above == BS_REGION_PAGES)
+        old.end = (uint32_t)above;
+    return old;
+}
+static inline struct bs_sum bs_region_gave(const uint64_t alloc[BS_REGION_WORDS], size_t first,
+                                           size_t n, struct bs_sum old) {
+    size_t below = bs_region_free_below(alloc, first), above = bs_region_free_above(alloc, first + n);
+    uint32_t run = (uint32_t)(below + n + above);
+    if (run > old.max)
+        old.max = run;
+    if (below == first)
+        old.start = run;
+    if (first + n + above == BS_REGION_PAGES)
+        old.end = run;
+    return old;
 }
 
 /* The first page of the lowest free run of n pages (1 <= n <= 512) in the region. */

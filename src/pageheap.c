@@ -17,23 +17,31 @@ static void count(size_t *counter, size_t plus, size_t minus) {
 
 /* --- bits of a range of pages, region by region ----------------------------------------------- */
 
-/* Calls step for each region's part of pages [page, page+n), then brings the summaries up to
- * date. */
-typedef void region_step(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx);
+/* What a step does to the pages: the bits, and what the summary is then. */
+struct change {
+    void (*step)(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx);
+    struct bs_sum (*sum)(const uint64_t *alloc, size_t first, size_t n, struct bs_sum old);
+};
 
-static void each_part_locked(size_t page, size_t n, region_step *step, void *ctx) {
+/* Calls the step for each region's part of pages [page, page+n), then brings the summaries up to
+ * date. */
+static inline void each_part_locked(size_t page, size_t n, struct change change, void *ctx) {
     size_t first_region = page / BS_REGION_PAGES, i = first_region;
+    bool other = false;
     for (size_t left = n; left != 0; i++) {
         struct bs_region *r = bs_region_at(i);
         size_t first = page % BS_REGION_PAGES, part = bs_min(left, BS_REGION_PAGES - first);
         size_t runs = bs_closed_runs_near(i);
-        step(r, first, part, bs_page_address(page), ctx);
+        struct bs_sum *sum = &bs_pageheap.sums.level[0][i], old = *sum;
+        change.step(r, first, part, bs_page_address(page), ctx);
         count(&bs_pageheap.counts.closed_runs, bs_closed_runs_near(i), runs);
-        bs_pageheap.sums.level[0][i] = bs_region_summary(r->alloc);
+        *sum = change.sum(r->alloc, first, part, old);
+        other |= !bs_sum_same(old, *sum);
         page += part;
         left -= part;
     }
-    bs_pagesum_update(&bs_pageheap.sums, first_region, i - first_region);
+    if (other)
+        bs_pagesum_update(&bs_pageheap.sums, first_region, i - first_region);
 }
 
 static void note_dirty(struct bs_pages *out, uintptr_t base, uint64_t dirty, size_t word_page) {
@@ -49,22 +57,29 @@ static void note_dirty(struct bs_pages *out, uintptr_t base, uint64_t dirty, siz
 static void take_part(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx) {
     struct bs_pages *out = ctx;
     uintptr_t region_base = base - first * BS_PAGE_SIZE;
+    size_t nreleased = 0;
     for (size_t w = first / 64; w <= (first + n - 1) / 64; w++) {
-        uint64_t mask = bs_range_mask(w, first, n);
+        uint64_t mask = bs_range_mask(w, first, n), released = mask & r->released[w];
+        uint64_t fresh = mask & r->fresh[w], closed = mask & r->closed[w];
         BS_ASSERT((r->alloc[w] & mask) == 0);
-        /* after MADV_FREE a page may still hold what it held */
-        uint64_t zero = mask & (bs_opt.advice == BS_ADVICE_FREE ? r->fresh[w] : r->released[w]);
-        out->nreleased += bs_popcount(mask & r->released[w]);
-        out->nfresh += bs_popcount(mask & r->fresh[w]);
-        out->nzero += bs_popcount(zero);
-        out->nclosed += bs_popcount(mask & r->closed[w]);
-        r->ndirty -= bs_popcount(mask & ~r->released[w]);
-        note_dirty(out, region_base, mask & ~zero, w * 64);
         r->alloc[w] |= mask;
+        if (released == 0 && closed == 0) { /* the rule in a heap that has its size */
+            note_dirty(out, region_base, mask, w * 64);
+            continue;
+        }
+        /* after MADV_FREE a page may still hold what it held */
+        uint64_t zero = bs_opt.advice == BS_ADVICE_FREE ? fresh : released;
+        nreleased += bs_popcount(released);
+        out->nfresh += bs_popcount(fresh);
+        out->nzero += bs_popcount(zero);
+        out->nclosed += bs_popcount(closed);
+        note_dirty(out, region_base, mask & ~zero, w * 64);
         r->released[w] &= ~mask;
         r->fresh[w] &= ~mask;
         r->closed[w] &= ~mask;
     }
+    out->nreleased += nreleased;
+    r->ndirty -= (uint32_t)(n - nreleased);
 }
 
 /* What pages are that come back. */
@@ -86,7 +101,7 @@ static void give_part(struct bs_region *r, size_t first, size_t n, uintptr_t bas
 }
 
 static void give_locked(size_t page, size_t n, struct gift gift) {
-    each_part_locked(page, n, give_part, &gift);
+    each_part_locked(page, n, (struct change){give_part, bs_region_gave}, &gift);
     bs_pageheap.hint = bs_min(bs_pageheap.hint, page);
     if (!gift.released)
         bs_pageheap.dirty_top =
@@ -115,7 +130,7 @@ static bool find_locked(size_t n, size_t *page) {
 
 static void take_bits_locked(size_t page, size_t n, struct bs_pages *out) {
     *out = (struct bs_pages){.base = bs_page_address(page), .npages = n};
-    each_part_locked(page, n, take_part, out);
+    each_part_locked(page, n, (struct change){take_part, bs_region_took}, out);
     if (page == bs_pageheap.hint)
         bs_pageheap.hint = page + n;
 }

@@ -83,22 +83,27 @@ bool bs_pagemap_add(uintptr_t base, size_t bytes) {
     return true;
 }
 
-/* Pages [page, page+n) of one arena. */
-static void set_in_arena(struct bs_arena *arena, size_t page, size_t n, struct bs_span *span,
-                         unsigned class) {
-    for (size_t i = page; i < page + n; i++) {
-        if (span != NULL)
-            bs_store_release(&arena->span[i], span);
+/* Pages [page, page+n) of one arena. Readers find the span's fields: release. */
+static void set_span(struct bs_arena *arena, size_t page, size_t n, struct bs_span *span) {
+#pragma GCC unroll 8
+    for (struct bs_span **p = &arena->span[page], **end = p + n; p != end; p++)
+        bs_store_release(p, span);
+}
+
+static void set_class(struct bs_arena *arena, size_t page, size_t n, unsigned class) {
+    for (size_t i = page; i < page + n; i++)
         if (arena->class[i] != class) /* what is zero stays without memory */
             bs_store(&arena->class[i], (uint8_t)class);
-    }
 }
 
 void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigned class) {
     while (npages != 0) {
         size_t page = (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
         size_t n = bs_min(npages, BS_ARENA_PAGES - page);
-        set_in_arena(bs_pagemap_arena(base), page, n, span, class);
+        struct bs_arena *arena = bs_pagemap_arena(base);
+        if (span != NULL)
+            set_span(arena, page, n, span);
+        set_class(arena, page, n, class);
         base += n * BS_PAGE_SIZE;
         npages -= n;
     }
@@ -112,7 +117,7 @@ void bs_pagemap_set_large(uintptr_t base, size_t npages, struct bs_span *span) {
         if (n == BS_ARENA_PAGES)
             bs_store_release(&arena->whole, span);
         else
-            set_in_arena(arena, page, n, span, 0);
+            set_span(arena, page, n, span);
         base += n * BS_PAGE_SIZE;
         npages -= n;
     }

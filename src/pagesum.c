@@ -57,10 +57,6 @@ static struct bs_sum merge_children(const struct bs_pagesum *t, unsigned level, 
     return merge(&t->level[level - 1][first], n, node_pages(level - 1));
 }
 
-static bool same(struct bs_sum a, struct bs_sum b) {
-    return a.start == b.start && a.max == b.max && a.end == b.end;
-}
-
 void bs_pagesum_update(struct bs_pagesum *t, size_t first, size_t n) {
     size_t last = first + n - 1;
     for (unsigned level = 1; level < t->nlevels; level++) {
@@ -69,7 +65,7 @@ void bs_pagesum_update(struct bs_pagesum *t, size_t first, size_t n) {
         last /= BS_SUM_FANOUT;
         for (size_t i = first; i <= last; i++) {
             struct bs_sum sum = merge_children(t, level, i);
-            changed |= !same(sum, t->level[level][i]);
+            changed |= !bs_sum_same(sum, t->level[level][i]);
             t->level[level][i] = sum;
         }
         if (!changed)
@@ -108,7 +104,7 @@ bool bs_pagesum_find(const struct bs_pagesum *t, size_t npages, size_t *page, si
 bool bs_pagesum_is_valid(const struct bs_pagesum *t) {
     for (unsigned level = 1; level < t->nlevels; level++)
         for (size_t i = 0; i < t->count[level]; i++)
-            if (!same(t->level[level][i], merge_children(t, level, i)))
+            if (!bs_sum_same(t->level[level][i], merge_children(t, level, i)))
                 return false;
     return true;
 }

@@ -182,6 +182,37 @@ START_TEST(summary_and_first_fit) {
 }
 END_TEST
 
+/* Free runs are taken in parts and given back: the summary that follows from the change is the one
+ * that all words give. */
+static void check_change(uint64_t *map, size_t first, size_t n, bool take) {
+    struct bs_sum old = bs_region_summary(map);
+    (take ? bs_range_set : bs_range_clear)(map, first, n);
+    struct bs_sum sum = (take ? bs_region_took : bs_region_gave)(map, first, n, old);
+    require(bs_sum_same(sum, bs_region_summary(map)), "%s %zu+%zu: %u/%u/%u",
+            take ? "took" : "gave", first, n, sum.start, sum.max, sum.end);
+}
+
+START_TEST(summary_after_a_change) {
+    uint64_t map[BS_REGION_WORDS];
+    for (unsigned k = 0; k < MAPS; k++) {
+        make_map(map, k);
+        for (unsigned step = 0; step < 20; step++) {
+            size_t run[BITS + 1], i = random_below(&seed, BITS);
+            free_runs(map, run);
+            if (run[i] != 0) {
+                size_t n = random_below(&seed, 3) == 0 ? run[i] : 1 + random_below(&seed, run[i]);
+                check_change(map, i, n, true);
+            } else {
+                size_t n = 1, most = 1 + random_skewed(&seed, 9);
+                while (n < most && i + n < BITS && naive_test(map, i + n))
+                    n++;
+                check_change(map, i, n, false);
+            }
+        }
+    }
+}
+END_TEST
+
 static void check_top(const uint64_t *want, size_t end, size_t max) {
     size_t top = end, first, n;
     while (top > 0 && !naive_test(want, top - 1))
@@ -216,6 +247,7 @@ int main(void) {
     tcase_add_test(tc, longest_runs);
     tc = add_case(suite, "pagebits");
     tcase_add_test(tc, summary_and_first_fit);
+    tcase_add_test(tc, summary_after_a_change);
     tcase_add_test(tc, highest_run);
     return run_suite(suite);
 }
