@@ -12,6 +12,7 @@
 #include "central.h"
 #include "counter.h"
 #include "limit.h"
+#include "opt.h"
 #include "os.h"
 #include "out.h"
 #include "thp.h"
@@ -65,6 +66,15 @@ void *bs_large_alloc(size_t size, size_t align, bool zero) {
     return (void *)s->base;
 }
 
+/* A block so large is given to the OS when it is freed, not when the scavenger comes: its memory is
+ * a good part of the process's, and where only some of its pages were used all of them would count as
+ * dirty until then. (With decommit:hard the scavenger does it, which counts what is closed.) */
+static bool is_given_at_once(uintptr_t base, size_t npages) {
+    size_t bytes = npages * BS_PAGE_SIZE;
+    return bytes >= BS_LARGE_GIVE_BYTES && bs_opt.scavenge && bs_opt.decommit != BS_DECOMMIT_HARD &&
+           bs_opt.advice != BS_ADVICE_FREE && bs_thp_unused(base, bytes) == 0;
+}
+
 /* The pages of a span go back; `empty`: they have no physical memory any more (moved away). */
 static void return_pages(uintptr_t base, size_t npages, bool moved, bool empty) {
     if (moved) {
@@ -76,7 +86,7 @@ static void return_pages(uintptr_t base, size_t npages, bool moved, bool empty) 
         }
         bs_sub(&moved_blocks, 1);
     }
-    if (empty)
+    if (empty || is_given_at_once(base, npages))
         bs_pageheap_free_released(base, npages);
     else
         give_pages(base, npages);

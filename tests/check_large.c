@@ -96,6 +96,26 @@ START_TEST(shrinks_in_place) {
 }
 END_TEST
 
+/* Blocks from BS_LARGE_GIVE_BYTES on leave no dirty page, smaller ones are kept a moment. */
+START_TEST(huge_blocks_go_back_at_once) {
+    const size_t size[] = {BS_LARGE_GIVE_BYTES - BS_PAGE_SIZE, BS_LARGE_GIVE_BYTES,
+                           3 * BS_LARGE_GIVE_BYTES};
+    for (size_t i = 0; i < BS_ARRAY_LEN(size); i++) {
+        char *p = alloc(size[i], false);
+        fill(p, size[i], i);
+        size_t dirty = bs_pageheap_counts().dirty_pages;
+        release(p);
+        size_t more = bs_pageheap_counts().dirty_pages - dirty;
+        require(more == (size[i] < BS_LARGE_GIVE_BYTES ? size[i] / BS_PAGE_SIZE : 0),
+                "%zu bytes: %zu dirty pages", size[i], more);
+        check_sums(0, 0);
+        p = alloc(size[i], true); /* what is said to be released reads as zeros */
+        check_zero(p, size[i]);
+        release(p);
+    }
+}
+END_TEST
+
 /* A neighbour stands in the way. */
 static void move_once(size_t size, size_t to, bool by_tables) {
     char *p = alloc(size, false), *wall = alloc(40000, false);
@@ -394,6 +414,7 @@ int main(void) {
     TCase *tc = add_case(suite, "resize");
     tcase_add_test(tc, grows_in_place_when_it_can);
     tcase_add_test(tc, shrinks_in_place);
+    tcase_add_test(tc, huge_blocks_go_back_at_once);
     tcase_add_test(tc, moves_when_it_must);
     tcase_add_test(tc, moves_behind_the_first_region);
     tcase_add_test(tc, pages_after_a_move_are_sound);
