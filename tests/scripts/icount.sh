@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # icount.sh [--update | --print] [NAME...] - how many of libbesom.so's instructions an operation of
-# each single-threaded benchmark of build/bench/micro executes, counted by callgrind, against
-# tests/scripts/icount.txt. More than the slack allows fails, and says which path, by how much and
+# each single-threaded benchmark of build/bench/micro executes, and those of a process that does
+# nothing ("start"), counted by callgrind, against tests/scripts/icount.txt. More than the slack allows fails, and says which path, by how much and
 # where they are spent; fewer is said and passes. Threads are not counted: how they meet is chance.
 #
 # Counted is what the measured section (bs_bench_start to bs_bench_stop) executes inside
@@ -34,19 +34,26 @@ skip() { echo "icount.sh: SKIPPED: $*"; exit 77; }
 count() {
     mkdir -p "$3"
     cd "$3"
+    part=out.2-01
+    if [ "$1" = start ]; then
+        part=out-01
+        set -- "$build/bench/starter" nothing
+    else
+        set -- "$build/bench/micro" "$1" "--scale=$2"
+    fi
     env -i PATH="$PATH" LD_PRELOAD="$lib" BESOM_CONF="$conf" timeout 120 \
         valgrind --tool=callgrind --separate-threads=yes --compress-strings=no \
         --callgrind-out-file=out --dump-before=bs_bench_start --dump-before=bs_bench_stop \
-        "$build/bench/micro" "$1" "--scale=$2" >stdout 2>stderr || return 1
+        "$@" >stdout 2>stderr || return 1
     # The line after "calls=" holds what the callee and all below it cost, which is counted there.
     awk -v object="ob=$lib" '
         /^ob=/ { ours = $0 == object; next }
         /^fn=/ { function_name = substr($0, 4); next }
         /^calls=/ { below = 1; next }
         /^[-+*0-9]/ { if (ours && !below) cost[function_name] += $2; below = 0 }
-        END { for (name in cost) print name, cost[name] }' out.2-01 >counts || return 1
+        END { for (name in cost) print name, cost[name] }' "$part" >counts || return 1
     [ -s counts ] || { echo "no instruction in $lib: was it preloaded?" >>stderr; return 1; }
-    awk '{ print $2 }' stdout >ops
+    awk '{ n = $2 } END { print n ? n : 1 }' stdout >ops
     rm -f out*
 }
 

@@ -31,7 +31,7 @@ for dir in src preload tools bench tests tests/preload tests/stress; do
 done
 listed tests/Makefile.am tests/ tests/compat/*.* tests/compat/programs/* tests/launcher/* tests/model/* \
     tests/scripts/*
-listed bench/Makefile.am bench/ bench/run bench/*.py bench/*.rb bench/traces/*
+listed bench/Makefile.am bench/ bench/run bench/rss bench/start bench/*.py bench/*.rb bench/traces/*
 listed Makefile.am '' doc/*
 
 [ "$status" -ne 0 ] || echo "lists.sh: $count files listed"
