@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench.c - the parts of bench.h that are not inline: clock, tables, resident memory, failure.
+ * bench.c - the parts of bench.h that are not inline: clock, tables, threads, resident memory,
+ * failure.
  *
  * Peak memory is VmHWM and not getrusage's ru_maxrss: the latter survives exec, so that every run
  * would report at least the size of the script that started it.
@@ -60,6 +61,18 @@ void *bs_bench_table(size_t size_bytes) {
     if (table == MAP_FAILED)
         bs_bench_die("mmap of a table of %zu bytes: %s", size_bytes, strerror(errno));
     return table;
+}
+
+void bs_bench_start_thread(pthread_t *thread, void *(*body)(void *), void *arg) {
+    int fault = pthread_create(thread, NULL, body, arg);
+    if (fault)
+        bs_bench_die("pthread_create: %s", strerror(fault));
+}
+
+void bs_bench_join_thread(pthread_t thread) {
+    int fault = pthread_join(thread, NULL);
+    if (fault)
+        bs_bench_die("pthread_join: %s", strerror(fault));
 }
 
 uint64_t bs_bench_status_kib(const char *field) {

@@ -15,6 +15,7 @@
 #ifndef BS_BENCH_H
 #define BS_BENCH_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -45,6 +46,7 @@ extern const struct bs_bench bs_bench_pair[];
 extern const struct bs_bench bs_bench_batch[];
 extern const struct bs_bench bs_bench_random[];
 extern const struct bs_bench bs_bench_list[];
+extern const struct bs_bench bs_bench_prodcons[];
 extern const struct bs_bench bs_bench_threads[];
 extern const struct bs_bench bs_bench_realloc[];
 extern const struct bs_bench bs_bench_calloc[];
@@ -62,6 +64,10 @@ void bs_bench_stop(struct bs_bench_run *run, uint64_t ops);
 /* Zeroed, already resident memory straight from the kernel: it must neither warm up the allocator
  * under test nor fault inside the measured section. Lives until the process ends. */
 void *bs_bench_table(size_t size_bytes);
+
+/* They end the process where pthread_create or pthread_join fails. */
+void bs_bench_start_thread(pthread_t *thread, void *(*body)(void *), void *arg);
+void bs_bench_join_thread(pthread_t thread);
 
 /* A field of /proc/self/status such as "VmHWM:", in KiB. */
 uint64_t bs_bench_status_kib(const char *field);

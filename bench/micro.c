@@ -34,8 +34,8 @@ static const struct option OPTIONS[] = {
 };
 
 static const struct bs_bench *const FAMILIES[] = {
-    bs_bench_pair,    bs_bench_batch,   bs_bench_random, bs_bench_list,
-    bs_bench_threads, bs_bench_realloc, bs_bench_calloc, bs_bench_large,
+    bs_bench_pair,     bs_bench_batch,   bs_bench_random,  bs_bench_list,  bs_bench_prodcons,
+    bs_bench_threads,  bs_bench_realloc, bs_bench_calloc,  bs_bench_large,
 };
 
 #define NFAMILIES (sizeof FAMILIES / sizeof FAMILIES[0])

@@ -1,126 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * micro_threads.c - Threads: blocks that are freed by another thread than allocated them, servers
- * whose threads hand their blocks on to a successor, more threads than processors, and threads
- * that live shortly.
+ * micro_threads.c - Threads: servers whose threads hand their blocks on to a successor, more
+ * threads than processors, and threads that live shortly. What one thread makes and another frees
+ * while both live is in micro_prodcons.c.
  *
  * The amount of work of every thread is fixed; how the threads interleave is the kernel's choice,
  * so these vary more from run to run than the other families.
  *
- * Called by micro.c. All threads are joined before a function returns. The ring of prodcons is the
- * only thing shared, under its own mutex; a batch (4095 blocks) is handed over at once, so the
- * mutex costs less than a thousandth of the work.
+ * Called by micro.c. All threads are joined before a function returns. Nothing is shared: a lane
+ * has one thread at a time.
  */
 #include "bench.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
-
-static void start_thread(pthread_t *thread, void *(*body)(void *), void *arg) {
-    int fault = pthread_create(thread, NULL, body, arg);
-    if (fault)
-        bs_bench_die("pthread_create: %s", strerror(fault));
-}
-
-static void join_thread(pthread_t thread) {
-    int fault = pthread_join(thread, NULL);
-    if (fault)
-        bs_bench_die("pthread_join: %s", strerror(fault));
-}
-
-/* prodcons: two threads allocate, two free. */
-
-#define BATCH_BLOCKS 4095u
-#define BLOCK_BYTES 64u
-#define RING_BATCHES 8u
-#define NPRODUCERS 2u
-#define PRODUCER_BATCHES 1200u
-
-struct batch { /* 32 KiB with its blocks' addresses, itself from malloc */
-    uint64_t nblocks;
-    void *blocks[BATCH_BLOCKS];
-};
-
-static struct ring {
-    pthread_mutex_t lock;
-    pthread_cond_t not_full;
-    pthread_cond_t not_empty;
-    struct batch *batches[RING_BATCHES];
-    uint64_t nput;
-    uint64_t ntaken;
-} ring = {
-    .lock = PTHREAD_MUTEX_INITIALIZER,
-    .not_full = PTHREAD_COND_INITIALIZER,
-    .not_empty = PTHREAD_COND_INITIALIZER,
-};
-
-static void ring_put(struct batch *batch) {
-    pthread_mutex_lock(&ring.lock);
-    while (ring.nput - ring.ntaken == RING_BATCHES)
-        pthread_cond_wait(&ring.not_full, &ring.lock);
-    ring.batches[ring.nput++ % RING_BATCHES] = batch;
-    pthread_cond_signal(&ring.not_empty);
-    pthread_mutex_unlock(&ring.lock);
-}
-
-static struct batch *ring_take(void) {
-    pthread_mutex_lock(&ring.lock);
-    while (ring.nput == ring.ntaken)
-        pthread_cond_wait(&ring.not_empty, &ring.lock);
-    struct batch *batch = ring.batches[ring.ntaken++ % RING_BATCHES];
-    pthread_cond_signal(&ring.not_full);
-    pthread_mutex_unlock(&ring.lock);
-    return batch;
-}
-
-static void *produce(void *arg) {
-    const uint64_t *nbatches = arg;
-
-    for (uint64_t i = 0; i < *nbatches; i++) {
-        struct batch *batch = bs_bench_block(sizeof *batch);
-        for (size_t j = 0; j < BATCH_BLOCKS; j++) {
-            uint64_t *words = bs_bench_block(BLOCK_BYTES);
-            words[0] = (uintptr_t)batch + j;
-            batch->blocks[j] = words;
-        }
-        batch->nblocks = BATCH_BLOCKS;
-        ring_put(batch);
-    }
-    return NULL;
-}
-
-static void *consume(void *arg) {
-    const uint64_t *nbatches = arg;
-
-    for (uint64_t i = 0; i < *nbatches; i++) {
-        struct batch *batch = ring_take();
-        for (size_t j = 0; j < batch->nblocks; j++) {
-            const uint64_t *words = batch->blocks[j];
-            if (words[0] != (uintptr_t)batch + j)
-                bs_bench_die("prodcons: block %zu of a batch was overwritten", j);
-            free(batch->blocks[j]);
-        }
-        free(batch);
-    }
-    return NULL;
-}
-
-static void prodcons(struct bs_bench_run *run) {
-    uint64_t nbatches = bs_bench_scaled(run, PRODUCER_BATCHES);
-    pthread_t producers[NPRODUCERS], consumers[NPRODUCERS];
-
-    bs_bench_start(run);
-    for (size_t i = 0; i < NPRODUCERS; i++) {
-        start_thread(&producers[i], produce, &nbatches);
-        start_thread(&consumers[i], consume, &nbatches);
-    }
-    for (size_t i = 0; i < NPRODUCERS; i++) {
-        join_thread(producers[i]);
-        join_thread(consumers[i]);
-    }
-    bs_bench_stop(run, nbatches * NPRODUCERS * BATCH_BLOCKS);
-}
 
 /* A thread's own set of live blocks, replaced at random. */
 
@@ -177,12 +71,12 @@ static void *serve(void *arg) {
     pthread_t successor;
 
     if (lane->has_predecessor)
-        join_thread(lane->thread);
+        bs_bench_join_thread(lane->thread);
     replace_blocks(lane);
     lane->thread = pthread_self();
     lane->has_predecessor = 1;
     if (--lane->ngenerations) {
-        start_thread(&successor, serve, lane);
+        bs_bench_start_thread(&successor, serve, lane);
     } else {
         free_blocks(lane);
         sem_post(&lane->done);
@@ -200,12 +94,12 @@ static void larson(struct bs_bench_run *run) {
         lanes[i].ngenerations = ngenerations;
         if (sem_init(&lanes[i].done, 0, 0))
             bs_bench_die("sem_init: %s", strerror(errno));
-        start_thread(&first, serve, &lanes[i]);
+        bs_bench_start_thread(&first, serve, &lanes[i]);
     }
     for (size_t i = 0; i < LARSON_LANES; i++) {
         while (sem_wait(&lanes[i].done))
             continue;
-        join_thread(lanes[i].thread);
+        bs_bench_join_thread(lanes[i].thread);
     }
     bs_bench_stop(run, LARSON_LANES * ngenerations * LARSON_OPS);
 }
@@ -228,9 +122,9 @@ static void threads_8(struct bs_bench_run *run) {
 
     bs_bench_start(run);
     for (size_t i = 0; i < CROWD_THREADS; i++)
-        start_thread(&threads[i], replace_then_free, &lanes[i]);
+        bs_bench_start_thread(&threads[i], replace_then_free, &lanes[i]);
     for (size_t i = 0; i < CROWD_THREADS; i++)
-        join_thread(threads[i]);
+        bs_bench_join_thread(threads[i]);
     bs_bench_stop(run, CROWD_THREADS * nops);
 }
 
@@ -254,9 +148,9 @@ static void thread_churn(struct bs_bench_run *run) {
     bs_bench_start(run);
     for (uint64_t round = 0; round < nrounds; round++) {
         for (size_t i = 0; i < CHURN_AT_ONCE; i++)
-            start_thread(&threads[i], live_shortly, &lanes[i]);
+            bs_bench_start_thread(&threads[i], live_shortly, &lanes[i]);
         for (size_t i = 0; i < CHURN_AT_ONCE; i++) {
-            join_thread(threads[i]);
+            bs_bench_join_thread(threads[i]);
             free_blocks(&lanes[i]);
         }
     }
@@ -264,7 +158,6 @@ static void thread_churn(struct bs_bench_run *run) {
 }
 
 const struct bs_bench bs_bench_threads[] = {
-    {"prodcons", "2 threads allocate 64 B blocks in 32 KiB batches, 2 free them", prodcons},
     {"larson", "2 servers whose threads hand 5000 blocks on to a successor", larson},
     {"threads-8", "8 threads, each replaces one of its 5000 blocks of 16 to 512 B", threads_8},
     {"thread-churn", "2000 short threads, 6000 replacements each, blocks left behind",
