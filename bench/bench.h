@@ -46,11 +46,17 @@ extern const struct bs_bench bs_bench_pair[];
 extern const struct bs_bench bs_bench_batch[];
 extern const struct bs_bench bs_bench_random[];
 extern const struct bs_bench bs_bench_list[];
+extern const struct bs_bench bs_bench_mix[];
 extern const struct bs_bench bs_bench_prodcons[];
 extern const struct bs_bench bs_bench_threads[];
+extern const struct bs_bench bs_bench_share[];
 extern const struct bs_bench bs_bench_realloc[];
 extern const struct bs_bench bs_bench_calloc[];
+extern const struct bs_bench bs_bench_memalign[];
 extern const struct bs_bench bs_bench_large[];
+extern const struct bs_bench bs_bench_huge[];
+extern const struct bs_bench bs_bench_phases[];
+extern const struct bs_bench bs_bench_cache[];
 
 /* Prints "PROGRAM: ..." on stderr and ends the process with 1. */
 void bs_bench_die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
@@ -105,6 +111,18 @@ static inline void bs_bench_touch_pages(void *block, size_t size_bytes) {
     for (size_t at = 0; at + sizeof(uint64_t) <= size_bytes; at += 4096)
         memcpy((char *)block + at, &at, sizeof at);
     bs_bench_touch(block, size_bytes);
+}
+
+/* Ends the run when the two words differ, in a block of 16 B up to 4 GiB that bs_bench_touch wrote
+ * and nobody since. */
+static inline void bs_bench_check(const void *block) {
+    uint64_t first, last;
+    memcpy(&first, block, sizeof first);
+    if (first < 2 * sizeof first || first >> 32)
+        bs_bench_die("the first word of a block was overwritten");
+    memcpy(&last, (const char *)block + first - sizeof last, sizeof last);
+    if (last != first)
+        bs_bench_die("the last word of a block of %zu bytes was overwritten", (size_t)first);
 }
 
 /* Ends the run when memory is out: a benchmark that lost blocks must not look fast. */

@@ -34,8 +34,9 @@ static const struct option OPTIONS[] = {
 };
 
 static const struct bs_bench *const FAMILIES[] = {
-    bs_bench_pair,     bs_bench_batch,   bs_bench_random,  bs_bench_list,  bs_bench_prodcons,
-    bs_bench_threads,  bs_bench_realloc, bs_bench_calloc,  bs_bench_large,
+    bs_bench_pair,     bs_bench_batch,   bs_bench_random, bs_bench_list,    bs_bench_mix,
+    bs_bench_prodcons, bs_bench_threads, bs_bench_share,  bs_bench_realloc, bs_bench_calloc,
+    bs_bench_memalign, bs_bench_large,   bs_bench_huge,   bs_bench_phases,  bs_bench_cache,
 };
 
 #define NFAMILIES (sizeof FAMILIES / sizeof FAMILIES[0])

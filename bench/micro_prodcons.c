@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * micro_prodcons.c - Producers and consumers: two threads allocate, two others free.
+ * micro_prodcons.c - Producers and consumers: some threads allocate, others free. Two and two, one
+ * producer for four consumers (a reader and its workers), and four for one (workers and a writer).
  *
  * The amount of work of every thread is fixed; how the threads interleave is the kernel's choice.
  *
@@ -15,8 +16,8 @@
 #define BATCH_BLOCKS 4095u
 #define BLOCK_BYTES 64u
 #define RING_BATCHES 8u
-#define NPRODUCERS 2u
-#define PRODUCER_BATCHES 1200u
+#define THREADS_MAX 4u /* of one kind */
+#define ALL_BATCHES 2400u
 
 struct batch { /* 32 KiB with its blocks' addresses, itself from malloc */
     uint64_t nblocks;
@@ -87,23 +88,40 @@ static void *consume(void *arg) {
     return NULL;
 }
 
-static void prodcons(struct bs_bench_run *run) {
-    uint64_t nbatches = bs_bench_scaled(run, PRODUCER_BATCHES);
-    pthread_t producers[NPRODUCERS], consumers[NPRODUCERS];
+/* Both numbers divide THREADS_MAX. */
+static void hand_over(struct bs_bench_run *run, size_t nproducers, size_t nconsumers) {
+    uint64_t quarter = bs_bench_scaled(run, ALL_BATCHES / THREADS_MAX);
+    uint64_t each_makes = quarter * THREADS_MAX / nproducers;
+    uint64_t each_frees = quarter * THREADS_MAX / nconsumers;
+    pthread_t producers[THREADS_MAX], consumers[THREADS_MAX];
 
     bs_bench_start(run);
-    for (size_t i = 0; i < NPRODUCERS; i++) {
-        bs_bench_start_thread(&producers[i], produce, &nbatches);
-        bs_bench_start_thread(&consumers[i], consume, &nbatches);
-    }
-    for (size_t i = 0; i < NPRODUCERS; i++) {
+    for (size_t i = 0; i < nproducers; i++)
+        bs_bench_start_thread(&producers[i], produce, &each_makes);
+    for (size_t i = 0; i < nconsumers; i++)
+        bs_bench_start_thread(&consumers[i], consume, &each_frees);
+    for (size_t i = 0; i < nproducers; i++)
         bs_bench_join_thread(producers[i]);
+    for (size_t i = 0; i < nconsumers; i++)
         bs_bench_join_thread(consumers[i]);
-    }
-    bs_bench_stop(run, nbatches * NPRODUCERS * BATCH_BLOCKS);
+    bs_bench_stop(run, quarter * THREADS_MAX * BATCH_BLOCKS);
+}
+
+static void two_to_two(struct bs_bench_run *run) {
+    hand_over(run, 2, 2);
+}
+
+static void one_to_four(struct bs_bench_run *run) {
+    hand_over(run, 1, 4);
+}
+
+static void four_to_one(struct bs_bench_run *run) {
+    hand_over(run, 4, 1);
 }
 
 const struct bs_bench bs_bench_prodcons[] = {
-    {"prodcons", "2 threads allocate 64 B blocks in 32 KiB batches, 2 free them", prodcons},
+    {"prodcons", "2 threads allocate 64 B blocks in 32 KiB batches, 2 free them", two_to_two},
+    {"prodcons-1-4", "the same with 1 thread that allocates and 4 that free", one_to_four},
+    {"prodcons-4-1", "the same with 4 threads that allocate and 1 that frees", four_to_one},
     {NULL, NULL, NULL},
 };

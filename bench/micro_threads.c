@@ -42,6 +42,8 @@ static void replace_blocks(struct lane *lane) {
 
 static void free_blocks(struct lane *lane) {
     for (size_t i = 0; i < lane->nblocks; i++) {
+        if (lane->blocks[i])
+            bs_bench_check(lane->blocks[i]);
         free(lane->blocks[i]);
         lane->blocks[i] = NULL;
     }
@@ -104,10 +106,10 @@ static void larson(struct bs_bench_run *run) {
     bs_bench_stop(run, LARSON_LANES * ngenerations * LARSON_OPS);
 }
 
-/* threads-8: more threads than most small machines have processors, each on its own blocks. */
+/* threads-8, threads-64: more threads than most machines have processors, each on its own. */
 
-#define CROWD_THREADS 8u
-#define CROWD_OPS 2500000u
+#define CROWD_MAX 64u
+#define CROWD_OPS 20000000u
 
 static void *replace_then_free(void *arg) {
     replace_blocks(arg);
@@ -115,17 +117,25 @@ static void *replace_then_free(void *arg) {
     return NULL;
 }
 
-static void threads_8(struct bs_bench_run *run) {
-    uint64_t nops = bs_bench_scaled(run, CROWD_OPS);
-    struct lane *lanes = make_lanes(CROWD_THREADS, LIVE_BLOCKS, nops);
-    pthread_t threads[CROWD_THREADS];
+static void crowd(struct bs_bench_run *run, size_t nthreads) {
+    uint64_t nops = bs_bench_scaled(run, CROWD_OPS / nthreads);
+    struct lane *lanes = make_lanes(nthreads, LIVE_BLOCKS, nops);
+    pthread_t threads[CROWD_MAX];
 
     bs_bench_start(run);
-    for (size_t i = 0; i < CROWD_THREADS; i++)
+    for (size_t i = 0; i < nthreads; i++)
         bs_bench_start_thread(&threads[i], replace_then_free, &lanes[i]);
-    for (size_t i = 0; i < CROWD_THREADS; i++)
+    for (size_t i = 0; i < nthreads; i++)
         bs_bench_join_thread(threads[i]);
-    bs_bench_stop(run, CROWD_THREADS * nops);
+    bs_bench_stop(run, nthreads * nops);
+}
+
+static void threads_8(struct bs_bench_run *run) {
+    crowd(run, 8);
+}
+
+static void threads_64(struct bs_bench_run *run) {
+    crowd(run, CROWD_MAX);
 }
 
 /* thread-churn: threads that live shortly and leave blocks behind, which the main thread frees. */
@@ -160,6 +170,7 @@ static void thread_churn(struct bs_bench_run *run) {
 const struct bs_bench bs_bench_threads[] = {
     {"larson", "2 servers whose threads hand 5000 blocks on to a successor", larson},
     {"threads-8", "8 threads, each replaces one of its 5000 blocks of 16 to 512 B", threads_8},
+    {"threads-64", "the same with 64 threads", threads_64},
     {"thread-churn", "2000 short threads, 6000 replacements each, blocks left behind",
      thread_churn},
     {NULL, NULL, NULL},
