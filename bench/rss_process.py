@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 
-from harness import environment_for
+from harness import environment_for, read_proc, rss_kib, tree_of
 
 PR_SET_PDEATHSIG = 1
 STEP_SECONDS = 0.02
@@ -31,34 +31,6 @@ class ProgramError(Exception):
 
 
 # --- /proc ------------------------------------------------------------------------------------
-
-
-def read_proc(pid, name):
-    """The text of /proc/PID/name, '' when the process has gone."""
-    try:
-        with open(f"/proc/{pid}/{name}", encoding="ascii", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def tree_of(pid):
-    """The process and all its descendants."""
-    pids = [pid]
-    for parent in pids:
-        try:
-            tasks = os.listdir(f"/proc/{parent}/task")
-        except OSError:
-            continue
-        for task in tasks:
-            pids += [int(word) for word in read_proc(parent, f"task/{task}/children").split()]
-    return pids
-
-
-def rss_kib(pids):
-    """Summed over the processes, 0 when none is there (any more)."""
-    found = [re.search(r"^Rss:\s+(\d+)", read_proc(pid, "smaps_rollup"), re.M) for pid in pids]
-    return sum(int(match.group(1)) for match in found if match)
 
 
 def switches_of(pid):

@@ -32,6 +32,7 @@ done
 listed tests/Makefile.am tests/ tests/compat/*.* tests/compat/programs/* tests/launcher/* tests/model/* \
     tests/scripts/*
 listed bench/Makefile.am bench/ bench/run bench/rss bench/start bench/*.py bench/*.rb bench/traces/*
+listed tools/Makefile.am tools/ tools/bench/*.py
 listed Makefile.am '' doc/*
 
 [ "$status" -ne 0 ] || echo "lists.sh: $count files listed"
