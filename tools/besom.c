@@ -2,11 +2,12 @@
 /*
  * besom.c -- the command `besom`: its subcommands, --help and --version.
  *
- * A table of commands and nothing else; each command lives in its own file (run.c). It is an
+ * A table of commands and nothing else; each command lives in its own file. It is an
  * ordinary program on the system's malloc and shares no code with the library. Usage errors exit
  * with 125, as a wrapper's own faults do, so that they are never mistaken for the answer of a
  * program that was to be run. No threads.
  */
+#include "bench.h"
 #include "run.h"
 
 #include <errno.h>
@@ -25,13 +26,16 @@ static const struct {
     int (*main)(int argc, char **argv);
 } commands[] = {
     {"run", bs_run_main},
+    {"bench", bs_bench_main},
+    {"bench-child", bs_bench_child_main},
 };
 
 static const char help_text[] =
     "Usage: besom run [-o KEY:VALUE,...] [-l LIB] [--] PROGRAM [ARGUMENT...]\n"
+    "       besom bench [--alloc NAME,...] [-r ROUNDS] [OPTION...] -- COMMAND [ARGUMENT...]\n"
     "       besom --help | --version\n"
     "\n"
-    "Runs an unmodified program on the besom memory allocator.\n"
+    "besom run runs an unmodified program on the besom memory allocator:\n"
     "\n"
     "  -o, --options KEY:VALUE,...  options, added after those in BESOM_CONF;\n"
     "                               besom.conf(5) lists them (for example log:stderr)\n"
@@ -40,7 +44,10 @@ static const char help_text[] =
     "\n"
     "The exit status is the program's own; 125 means that besom failed or that the\n"
     "program cannot be preloaded, 126 that it cannot be executed, 127 that there is\n"
-    "no such program.\n";
+    "no such program.\n"
+    "\n"
+    "besom bench compares memory and time of a command under several allocators;\n"
+    "besom bench --help lists its options.\n";
 
 static int print(const char *text) {
     if (fputs(text, stdout) == EOF || fflush(stdout) == EOF) {

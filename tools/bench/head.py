@@ -6,7 +6,7 @@ import os
 import platform
 import re
 
-SETTINGS = re.compile(r"^(BESOM_|MALLOC_|_RJEM_|JE_MALLOC|MIMALLOC_|TCMALLOC_|GLIBC_TUNABLES)")
+SETTINGS = re.compile(r"^(BESOM_(?!LIB$)|MALLOC_|_RJEM_|JE_MALLOC|MIMALLOC_|TCMALLOC_|GLIBC_TUNABLES)")
 
 
 def read_text(path):

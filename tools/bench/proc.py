@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What /proc says of processes: their text, the tree below one, memory. Used by `besom bench` and
 bench/rss. Every function takes it as normal that a process has gone."""
+import functools
 import os
 import re
 
@@ -10,12 +11,13 @@ PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 def read_proc(pid, name):
     """The text of /proc/PID/name, '' when the process has gone."""
     try:
-        with open(f"/proc/{pid}/{name}", encoding="ascii", errors="replace") as file:
-            return file.read()
+        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+            return file.readall().decode("ascii", "replace")
     except OSError:
         return ""
 
 
+@functools.lru_cache(maxsize=None)
 def lists_children():
     """Whether the kernel names the children of a thread (CONFIG_PROC_CHILDREN)."""
     return os.path.exists(f"/proc/self/task/{os.getpid()}/children")

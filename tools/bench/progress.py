@@ -14,6 +14,11 @@ class Progress:
         self.tty = sys.stderr.isatty()
         self.wanted = wanted
 
+    def begin(self, text):
+        """The first run has begun, of which nothing can be said yet."""
+        if self.wanted and self.tty and self.done == 0:
+            print(f"\r\033[K  0 %  {text}", end="", file=sys.stderr, flush=True)
+
     def step(self, text):
         self.done += 1
         now = time.monotonic()
@@ -30,5 +35,5 @@ class Progress:
 
     def clear(self):
         """Before another line is written."""
-        if self.wanted and self.tty and 0 < self.done < self.total:
+        if self.wanted and self.tty and self.done < self.total:
             print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""The command line of `besom bench`: what may be said, checked before anything runs, so that no
+mistake costs a measurement. Every complaint is one line and exit status 2."""
+import argparse
+import os
+import re
+import signal
+import sys
+
+from allocators import DEFAULT_ALLOCATORS
+from child import Phases
+from rounds import say
+from stats import METRICS
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+GATE_NAMES = {title.lower().replace(" ", "-"): key for key, title, _ in METRICS}
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        say(f"{message}; see besom bench --help")
+        sys.exit(2)
+
+
+# --- kinds of values --------------------------------------------------------------------------
+
+
+def bad(text, remedy):
+    return argparse.ArgumentTypeError(f"'{text}': {remedy}")
+
+
+def positive(text):
+    if not text.isdigit() or int(text) < 1:
+        raise bad(text, "give a whole number, 1 or more")
+    return int(text)
+
+
+def natural(text):
+    if not text.isdigit():
+        raise bad(text, "give a whole number, 0 or more")
+    return int(text)
+
+
+def number(text):
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise bad(text, "give a number, such as 5 or 0.5")
+    return float(text)
+
+
+def size_kib(text):
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text, re.I)
+    if not found:
+        raise bad(text, "give a size, such as 300M or 1.5G")
+    return float(found.group(1)) * UNITS[found.group(2).upper()] / 1024
+
+
+def limit(text):
+    """SIZE for all, or NAME=SIZE: (name or None, KiB)"""
+    name, equal, size = text.rpartition("=")
+    return (name, size_kib(size)) if equal else (None, size_kib(text))
+
+
+def signal_number(text):
+    name = text.upper()
+    try:
+        return signal.Signals(int(text)) if text.isdigit() else \
+            signal.Signals[name if name.startswith("SIG") else "SIG" + name]
+    except (KeyError, ValueError):
+        raise bad(text, "give the name of a signal, such as TERM or INT") from None
+
+
+def setting(text):
+    """NAME:VARIABLE=VALUE"""
+    found = re.fullmatch(r"([^:=]+):([A-Za-z_]\w*)=(.*)", text, re.S)
+    if not found:
+        raise bad(text, "give NAME:VARIABLE=VALUE, such as glibc:MALLOC_ARENA_MAX=2")
+    return found.groups()
+
+
+def gate_metrics(text):
+    names = text.split(",")
+    for name in names:
+        if name not in GATE_NAMES:
+            raise bad(name, "give some of " + ",".join(GATE_NAMES))
+    return [GATE_NAMES[name] for name in names]
+
+
+# --- the options ------------------------------------------------------------------------------
+
+
+def add_what(parser):
+    group = parser.add_argument_group("what is compared")
+    group.add_argument("--alloc", metavar="NAME,...", default=None,
+                       help="allocators: glibc, jemalloc, mimalloc, tcmalloc, besom, or NAME=FILE "
+                       "for any other library, or NAME=KNOWN for one of these again; default: all "
+                       "that are installed")
+    group.add_argument("--base", metavar="NAME",
+                       help="the one that others are compared with; default besom, else the first")
+    group.add_argument("--env", metavar="NAME:VARIABLE=VALUE", type=setting, action="append",
+                       default=[], help="an environment variable for one allocator; may be "
+                       "repeated")
+    group.add_argument("--besom", metavar="FILE", default="", help="another libbesom.so")
+    group.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+
+
+def add_how(parser):
+    group = parser.add_argument_group("how it is run")
+    group.add_argument("-r", "--rounds", metavar="N", type=positive, default=7,
+                       help="rounds, each with one run of every allocator; default 7")
+    group.add_argument("-w", "--warmup", metavar="N", type=natural, default=0,
+                       help="rounds before them that do not count; default 0")
+    group.add_argument("--prepare", metavar="CMD", help="a shell command before each run")
+    group.add_argument("--cleanup", metavar="CMD", help="a shell command after each run, whatever "
+                       "became of it")
+    group.add_argument("--timeout", metavar="SECONDS", type=number,
+                       help="a run that takes longer is killed and has failed")
+    group.add_argument("-i", "--ignore-failure", action="store_true",
+                       help="an exit status other than 0 counts, when it is always the same")
+    group.add_argument("--compare-output", action="store_true",
+                       help="a run whose standard output differs from the first one has failed")
+    group.add_argument("--show-output", action="store_true",
+                       help="the command's output is shown and not thrown away")
+    group.add_argument("--progress", action="store_true",
+                       help="say how long it still takes, also when stderr is no terminal")
+    group = parser.add_argument_group("a command that keeps running, as a server does")
+    group.add_argument("--for", metavar="SECONDS", type=number, dest="busy",
+                       help="it runs for so long, then it is stopped")
+    group.add_argument("--load", metavar="CMD", help="or for as long as this shell command takes, "
+                       "which is the time that is compared; BENCH_PID has the server's pid")
+    group.add_argument("--idle", metavar="SECONDS", type=number,
+                       help="after that it is left alone for so long, and its memory is read again")
+    group.add_argument("--stop", metavar="SIGNAL", type=signal_number, default=signal.SIGTERM,
+                       help="how it is stopped; default TERM")
+    group = parser.add_argument_group("how memory is read")
+    group.add_argument("--metric", choices=["pss", "rss"], default="pss",
+                       help="pss (default): shared pages are divided among those who share them; "
+                       "rss: they count in every process")
+    group.add_argument("--interval", metavar="MS", type=number, default=10.0,
+                       help="milliseconds between samples; default 10, more where that would cost "
+                       "more than 2 %% of a CPU (and reading PSS 1 %%)")
+
+
+def add_results(parser):
+    group = parser.add_argument_group("results beside the table (FILE - is the standard output)")
+    group.add_argument("--csv", metavar="FILE", help="every run as a line")
+    group.add_argument("--json", metavar="FILE", help="everything, with memory over time; also "
+                       "what --baseline reads")
+    group.add_argument("--markdown", metavar="FILE", help="the report for a web page")
+    group.add_argument("--plot", metavar="DIR", help="plots by gnuplot, their data and scripts")
+    group.add_argument("--plot-format", choices=["svg", "png"], default="svg", help="default svg")
+    group = parser.add_argument_group("gates, which make the exit status 1")
+    group.add_argument("--max-rss", metavar="[NAME=]SIZE", type=limit, action="append", default=[],
+                       help="the peak of any run, or of this allocator's, is above SIZE "
+                       "(as 300M); may be repeated")
+    group.add_argument("--baseline", metavar="FILE", help="a median is worse than in FILE, which "
+                       "--json wrote, by more than the tolerance")
+    group.add_argument("--tolerance", metavar="PCT", type=number, default=5.0,
+                       help="default 5 %%")
+    group.add_argument("--gate", metavar="METRIC,...", type=gate_metrics,
+                       default=["mean_kib", "peak_kib"], help="what --baseline compares: some "
+                       "of " + ",".join(GATE_NAMES) + "; default mean,peak")
+
+
+def make_parser():
+    parser = Parser(
+        prog="besom bench", allow_abbrev=False,
+        usage="besom bench [OPTION...] -- COMMAND [ARGUMENT...]",
+        description="Runs a command under several allocators in turn and compares the memory of "
+        "its whole process tree over time, and its time.",
+        epilog="Exit status: 0 all right; 1 a gate or a run failed; 2 wrong usage, or nothing "
+        "could be run; 130 interrupted, with partial results written. besom(1) has examples.")
+    add_what(parser)
+    add_how(parser)
+    add_results(parser)
+    for name in ("--launcher", "--besom-version"):
+        parser.add_argument(name, default="", help=argparse.SUPPRESS)
+    return parser
+
+
+# --- what only all of them together tell ------------------------------------------------------
+
+
+def check_files(parser, args):
+    """That what is to be written can be, now and not after half an hour."""
+    outputs = [path for path in (args.csv, args.json, args.markdown) if path]
+    if outputs.count("-") > 1:
+        parser.error("only one of --csv, --json and --markdown can go to the standard output")
+    for path in outputs:
+        folder = os.path.dirname(path) or "."
+        if path != "-" and (os.path.isdir(path) or not os.path.isdir(folder)
+                            or not os.access(path if os.path.exists(path) else folder, os.W_OK)):
+            parser.error(f"cannot write '{path}': give a file in a folder that exists and is yours")
+    if args.plot:
+        try:
+            os.makedirs(args.plot, exist_ok=True)
+        except OSError as error:
+            parser.error(f"--plot: cannot make the folder '{args.plot}': {error.strerror}")
+
+
+def check_together(parser, args):
+    names = [name.split("=")[0] for name in args.alloc]
+    for name in names:
+        if names.count(name) > 1:
+            parser.error(f"--alloc: {name} is named twice; call one of them otherwise, as in "
+                         f"{name}2={name}")
+        if not name:
+            parser.error("--alloc: an empty name; write names with single commas between them")
+    for option, named in ([("--base", args.base)] if args.base else []) + \
+            [("--env", name) for name, _, _ in args.env] + \
+            [("--max-rss", name) for name, _ in args.max_rss if name]:
+        if named not in names:
+            parser.error(f"{option}: {named} is not among the allocators ({', '.join(names)})")
+    if args.busy is not None and args.load is not None:
+        parser.error("--for and --load exclude each other: how long it runs is said by one")
+    server = args.busy is not None or args.load is not None
+    if args.idle is not None and not server:
+        parser.error("--idle needs --for or --load: a command that ends by itself cannot be idle")
+    if server and args.compare_output:
+        parser.error("--compare-output is for commands that end by themselves, not with "
+                     "--for or --load")
+    if args.compare_output and args.show_output:
+        parser.error("--compare-output and --show-output exclude each other")
+    if args.interval < 1:
+        parser.error(f"--interval: {args.interval:g} ms is too short, give 1 or more")
+
+
+def parse(argv):
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.command[:1] == ["--"]:
+        args.command = args.command[1:]
+    if not args.command:
+        parser.error("no command given; write besom bench [OPTION...] -- COMMAND [ARGUMENT...]")
+    args.explicit = args.alloc is not None
+    args.alloc = args.alloc.split(",") if args.explicit else DEFAULT_ALLOCATORS
+    check_together(parser, args)
+    check_files(parser, args)
+    args.phases = Phases(args.busy, args.load, args.idle, args.stop)
+    args.environments = {}
+    for name, variable, value in args.env:
+        args.environments.setdefault(name, {})[variable] = value
+    return args

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""Memory of a tree of processes over time, at a bounded cost. Used by child.py; starts nothing.
+
+PSS is what adds up over processes that share pages, and it is dear: the kernel walks every page
+(12 ms for 1 GiB). RSS is a sum that the kernel keeps (10 µs). So each process is read both ways
+when it appears, when it has become another program or its RSS has changed by a quarter, and then as
+often as PSS_SHARE of one CPU pays for; in between its memory is its RSS less what it shared at the
+last reading. The metric "rss" leaves PSS away and counts shared pages once a process.
+
+The interval begins at 1 ms, so that a short program is seen too, grows to what was asked for, and
+further where what is not PSS would cost more than SHARE of one CPU beyond a small credit.
+"""
+import os
+import time
+
+from proc import PAGE_KIB, field_kib, read_proc, tree_of
+
+SHARE = 0.02
+PSS_SHARE = 0.01
+FIRST_INTERVAL = 0.001
+EARLY = 40                # the interval is at most 1/40 of the time since the start
+CREDIT_SECONDS = 0.01     # what a short program may cost beyond its share
+PSS_CREDIT_SECONDS = 0.03
+MAX_SAMPLES = 4000
+
+
+def read_statm(pid):
+    """[resident, shared, text] in KiB, or None when the process has gone."""
+    try:
+        fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
+        try:
+            words = os.read(fd, 256).split()
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    return [int(word) * PAGE_KIB for word in words[1:4]] if len(words) > 3 else None
+
+
+class Member:
+    """One process of the tree. shared: what to take off its RSS; text: changes by exec."""
+
+    def __init__(self, statm):
+        self.text = statm[2]
+        self.shared = statm[1]
+        self.read_at = None     # its RSS when PSS was read
+
+    def is_stale(self, resident):
+        return self.read_at is None or abs(resident - self.read_at) > self.read_at / 4
+
+
+class Sampler:
+    """Below `parent`, which is not counted itself."""
+
+    def __init__(self, parent, begin, metric="pss", interval=0.01):
+        self.parent, self.begin, self.metric, self.wanted = parent, begin, metric, interval
+        self.series = Series()
+        self.members = {}
+        self.pids = []
+        self.nprocesses = 0
+        self.cpu_seconds = 0.0      # of this sampler
+        self.tree_seconds = self.tree_read = 0.0
+        self.pss_credit, self.pss_at = PSS_CREDIT_SECONDS, begin
+        self.credit = CREDIT_SECONDS
+        self.npss, self.pss_cost = 0, 0.0
+        self.unreadable = False     # a process whose PSS is not ours to see counts as RSS
+        self.next_at = begin
+
+    # Which processes.
+
+    def find_tree(self, now):
+        """Walking the tree reads every thread, so it is done seldom where there are many."""
+        if self.pids and now - self.tree_read < self.tree_seconds / SHARE:
+            return
+        before = time.thread_time()
+        self.pids = tree_of(self.parent)[1:]
+        self.tree_seconds = time.thread_time() - before
+        self.tree_read = now
+        self.nprocesses = max(self.nprocesses, len(self.pids))
+        for pid in set(self.members) - set(self.pids):
+            del self.members[pid]
+
+    # How much.
+
+    def read_pss(self, pid, member):
+        """KiB, or None. What is shared is the difference within one reading: while it was made,
+        the process may have grown."""
+        before = time.thread_time()
+        text = read_proc(pid, "smaps_rollup")
+        pss, rss = field_kib(text, "Pss"), field_kib(text, "Rss")
+        cost = time.thread_time() - before
+        self.pss_credit -= cost
+        self.pss_cost += cost
+        if pss is None:
+            self.unreadable = self.unreadable or os.path.exists(f"/proc/{pid}/smaps_rollup") \
+                and not os.access(f"/proc/{pid}/smaps_rollup", os.R_OK)
+            return None
+        member.read_at, member.shared = rss, rss - pss
+        self.npss += 1
+        return pss
+
+    def memory_of(self, pid, everything):
+        """KiB, 0 when it has gone. everything: PSS is read although it is fresh."""
+        statm = read_statm(pid)
+        if statm is None or statm[0] == 0:
+            return 0
+        if self.metric == "rss":
+            return statm[0]
+        member = self.members.get(pid)
+        if member is None or member.text != statm[2]:
+            member = self.members[pid] = Member(statm)
+        if self.pss_credit > 0 and (everything or member.is_stale(statm[0])):
+            pss = self.read_pss(pid, member)
+            if pss is not None:
+                return pss
+        return max(statm[0] - member.shared, 0)
+
+    def sample(self, final=False):
+        """Takes one now. final: exact, whatever it costs. KiB."""
+        before = time.thread_time()
+        self.pss_cost = 0.0
+        now = time.monotonic()
+        self.find_tree(0 if final else now)
+        self.pss_credit = min(self.pss_credit + (now - self.pss_at) * PSS_SHARE,
+                              PSS_CREDIT_SECONDS)
+        before_at, self.pss_at = self.pss_at, now
+        known = set(self.members)
+        if final:
+            self.pss_credit = max(self.pss_credit, PSS_CREDIT_SECONDS)
+        # A new process shares with those that are there, so they are all read again.
+        everything = (final or self.pss_credit >= PSS_CREDIT_SECONDS
+                      or not known.issuperset(self.pids))
+        kib = sum(self.memory_of(pid, everything) for pid in self.pids)
+        if kib:
+            self.series.add(now - self.begin, kib)
+        cost = time.thread_time() - before
+        self.cpu_seconds += cost
+        cost -= self.pss_cost   # PSS has a budget of its own
+        self.credit = min(self.credit + (now - before_at) * SHARE, CREDIT_SECONDS) - cost
+        interval = max(min(self.wanted, (now - self.begin) / EARLY), FIRST_INTERVAL)
+        self.next_at = now + (interval if self.credit > 0 else max(interval, cost / SHARE))
+        return kib
+
+
+# --- what a series says ------------------------------------------------------------------------
+
+
+def thinned(samples, number):
+    """At most so many of them, the largest of each group, so that a peak stays."""
+    if len(samples) <= number:
+        return samples
+    step = -(-len(samples) // number)
+    return [max(samples[i:i + step], key=lambda sample: sample[1])
+            for i in range(0, len(samples), step)]
+
+
+class Series:
+    """Memory over time. samples: [seconds, KiB], of a long run the highest of each stretch; mean and
+    peak are of all that was added."""
+
+    def __init__(self):
+        self.samples = []
+        self.n = self.area = self.peak = self.stretch = 0
+        self.first = self.last = None
+
+    def add(self, at, kib):
+        if self.n == 0:
+            self.first = (at, kib)
+        else:
+            self.area += (at - self.last[0]) * (self.last[1] + kib) / 2
+        self.last = (at, kib)
+        self.n += 1
+        self.peak = max(self.peak, kib)
+        if self.samples and at - self.samples[-1][0] < self.stretch:
+            self.samples[-1][1] = max(self.samples[-1][1], kib)
+            return
+        self.samples.append([at, kib])
+        if len(self.samples) > MAX_SAMPLES:
+            self.samples = thinned(self.samples, MAX_SAMPLES // 2)
+            self.stretch = at / (MAX_SAMPLES // 2)
+
+    def mean(self, seconds):
+        """Weighted with time: straight lines between samples, level before the first and after the
+        last. None without samples."""
+        if self.n == 0:
+            return None
+        ends = self.first[0] * self.first[1] + max(seconds - self.last[0], 0) * self.last[1]
+        return (self.area + ends) / max(seconds, self.last[0])
