@@ -1,0 +1,486 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# bench.sh - what `besom bench` says is what was: programs whose memory over time is known, alone,
+# with children and with a child that left its parent, are measured right; a run that fails,
+# differs, hangs or never got its allocator does not count; gates, files and exit statuses are what besom(1)
+# promises; Ctrl-C keeps what was measured and leaves no process behind.
+#
+# It is NOT about who is faster (bench/) nor about `besom run` (launcher/). Programs are compiled
+# here. `bench.sh PART...` runs only these parts.
+# Called by `make check`; BESOM, BESOM_LIB, CC and top_builddir from the environment. Exit status:
+# 0 all right, 1 not, 99 there is nothing to test.
+# shellcheck disable=SC2317  # parts are called by their names, from "$@"
+set -eu
+
+top=$(realpath "${top_srcdir:-$(dirname "$0")/../..}")
+build=${top_builddir:-$top/build}
+besom=$(realpath "${BESOM:-$build/besom}") || exit 99
+BESOM_LIB=$(realpath "${BESOM_LIB:-$build/libbesom.so}") || exit 99
+export BESOM_LIB
+unset LD_PRELOAD BESOM_CONF
+timeout=$(command -v timeout)
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' HUP INT TERM
+cd "$tmp"
+status=0
+count=0
+
+broken() {
+    echo "bench.sh: $*"
+    status=1
+}
+
+# bench ARG...: besom bench within 30 s; leaves $code, out and err.
+bench() {
+    count=$((count + 1))
+    code=0
+    "$timeout" 30 "$besom" bench "$@" >out 2>err </dev/null || code=$?
+}
+
+# ends WHAT CODE [WORDS]: exit status, and these words on stderr.
+ends() {
+    if [ "$code" -ne "$2" ]; then
+        broken "$1: exit status $code, not $2: $(cat err)"
+    elif [ $# -gt 2 ] && ! grep -q -F -- "$3" err; then
+        broken "$1: wanted '$3' on stderr, got: $(cat err)"
+    fi
+}
+
+# refused WHAT WORDS ARG...: exit status 2, one line that has the words, and nothing was run.
+refused() {
+    what=$1 words=$2
+    shift 2
+    rm -f ran
+    bench "$@"
+    ends "$what" 2 "$words"
+    [ "$(wc -l <err)" -le 2 ] || broken "$what: more than a line: $(cat err)"
+    [ ! -e ran ] || broken "$what: something was run"
+}
+
+# judge WHAT CODE: python code over `d`, the object that --json wrote to j, and `first`, the first
+# run in it.
+judge() {
+    python3 - "$1" <<END || broken "$1"
+import json, sys
+d = json.load(open("j"))
+first = d["runs"][0] if d["runs"] else None
+def near(what, value, wanted, slack):
+    if value is None or abs(value - wanted) > slack:
+        print(f"bench.sh: {sys.argv[1]}: {what} is {value}, not {wanted} within {slack}")
+        sys.exit(1)
+mib = lambda key: None if first[key] is None else first[key] / 1024
+$2
+END
+}
+
+none_left() {
+    sleep 0.1
+    ! pgrep -f "^$steps " >left || broken "$1: left behind: $(cat left)"
+}
+
+# steps MODE...: memory in known steps, straight from the kernel, so that it is the same under every
+# malloc.
+cat >steps.c <<'END'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static double begin, area, last_at, last_mib;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+/* The program's own account of its memory, MiB times seconds. */
+static void mark(double mib) {
+    double at = now();
+    area += (at - last_at) * (last_mib + mib) / 2;
+    last_at = at;
+    last_mib = mib;
+}
+static void *hold(size_t mib) {
+    char *p = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    madvise(p, mib << 20, MADV_NOHUGEPAGE);
+    memset(p, 1, mib << 20);
+    return p;
+}
+static void rest(double seconds) {
+    struct timespec t = {(time_t)seconds, (long)((seconds - (time_t)seconds) * 1e9)};
+    while (nanosleep(&t, &t) != 0) {
+    }
+}
+static void down(double first) {
+    void *p = hold(50);
+    mark(50);
+    rest(first);
+    mark(50);
+    munmap((char *)p + (10 << 20), 40 << 20);
+    mark(10);
+}
+static void say(const char *name, double value) {
+    FILE *f = fopen("told", "w");
+    fprintf(f, "%s %.6f\n", name, value);
+    fclose(f);
+}
+static void below(int leave) {
+    hold(20);
+    if (fork() == 0) {
+        if (leave && (setsid() < 0 || fork() > 0))
+            _exit(0);
+        hold(30);
+        rest(0.5);
+        _exit(0);
+    }
+    if (leave)
+        wait(NULL);
+    rest(leave ? 0.8 : 0.0);
+    wait(NULL);
+}
+int main(int argc, char **argv) {
+    const char *mode = argc > 1 ? argv[1] : "";
+    void *(*volatile entry)(size_t) = malloc;
+    Dl_info info;
+    void *address;
+
+    begin = last_at = now();
+    if (strcmp(mode, "down") == 0) {
+        double seconds = argc > 2 ? atof(argv[2]) : 0.5;
+        down(seconds);
+        rest(seconds);
+        mark(10);
+        say("mean", area / (now() - begin));
+    } else if (strcmp(mode, "serve") == 0) {
+        down(1.1);
+        rest(20);
+    } else if (strcmp(mode, "family") == 0) {
+        below(0);
+    } else if (strcmp(mode, "orphan") == 0) {
+        below(1);
+    } else if (strcmp(mode, "which") == 0) {
+        memcpy(&address, (const void *)&entry, sizeof(address));
+        dladdr(address, &info);
+        FILE *f = fopen("which", "a");
+        fprintf(f, "%s %s\n", getenv("WHO") ? getenv("WHO") : "-", info.dli_fname);
+        fclose(f);
+        rest(0.05);
+    } else if (strcmp(mode, "differ") == 0) {
+        int mine = getenv("LD_PRELOAD") != NULL;
+        puts(mine && argc > 2 ? "other" : "same");
+        return mine && argc == 2 ? 4 : 3;
+    } else {
+        rest(argc > 2 ? atof(argv[2]) : 0.1);
+    }
+    return 0;
+}
+END
+# shellcheck disable=SC2086  # CC may hold options
+${CC:-cc} -O1 -o steps steps.c 2>err || { echo "bench.sh: $(cat err)"; exit 1; }
+steps=$tmp/steps
+
+# --- what is measured -----------------------------------------------------------------------------
+
+known_memory() {
+    bench --alloc glibc -r 1 --json j -- "$steps" down
+    ends "50 then 10 MiB" 0
+    judge "50 then 10 MiB" '
+near("peak", mib("peak_kib"), 50.5, 1.5)
+near("largest process", mib("process_peak_kib"), 51.5, 1.5)
+near("end", mib("end_kib"), 10.5, 1.5)
+near("mean, by its own account", mib("mean_kib"), float(open("told").read().split()[1]) + 0.5, 4)
+near("minor faults", first["minor_faults"], 12800, 400)
+assert first["sampler_cpu_s"] < 0.08 * first["whole_s"], first["sampler_cpu_s"]
+assert first["status"] == 0 and 1.0 <= first["wall_s"] < 5, first["wall_s"]
+assert first["processes"] == 1'
+    bench --alloc glibc -r 1 --json j -- "$steps" family
+    judge "a child with 30 MiB more" '
+near("peak in PSS", mib("peak_kib"), 50.7, 2)
+near("largest process", mib("process_peak_kib"), 51.5, 2)
+assert first["processes"] == 2'
+    bench --alloc glibc -r 1 --json j --metric rss -- "$steps" family
+    judge "the same as RSS, which counts 20 MiB twice" '
+near("peak in RSS", mib("peak_kib"), 72.5, 3)'
+    bench --alloc glibc -r 1 --json j -- "$steps" orphan
+    judge "a process that left its parent" '
+near("peak in PSS", mib("peak_kib"), 50.7, 2)
+assert first["processes"] in (2, 3), "the one in the middle may have been seen"'
+}
+
+servers() {
+    bench --alloc glibc -r 1 --json j --for 0.7 --idle 1.1 -- "$steps" serve
+    ends "a server" 0
+    judge "a server" '
+near("end", mib("end_kib"), 50.5, 1.5)
+near("idle", mib("idle_kib"), 10.5, 1.5)
+near("time", first["wall_s"], 0.7, 0.5)
+assert first["status"] == 15, first["status"]'
+    bench --alloc glibc -r 1 --json j --stop INT --load "kill -0 \$BENCH_PID && sleep 0.3" -- \
+        "$steps" serve
+    judge "a load" '
+assert 0.3 <= first["wall_s"] < 3, first["wall_s"]
+assert first["status"] == 2, first["status"]'
+    bench --alloc glibc -r 1 --load "sleep 0.1; exit 3" -- "$steps" serve
+    ends "a load that fails" 1 "the load ended with exit status 3"
+    bench --alloc glibc -r 1 --for 9 -- "$steps" sleep
+    ends "a server that ends" 1 "ended by itself"
+    none_left "a server"
+}
+
+allocators() {
+    rm -f which
+    bench --alloc glibc,besom,again=besom -r 3 --json j --env glibc:WHO=g --env besom:WHO=b \
+        --env again:WHO=a -- "$steps" which
+    ends "three allocators" 0
+    [ "$(grep -c '^b .*libbesom\.so$' which)" = 3 ] || broken "besom did not answer: $(cat which)"
+    [ "$(grep -c '^a .*libbesom\.so$' which)" = 3 ] || broken "again=besom did not answer"
+    [ "$(grep -c '^g .*/libc\.so' which)" = 3 ] || broken "glibc did not answer: $(cat which)"
+    [ "$(cut -c1 which | tr -d '\n')" = bagagbgba ] ||
+        broken "the order does not rotate: $(cut -c1 which)"
+    for name in glibc besom again; do
+        grep -q "^$name .* (.*–.*)" out || broken "no row of $name: $(cat out)"
+    done
+    if ${CC:-cc} -static -o still steps.c 2>/dev/null; then
+        bench --alloc besom -r 1 -- "$tmp/still" sleep 0.6
+        ends "a static program" 1 "is not mapped in the command"
+    else
+        echo "bench.sh: skipped: a static program: no static libc (package libc6-dev)"
+    fi
+}
+
+failures() {
+    bench --alloc glibc,besom -r 2 -- sh -c 'echo why >&2; exit 5'
+    ends "a command that fails" 1 "exit status 5: why"
+    ends "a command that fails, at once" 1 "stopped: the first run of every allocator failed"
+    bench --alloc glibc,besom -r 2 -i -- sh -c 'exit 5'
+    ends "a failure that is expected" 0
+    bench --alloc glibc,besom -r 1 -i -- "$steps" differ
+    ends "exit statuses that differ" 1 "exit status 4"
+    bench --alloc glibc,besom -r 1 -i --compare-output -- "$steps" differ output
+    ends "output that differs" 1 "output differs from that under"
+    bench --alloc glibc -r 1 --timeout 0.3 -- "$steps" sleep 60
+    ends "a command that hangs" 1 "did not end within 0.3 s"
+    none_left "a command that hangs"
+    bench --alloc glibc -r 1 -- sh -c "$steps sleep 60 & exit 0"
+    ends "what outlives the command" 0
+    grep -q 'outlived the command' out || broken "nothing is said of what outlived the command"
+    none_left "what outlives the command"
+    bench --alloc glibc -r 2 -w 1 --prepare 'echo p >>hooks' --cleanup 'echo c >>hooks' -- true
+    [ "$(tr -d '\n' <hooks)" = pcpcpc ] || broken "prepare and cleanup: $(cat hooks)"
+    bench --alloc glibc -r 1 --prepare 'exit 9' -- true
+    ends "a preparation that fails" 1 "--prepare ended with exit status 9"
+}
+
+# --- results ---------------------------------------------------------------------------------
+
+files() {
+    bench --alloc glibc,besom -r 2 --csv c --json j --markdown m --plot p -- "$steps" sleep 0.3
+    ends "all files" 0
+    judge "JSON" '
+import csv
+rows = list(csv.DictReader(open("c")))
+assert len(rows) == len(d["runs"]) == 4
+assert [float(r["wall_s"]) for r in rows] == [r["wall_s"] for r in d["runs"]]
+s = d["summary"]["glibc"]["wall_s"]
+assert s["low"] <= s["median"] <= s["high"] and s["n"] == 2 and s["ratio"]["n"] == 2
+assert all(len(r["samples"]) > 5 for r in d["runs"])
+table = [l for l in open("m") if l.startswith("| ")]
+assert len({l.count("|") for l in table[:3]}) == 1 and len(table) == 6, table'
+    grep -q '^besom .*████' out || broken "no sparkline: $(cat out)"
+    if command -v gnuplot >/dev/null; then
+        for plot in time mean memory scatter; do
+            python3 -c 'import sys, xml.etree.ElementTree as e; e.parse(sys.argv[1])' "p/$plot.svg" ||
+                broken "p/$plot.svg is no picture"
+        done
+    else
+        echo "bench.sh: skipped: pictures: no gnuplot here (package gnuplot-nox)"
+    fi
+    mkdir few
+    ln -s "$(python3 -c 'import sys; print(sys.executable)')" few/python3
+    PATH=$tmp/few bench --alloc glibc -r 1 --plot q -- "$steps" sleep
+    ends "without gnuplot" 0 "gnuplot is not installed"
+    [ -s q/memory.gp ] || broken "no scripts without gnuplot"
+    [ -s q/memory.dat ] || broken "no data without gnuplot"
+    bench --alloc glibc -r 1 --csv - -- true
+    [ "$(wc -l <out)" = 2 ] || broken "--csv -: $(cat out)"
+    bench --alloc glibc -r 1 --csv /dev/full -- true
+    ends "a full disk" 1 "cannot write '/dev/full'"
+}
+
+gates() {
+    bench --alloc glibc -r 2 --json base --max-rss 100M -- "$steps" down 0.1
+    ends "below --max-rss" 0
+    bench --alloc glibc -r 1 --max-rss glibc=20M -- "$steps" down 0.1
+    ends "above --max-rss" 1
+    grep -q 'Gate max-rss FAILED: glibc' out || broken "nothing is said of --max-rss: $(cat out)"
+    bench --alloc glibc -r 2 --json j --baseline base --gate peak,end --tolerance 15 -- \
+        "$steps" down 0.1
+    ends "as the baseline" 0
+    judge "as the baseline" 'assert [g["passed"] for g in d["gates"]] == [True, True], d["gates"]'
+    python3 - <<'END'
+import json
+d = json.load(open("base"))
+d["summary"]["glibc"]["peak_kib"]["median"] *= 0.8
+json.dump(d, open("better", "w"))
+END
+    bench --alloc glibc -r 1 --baseline better --gate peak --tolerance 10 -- "$steps" down 0.1
+    ends "worse than the baseline" 1
+    grep -q 'Gate baseline FAILED: glibc, peak: .* +2[0-9].* %' out ||
+        broken "no reason: $(cat out)"
+    bench --alloc glibc -r 1 --baseline better --gate peak --tolerance 40 -- "$steps" down 0.11
+    ends "worse by less than the tolerance" 0
+    grep -q 'baseline is of another command: .* down 0.1\.$' out ||
+        broken "nothing is said of the other command: $(cat out)"
+    refused "a baseline that is missing" "cannot read 'nothing'" --baseline nothing -- touch ran
+    refused "a baseline of another kind" "besom bench --json wrote" --baseline steps.c -- touch ran
+    refused "a baseline of others" "has none of besom" --alloc besom --baseline base -- touch ran
+    refused "a baseline in PSS" "--metric pss" --alloc glibc --metric rss --baseline base -- \
+        touch ran
+}
+
+# Each is one line that has the words, by what reads the command line, and exit status 2.
+usage() {
+    PYTHONDONTWRITEBYTECODE=1 python3 - "$top/tools/bench" <<'END' || broken "usage"
+import contextlib, io, sys
+sys.path.insert(0, sys.argv[1])
+import options
+for words, line in [
+        ("no command given", "-r 1"),
+        ("besom is named twice", "--alloc besom,besom -- true"),
+        ("'lots': give a size", "--max-rss lots -- true"),
+        ("tcmalloc is not among", "--alloc glibc --max-rss tcmalloc=1G -- true"),
+        ("besom is not among", "--alloc glibc --base besom -- true"),
+        ("'0': give a whole number", "-r 0 -- true"),
+        ("--frobnicate", "--frobnicate -- true"),
+        ("cannot write '/no/where/c'", "--csv /no/where/c -- true"),
+        ("only one of --csv", "--csv - --json - -- true"),
+        ("--idle needs --for or --load", "--idle 1 -- true"),
+        ("exclude each other", "--for 1 --load true -- true"),
+        ("'HELLO': give the name", "--for 1 --stop HELLO -- true"),
+        ("'weight': give some of", "--gate weight -- true"),
+        ("'x=y': give NAME:VARIABLE=VALUE", "--env x=y -- true"),
+        ("too short", "--interval 0.5 -- true")]:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options.parse(line.split())
+        sys.exit(f"bench.sh: {line}: taken")
+    except SystemExit as end:
+        said = said.getvalue()
+        if end.code != 2 or words not in said or said.count("\n") != 1:
+            sys.exit(f"bench.sh: {line}: exit status {end.code}, {said!r}")
+args = options.parse(["-r3", "--alloc", "a=/x,glibc", "cmd", "-r", "--", "x"])
+assert args.command == ["cmd", "-r", "--", "x"] and args.rounds == 3, args
+assert options.parse(["--", "cmd", "--", "-w"]).command == ["cmd", "--", "-w"]
+END
+    refused "no command" "no command given" -r 1
+    refused "a command that is not there" "there is no such program" --alloc glibc -- ./no-such
+    refused "a file that is not executable" "not executable" --alloc glibc -- ./steps.c
+    refused "an unknown allocator" "hoard: unknown; give NAME=FILE" --alloc glibc,hoard -- touch ran
+    refused "a library that is missing" "there is no file /no/such.so" --alloc x=/no/such.so -- \
+        touch ran
+    refused "a library that is none" "x: malloc comes from" --alloc x=./steps.c -- touch ran
+    bench --besom /no/such.so -r 1 -- true
+    ends "an allocator that nobody asked for" 0 "left out: besom: there is no /no/such.so"
+    PATH=$tmp/nowhere bench -- true
+    ends "without python3" 125 "needs python3, which is not in PATH; install it"
+    mkdir -p lone
+    cp "$besom" lone/besom
+    code=0
+    if [ ! -e /usr/local/share/besom/bench/main.py ]; then
+        lone/besom bench -- true >out 2>err || code=$?
+        ends "without its scripts" 125 "scripts are missing"
+    fi
+    bench --help
+    ends "--help" 0
+    grep -q -e '--max-rss' out || broken "--help: $(cat out)"
+}
+
+# SIGINT in the third run: two are written, the third is gone, and it has been cleaned up after.
+interrupt() {
+    python3 - "$besom" "$steps" <<'END' || broken "Ctrl-C: the test itself"
+import os, signal, subprocess, sys, time
+besom, steps = sys.argv[1:]
+open("log", "w").close()
+with open("out", "w") as out, open("err", "w") as err:
+    p = subprocess.Popen([besom, "bench", "--alloc", "glibc", "-r", "9", "--json", "j",
+                          "--csv", "c", "--prepare", "echo p >>log", "--cleanup",
+                          "echo c >>log", "--", "sh", "-c",
+                          f"[ $(grep -c p log) -lt 3 ] || exec {steps} sleep 60"],
+                         stdout=out, stderr=err)
+until = time.monotonic() + 20
+while subprocess.run(["pgrep", "-f", "^" + steps + " sleep"], stdout=subprocess.DEVNULL).returncode:
+    if time.monotonic() > until:
+        sys.exit("the third run did not come")
+    time.sleep(0.05)
+p.send_signal(signal.SIGINT)
+open("code", "w").write(str(p.wait(20)))
+END
+    code=$(cat code)
+    ends "Ctrl-C" 130 "interrupted after 2 runs"
+    judge "Ctrl-C" 'assert len(d["runs"]) == 2 and d["interrupted"] is True'
+    [ "$(wc -l <c)" = 3 ] || broken "Ctrl-C: $(cat c)"
+    [ "$(tr -d '\n' <log)" = pcpcpc ] || broken "Ctrl-C: hooks: $(cat log)"
+    none_left "Ctrl-C"
+}
+
+arithmetic() {
+    PYTHONDONTWRITEBYTECODE=1 python3 - "$top/tools/bench" <<'END' || broken "arithmetic"
+import sys
+sys.path.insert(0, sys.argv[1])
+from options import size_kib
+from report import sparkline
+from sampler import MAX_SAMPLES, Series, thinned
+from stats import interval, summarize
+assert interval([3]) == (3, 3, 0.0)
+assert interval(list(range(1, 6))) == (1, 5, 0.9375)
+low, high, coverage = interval([7, 1, 2, 3, 4, 5, 6])
+assert (low, high) == (1, 7) and abs(coverage - 0.984375) < 1e-9
+low, high, coverage = interval(list(range(1, 10)))
+assert (low, high) == (2, 8) and coverage > 0.96, (low, high, coverage)
+def series(*samples):
+    s = Series()
+    for at, kib in samples:
+        s.add(at, kib)
+    return s
+assert series((0, 10), (1, 10), (1, 30), (3, 30)).mean(4) == (10 + 3 * 30) / 4
+assert series((0, 0), (2, 20)).mean(2) == 10
+assert series().mean(1) is None
+# A long run keeps its mean and its peak, and not its samples.
+long = series(*((i, 100 if i == 7777 else 2 * (i % 2)) for i in range(50000)))
+assert abs(long.mean(50000) - 1) < 0.01 and long.peak == 100, (long.mean(50000), long.peak)
+assert len(long.samples) <= MAX_SAMPLES and max(k for _, k in long.samples) == 100
+assert [at for at, _ in long.samples] == sorted(at for at, _ in long.samples)
+many = [[i, i % 7] for i in range(100)]
+assert len(thinned(many, 10)) == 10 and max(k for _, k in thinned(many, 10)) == 6
+assert sparkline([[0, 0], [4, 8]], 4, 8, 8, 8) == "▁▄▆█", sparkline([[0, 0], [4, 8]], 4, 8, 8, 8)
+assert size_kib("1.5G") == 1.5 * 2**20 and size_kib("300MiB") == 300 * 1024
+from stats import KEYS
+def run(round, name, value):
+    return {**dict.fromkeys(KEYS), "round": round, "allocator": name, "wall_s": value}
+# Ratios are of the same round: the machine is three times slower in the second.
+s = summarize([run(1, "a", 1), run(1, "b", 2), run(2, "a", 3), run(2, "b", 6), run(3, "b", 9)],
+              ["a", "b"], "a")
+assert s["b"]["wall_s"]["ratio"]["low"] == s["b"]["wall_s"]["ratio"]["high"] == 2.0
+assert s["b"]["wall_s"]["median"] == 6 and "mean_kib" not in s["a"]
+END
+    count=$((count + 1))
+}
+
+# Without arguments everything, else the parts that are named.
+[ $# -gt 0 ] ||
+    set -- arithmetic usage known_memory servers allocators failures files gates interrupt
+for part in "$@"; do
+    "$part"
+done
+
+[ "$status" -ne 0 ] || echo "bench.sh: $count runs as promised"
+exit "$status"
