@@ -58,6 +58,8 @@ int bs_os_move(void *from, void *to, size_t bytes);
 int bs_os_renew(void *addr, size_t bytes);
 /* vec[i] bit 0: OS page i of the range is in memory (mincore). vec: bytes / OS page entries. */
 int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec);
+/* True if the 8 bytes at addr (a multiple of 8) can be read: asked without touching them. */
+bool bs_os_readable(const void *addr);
 /* Names the mappings of the range in /proc/self/maps where the kernel can (5.17). Never fails. */
 void bs_os_name(void *addr, size_t bytes, const char *name);
 

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cfi_reader.h - reads the bytes of .eh_frame one after the other, for cfi.c and cfi_step.c; nobody
+ * else includes it. What is not there reads as 0 and makes the reader bad, for good.
+ */
+#ifndef BS_CFI_READER_H
+#define BS_CFI_READER_H
+
+#include "probe.h"
+
+struct bs_reader {
+    struct bs_probe *m;
+    uintptr_t p, end;
+    bool bad;
+};
+
+static inline struct bs_reader bs_reader_at(struct bs_probe *m, uintptr_t p, uintptr_t end) {
+    return (struct bs_reader){m, p, end, p < m->base || p > end || end > m->end};
+}
+
+/* The next n bytes (1 ... 8), without a sign. */
+static inline uint64_t bs_read(struct bs_reader *r, size_t n) {
+    uint64_t x = 0;
+    if (r->bad || r->p > r->end || r->end - r->p < n || !bs_probe_read(r->m, r->p, n, &x))
+        r->bad = true;
+    r->p += n;
+    return x;
+}
+
+static inline uint64_t bs_read_uleb(struct bs_reader *r) {
+    uint64_t x = 0, byte = 0x80;
+    for (unsigned shift = 0; (byte & 0x80) != 0 && !r->bad; shift += 7) {
+        byte = bs_read(r, 1);
+        if (shift < 64)
+            x |= (byte & 0x7f) << shift;
+    }
+    return x;
+}
+
+static inline int64_t bs_read_sleb(struct bs_reader *r) {
+    uint64_t x = 0, byte = 0x80;
+    unsigned shift = 0;
+    for (; (byte & 0x80) != 0 && !r->bad; shift += 7) {
+        byte = bs_read(r, 1);
+        if (shift < 64)
+            x |= (byte & 0x7f) << shift;
+    }
+    if (shift < 64 && (byte & 0x40) != 0)
+        x |= UINT64_MAX << shift;
+    return (int64_t)x;
+}
+
+#endif

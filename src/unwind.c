@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/* unwind.c - see unwind.h. */
+#include "unwind.h"
+
+#include "cfi.h"
+
+#include <dlfcn.h>
+#include <link.h>
+
+/* --- modules ---------------------------------------------------------------------------------- */
+
+#if defined(DLFO_STRUCT_HAS_EH_DBASE)
+#pragma weak _dl_find_object
+#else
+/* An older libc's headers; the library may meet a newer libc all the same. */
+struct dl_find_object {
+    unsigned long long dlfo_flags;
+    void *dlfo_map_start, *dlfo_map_end;
+    struct link_map *dlfo_link_map;
+    void *dlfo_eh_frame;
+    unsigned long long reserved[7];
+};
+extern int _dl_find_object(void *, struct dl_find_object *) __attribute__((weak));
+#endif
+
+extern void *__libc_stack_end __attribute__((weak));
+
+static bool no_tables; /* [atomic] */
+
+void bs_unwind_set_tables(bool on) {
+    bs_store(&no_tables, !on);
+}
+
+bool bs_unwind_find_place(const void *p, struct bs_place *place) {
+    struct dl_find_object found;
+    if (_dl_find_object == NULL || bs_load(&no_tables) ||
+        _dl_find_object((void *)(uintptr_t)p, &found) != 0 || found.dlfo_link_map == NULL)
+        return false;
+    *place = (struct bs_place){(uintptr_t)found.dlfo_map_start, (uintptr_t)found.dlfo_map_end,
+                               (uintptr_t)found.dlfo_eh_frame, found.dlfo_link_map};
+    return true;
+}
+
+/* The index of pc's module among the walk's; BS_UNWIND_PLACES: none, or one too many. */
+static unsigned place_of(struct bs_walk *w, uintptr_t pc) {
+    for (unsigned i = 0; i < w->nplaces; i++)
+        if (pc - w->places[i].start < w->places[i].end - w->places[i].start)
+            return i;
+    if (w->nplaces == BS_UNWIND_PLACES ||
+        !bs_unwind_find_place((const void *)pc, &w->places[w->nplaces]))
+        return BS_UNWIND_PLACES;
+    return w->nplaces++;
+}
+
+/* --- rules that were found -------------------------------------------------------------------- */
+
+/*
+ * One word that says what nearly every row says: the CFA is SP or FP plus so much, the return
+ * address is at or in its usual place, FP is saved or not. Entries are two words without a lock: the
+ * first is the key xor the second, so that a torn pair is nobody's. The key holds the module's
+ * place, so that a rule does not outlive the module it was read from.
+ */
+#define CACHE_ENTRIES 1024
+
+static struct {
+    uint64_t check, rule; /* [atomic] */
+} cache[CACHE_ENTRIES];
+
+enum { RULE_VALID = 1, RULE_CFA_BY_FP = 2, RULE_FP_SAVED = 4, RULE_RA_SAVED = 8 };
+
+static uint64_t key_of(const struct bs_place *place, uintptr_t pc) {
+    uint64_t x = pc * UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 29) ^ place->start) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 32) ^ place->eh_frame_hdr ^ place->end << 20) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+static bool packs(const struct bs_cfi_rule *r) {
+    return r->how == BS_CFI_SAME ||
+           (r->how == BS_CFI_AT && r->value % 8 == 0 && r->value / 8 == (int16_t)(r->value / 8));
+}
+
+/* The row as a word; 0: it says something else. */
+static uint64_t pack(const struct bs_cfi_row *row) {
+    const struct bs_cfi_rule *cfa = &row->cfa, *fp = &row->reg[BS_CFI_FP],
+                             *ra = &row->reg[BS_CFI_RA];
+    bool by_fp = cfa->reg == BS_CFI_FP;
+    if (row->signal_frame || cfa->how != BS_CFI_IS || (!by_fp && cfa->reg != BS_CFI_SP) ||
+        cfa->value < 0 || cfa->value % 8 != 0 || cfa->value / 8 >= 1 << 24 || !packs(fp) ||
+        !packs(ra))
+        return 0;
+    return RULE_VALID | (by_fp ? RULE_CFA_BY_FP : 0) | (fp->how == BS_CFI_AT ? RULE_FP_SAVED : 0) |
+           (ra->how == BS_CFI_AT ? RULE_RA_SAVED : 0) | (uint64_t)(cfa->value / 8) << 8 |
+           (uint64_t)(uint16_t)(fp->value / 8) << 32 | (uint64_t)(uint16_t)(ra->value / 8) << 48;
+}
+
+/* As bs_cfi_step does. What other registers held is lost. */
+static bool step_packed(struct bs_probe *stack, uint64_t rule, struct bs_cfi_regs *regs) {
+    const uint32_t fp = UINT32_C(1) << BS_CFI_FP, sp = UINT32_C(1) << BS_CFI_SP,
+                   ra = UINT32_C(1) << BS_CFI_RA;
+    bool by_fp = (rule & RULE_CFA_BY_FP) != 0;
+    if ((regs->known & (by_fp ? fp : sp)) == 0)
+        return false;
+    uint64_t cfa = regs->value[by_fp ? BS_CFI_FP : BS_CFI_SP] + (rule >> 8 & 0xffffff) * 8;
+    regs->known &= fp | sp | ra;
+    if ((rule & RULE_RA_SAVED) != 0) {
+        uint64_t at = cfa + (uint64_t)(int64_t)(int16_t)(rule >> 48) * 8;
+        if (!bs_probe_read(stack, at, 8, &regs->value[BS_CFI_RA]))
+            return false;
+    } else {
+#if defined(__x86_64__)
+        return false;
+#endif
+    }
+    if ((rule & RULE_FP_SAVED) != 0) {
+        uint64_t at = cfa + (uint64_t)(int64_t)(int16_t)(rule >> 32) * 8;
+        if (!bs_probe_read(stack, at, 8, &regs->value[BS_CFI_FP]))
+            regs->known &= ~fp;
+    }
+    regs->value[BS_CFI_SP] = cfa;
+    regs->known |= sp;
+    return true;
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
+
+struct cursor {
+    struct bs_cfi_regs regs;
+    struct bs_probe stack; /* from the frame up */
+    uintptr_t pc;
+    bool exact; /* pc is where it stopped, not where it will go on */
+};
+
+/* Where the stack that sp lies in ends at the latest. */
+static uintptr_t top_above(uintptr_t sp) {
+    uintptr_t top = UINTPTR_MAX - 8, tp;
+#if defined(__x86_64__)
+    __asm__("movq %%fs:0, %0" : "=r"(tp));
+#else
+    __asm__("mrs %0, tpidr_el0" : "=r"(tp));
+#endif
+    if (tp > sp)
+        top = tp;
+    if (&__libc_stack_end != NULL && (uintptr_t)__libc_stack_end > sp)
+        top = bs_min(top, (uintptr_t)__libc_stack_end);
+    return top;
+}
+
+/* What the tables say: the way on, that there is none, nothing. */
+enum answer { STEPPED, ENDED, UNKNOWN };
+
+static enum answer step_by_tables(const struct bs_place *place, struct cursor *c, uintptr_t at,
+                                  bool *signal_frame) {
+    uint64_t key = key_of(place, at);
+    size_t i = key % CACHE_ENTRIES;
+    uint64_t rule = bs_load(&cache[i].rule);
+    *signal_frame = false;
+    if ((bs_load(&cache[i].check) ^ rule) == key && (rule & RULE_VALID) != 0)
+        return step_packed(&c->stack, rule, &c->regs) ? STEPPED : ENDED;
+    struct bs_probe module = bs_probe_of(place->start, place->end);
+    struct bs_cfi_row row;
+    if (place->eh_frame_hdr == 0 || !bs_cfi_find(&module, place->eh_frame_hdr, at, &row))
+        return UNKNOWN;
+    rule = pack(&row);
+    if (rule != 0) {
+        bs_store(&cache[i].rule, rule);
+        bs_store(&cache[i].check, key ^ rule);
+    }
+    *signal_frame = row.signal_frame;
+    return bs_cfi_step(&module, &c->stack, &row, &c->regs) ? STEPPED : ENDED;
+}
+
+/* By the chain of frame pointers: [fp] is the caller's, above it stands the return address. */
+static bool step_by_fp(struct cursor *c) {
+    uint64_t next, ra, fp = c->regs.value[BS_CFI_FP];
+    if ((c->regs.known >> BS_CFI_FP & 1) == 0 || fp % 8 != 0 || fp < c->regs.value[BS_CFI_SP] ||
+        !bs_probe_read(&c->stack, fp, 8, &next) || !bs_probe_read(&c->stack, fp + 8, 8, &ra))
+        return false;
+    c->regs.value[BS_CFI_SP] = fp + 16;
+    c->regs.value[BS_CFI_FP] = next;
+    c->regs.value[BS_CFI_RA] = ra;
+    c->regs.known = UINT32_C(1) << BS_CFI_SP | UINT32_C(1) << BS_CFI_FP | UINT32_C(1) << BS_CFI_RA;
+    return true;
+}
+
+static uintptr_t without_signature(uint64_t ra) {
+#if defined(__aarch64__)
+    return (uintptr_t)(ra & ((UINT64_C(1) << 48) - 1));
+#else
+    return (uintptr_t)ra;
+#endif
+}
+
+/* To the caller. False: that was the outermost frame, or the rest cannot be known. */
+static bool step(struct bs_walk *w, struct cursor *c, unsigned place) {
+    uintptr_t sp = (uintptr_t)c->regs.value[BS_CFI_SP], at = c->exact ? c->pc : c->pc - 1;
+    bool signal_frame = false;
+    enum answer answer = UNKNOWN;
+    if (place < BS_UNWIND_PLACES)
+        answer = step_by_tables(&w->places[place], c, at, &signal_frame);
+    if (answer == ENDED || (answer == UNKNOWN && !step_by_fp(c)))
+        return false;
+    c->pc = without_signature(c->regs.value[BS_CFI_RA]);
+    c->exact = signal_frame;
+    if (signal_frame)
+        c->stack.end = top_above((uintptr_t)c->regs.value[BS_CFI_SP]);
+    c->stack.base = (uintptr_t)c->regs.value[BS_CFI_SP];
+    /* A caller's frame lies above; where a signal came in it may be any stack's. */
+    return c->pc > 1 && (signal_frame || c->regs.value[BS_CFI_SP] > sp) &&
+           c->regs.value[BS_CFI_SP] % 8 == 0;
+}
+
+/* The registers at a place in the function that this is put in. */
+#if defined(__x86_64__)
+#define HERE(c)                                                                                  \
+    __asm__ volatile("movq %%rbx, 24(%0)\n\tmovq %%rbp, 48(%0)\n\tmovq %%rsp, 56(%0)\n\t"        \
+                     "movq %%r12, 96(%0)\n\tmovq %%r13, 104(%0)\n\tmovq %%r14, 112(%0)\n\t"      \
+                     "movq %%r15, 120(%0)\n\tleaq 0(%%rip), %%rax\n\tmovq %%rax, 128(%0)"        \
+                     :                                                                           \
+                     : "r"((c)->regs.value)                                                      \
+                     : "rax", "memory");                                                         \
+    (c)->regs.known = 1u << 3 | 1u << 6 | 1u << 7 | 0xfu << 12;                                  \
+    (c)->pc = (uintptr_t)(c)->regs.value[16]
+#else
+#define HERE(c)                                                                                  \
+    __asm__ volatile("stp x19, x20, [%0, 152]\n\tstp x21, x22, [%0, 168]\n\t"                    \
+                     "stp x23, x24, [%0, 184]\n\tstp x25, x26, [%0, 200]\n\t"                    \
+                     "stp x27, x28, [%0, 216]\n\tstp x29, x30, [%0, 232]\n\t"                    \
+                     "mov x9, sp\n\tstr x9, [%0, 248]\n\tadr x9, .\n\tstr x9, [%0, 0]"           \
+                     :                                                                           \
+                     : "r"((c)->regs.value)                                                      \
+                     : "x9", "memory");                                                          \
+    (c)->regs.known = 0xfff80000u;                                                               \
+    (c)->pc = (uintptr_t)(c)->regs.value[0]
+#endif
+
+/* The frame that ends a walk by itself has no caller; the first one is our own. */
+BS_NOINLINE void bs_unwind(struct bs_walk *w) {
+    struct cursor c = {.exact = true};
+    w->n = w->nplaces = 0;
+    HERE(&c);
+    c.stack = bs_probe_of((uintptr_t)c.regs.value[BS_CFI_SP], top_above((uintptr_t)c.regs.value[BS_CFI_SP]));
+    for (bool own = true; w->n < BS_UNWIND_MAX; own = false) {
+        uintptr_t at = c.exact ? c.pc : c.pc - 1;
+        unsigned place = place_of(w, at);
+        if (!own) {
+            w->pc[w->n] = at;
+            w->place[w->n++] = (uint8_t)place;
+        }
+        if (!step(w, &c, place))
+            break;
+    }
+}
