@@ -17,6 +17,7 @@ __attribute__((constructor(101))) static void start(void) {
     bs_options_read(environ);
     if (bs_opt.check == BS_CHECK_FULL)
         bs_tcache_disable();
+    bs_heap_start_sampling();
     bs_fork_start();
     bs_log_start();
     bs_background_start();

@@ -14,6 +14,8 @@
 #include "record.h"
 #include "relief.h"
 #include "round.h"
+#include "sample.h"
+#include "stacks.h"
 #include "tcache.h"
 #include "thp.h"
 #include "thread.h"
@@ -35,11 +37,15 @@ static void prepare(void) {
     bs_grow_lock();
     bs_thp_lock();
     bs_pageheap_lock();
+    bs_sample_lock();
+    bs_stacks_lock();
     bs_meta_lock();
 }
 
 static void parent(void) {
     bs_meta_unlock();
+    bs_stacks_unlock();
+    bs_sample_unlock();
     bs_pageheap_unlock();
     bs_thp_unlock();
     bs_grow_unlock();
@@ -57,6 +63,8 @@ static void parent(void) {
 static void child(void) {
     bs_lock_forget_held();
     bs_meta_reset_lock();
+    bs_stacks_reset_lock();
+    bs_sample_reset_lock();
     bs_pageheap_reset_lock();
     bs_thp_reset_lock();
     bs_grow_reset_lock();

@@ -19,6 +19,8 @@
 #include "out.h"
 #include "relief.h"
 #include "round.h"
+#include "sample.h"
+#include "sampler.h"
 #include "scavenge.h"
 #include "sweep.h"
 #include "thp.h"
@@ -106,6 +108,60 @@ static BS_COLD void *settle(void *p) {
     return p;
 }
 
+/* --- sampled blocks (sampler.h) --------------------------------------------------------------- */
+
+static bool hide_classes(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
+    (void)ctx, (void)alloc, (void)released;
+    bs_pagemap_hide(base, BS_REGION_PAGES);
+    return true;
+}
+
+void bs_heap_start_sampling(void) {
+    if (!bs_sample_start())
+        return;
+    if (bs_opt.sample == 1) { /* every block: none may come from a cache */
+        bs_tcache_disable();
+        return;
+    }
+    bs_pagemap_hide(0, 0); /* also where the heap is empty still */
+    bs_pageheap_each_region(hide_classes, NULL);
+    bs_tcache_renew();
+}
+
+static BS_NOINLINE void sample_small(void *p, unsigned class, size_t size) {
+    if (!bs_tcache_is_sampled(bs_class_info[class].size))
+        return;
+    bs_pagemap_count((uintptr_t)p, +1); /* before the block is known: who frees it finds both */
+    bs_sample_made(p, size, bs_class_info[class].size);
+}
+
+static BS_NOINLINE void sample_large(void *p, size_t size) {
+    static uint64_t chance; /* [atomic] */
+    uint64_t state = bs_add(&chance, UINT64_C(0x9e3779b97f4a7c15)) + bs_os_random();
+    if (p == NULL || !bs_sampler_hits(&state, bs_load(&bs_sample_interval), size))
+        return;
+    struct bs_span *s = bs_span_of((uintptr_t)p);
+    s->flags |= BS_SPAN_SAMPLED;
+    bs_sample_made(p, size, size);
+}
+
+static void forget_large(struct bs_span *s) {
+    if ((s->flags & BS_SPAN_SAMPLED) == 0)
+        return;
+    s->flags &= (uint8_t)~BS_SPAN_SAMPLED;
+    (void)bs_sample_freed((void *)s->base);
+}
+
+/* The size class of the block at p; 0: it is large, or none. */
+static inline unsigned class_of_block(uintptr_t p) {
+    unsigned counted;
+    if (BS_UNLIKELY(bs_pagemap_is_hidden()))
+        return bs_pagemap_hidden_class(p, &counted);
+    return bs_pagemap_class(p);
+}
+
+/* --- allocation, continued -------------------------------------------------------------------- */
+
 static void *alloc_small(unsigned class) {
     void *p = bs_tcache_alloc_slow(class);
     if (BS_LIKELY(p != NULL))
@@ -115,16 +171,23 @@ static void *alloc_small(unsigned class) {
 
 static void *alloc_large(size_t size, size_t align, bool zero) {
     void *p = bs_large_alloc(size, align, zero);
-    if (BS_LIKELY(p != NULL))
-        return p;
-    return settle(make_room() ? bs_large_alloc(size, align, zero) : NULL);
+    if (BS_UNLIKELY(p == NULL))
+        p = settle(make_room() ? bs_large_alloc(size, align, zero) : NULL);
+    if (bs_sample_is_on())
+        sample_large(p, size);
+    return p;
 }
 
+/* A block that changes its size is drawn for anew. */
 static void *resize_large(struct bs_span *s, size_t size) {
+    if (bs_sample_is_on())
+        forget_large(s);
     void *p = bs_large_resize(s, size);
-    if (BS_LIKELY(p != NULL))
-        return p;
-    return settle(make_room() ? bs_large_resize(s, size) : NULL);
+    if (BS_UNLIKELY(p == NULL))
+        p = settle(make_room() ? bs_large_resize(s, size) : NULL);
+    if (bs_sample_is_on())
+        sample_large(p != NULL ? p : (void *)s->base, p != NULL ? size : s->request);
+    return p;
 }
 
 static void *alloc_class(unsigned class, size_t size) {
@@ -134,6 +197,8 @@ static void *alloc_class(unsigned class, size_t size) {
         return p;
     sample(class, size);
     p = alloc_small(class);
+    if (bs_sample_is_on() && p != NULL)
+        sample_small(p, class, size);
     look_for_work();
     return filled(p, size);
 }
@@ -210,14 +275,35 @@ static void fill_freed(void *p, unsigned class, unsigned byte) {
         memset(p, (int)byte, bs_class_info[class].size);
 }
 
+/* The small block at p, which may be sampled, goes. */
+static BS_NOINLINE void forget_small(void *p) {
+    if (bs_sample_freed(p))
+        bs_pagemap_count((uintptr_t)p, -1);
+}
+
+/* Every free of a small block comes here while sampling by bytes is on. True: it is done. */
+static inline bool free_counted(void *p) {
+    unsigned counted = 0, class = bs_pagemap_hidden_class((uintptr_t)p, &counted);
+    if (class == 0)
+        return false;
+    if (BS_UNLIKELY(counted != 0))
+        forget_small(p);
+    return bs_tcache_put_counted(class, p);
+}
+
 void bs_heap_free_slow(void *p) {
-    unsigned class = bs_pagemap_class((uintptr_t)p);
+    bool hidden = bs_pagemap_is_hidden();
+    if (BS_UNLIKELY(hidden) && free_counted(p))
+        return;
+    unsigned class = class_of_block((uintptr_t)p);
     unsigned byte = bs_load(&fill_byte);
     if (BS_LIKELY(class != 0)) {
+        if (bs_sample_is_on() && !hidden)
+            forget_small(p);
         if (BS_UNLIKELY(byte != 0))
             fill_freed(p, class, byte);
         /* what the fast path could not see: a block too far away (bs_pagemap_near_class) */
-        if (bs_tcache_put(bs_tcache_self(), class, p))
+        if (!hidden && bs_tcache_put(bs_tcache_self(), class, p))
             return;
         bs_tcache_free_slow(class, p);
         look_for_work();
@@ -233,13 +319,15 @@ void bs_heap_free_slow(void *p) {
     if (s->base != (uintptr_t)p)
         bs_fatal("invalid free of %p, inside the block at %p of %zu bytes", p, (void *)s->base,
                  s->request);
+    if (bs_sample_is_on())
+        forget_large(s);
     bs_large_free(s);
     look_for_work();
 }
 
 /* --- resizing --------------------------------------------------------------------------------- */
 
-/* class: of p's block; 0: a large one. */
+/* class: of p's block; 0: a large one, or one whose free is to be seen. */
 static void *copy_to_new(void *p, unsigned class, size_t keep, size_t size) {
     void *q;
     if (!bs_heap_alloc_cached(size, &q))
@@ -253,13 +341,13 @@ static void *copy_to_new(void *p, unsigned class, size_t keep, size_t size) {
 }
 
 void *bs_heap_realloc(void *p, size_t size) {
-    unsigned class = bs_pagemap_class((uintptr_t)p);
+    unsigned class = class_of_block((uintptr_t)p);
     if (BS_LIKELY(class != 0)) {
         size_t have = bs_class_info[class].size;
         /* It stays while it fits and is not less than half used. */
         if (size <= have && (size > have / 2 || bs_class_of(size) == class))
             return p;
-        return copy_to_new(p, class, have, size);
+        return copy_to_new(p, bs_pagemap_is_hidden() ? 0 : class, have, size);
     }
     struct bs_span *s = bs_span_of((uintptr_t)p);
     if (s == NULL || s->base != (uintptr_t)p) {
@@ -276,7 +364,7 @@ void *bs_heap_realloc(void *p, size_t size) {
 }
 
 size_t bs_heap_usable(const void *p) {
-    unsigned class = bs_pagemap_class((uintptr_t)p);
+    unsigned class = class_of_block((uintptr_t)p);
     if (BS_LIKELY(class != 0))
         return bs_class_info[class].size;
     struct bs_span *s = p != NULL ? bs_span_of((uintptr_t)p) : NULL;

@@ -85,6 +85,10 @@ struct bs_heap_totals bs_heap_totals(void);
  * (mallopt(M_PERTURB)); 0 ends it. Caches are given up for it. */
 void bs_heap_set_fill(unsigned byte);
 
+/* After the options were read, while the process has one thread: begins sampling if option `sample`
+ * says so. */
+void bs_heap_start_sampling(void);
+
 /* The background work's way in (background.c), the only call upward: asked at slow doors when
  * there may be work. Set once, before threads exist. */
 void bs_heap_set_work_hook(void (*hook)(void));

@@ -28,6 +28,8 @@ enum bs_rank {
     BS_RANK_GROW,      /* the heap's address space: reserve and map */
     BS_RANK_THP,       /* the advice on huge pages; held across it */
     BS_RANK_PAGE_HEAP, /* bitmaps and summaries of pages; no system call under it */
+    BS_RANK_SAMPLE,    /* the table of sampled blocks */
+    BS_RANK_STACKS,    /* new stacks and modules */
     BS_RANK_META,      /* metadata pools; may map memory */
     BS_RANK_COUNT
 };

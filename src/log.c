@@ -12,7 +12,10 @@
 #include "opt.h"
 #include "os.h"
 #include "out.h"
+#include "sample.h"
+#include "sampler.h"
 #include "sink.h"
+#include "stacks.h"
 #include "usage.h"
 #include "waiting.h"
 
@@ -100,6 +103,105 @@ static void limit_fields(struct line *l) {
     bytes(l, "limit_used", bs_limit_used());
 }
 
+/* --- stacks ----------------------------------------------------------------------------------- */
+
+#define STACKS_MAX 200
+
+/* The stacks with the most live bytes, the most first. */
+struct top {
+    unsigned n, max;
+    uint64_t bytes, blocks, samples; /* over all stacks */
+    struct bs_stack *stack[STACKS_MAX];
+    uint64_t key[STACKS_MAX];
+};
+
+static void count_stack(struct top *t, struct bs_stack *s) {
+    t->bytes += bs_load(&s->live_bytes);
+    t->blocks += bs_load(&s->live_blocks);
+    t->samples += bs_load(&s->live_samples);
+}
+
+static void rank_stack(void *ctx, struct bs_stack *s) {
+    struct top *t = ctx;
+    uint64_t key = bs_load(&s->live_bytes);
+    count_stack(t, s);
+    if (key == 0 || t->max == 0 || (t->n == t->max && key <= t->key[t->n - 1]))
+        return;
+    unsigned i = t->n < t->max ? t->n++ : t->n - 1;
+    for (; i > 0 && t->key[i - 1] < key; i--) {
+        t->key[i] = t->key[i - 1];
+        t->stack[i] = t->stack[i - 1];
+    }
+    t->key[i] = key;
+    t->stack[i] = s;
+}
+
+static void module_line(uint32_t number_, const struct bs_module *m, bool loaded) {
+    struct line l;
+    char id[2 * BS_BUILD_ID_MAX + 1];
+    struct bs_out hex;
+    bs_out_init(&hex, id, sizeof id);
+    for (unsigned i = 0; i < m->id_bytes; i++)
+        bs_out_printf(&hex, "%02x", m->id[i]);
+    begin(&l, "module");
+    number(&l, "number", number_);
+    string(&l, "build_id", m->id_bytes != 0 ? bs_out_text(&hex) : "none");
+    number(&l, "loaded", loaded);
+    string(&l, "path", m->path);
+    end(&l);
+}
+
+static void stack_line(const struct bs_stack *s, uint64_t live_bytes) {
+    struct line l;
+    begin(&l, "stack");
+    bytes(&l, "bytes", live_bytes);
+    number(&l, "blocks", bs_load(&s->live_blocks));
+    number(&l, "samples", bs_load(&s->live_samples));
+    bytes(&l, "total_bytes", bs_load(&s->bytes));
+    number(&l, "total_blocks", bs_load(&s->blocks));
+    bs_out_str(&l.out, l.json ? ",\"frames\":[" : " frames");
+    for (uint32_t i = 0; i < s->n; i++)
+        bs_out_printf(&l.out, !l.json ? " %u+0x%jx" : i == 0 ? "\"%u+0x%jx\"" : ",\"%u+0x%jx\"",
+                      (unsigned)BS_FRAME_MODULE(s->frame[i]), (uintmax_t)BS_FRAME_OFFSET(s->frame[i]));
+    bs_out_str(&l.out, l.json ? "]" : "");
+    end(&l);
+}
+
+/* The lines of the modules that the stacks lie in come before them. */
+static void modules_of(const struct top *t) {
+    for (uint32_t m = 1; m <= bs_stacks_modules(); m++) {
+        struct bs_module module;
+        bool used = false, loaded;
+        for (unsigned i = 0; i < t->n && !used; i++)
+            for (uint32_t k = 0; k < t->stack[i]->n && !used; k++)
+                used = BS_FRAME_MODULE(t->stack[i]->frame[k]) == m;
+        if (used && bs_stacks_module(m, &module, &loaded))
+            module_line(m, &module, loaded);
+    }
+}
+
+static void log_stacks(void) {
+    struct top t = {.max = (unsigned)bs_min(bs_opt.log_stacks, STACKS_MAX)};
+    struct line l;
+    bs_stacks_each(rank_stack, &t);
+    count_stack(&t, &bs_stacks_other);
+    begin(&l, "stacks");
+    number(&l, "interval", bs_load(&bs_sample_interval));
+    number(&l, "stacks", bs_stacks_count());
+    number(&l, "shown", t.n);
+    number(&l, "samples", t.samples);
+    number(&l, "lost", bs_sample_lost());
+    bytes(&l, "bytes", t.bytes);
+    number(&l, "blocks", t.blocks);
+    bytes(&l, "other", bs_load(&bs_stacks_other.live_bytes));
+    end(&l);
+    modules_of(&t);
+    for (unsigned i = 0; i < t.n; i++)
+        stack_line(t.stack[i], t.key[i]);
+}
+
+/* --- reports ---------------------------------------------------------------------------------- */
+
 void bs_log_report(const char *reason) {
     struct bs_ledger ledger;
     struct line l;
@@ -119,6 +221,8 @@ void bs_log_report(const char *reason) {
     if (!complete)
         string(&l, "note", "/proc/self/smaps cannot be read: rss and outside are missing");
     end(&l);
+    if (bs_sample_is_on())
+        log_stacks();
 }
 
 void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *idle, uint64_t ns) {

@@ -43,6 +43,11 @@ bool bs_numbers_put(struct bs_numbers *t, uintptr_t key, uint64_t number) {
     return true;
 }
 
+uint64_t bs_numbers_get(const struct bs_numbers *t, uintptr_t key) {
+    size_t i = t->cap != 0 && key != 0 ? find(t, key) : 0;
+    return t->cap != 0 && key != 0 && t->slot[i].key == key ? t->slot[i].number : BS_NUMBERS_NONE;
+}
+
 uint64_t bs_numbers_take(struct bs_numbers *t, uintptr_t key) {
     if (t->cap == 0 || key == 0)
         return BS_NUMBERS_NONE;

@@ -3,7 +3,7 @@
  * numbers.h - a table from the address of a block to its number: open addressing, linear probing,
  * removal by moving back, in a mapping of its own.
  *
- * No lock: the owner's (record.c) protects it. It makes system calls (meta.h) when it grows.
+ * No lock: the owner's (record.c, sample.c) protects it. It makes system calls (meta.h) when it grows.
  */
 #ifndef BS_NUMBERS_H
 #define BS_NUMBERS_H
@@ -23,6 +23,8 @@ struct bs_numbers {
 
 /* The key (not 0) is not in the table. False: no memory for it, the table is as it was. */
 bool bs_numbers_put(struct bs_numbers *t, uintptr_t key, uint64_t number);
+/* The key's number, or BS_NUMBERS_NONE. */
+uint64_t bs_numbers_get(const struct bs_numbers *t, uintptr_t key);
 /* Removes the key; its number, or BS_NUMBERS_NONE if it was not there. */
 uint64_t bs_numbers_take(struct bs_numbers *t, uintptr_t key);
 /* Empties the table and unmaps it. */

@@ -13,6 +13,7 @@ struct bs_opt bs_opt = {
 #define BS_OPT_SET(name, def, words, doc) .name = def,
 #define BS_OPT_NUM(name, def, min, max, unit, doc) .name = def,
 #define BS_OPT_LIMIT(name, def, doc) .name = {def, 0},
+#define BS_OPT_BYTES(name, def, words, min, doc) .name = def,
 #define BS_OPT_PATH(name, doc) .name = "",
 #include "options.def"
 #undef BS_OPT_BOOL
@@ -20,5 +21,6 @@ struct bs_opt bs_opt = {
 #undef BS_OPT_SET
 #undef BS_OPT_NUM
 #undef BS_OPT_LIMIT
+#undef BS_OPT_BYTES
 #undef BS_OPT_PATH
 };

@@ -10,6 +10,7 @@
 
 #include "base.h"
 
+#define BS_OPT_BYTES(name, def, words, min, doc) uint64_t name;
 #define BS_OPT_PATH_MAX 512
 
 /* A memory limit: none, by the surroundings, in bytes, in percent of the memory there is. */
@@ -32,6 +33,7 @@ struct bs_opt {
 #undef BS_OPT_SET
 #undef BS_OPT_NUM
 #undef BS_OPT_LIMIT
+#undef BS_OPT_BYTES
 #undef BS_OPT_PATH
 };
 

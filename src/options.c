@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum kind { BOOL, ENUM, SET, NUM, LIMIT, PATH };
+enum kind { BOOL, ENUM, SET, NUM, LIMIT, BYTES, PATH };
 
 struct option {
     const char *name, *words, *unit;
@@ -23,6 +23,7 @@ static const struct option options[] = {
 #define BS_OPT_SET(n, def, w, doc) {#n, w, NULL, SET, &bs_opt.n, 0, 0},
 #define BS_OPT_NUM(n, def, min, max, unit, doc) {#n, NULL, unit, NUM, &bs_opt.n, min, max},
 #define BS_OPT_LIMIT(n, def, doc) {#n, "off|auto", "bytes", LIMIT, &bs_opt.n, BS_LIMIT_MIN_BYTES, 0},
+#define BS_OPT_BYTES(n, def, w, min, doc) {#n, w, "bytes", BYTES, &bs_opt.n, min, INT64_MAX},
 #define BS_OPT_PATH(n, doc) {#n, NULL, NULL, PATH, &bs_opt.n, 0, BS_OPT_PATH_MAX - 1},
 #include "options.def"
 };
@@ -133,7 +134,7 @@ static const struct {
     {"ms", "ms", 1}, {"ms", "s", 1000}, {"ms", "m", 60000}, {"ms", "h", 3600000},
     {"%", "%", 1},
     {"s", "s", 1},   {"s", "m", 60},    {"s", "h", 3600},
-    {"bytes", "K", BS_KIB}, {"bytes", "M", BS_MIB}, {"bytes", "G", BS_GIB}, {"bytes", "T", BS_GIB * 1024},
+    {"bytes", "k", BS_KIB}, {"bytes", "K", BS_KIB}, {"bytes", "M", BS_MIB}, {"bytes", "G", BS_GIB}, {"bytes", "T", BS_GIB * 1024},
     {"bytes", "KiB", BS_KIB}, {"bytes", "MiB", BS_MIB}, {"bytes", "GiB", BS_GIB},
     {"bytes", "TiB", BS_GIB * 1024},
 };
@@ -197,6 +198,12 @@ static bool parse(const struct option *o, struct text t) {
         return parse_number(o, t, o->value);
     case LIMIT:
         return parse_limit(o, t);
+    case BYTES:
+        i = word_index(o->words, t);
+        if (i < 0)
+            return parse_number(o, t, o->value);
+        *(uint64_t *)o->value = (uint64_t)i;
+        return true;
     case PATH:
         if (t.len == 0 || t.len > o->max)
             return false;
@@ -215,6 +222,9 @@ static void report_bad(const struct option *o, struct text t, const char *from) 
     else if (o->kind == LIMIT)
         bs_warn("option %s in %s: \"%s\" is not off, auto, a size of 1M or more (suffixes K M G T) "
                 "or 1%% to 100%%; ignored", o->name, from, value.s);
+    else if (o->kind == BYTES)
+        bs_warn("option %s in %s: \"%s\" is not off, all or a size of %ju bytes or more (suffixes K M "
+                "G T); ignored", o->name, from, value.s, (uintmax_t)o->min);
     else if (o->kind == PATH)
         bs_warn("option %s in %s: a path of 1 to %ju characters is wanted; ignored", o->name, from,
                 (uintmax_t)o->max);

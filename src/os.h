@@ -97,6 +97,8 @@ void bs_os_faults(uint64_t *minor, uint64_t *major);
 bool bs_os_same_credentials(void);
 /* The program's name as the kernel knows it (at most 15 characters). */
 void bs_os_program_name(char name[16]);
+/* The file that was executed, as an absolute path. 0 or errno (ERANGE: it does not fit). */
+int bs_os_program_path(char *path, size_t cap);
 /* The working folder as an absolute path. 0 or errno (ERANGE: it does not fit). */
 int bs_os_folder(char *path, size_t cap);
 /* 16 random bytes of the kernel at program start, as a number; 0 if there are none. */

@@ -277,6 +277,12 @@ void bs_os_program_name(char name[16]) {
     name[strcspn(name, "\n")] = '\0';
 }
 
+int bs_os_program_path(char *path, size_t cap) {
+    long ret = bs_sys4(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, cap);
+    path[ret >= 0 && (size_t)ret < cap ? ret : 0] = '\0';
+    return ret < 0 ? (int)-ret : (size_t)ret < cap ? 0 : ERANGE;
+}
+
 int bs_os_folder(char *path, size_t cap) {
     long ret = bs_sys2(SYS_getcwd, path, cap);
     if (ret < 0)

@@ -109,6 +109,45 @@ void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigne
     }
 }
 
+bool bs_pagemap_hidden;
+
+static void set_hidden(uintptr_t base, size_t npages, unsigned class) {
+    for (size_t i = 0; i < npages; i++, base += BS_PAGE_SIZE) {
+        struct bs_arena *arena = bs_pagemap_arena(base);
+        size_t page = (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
+        bs_store(&arena->counted[page], (uint16_t)0);
+        bs_store(&arena->hidden[page], (uint8_t)class);
+    }
+}
+
+void bs_pagemap_set_small(uintptr_t base, size_t npages, struct bs_span *span, unsigned class) {
+    if (BS_UNLIKELY(bs_pagemap_is_hidden())) {
+        bs_pagemap_set(base, npages, span, 0);
+        set_hidden(base, npages, class);
+    } else {
+        bs_pagemap_set(base, npages, span, class);
+    }
+}
+
+void bs_pagemap_hide(uintptr_t base, size_t npages) {
+    bs_store(&bs_pagemap_hidden, true);
+    for (uintptr_t p = base; p < base + npages * BS_PAGE_SIZE; p += BS_PAGE_SIZE) {
+        unsigned class = bs_pagemap_class(p);
+        if (class != 0) {
+            set_hidden(p, 1, class);
+            bs_pagemap_set(p, 1, NULL, 0);
+        }
+    }
+}
+
+void bs_pagemap_count(uintptr_t p, int step) {
+    uint16_t *counted = &bs_pagemap_arena(p)->counted[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES];
+    if (step > 0)
+        bs_add(counted, (uint16_t)1);
+    else
+        bs_sub(counted, (uint16_t)1);
+}
+
 void bs_pagemap_set_large(uintptr_t base, size_t npages, struct bs_span *span) {
     while (npages != 0) {
         size_t page = (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
@@ -134,4 +173,6 @@ void bs_pagemap_forget_large(uintptr_t base, size_t npages, const struct bs_span
 
 void bs_pagemap_clear_class(uintptr_t base, size_t npages) {
     bs_pagemap_set(base, npages, NULL, 0);
+    if (BS_UNLIKELY(bs_pagemap_is_hidden()))
+        set_hidden(base, npages, 0);
 }

@@ -34,6 +34,9 @@ struct bs_arena {
     uint8_t thp[BS_ARENA_SIZE / BS_HUGE_SIZE]; /* [lock:thp], read relaxed: enum bs_thp_state */
     struct bs_heap_arena *pages; /* [lock:page heap] the page heap's bitmaps */
     struct bs_marks *side[BS_NSIDES]; /* [atomic] NULL while not needed: marks.h */
+    /* While class bytes are hidden; in no memory before. */
+    uint8_t hidden[BS_ARENA_PAGES];   /* what the class bytes would be */
+    uint16_t counted[BS_ARENA_PAGES]; /* [atomic] blocks that begin in the page and whose free matters */
 };
 
 /* The flat map: class bytes of the BS_NEAR_PAGES pages from address 0 - bs_pagemap_minus_base on.
@@ -88,6 +91,29 @@ BS_INLINE struct bs_span *bs_pagemap_span(uintptr_t p) {
 bool bs_pagemap_add(uintptr_t base, size_t bytes);
 /* Sets span (if not NULL) and class of npages pages. The caller owns the pages. */
 void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigned class);
+/* The same for pages of a small span: while classes are hidden they are entered as such. */
+void bs_pagemap_set_small(uintptr_t base, size_t npages, struct bs_span *span, unsigned class);
+
+/* Hidden classes: the class byte of every page is 0, so that every free comes to the slow door, which
+ * finds the class beside it. For good, once it is on; switched on while the process has one thread,
+ * by the first call, and for the pages that there are by a call for each run of them. */
+void bs_pagemap_hide(uintptr_t base, size_t npages);
+BS_LOCAL extern bool bs_pagemap_hidden; /* [atomic] */
+BS_INLINE bool bs_pagemap_is_hidden(void) {
+    return bs_load(&bs_pagemap_hidden);
+}
+/* What bs_pagemap_class would be. *counted: blocks in the page whose free matters to somebody. */
+BS_INLINE unsigned bs_pagemap_hidden_class(uintptr_t p, unsigned *counted) {
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    size_t page = (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
+    if (BS_UNLIKELY(arena == NULL))
+        return 0;
+    *counted = bs_load(&arena->counted[page]);
+    return bs_load(&arena->hidden[page]);
+}
+/* One such block more, or (-1) less; p is in a small span. */
+void bs_pagemap_count(uintptr_t p, int step);
+
 /* The same for pages of a large span, whose class bytes are 0 as those of all free pages are: an
  * arena that it covers whole gets one pointer instead of entries. */
 void bs_pagemap_set_large(uintptr_t base, size_t npages, struct bs_span *span);

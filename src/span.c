@@ -59,7 +59,7 @@ static void publish(struct bs_span *s, enum bs_span_state state) {
     if (state == BS_SPAN_LARGE)
         bs_pagemap_set_large(s->base, s->npages, s);
     else
-        bs_pagemap_set(s->base, s->npages, s, s->class);
+        bs_pagemap_set_small(s->base, s->npages, s, s->class);
 }
 
 struct bs_span *bs_span_make_small(unsigned class, uintptr_t base, bool fresh) {

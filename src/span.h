@@ -29,6 +29,7 @@ enum {
     BS_SPAN_FRESH = 1, /* no slot was ever given back: free slots hold zeros */
     BS_SPAN_MOVED = 2, /* large: its mapping came by mremap and cannot merge with neighbours */
     BS_SPAN_LISTED = 4, /* small: on the list of its fullness group */
+    BS_SPAN_SAMPLED = 16, /* large: the block is sampled */
     BS_SPAN_BORROWED = 8 /* small: the scavenger gives its holes back; nobody claims from it */
 };
 

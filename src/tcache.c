@@ -13,6 +13,7 @@
 #include "lock.h"
 #include "meta.h"
 #include "os.h"
+#include "sampler.h"
 #include "thread.h"
 
 #include <string.h>
@@ -28,6 +29,7 @@ __thread struct bs_tcache *bs_self = &bs_tcache_empty;
 #define CACHE_BYTES \
     (sizeof(struct bs_tcache) + BS_NCLASSES * sizeof ((struct bs_tcache *)NULL)->first_blocks[0])
 static struct bs_meta_pool cache_pool = BS_META_POOL_INIT(CACHE_BYTES);
+static struct bs_meta_pool sampler_pool = BS_META_POOL_INIT(sizeof(struct bs_sampler));
 /* Storage of magazines that grew: a bottom and 16, 32 ... 1024 blocks. */
 static struct bs_meta_pool storage_pool[] = {
     BS_META_POOL_INIT(17 * sizeof(void *)),  BS_META_POOL_INIT(33 * sizeof(void *)),
@@ -101,6 +103,8 @@ static void free_storage(struct bs_tcache *tc, unsigned class) {
 
 /* The cache is empty and in no registry. */
 static void destroy(struct bs_tcache *tc) {
+    if (tc->sampler != NULL)
+        bs_meta_pool_free(&sampler_pool, tc->sampler);
     for (unsigned class = 1; class < BS_NCLASSES; class++)
         free_storage(tc, class);
     bs_meta_pool_free(&cache_pool, tc);
@@ -158,6 +162,14 @@ static void at_thread_exit(void *arg) {
         bs_tcache_leave();
 }
 
+static struct bs_sampler *make_sampler(void) {
+    static uint64_t made; /* [atomic] */
+    struct bs_sampler *s = bs_meta_pool_alloc(&sampler_pool);
+    if (s != NULL) /* without: what this thread allocates is not sampled */
+        bs_sampler_init(s, bs_os_random() ^ bs_os_now_ns() ^ (bs_add(&made, 1) + 1) << 40);
+    return s;
+}
+
 static struct bs_tcache *make_cache(void) {
     /* A vfork child borrows its parent's word. A cache made now would carry the child's tid and be
      * taken for an orphan when the child is gone, while the parent uses it. */
@@ -169,6 +181,8 @@ static struct bs_tcache *make_cache(void) {
     init_bins(tc);
     tc->tid = bs_os_tid();
     tc->word = &bs_self;
+    if (bs_sample_is_on())
+        tc->sampler = make_sampler();
     bs_thread_register(tc);
     bs_store(&bs_self, tc);
     bs_count(caches_made, 1);
@@ -191,12 +205,38 @@ static struct bs_tcache *own_cache(void) {
     return BS_LIKELY(tc != &bs_tcache_empty) ? tc : make_cache();
 }
 
+/* --- counting for samples (sampler.h) ---------------------------------------------------------- */
+
+static size_t ready_blocks(const struct bs_tcache *tc, unsigned class) {
+    return bs_tcache_count(tc, class) + bs_popcount(tc->bin[class].run_mask);
+}
+
+/* What was handed out since the last visit brought the next mark nearer. */
+static void account(struct bs_tcache *tc, unsigned class) {
+    if (BS_LIKELY(tc->sampler == NULL))
+        return;
+    struct bs_sampler_class *c = &tc->sampler->class[class];
+    uint32_t ready = (uint32_t)ready_blocks(tc, class);
+    if (BS_UNLIKELY(!c->drawn))
+        bs_sampler_draw(tc->sampler, class);
+    /* (A fork may have met the owner between two stores: clamped.) */
+    c->until = bs_sub_clamped(c->until, bs_sub_clamped(c->ready, ready));
+    c->ready = ready;
+}
+
+/* The end of a visit. */
+static void recount(struct bs_tcache *tc, unsigned class) {
+    if (BS_UNLIKELY(tc->sampler != NULL))
+        tc->sampler->class[class].ready = (uint32_t)ready_blocks(tc, class);
+}
+
 /* --- flushing --------------------------------------------------------------------------------- */
 
 /* The oldest n of the `count` blocks of the magazine go back. The newest stay: they are warm, and
  * what lies at the bottom is looked at in time (a block freed twice is found when it goes back). */
 static void flush(struct bs_tcache *tc, unsigned class, size_t count, size_t n) {
     void **blocks = tc->top[class] - count + 1;
+    account(tc, class);
     /* None counts while they leave and move: a snapshot by fork loses them (tcache.h). */
     bs_store(&tc->top[class], blocks - 1);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -204,14 +244,17 @@ static void flush(struct bs_tcache *tc, unsigned class, size_t count, size_t n) 
     memmove(blocks, blocks + n, (count - n) * sizeof *blocks);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     bs_store(&tc->top[class], blocks - 1 + (count - n));
+    recount(tc, class);
 }
 
 static void flush_run(struct bs_tcache *tc, unsigned class) {
     void *blocks[64];
     unsigned n = 0;
+    account(tc, class);
     while (bs_tcache_take_run(tc, class, &blocks[n]))
         n++;
     bs_central_release(class, blocks, n);
+    recount(tc, class);
 }
 
 void bs_tcache_drain(struct bs_tcache *tc) {
@@ -339,18 +382,12 @@ bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out) {
     return true;
 }
 
-void *bs_tcache_alloc_slow(unsigned class) {
-    struct bs_tcache *tc = own_cache();
-    if (tc == &bs_tcache_none)
-        return alloc_uncached(class);
-    note_visit(tc);
+/* Fills the cache, which has nothing of the class, with at most `want` slots; one of them, or NULL. */
+static void *refill(struct bs_tcache *tc, unsigned class, unsigned want) {
     struct bs_bin *bin = &tc->bin[class];
-    void *p;
-    /* a cache just made may have been filled by re-entry */
-    if (bs_tcache_take(tc, class, &p) || bs_tcache_spread(tc, class, &p))
-        return p;
     struct bs_refill r = {.blocks = bin->blocks, .max_blocks = bin->cap};
-    if (!bs_central_refill(class, bin->claim, &r))
+    void *p;
+    if (!bs_central_refill(class, want, &r))
         return NULL;
     bin->refilled = true;
     bin->claim = (uint8_t)bs_min((size_t)bin->claim * 2, max_claim(bin->size));
@@ -365,6 +402,63 @@ void *bs_tcache_alloc_slow(unsigned class) {
     return p;
 }
 
+/* With a sampler: no more is left ready than lies before the next mark. */
+static void *alloc_counted(struct bs_tcache *tc, unsigned class) {
+    struct bs_sampler *s = tc->sampler;
+    struct bs_sampler_class *c = &s->class[class];
+    void *p;
+    account(tc, class);
+    bool due = c->until == 0;
+    if (due)
+        bs_sampler_draw(s, class);
+    else
+        c->until--;
+    if (!bs_tcache_take(tc, class, &p) && !bs_tcache_spread(tc, class, &p))
+        p = refill(tc, class, (unsigned)bs_min(tc->bin[class].claim, c->until + 1));
+    if (p == NULL) /* nothing was handed out, so the mark is where it was */
+        c->until = due ? 0 : c->until + 1;
+    s->due = due && p != NULL;
+    recount(tc, class);
+    return p;
+}
+
+void *bs_tcache_alloc_slow(unsigned class) {
+    struct bs_tcache *tc = own_cache();
+    if (tc == &bs_tcache_none)
+        return alloc_uncached(class);
+    note_visit(tc);
+    void *p;
+    if (BS_UNLIKELY(tc->sampler != NULL))
+        return alloc_counted(tc, class);
+    /* a cache just made may have been filled by re-entry */
+    if (bs_tcache_take(tc, class, &p) || bs_tcache_spread(tc, class, &p))
+        return p;
+    return refill(tc, class, tc->bin[class].claim);
+}
+
+bool bs_tcache_put_counted(unsigned class, void *p) {
+    struct bs_tcache *tc = bs_tcache_self();
+    if (BS_UNLIKELY(tc->sampler == NULL))
+        return false;
+    struct bs_sampler_class *c = &tc->sampler->class[class];
+    if (BS_UNLIKELY(c->ready >= c->until) || BS_UNLIKELY(!bs_tcache_put(tc, class, p)))
+        return false;
+    c->ready++; /* what was taken out since the count is found by the next one */
+    return true;
+}
+
+/* With a sampler: true if there is room for one more block before the next mark. */
+static bool make_room_counted(struct bs_tcache *tc, unsigned class) {
+    const struct bs_sampler_class *c = &tc->sampler->class[class];
+    account(tc, class);
+    if (c->ready >= c->until) {
+        size_t count = bs_tcache_count(tc, class), n = c->ready - c->until / 2;
+        if (count != 0)
+            flush(tc, class, count, bs_min(n, count));
+    }
+    return c->ready < c->until;
+}
+
 void bs_tcache_free_slow(unsigned class, void *p) {
     struct bs_tcache *tc = own_cache();
     if (tc == &bs_tcache_none) {
@@ -372,10 +466,37 @@ void bs_tcache_free_slow(unsigned class, void *p) {
         return;
     }
     note_visit(tc);
+    if (BS_UNLIKELY(tc->sampler != NULL) && !make_room_counted(tc, class)) {
+        bs_central_release(class, &p, 1);
+        return;
+    }
     uint16_t cap = tc->bin[class].cap;
     if (tc->top[class] == tc->limit[class] && !grow(tc, class))
         flush(tc, class, cap, (cap + 1u) / 2);
     (void)bs_tcache_put(tc, class, p); /* there is room; into tc, whatever the word says by now */
+    recount(tc, class);
+}
+
+bool bs_tcache_is_sampled(size_t size) {
+    static uint64_t chance; /* [atomic] of threads without a cache */
+    struct bs_tcache *tc = bs_load(&bs_self);
+    if (BS_UNLIKELY(tc == &bs_tcache_empty))
+        tc = look_again();
+    if (!is_real(tc)) {
+        uint64_t state = bs_add(&chance, UINT64_C(0x9e3779b97f4a7c15)) + bs_os_random();
+        return bs_sampler_hits(&state, bs_load(&bs_sample_interval), size);
+    }
+    bool due = tc->sampler != NULL && tc->sampler->due;
+    if (due)
+        tc->sampler->due = false;
+    return due;
+}
+
+void bs_tcache_renew(void) {
+    bs_tcache_leave();
+    bs_lock_acquire(&borrow);
+    bs_store(&bs_self, &bs_tcache_empty);
+    bs_lock_release(&borrow);
 }
 
 size_t bs_tcache_bytes(const struct bs_tcache *tc) {

@@ -38,6 +38,8 @@ struct bs_bin {
     bool refilled;     /* [owner] since the last trim pass */
 };
 
+struct bs_sampler;
+
 struct bs_tcache {
     void **top[BS_NCLASSES];   /* [owner] the newest block; the bottom's NULL: there is none */
     void **limit[BS_NCLASSES]; /* [owner] top of a full magazine */
@@ -50,6 +52,7 @@ struct bs_tcache {
     bool watched;                   /* [owner; others may read] the thread's end will tell */
     uint32_t idle_looks;            /* [lock:round] idle.c: looks since the last change */
     uint64_t idle_signature;        /* [lock:round] idle.c: what was seen at the last look */
+    struct bs_sampler *sampler;     /* [owner] NULL: sampling is off */
     size_t extra_bytes;             /* [owner] capacity granted beyond the start, in bytes */
     /* [owner] magazines that never grew, each above its bottom; BS_NCLASSES of them. (Flexible, so that
      * the two static caches, which every process has in memory, do without.) */
@@ -101,6 +104,15 @@ bool bs_tcache_take_word(struct bs_tcache *tc);
 void bs_tcache_give_word(struct bs_tcache *tc);
 /* Drains a borrowed cache and gives the room its magazines grew by back; the bytes it held. */
 size_t bs_tcache_strip(struct bs_tcache *tc);
+
+/* While sampling is on: puts the block into the calling thread's cache if nothing else is to be done
+ * for it (sampler.h). False: the slow door's turn. */
+bool bs_tcache_put_counted(unsigned class, void *p);
+/* While sampling is on, after bs_tcache_alloc_slow: the block that it gave, of `size` bytes, is to be
+ * sampled. */
+bool bs_tcache_is_sampled(size_t size);
+/* While the process has one thread: its cache, if it has one, is replaced by one with a sampler. */
+void bs_tcache_renew(void);
 
 /* True, once, if slow doors were busy since the last call; the question alone is cheap. */
 bool bs_tcache_was_busy(void);

@@ -158,6 +158,15 @@
 #define BS_TRIM_VISITS 1024
 #define BS_TRIM_VISITS_NEAR 64
 
+/* --- sampled stacks --------------------------------------------------------------------------- */
+
+/* Distinct stacks that are kept, at most: about 300 bytes each. LeakSanitizer stops at 5000. */
+#define BS_STACKS_MAX 16384
+/* Modules, at most. */
+#define BS_MODULES_MAX 1024
+/* The smallest interval of sampling by bytes: below it, sample:all is meant. */
+#define BS_SAMPLE_MIN_BYTES (1 * BS_KIB)
+
 /* --- background work ------------------------------------------------------------------------ */
 
 /* The background thread is created when so many bytes of pages have been in spans. */

@@ -118,8 +118,30 @@ static const char judge[] =
     "assert l['limit_used'] >= l['live'], l\n"
     "assert rest(lines[5]) == dict(text='quote \" backslash \\\\ tab \\t newline \\n end')\n";
 
-static int run_judge(const char *path) {
-    const char *argv[80] = {"python3", "-c", judge, path};
+/* Stacks as JSON: every block is sampled, two stacks hold 200 and 100 kB, one that is shown. */
+static const char judge_stacks[] =
+    "import json, sys\n"
+    "lines = [json.loads(l) for l in open(sys.argv[1])]\n"
+    "assert [l['event'] for l in lines[:2]] == ['exit', 'stacks'], lines\n"
+    "t, rest = lines[1], lines[2:]\n"
+    "names = 'interval stacks shown samples lost bytes blocks other'.split()\n"
+    "assert all(isinstance(t[n], int) for n in names), t\n"
+    "assert (t['interval'], t['shown'], t['lost'], t['other']) == (1, 1, 0, 0), t\n"
+    "assert t['samples'] == t['blocks'] == 30 and t['bytes'] == 300000 and t['stacks'] == 2, t\n"
+    "assert [l['event'] for l in rest] == ['module'] * (len(rest) - 1) + ['stack'], rest\n"
+    "modules = {m['number']: m for m in rest[:-1]}\n"
+    "assert all(m['loaded'] == 1 and m['path'][0] in '/l' for m in modules.values()), rest\n"
+    "assert all(m['build_id'] == 'none' or int(m['build_id'], 16) for m in modules.values())\n"
+    "s = rest[-1]\n"
+    "assert (s['bytes'], s['blocks'], s['samples']) == (200000, 20, 20), s\n"
+    "assert (s['total_bytes'], s['total_blocks']) == (210000, 21), s\n"
+    "for f in s['frames']:\n"
+    "    module, offset = f.split('+')\n"
+    "    assert int(offset, 16) > 0 and (module == '0' or int(module) in modules), f\n"
+    "assert len(s['frames']) > 2 and set(modules) == {int(f.split('+')[0]) for f in s['frames']} - {0}\n";
+
+static int run_judge_of(const char *code, const char *path) {
+    const char *argv[80] = {"python3", "-c", code, path};
     char pid_text[16];
     size_t n = 4;
     snprintf(pid_text, sizeof pid_text, "%d", (int)getpid());
@@ -138,6 +160,10 @@ static int run_judge(const char *path) {
     int status = -1;
     waitpid(pid, &status, 0);
     return status;
+}
+
+static int run_judge(const char *path) {
+    return run_judge_of(judge, path);
 }
 
 START_TEST(json_has_every_field) {
@@ -180,6 +206,38 @@ START_TEST(text_has_every_field) {
     ck_assert_ptr_nonnull(strstr(text, " limit: limit 0 limit_used "));
     ck_assert_ptr_nonnull(strstr(text, " request 88 refused 1\n"));
     ck_assert_ptr_nonnull(strstr(text, " note: text quote \" backslash \\ tab \t"));
+}
+END_TEST
+
+static void sample_some(void) {
+    static void *block[31];
+    bs_opt.sample = 1;
+    bs_opt.log_stacks = 1;
+    bs_heap_start_sampling();
+    for (unsigned i = 0; i < 21; i++)
+        block[i] = bs_heap_alloc(10000);
+    for (unsigned i = 21; i < 31; i++)
+        block[i] = bs_heap_alloc(10000);
+    bs_heap_free(block[7]);
+}
+
+START_TEST(stacks_follow_a_report) {
+    log_to("json");
+    bs_opt.log_format = BS_LOG_JSON;
+    bs_log_start();
+    sample_some();
+    bs_log_report("exit");
+    ck_assert_msg(run_judge_of(judge_stacks, path_of("json")) == 0, "the log is: %s", text_of("json"));
+    log_to("text");
+    bs_opt.log_format = BS_LOG_TEXT;
+    bs_log_start();
+    bs_log_report("interval");
+    const char *text = text_of("text");
+    ck_assert_ptr_nonnull(strstr(text, " stacks: interval 1 stacks 2 shown 1 samples 30 lost 0 bytes 300000 "
+                                       "(292.9 KiB) blocks 30 other 0\n"));
+    ck_assert_ptr_nonnull(strstr(text, " module: number 1 build_id "));
+    ck_assert_ptr_nonnull(strstr(text, " stack: bytes 200000 (195.3 KiB) blocks 20 samples 20 total_bytes "
+                                       "210000 (205.0 KiB) total_blocks 21 frames 1+0x"));
 }
 END_TEST
 
@@ -427,6 +485,7 @@ static TCase *form_tests(void) {
     TCase *tc = tcase_create("form");
     tcase_add_test(tc, json_has_every_field);
     tcase_add_test(tc, text_has_every_field);
+    tcase_add_test(tc, stacks_follow_a_report);
     tcase_add_test(tc, traces_only_when_asked);
     tcase_add_test(tc, no_log_without_the_option);
     return tc;

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sample.h - the sampled blocks: from which stack, how large, since when; and the estimate of what the
+ * program holds by stack that follows from them. Which blocks are sampled is sampler.h's matter, the
+ * stacks are stacks.h's. heap.c calls, at the slow doors.
+ *
+ * A block that a sweep releases (scans with `collect`) is not told here and counts as alive until its
+ * address is sampled again.
+ *
+ * Thread-safe; BS_RANK_SAMPLE, which may map metadata, is held for one look into the table.
+ */
+#ifndef BS_SAMPLE_H
+#define BS_SAMPLE_H
+
+#include "base.h"
+
+struct bs_stack;
+
+/* After the options were read, while the process has one thread: what option `sample` says. False: it
+ * is off, or there is no memory for it (that is said on stderr). With `all` the caller has to give
+ * thread caches up. */
+bool bs_sample_start(void);
+
+/* p, a block of `size` bytes in `room` bytes (its class's), is sampled: takes the stack. */
+BS_NOINLINE void bs_sample_made(const void *p, size_t size, size_t room);
+/* p, which may be sampled, is freed. False: it is not. */
+bool bs_sample_freed(const void *p);
+
+/* A sampled block, for reports. */
+struct bs_sampled {
+    struct bs_stack *stack;
+    size_t size;     /* asked for */
+    uint64_t bytes;  /* what it stands for */
+    uint64_t blocks;
+    uint64_t time_ns; /* monotonic, when it was made */
+};
+/* False: p is not sampled. */
+bool bs_sample_find(const void *p, struct bs_sampled *out);
+/* Samples that are alive, and those that had no room in the table. */
+size_t bs_sample_count(void);
+uint64_t bs_sample_lost(void);
+
+void bs_sample_lock(void);
+void bs_sample_unlock(void);
+void bs_sample_reset_lock(void);
+
+#endif

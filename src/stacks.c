@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stacks.c - see stacks.h. Two tables of open addressing without removal, whose slots are published
+ * when what they point to is complete: distinct stacks, and mappings of modules.
+ */
+#include "stacks.h"
+
+#include "lock.h"
+#include "meta.h"
+#include "modules.h"
+#include "tunables.h"
+
+#include <string.h>
+
+#define STACK_SLOTS (2 * BS_STACKS_MAX)
+#define MAPPING_SLOTS (4 * BS_MODULES_MAX)
+#define PATH_MAX_BYTES 512
+
+/* A module where it was once. */
+struct mapping {
+    struct bs_place place;
+    struct bs_module *module;
+    uintptr_t bias;
+};
+
+struct bs_stack bs_stacks_other;
+
+static struct {
+    struct bs_lock lock;
+    struct bs_stack **slot;     /* [init] STACK_SLOTS; each [atomic], written once [lock] */
+    uint32_t n;                 /* [lock], read relaxed */
+    struct mapping **mapping;   /* [init] MAPPING_SLOTS; the same */
+    struct bs_module **module;  /* [init] BS_MODULES_MAX; the same; number i + 1 */
+    uint32_t nmodules, nmappings; /* [lock], read with acquire */
+    const void *own;            /* [init] link map of besom; NULL: it is part of the program */
+} stacks = {.lock = BS_LOCK_INIT(BS_RANK_STACKS)};
+
+bool bs_stacks_start(void) {
+    struct bs_place place;
+    struct bs_stack **slot = bs_meta_map(STACK_SLOTS * sizeof *slot);
+    stacks.mapping = bs_meta_map(MAPPING_SLOTS * sizeof *stacks.mapping);
+    stacks.module = bs_meta_map(BS_MODULES_MAX * sizeof *stacks.module);
+    if (slot == NULL || stacks.mapping == NULL || stacks.module == NULL)
+        return false;
+    if (bs_unwind_find_place(&bs_stacks_other, &place) && !bs_modules_is_program(&place))
+        stacks.own = place.link_map;
+    bs_store_release(&stacks.slot, slot);
+    return true;
+}
+
+static uint64_t mix(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+/* --- modules ---------------------------------------------------------------------------------- */
+
+static bool same_place(const struct bs_place *a, const struct bs_place *b) {
+    return a->start == b->start && a->end == b->end && a->eh_frame_hdr == b->eh_frame_hdr &&
+           a->link_map == b->link_map;
+}
+
+static uintptr_t bias_of(const struct bs_place *place) {
+    return bs_modules_bias(place);
+}
+
+/* The mapping's slot, or the empty one where it belongs; NULL: the table is full. */
+static struct mapping **find_mapping(const struct bs_place *place) {
+    size_t i = mix(place->start ^ place->eh_frame_hdr << 17 ^ (uintptr_t)place->link_map);
+    for (size_t n = 0; n < MAPPING_SLOTS; n++, i++) {
+        struct mapping **slot = &stacks.mapping[i % MAPPING_SLOTS];
+        /* acquire: pairs with the release in add_mapping_locked */
+        struct mapping *m = bs_load_acquire(slot);
+        if (m == NULL || (same_place(&m->place, place) && m->bias == bias_of(place)))
+            return slot;
+    }
+    return NULL;
+}
+
+static struct bs_module *add_module_locked(const struct bs_module *m, const char *path) {
+    size_t length = strlen(path) + 1;
+    if (stacks.nmodules == BS_MODULES_MAX)
+        return NULL;
+    struct bs_module *copy = bs_meta_alloc(sizeof *copy + length);
+    if (copy == NULL)
+        return NULL;
+    *copy = *m;
+    copy->number = stacks.nmodules + 1;
+    copy->path = memcpy(copy + 1, path, length);
+    stacks.module[stacks.nmodules] = copy;
+    bs_store_release(&stacks.nmodules, stacks.nmodules + 1);
+    return copy;
+}
+
+/* The module of that build-id and path; a new one if there is none. Without a build-id a path that
+ * was loaded again may be another file. */
+static struct bs_module *module_locked(const struct bs_place *place) {
+    char path[PATH_MAX_BYTES];
+    struct bs_module m = {.place = *place, .bias = bias_of(place)};
+    m.id_bytes = (uint8_t)bs_modules_build_id(place, m.id, sizeof m.id);
+    bs_modules_path(place, path, sizeof path);
+    for (uint32_t i = 0; i < stacks.nmodules && m.id_bytes != 0; i++) {
+        struct bs_module *old = stacks.module[i];
+        if (old->id_bytes == m.id_bytes && memcmp(old->id, m.id, m.id_bytes) == 0 &&
+            strcmp(old->path, path) == 0) {
+            old->place = m.place;
+            old->bias = m.bias;
+            return old;
+        }
+    }
+    return add_module_locked(&m, path);
+}
+
+static struct mapping *add_mapping_locked(const struct bs_place *place) {
+    struct mapping **slot = find_mapping(place);
+    if (slot == NULL || *slot != NULL)
+        return slot != NULL ? *slot : NULL;
+    if (stacks.nmappings >= MAPPING_SLOTS / 2)
+        return NULL;
+    struct bs_module *module = module_locked(place);
+    struct mapping *m = module != NULL ? bs_meta_alloc(sizeof *m) : NULL;
+    if (m == NULL)
+        return NULL;
+    *m = (struct mapping){*place, module, bias_of(place)};
+    stacks.nmappings++;
+    bs_store_release(slot, m);
+    return m;
+}
+
+/* NULL: there are too many. */
+static struct mapping *mapping_of(const struct bs_place *place) {
+    struct mapping **slot = find_mapping(place), *m = slot != NULL ? bs_load_acquire(slot) : NULL;
+    if (BS_LIKELY(m != NULL))
+        return m;
+    bs_lock_acquire(&stacks.lock);
+    m = add_mapping_locked(place);
+    bs_lock_release(&stacks.lock);
+    return m;
+}
+
+/* --- stacks ----------------------------------------------------------------------------------- */
+
+/* The walk as frames, less besom's own. */
+static uint32_t encode(const struct bs_walk *w, uint64_t frame[BS_UNWIND_MAX]) {
+    struct mapping *mapping[BS_UNWIND_PLACES] = {NULL};
+    uint32_t n = 0;
+    bool inside = stacks.own != NULL;
+    for (unsigned i = 0; i < w->n; i++) {
+        unsigned place = w->place[i];
+        bool known = place < w->nplaces;
+        if (inside && known && w->places[place].link_map == stacks.own)
+            continue;
+        inside = false;
+        if (known && mapping[place] == NULL)
+            mapping[place] = mapping_of(&w->places[place]);
+        if (known && mapping[place] != NULL)
+            frame[n++] = (uint64_t)mapping[place]->module->number << 48 |
+                         BS_FRAME_OFFSET(w->pc[i] - mapping[place]->bias);
+        else
+            frame[n++] = BS_FRAME_OFFSET(w->pc[i]);
+    }
+    return n;
+}
+
+static uint32_t hash_of(const uint64_t *frame, uint32_t n) {
+    uint64_t x = n;
+    for (uint32_t i = 0; i < n; i++)
+        x = mix(x * 0x9e3779b97f4a7c15u + frame[i]);
+    return (uint32_t)(x ^ x >> 32);
+}
+
+/* The stack's slot, or the empty one where it belongs. The table is never full. */
+static struct bs_stack **find_stack(const uint64_t *frame, uint32_t n, uint32_t hash) {
+    for (size_t i = hash;; i++) {
+        struct bs_stack **slot = &stacks.slot[i % STACK_SLOTS];
+        /* acquire: pairs with the release in add_stack */
+        struct bs_stack *s = bs_load_acquire(slot);
+        if (s == NULL ||
+            (s->hash == hash && s->n == n && memcmp(s->frame, frame, n * sizeof *frame) == 0))
+            return slot;
+    }
+}
+
+static BS_NOINLINE struct bs_stack *add_stack(const uint64_t *frame, uint32_t n, uint32_t hash) {
+    struct bs_stack *s = NULL;
+    bs_lock_acquire(&stacks.lock);
+    struct bs_stack **slot = find_stack(frame, n, hash);
+    if (*slot == NULL && stacks.n < BS_STACKS_MAX) {
+        s = bs_meta_alloc(sizeof *s + n * sizeof *frame);
+        if (s != NULL) {
+            s->hash = hash;
+            s->n = n;
+            memcpy(s->frame, frame, n * sizeof *frame);
+            bs_store(&stacks.n, stacks.n + 1);
+            bs_store_release(slot, s);
+        }
+    } else {
+        s = *slot;
+    }
+    bs_lock_release(&stacks.lock);
+    return s;
+}
+
+BS_NOINLINE struct bs_stack *bs_stacks_take(void) {
+    struct bs_walk walk;
+    uint64_t frame[BS_UNWIND_MAX];
+    if (bs_load_acquire(&stacks.slot) == NULL)
+        return &bs_stacks_other;
+    bs_unwind(&walk);
+    uint32_t n = encode(&walk, frame), hash = hash_of(frame, n);
+    struct bs_stack *s = bs_load_acquire(find_stack(frame, n, hash));
+    if (BS_UNLIKELY(s == NULL))
+        s = add_stack(frame, n, hash);
+    return s != NULL ? s : &bs_stacks_other;
+}
+
+/* --- questions, fork -------------------------------------------------------------------------- */
+
+void bs_stacks_each(bs_stack_visitor *visit, void *ctx) {
+    if (bs_load_acquire(&stacks.slot) == NULL)
+        return;
+    for (size_t i = 0; i < STACK_SLOTS; i++) {
+        struct bs_stack *s = bs_load_acquire(&stacks.slot[i]);
+        if (s != NULL)
+            visit(ctx, s);
+    }
+}
+
+size_t bs_stacks_count(void) {
+    return bs_load(&stacks.n);
+}
+
+uint32_t bs_stacks_modules(void) {
+    return bs_load_acquire(&stacks.nmodules);
+}
+
+bool bs_stacks_module(uint32_t number, struct bs_module *module, bool *loaded) {
+    struct bs_place now;
+    if (number == 0 || number > bs_stacks_modules())
+        return false;
+    bs_lock_acquire(&stacks.lock);
+    *module = *stacks.module[number - 1];
+    bs_lock_release(&stacks.lock);
+    *loaded = bs_unwind_find_place((const void *)module->place.start, &now) &&
+              same_place(&now, &module->place);
+    return true;
+}
+
+void bs_stacks_lock(void) {
+    bs_lock_acquire(&stacks.lock);
+}
+void bs_stacks_unlock(void) {
+    bs_lock_release(&stacks.lock);
+}
+void bs_stacks_reset_lock(void) {
+    bs_lock_reset(&stacks.lock);
+}

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_sample.c - sampling by bytes: chance is what sampler.h says, shares of call sites are reported as
+ * they are whatever the thread caches do, a leak that hides behind a block taken and freed at once is
+ * seen, freed blocks leave, and a block is found with the stack it came from.
+ *
+ * Numbers are random, from the clock: bounds are six standard deviations, where one test in 500
+ * million fails by chance.
+ */
+#include "heap.h"
+#include "large.h"
+#include "opt.h"
+#include "os.h"
+#include "sample.h"
+#include "sampler.h"
+#include "stacks.h"
+#include "tcache.h"
+#include "unit.h"
+
+#include <math.h>
+#include <pthread.h>
+
+#define INTERVAL 4096
+
+static void start(uint64_t interval) {
+    bs_heap_free(bs_heap_alloc(10)); /* a cache and a span that are older than sampling */
+    bs_opt.sample = interval;
+    bs_heap_start_sampling();
+}
+
+#define SITE(name)                                                  \
+    static void *__attribute__((noinline)) name(size_t size) {      \
+        void *p = bs_heap_alloc(size);                              \
+        __asm__ volatile("" ::"r"(p));                              \
+        return p;                                                   \
+    }
+SITE(site_a)
+SITE(site_b)
+SITE(site_c)
+/* How far a function of these reaches, at most. */
+#define SITE_BYTES 192
+
+static bool goes_through(const struct bs_stack *s, void *(*site)(size_t)) {
+    struct bs_module m;
+    bool loaded;
+    for (uint32_t i = 0; i < s->n; i++) {
+        uint32_t number = BS_FRAME_MODULE(s->frame[i]);
+        if (number == 0 || !bs_stacks_module(number, &m, &loaded))
+            continue;
+        uintptr_t at = BS_FRAME_OFFSET(s->frame[i]) + m.bias;
+        if (at - (uintptr_t)site < SITE_BYTES)
+            return true;
+    }
+    return false;
+}
+
+struct sums {
+    void *(*site)(size_t);
+    uint64_t live_bytes, live_blocks, live_samples, bytes;
+};
+static void add(void *ctx, struct bs_stack *s) {
+    struct sums *sums = ctx;
+    if (!goes_through(s, sums->site))
+        return;
+    sums->live_bytes += s->live_bytes;
+    sums->live_blocks += s->live_blocks;
+    sums->live_samples += s->live_samples;
+    sums->bytes += s->bytes;
+}
+static struct sums sums_of(void *(*site)(size_t)) {
+    struct sums sums = {.site = site};
+    bs_stacks_each(add, &sums);
+    return sums;
+}
+
+/* The estimate of `bytes` in blocks of `size` is within six standard deviations. */
+static void expect_bytes(const char *what, uint64_t estimate, double bytes, size_t size) {
+    double room = size <= BS_SMALL_MAX ? bs_class_info[bs_class_of(size)].size : size;
+    double p = 1 - exp(-room / INTERVAL), n = bytes / (double)size;
+    double sd = sqrt(n * (1 - p) / p) * (double)size;
+    require(fabs((double)estimate - bytes) <= 6 * sd + bytes / 200 + (double)size,
+            "%s: %zu is not %.0f, standard deviation %.0f", what, (size_t)estimate, bytes, sd);
+}
+
+/* --- chance ----------------------------------------------------------------------------------- */
+
+START_TEST(gaps_are_geometric) {
+    uint64_t chance = 1;
+    for (size_t size = 8; size <= 1 << 20; size *= 8) {
+        double p = 1 - exp(-(double)size / INTERVAL), sum = 0, zeros = 0;
+        const int n = 100000;
+        for (int i = 0; i < n; i++) {
+            uint64_t gap = bs_sampler_gap(&chance, INTERVAL, size);
+            sum += (double)gap;
+            zeros += gap == 0;
+        }
+        double mean = (1 - p) / p, sd = sqrt((1 - p) / (p * p) / n);
+        require(fabs(sum / n - mean) <= 6 * sd + 1e-9, "size %zu: mean %f, not %f", size, sum / n, mean);
+        require(fabs(zeros / n - p) <= 6 * sqrt(p * (1 - p) / n) + 1e-9, "size %zu: P %f, not %f", size,
+                zeros / n, p);
+        double weight = (double)bs_sampler_weight_256ths(INTERVAL, size) / 256;
+        require(fabs(weight * p - 1) < 0.002, "size %zu: weight %f, not %f", size, weight, 1 / p);
+    }
+}
+END_TEST
+
+/* --- shares ----------------------------------------------------------------------------------- */
+
+static const size_t sizes[] = {16, 100, 1000, 5000, 20000, 32768, 100000};
+
+/* A keeps three blocks for B's one, and C frees what it takes at once, between them. */
+START_TEST(a_leak_beside_blocks_that_come_and_go) {
+    start(INTERVAL);
+    double expect = 0;
+    for (unsigned k = 0; k < BS_ARRAY_LEN(sizes); k++) {
+        size_t size = sizes[k], n = 2000000 / size / UNIT_SLOWNESS;
+        struct sums a = sums_of(site_a), b = sums_of(site_b), c = sums_of(site_c);
+        for (size_t i = 0; i < n; i++) {
+            for (unsigned j = 0; j < 3; j++) {
+                ck_assert_ptr_nonnull(site_a(size));
+                bs_heap_free(site_c(size));
+            }
+            ck_assert_ptr_nonnull(site_b(size));
+        }
+        struct sums a2 = sums_of(site_a), b2 = sums_of(site_b), c2 = sums_of(site_c);
+        double bytes = (double)(n * size);
+        expect += bytes;
+        expect_bytes("a", a2.live_bytes - a.live_bytes, 3 * bytes, size);
+        expect_bytes("b", b2.live_bytes - b.live_bytes, bytes, size);
+        expect_bytes("c in all", c2.bytes - c.bytes, 3 * bytes, size);
+        ck_assert_uint_eq(c2.live_bytes, 0);
+    }
+    ck_assert(expect > 0);
+}
+END_TEST
+
+/* Magazines grow, overflow and are trimmed. */
+START_TEST(waves_of_blocks) {
+    static void *block[20000];
+    start(INTERVAL);
+    const size_t size = 48, waves = 30 / UNIT_SLOWNESS;
+    for (size_t w = 0; w < waves; w++) {
+        for (size_t i = 0; i < BS_ARRAY_LEN(block); i++)
+            block[i] = i % 4 == 0 ? site_b(size) : site_a(size);
+        for (size_t i = 0; i < BS_ARRAY_LEN(block); i++)
+            bs_heap_free(block[i]);
+    }
+    double bytes = (double)(waves * BS_ARRAY_LEN(block) * size);
+    expect_bytes("a", sums_of(site_a).bytes, bytes * 3 / 4, size);
+    expect_bytes("b", sums_of(site_b).bytes, bytes / 4, size);
+    ck_assert_uint_eq(sums_of(site_a).live_bytes, 0);
+    ck_assert_uint_eq(bs_sample_count(), 0);
+}
+END_TEST
+
+static void *thread_of_blocks(void *arg) {
+    void **kept = arg;
+    for (unsigned i = 0; i < 2000; i++)
+        kept[i] = site_a(64);
+    for (unsigned i = 0; i < 1000; i++)
+        bs_heap_free(kept[i]);
+    bs_tcache_leave();
+    return NULL;
+}
+/* Short threads, whose counts begin anew each time; half of the blocks is freed by others. */
+START_TEST(many_threads) {
+    enum { ROUNDS = 40 / UNIT_SLOWNESS, N = 4 };
+    static void *kept[ROUNDS][N][2000];
+    start(INTERVAL);
+    for (unsigned r = 0; r < ROUNDS; r++) {
+        pthread_t t[N];
+        for (unsigned i = 0; i < N; i++)
+            ck_assert_int_eq(pthread_create(&t[i], NULL, thread_of_blocks, kept[r][i]), 0);
+        for (unsigned i = 0; i < N; i++)
+            pthread_join(t[i], NULL);
+    }
+    double bytes = ROUNDS * N * 2000.0 * 64;
+    expect_bytes("in all", sums_of(site_a).bytes, bytes, 64);
+    expect_bytes("alive", sums_of(site_a).live_bytes, bytes / 2, 64);
+    for (unsigned r = 0; r < ROUNDS; r++)
+        for (unsigned i = 0; i < N; i++)
+            for (unsigned j = 1000; j < 2000; j++)
+                bs_heap_free(kept[r][i][j]);
+    ck_assert_uint_eq(sums_of(site_a).live_bytes, 0);
+}
+END_TEST
+
+/* --- every block ------------------------------------------------------------------------------ */
+
+START_TEST(all_blocks_are_exact) {
+    void *block[500];
+    start(1);
+    for (unsigned i = 0; i < BS_ARRAY_LEN(block); i++)
+        block[i] = site_a(i % 2 == 0 ? 40 : 40000);
+    struct sums a = sums_of(site_a);
+    ck_assert_uint_eq(a.live_blocks, 500);
+    ck_assert_uint_eq(a.live_samples, 500);
+    ck_assert_uint_eq(a.live_bytes, 250 * 40 + 250 * 40000);
+    for (unsigned i = 0; i < BS_ARRAY_LEN(block); i++) {
+        struct bs_sampled s;
+        ck_assert(bs_sample_find(block[i], &s));
+        ck_assert_uint_eq(s.size, i % 2 == 0 ? 40 : 40000);
+        ck_assert(goes_through(s.stack, site_a));
+        bs_heap_free(block[i]);
+        ck_assert(!bs_sample_find(block[i], &s));
+    }
+    ck_assert_uint_eq(sums_of(site_a).live_blocks, 0);
+    ck_assert_uint_eq(sums_of(site_a).live_bytes, 0);
+    ck_assert_uint_eq(sums_of(site_a).bytes, 250 * 40 + 250 * 40000);
+}
+END_TEST
+
+static void *__attribute__((noinline)) resize(void *p, size_t size) {
+    void *q = bs_heap_realloc(p, size);
+    __asm__ volatile("" ::"r"(q));
+    return q;
+}
+START_TEST(resized_blocks_are_the_resizers) {
+    struct bs_sampled s;
+    start(1);
+    void *p = site_a(100000);
+    p = resize(p, 5000000);
+    ck_assert(bs_sample_find(p, &s));
+    ck_assert_uint_eq(s.size, 5000000);
+    ck_assert(!goes_through(s.stack, site_a));
+    ck_assert_uint_eq(sums_of(site_a).live_bytes, 0);
+    p = resize(p, 70000);
+    ck_assert(bs_sample_find(p, &s));
+    ck_assert_uint_eq(s.size, 70000);
+    p = resize(p, 100);
+    ck_assert(bs_sample_find(p, &s));
+    ck_assert_uint_eq(s.size, 100);
+    bs_heap_free(p);
+    ck_assert_uint_eq(bs_sample_count(), 0);
+}
+END_TEST
+
+/* --- with class bytes of 0 everything else is as it was ----------------------------------------- */
+
+START_TEST(blocks_behave_as_without) {
+    start(INTERVAL);
+    uint64_t state = 3;
+    static struct {
+        unsigned char *p;
+        size_t size;
+    } b[2000];
+    for (unsigned step = 0; step < 200000 / UNIT_SLOWNESS; step++) {
+        unsigned i = (unsigned)random_below(&state, BS_ARRAY_LEN(b));
+        size_t size = 1 + random_skewed(&state, 17);
+        if (b[i].p != NULL) {
+            require(b[i].p[0] == (i & 255) && b[i].p[b[i].size - 1] == (i & 255), "block %u was lost", i);
+            require(bs_heap_usable(b[i].p) >= b[i].size, "usable of %zu", b[i].size);
+        }
+        if (b[i].p != NULL && step % 3 != 0) {
+            bs_heap_free(b[i].p);
+            b[i].p = NULL;
+            continue;
+        }
+        b[i].p = b[i].p != NULL ? bs_heap_realloc(b[i].p, size)
+                                : step % 2 == 0 ? bs_heap_alloc_zero(size) : bs_heap_alloc_aligned(32, size);
+        b[i].size = size;
+        b[i].p[0] = b[i].p[size - 1] = (unsigned char)i;
+    }
+    for (unsigned i = 0; i < BS_ARRAY_LEN(b); i++)
+        bs_heap_free(b[i].p);
+    ck_assert_uint_eq(bs_sample_count(), 0);
+    (void)bs_heap_trim(0);
+    ck_assert_uint_eq(bs_heap_totals().allocated, 0);
+}
+END_TEST
+
+static void free_twice(void *arg) {
+    (void)arg;
+    void *p = bs_heap_alloc(100);
+    bs_heap_free(p);
+    bs_heap_free(p);
+    bs_tcache_drain_own();
+}
+static void free_inside(void *arg) {
+    (void)arg;
+    bs_heap_free((char *)bs_heap_alloc(100) + 8);
+    bs_tcache_drain_own();
+}
+START_TEST(crimes_are_found_as_without) {
+    start(INTERVAL);
+    expect_abort(free_twice, NULL, "double free");
+    expect_abort(free_inside, NULL, "invalid free");
+}
+END_TEST
+
+/* --- stacks ----------------------------------------------------------------------------------- */
+
+static struct bs_stack *__attribute__((noinline)) deep(int depth, unsigned path) {
+    struct bs_stack *s;
+    if (depth == 0) {
+        s = bs_stacks_take();
+        __asm__ volatile("" ::"r"(s));
+    } else if ((path & 1) != 0) {
+        s = deep(depth - 1, path >> 1);
+        __asm__ volatile("# odd" ::"r"(s)); /* another place in the code */
+    } else {
+        s = deep(depth - 1, path >> 1);
+        __asm__ volatile("# even" ::"r"(s));
+    }
+    return s;
+}
+START_TEST(the_table_of_stacks_is_bounded) {
+    start(1);
+    enum { N = 1 << 15 };
+    static struct bs_stack *first[N];
+    unsigned other = 0;
+    for (unsigned i = 0; i < 2 * N; i++) { /* from one place, so that the stacks are the same */
+        struct bs_stack *stack = deep(15, i % N);
+        if (i < N)
+            first[i] = stack;
+        require(stack == first[i % N], "stack %u is another one the second time", i - N);
+        other += stack == &bs_stacks_other;
+    }
+    ck_assert_uint_eq(other, 2 * (N - BS_STACKS_MAX));
+    ck_assert_uint_eq(bs_stacks_count(), BS_STACKS_MAX);
+}
+END_TEST
+
+START_TEST(modules_have_build_id_and_path) {
+    struct bs_module m;
+    bool loaded, program = false, libc = false;
+    start(1);
+    int x[] = {2, 1};
+    (void)x;
+    bs_heap_free(site_a(10));
+    char self[512];
+    ck_assert_int_eq(bs_os_program_path(self, sizeof self), 0);
+    for (uint32_t i = 1; i <= bs_stacks_modules(); i++) {
+        ck_assert(bs_stacks_module(i, &m, &loaded));
+        ck_assert(loaded);
+        ck_assert_uint_eq(m.number, i);
+        program |= strcmp(m.path, self) == 0;
+        libc |= strstr(m.path, "libc.so") != NULL && m.id_bytes == 20;
+    }
+    ck_assert(program && libc);
+    ck_assert(!bs_stacks_module(bs_stacks_modules() + 1, &m, &loaded));
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("sample");
+    TCase *tc = add_case(suite, "by bytes");
+    tcase_add_test(tc, gaps_are_geometric);
+    tcase_add_test(tc, a_leak_beside_blocks_that_come_and_go);
+    tcase_add_test(tc, waves_of_blocks);
+    tcase_add_test(tc, many_threads);
+    tcase_add_test(tc, blocks_behave_as_without);
+    tcase_add_test(tc, crimes_are_found_as_without);
+    tc = add_case(suite, "every block");
+    tcase_add_test(tc, all_blocks_are_exact);
+    tcase_add_test(tc, resized_blocks_are_the_resizers);
+    tcase_add_test(tc, the_table_of_stacks_is_bounded);
+    tcase_add_test(tc, modules_have_build_id_and_path);
+    return run_suite(suite);
+}
