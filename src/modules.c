@@ -26,8 +26,14 @@ void bs_modules_path(const struct bs_place *place, char *path, size_t cap) {
     size_t n = 0;
     if (bs_modules_is_program(place) && bs_os_program_path(path, cap) == 0)
         return;
-    for (; name != NULL && name[n] != '\0' && n < cap - 1; n++)
-        path[n] = name[n];
+    bool relative = name != NULL && name[0] != '/' && strchr(name, '/') != NULL;
+    if (relative && bs_os_folder(path, cap / 2) == 0) {
+        n = strlen(path);
+        path[n++] = '/';
+        name += name[0] == '.' && name[1] == '/' ? 2 : 0;
+    }
+    for (size_t i = 0; name != NULL && name[i] != '\0' && n < cap - 1; i++)
+        path[n++] = name[i];
     path[n] = '\0';
 }
 
@@ -39,7 +45,8 @@ static uint64_t read_at(struct bs_probe *m, uintptr_t at, size_t n, bool *ok) {
 }
 
 /* The build-id among the notes of [at, end). */
-static size_t find_note(struct bs_probe *m, uintptr_t at, uintptr_t end, uint8_t *id, size_t max) {
+static size_t find_note(struct bs_probe *m, uintptr_t at, uintptr_t end, uint8_t *id, size_t max,
+                        uintptr_t *where) {
     bool ok = true;
     while (ok && at + 12 <= end && at + 12 > at) {
         uint64_t name_bytes = read_at(m, at, 4, &ok), bytes = read_at(m, at + 4, 4, &ok);
@@ -50,6 +57,7 @@ static size_t find_note(struct bs_probe *m, uintptr_t at, uintptr_t end, uint8_t
         if (wanted && ok && bytes <= max) {
             for (size_t i = 0; i < bytes; i++)
                 id[i] = (uint8_t)read_at(m, data + i, 1, &ok);
+            *where = data;
             return ok ? bytes : 0;
         }
         at = data + (bytes + 3) / 4 * 4;
@@ -57,7 +65,16 @@ static size_t find_note(struct bs_probe *m, uintptr_t at, uintptr_t end, uint8_t
     return 0;
 }
 
-size_t bs_modules_build_id(const struct bs_place *place, uint8_t *id, size_t max) {
+uint64_t bs_modules_id_at(const struct bs_place *place, uintptr_t at) {
+    struct bs_probe m = bs_probe_of(place->start, place->end);
+    uint64_t x;
+    /* a module's first page is there: no need to ask the kernel each time */
+    m.known[0] = bs_align_down(place->start, 4096);
+    (void)bs_probe_read(&m, at, 8, &x);
+    return x;
+}
+
+size_t bs_modules_build_id(const struct bs_place *place, uint8_t *id, size_t max, uintptr_t *where) {
     struct bs_probe m = bs_probe_of(place->start, place->end);
     bool ok = true;
     uint64_t magic = read_at(&m, place->start, 4, &ok);
@@ -74,7 +91,7 @@ size_t bs_modules_build_id(const struct bs_place *place, uint8_t *id, size_t max
         uintptr_t at = bs_modules_bias(place) + read_at(&m, h + offsetof(Elf64_Phdr, p_vaddr), 8, &ok);
         uint64_t length = read_at(&m, h + offsetof(Elf64_Phdr, p_filesz), 8, &ok);
         if (ok && type == PT_NOTE)
-            found = find_note(&m, at, at + bs_min(length, 65536), id, max);
+            found = find_note(&m, at, at + bs_min(length, 65536), id, max, where);
     }
     return found;
 }

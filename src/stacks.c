@@ -21,6 +21,8 @@ struct mapping {
     struct bs_place place;
     struct bs_module *module;
     uintptr_t bias;
+    uintptr_t id_at; /* where its build-id stands; 0: it has none */
+    uint64_t id;     /* the first bytes there: another module may come to lie there as this one did */
 };
 
 struct bs_stack bs_stacks_other;
@@ -72,7 +74,8 @@ static struct mapping **find_mapping(const struct bs_place *place) {
         struct mapping **slot = &stacks.mapping[i % MAPPING_SLOTS];
         /* acquire: pairs with the release in add_mapping_locked */
         struct mapping *m = bs_load_acquire(slot);
-        if (m == NULL || (same_place(&m->place, place) && m->bias == bias_of(place)))
+        if (m == NULL || (same_place(&m->place, place) && m->bias == bias_of(place) &&
+                          (m->id_at == 0 || bs_modules_id_at(place, m->id_at) == m->id)))
             return slot;
     }
     return NULL;
@@ -95,10 +98,10 @@ static struct bs_module *add_module_locked(const struct bs_module *m, const char
 
 /* The module of that build-id and path; a new one if there is none. Without a build-id a path that
  * was loaded again may be another file. */
-static struct bs_module *module_locked(const struct bs_place *place) {
+static struct bs_module *module_locked(const struct bs_place *place, uintptr_t *id_at) {
     char path[PATH_MAX_BYTES];
     struct bs_module m = {.place = *place, .bias = bias_of(place)};
-    m.id_bytes = (uint8_t)bs_modules_build_id(place, m.id, sizeof m.id);
+    m.id_bytes = (uint8_t)bs_modules_build_id(place, m.id, sizeof m.id, id_at);
     bs_modules_path(place, path, sizeof path);
     for (uint32_t i = 0; i < stacks.nmodules && m.id_bytes != 0; i++) {
         struct bs_module *old = stacks.module[i];
@@ -118,11 +121,13 @@ static struct mapping *add_mapping_locked(const struct bs_place *place) {
         return slot != NULL ? *slot : NULL;
     if (stacks.nmappings >= MAPPING_SLOTS / 2)
         return NULL;
-    struct bs_module *module = module_locked(place);
+    uintptr_t id_at = 0;
+    struct bs_module *module = module_locked(place, &id_at);
     struct mapping *m = module != NULL ? bs_meta_alloc(sizeof *m) : NULL;
     if (m == NULL)
         return NULL;
-    *m = (struct mapping){*place, module, bias_of(place)};
+    *m = (struct mapping){*place, module, bias_of(place), id_at,
+                          id_at != 0 ? bs_modules_id_at(place, id_at) : 0};
     stacks.nmappings++;
     bs_store_release(slot, m);
     return m;
@@ -242,8 +247,11 @@ bool bs_stacks_module(uint32_t number, struct bs_module *module, bool *loaded) {
     bs_lock_acquire(&stacks.lock);
     *module = *stacks.module[number - 1];
     bs_lock_release(&stacks.lock);
-    *loaded = bs_unwind_find_place((const void *)module->place.start, &now) &&
-              same_place(&now, &module->place);
+    *loaded = false;
+    if (bs_unwind_find_place((const void *)module->place.start, &now)) {
+        struct mapping **slot = find_mapping(&now), *m = slot != NULL ? bs_load_acquire(slot) : NULL;
+        *loaded = m != NULL && m->module->number == number;
+    }
     return true;
 }
 

@@ -9,6 +9,7 @@
  */
 #include "bench.h"
 #include "run.h"
+#include "symbolize.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -28,11 +29,13 @@ static const struct {
     {"run", bs_run_main},
     {"bench", bs_bench_main},
     {"bench-child", bs_bench_child_main},
+    {"symbolize", bs_symbolize_main},
 };
 
 static const char help_text[] =
     "Usage: besom run [-o KEY:VALUE,...] [-l LIB] [--] PROGRAM [ARGUMENT...]\n"
     "       besom bench [--alloc NAME,...] [-r ROUNDS] [OPTION...] -- COMMAND [ARGUMENT...]\n"
+    "       besom symbolize [-d DIR] [LOG...]\n"
     "       besom --help | --version\n"
     "\n"
     "besom run runs an unmodified program on the besom memory allocator:\n"
@@ -42,7 +45,13 @@ static const char help_text[] =
     "  -l, --library LIB            the library to preload instead of the one found\n"
     "                               in BESOM_LIB, beside besom, or where it was installed\n"
     "\n"
-    "The exit status is the program's own; 125 means that besom failed or that the\n"
+    "besom symbolize prints a log (or the standard input) with the function, file and line of\n"
+    "each frame of the stacks in it.\n"
+    "\n"
+    "  -d, --debug-dir DIR          where debug information is searched by build-id, beside\n"
+    "                               /usr/lib/debug\n"
+    "\n"
+    "The exit status of run is the program's own; 125 means that besom failed or that the\n"
     "program cannot be preloaded, 126 that it cannot be executed, 127 that there is\n"
     "no such program.\n"
     "\n"

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * symbolize.c -- `besom symbolize [-d DIR] [FILE...]`: prints a log of besom's with the function, file
+ * and line of each frame. Text lines are followed by a line for each frame; JSON lines get a member
+ * "symbols". All other lines pass as they are, so anything may be mixed in.
+ *
+ * It reads what src/log.c writes, not JSON and text in general. The modules that frames name stand in
+ * the log before them, by process. No threads.
+ */
+#include "symbolize.h"
+#include "run.h"
+#include "symbols.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct module {
+    struct module *next;
+    long pid;
+    unsigned long number;
+    char *path, *build_id;
+    struct bs_symbols *symbols; /* NULL: not opened yet */
+};
+
+static struct module *modules;
+
+static void *needed(void *p) {
+    if (p == NULL) {
+        fputs("besom: symbolize: no memory\n", stderr);
+        exit(BS_EXIT_LAUNCHER);
+    }
+    return p;
+}
+
+static struct module *find_module(long pid, unsigned long number) {
+    struct module *m = modules;
+
+    while (m != NULL && (m->pid != pid || m->number != number)) {
+        m = m->next;
+    }
+    return m;
+}
+
+/* The newest line about a module counts: a pid may come again in a log that is appended to. */
+static void note_module(long pid, unsigned long number, const char *build_id, const char *path) {
+    struct module *m = find_module(pid, number);
+
+    if (m != NULL && strcmp(m->build_id, build_id) == 0 && strcmp(m->path, path) == 0) {
+        return;
+    }
+    if (m == NULL) {
+        m = needed(calloc(1, sizeof(*m)));
+        m->next = modules;
+        m->pid = pid;
+        m->number = number;
+        modules = m;
+    } else {
+        free(m->path);
+        free(m->build_id);
+        m->symbols = NULL; /* may be another module's by now: kept open */
+    }
+    m->path = needed(strdup(path));
+    m->build_id = needed(strdup(build_id));
+}
+
+/* The same file of several processes, or reports, is opened once. */
+static struct bs_symbols *symbols_of(struct module *m) {
+    for (struct module *o = modules; o != NULL && m->symbols == NULL; o = o->next) {
+        if (o->symbols != NULL && strcmp(o->path, m->path) == 0 && strcmp(o->build_id, m->build_id) == 0) {
+            m->symbols = o->symbols;
+        }
+    }
+    if (m->symbols == NULL) {
+        m->symbols = bs_symbols_open(m->path, m->build_id);
+    }
+    return m->symbols;
+}
+
+/* --- one frame -------------------------------------------------------------------------------- */
+
+struct frame {
+    bool json;
+    unsigned index; /* of the calls printed so far */
+    const char *text;
+    const char *module;
+    uint64_t offset;
+};
+
+static void print_json_string(const char *s) {
+    putchar('"');
+    for (; *s != '\0'; s++) {
+        if (*s == '"' || *s == '\\' || (unsigned char)*s < 0x20) {
+            printf("\\u%04x", (unsigned)(unsigned char)*s);
+        } else {
+            putchar(*s);
+        }
+    }
+    putchar('"');
+}
+
+static void print_json(const struct frame *f, const char *function, const char *file, int line,
+                       bool inlined) {
+    printf("%s{\"frame\":\"%s\"", f->index == 0 ? "" : ",", f->text);
+    if (f->module != NULL) {
+        fputs(",\"module\":", stdout);
+        print_json_string(f->module);
+    }
+    if (function != NULL) {
+        fputs(",\"function\":", stdout);
+        print_json_string(function);
+        printf(",\"inlined\":%s", inlined ? "true" : "false");
+    }
+    if (file != NULL) {
+        fputs(",\"file\":", stdout);
+        print_json_string(file);
+        printf(",\"line\":%d", line);
+    }
+    putchar('}');
+}
+
+static void print_text(const struct frame *f, const char *function, const char *file, int line,
+                       bool inlined) {
+    printf("    #%-2u %s", f->index, function != NULL ? function : "??");
+    if (file != NULL) {
+        printf(" at %s:%d", file, line);
+    }
+    if (inlined) {
+        fputs(" (inlined)\n", stdout);
+    } else if (f->module != NULL) {
+        printf(" (%s+0x%" PRIx64 ")\n", f->module, f->offset);
+    } else {
+        printf(" (0x%" PRIx64 ", in no module)\n", f->offset);
+    }
+}
+
+static void found(void *ctx, const char *function, const char *file, int line, bool inlined) {
+    struct frame *f = ctx;
+
+    (f->json ? print_json : print_text)(f, function, file, line, inlined);
+    f->index++;
+}
+
+/* text: "1+0x123". */
+static void print_frame(struct frame *f, long pid, const char *text) {
+    char *plus;
+    unsigned long number = strtoul(text, &plus, 10);
+    struct module *m = find_module(pid, number);
+
+    f->text = text;
+    f->offset = *plus == '+' ? strtoull(plus + 1, NULL, 16) : 0;
+    f->module = m != NULL ? m->path : NULL;
+    if (m == NULL || !bs_symbols_find(symbols_of(m), f->offset, found, f)) {
+        found(f, NULL, NULL, 0, false);
+    }
+}
+
+/* Each word of digits, "+0x" and hexadecimal digits is a frame. */
+static void print_frames(struct frame *f, long pid, const char *s) {
+    while (*s != '\0' && *s != ']') {
+        size_t n = strspn(s, "0123456789abcdefx+");
+        char text[64];
+        if (n > 0 && n < sizeof(text)) {
+            memcpy(text, s, n);
+            text[n] = '\0';
+            print_frame(f, pid, text);
+        }
+        s += n > 0 ? n : 1;
+    }
+}
+
+/* --- lines ------------------------------------------------------------------------------------ */
+
+/* What follows the word in the line, or NULL. */
+static const char *after(const char *line, const char *word) {
+    const char *at = strstr(line, word);
+
+    return at != NULL ? at + strlen(word) : NULL;
+}
+
+/* The string up to the character `end`, with \u00xx read. To be freed. */
+static char *string_to(const char *s, char end) {
+    char *copy = needed(malloc(strlen(s) + 1)), *to = copy;
+    unsigned code;
+
+    while (*s != '\0' && *s != end) {
+        if (end == '"' && sscanf(s, "\\u%4x", &code) == 1) {
+            *to++ = (char)code;
+            s += 6;
+        } else {
+            *to++ = *s++;
+        }
+    }
+    *to = '\0';
+    return copy;
+}
+
+static void note_line(long pid, const char *number, const char *id, const char *path, char end, char path_end) {
+    if (number == NULL || id == NULL || path == NULL) {
+        return;
+    }
+    char *build_id = string_to(id, end), *name = string_to(path, path_end);
+    note_module(pid, strtoul(number, NULL, 10), build_id, name);
+    free(build_id);
+    free(name);
+}
+
+static void text_line(const char *line) {
+    long pid = strtol(line + strlen("besom["), NULL, 10);
+    const char *frames = after(line, " frames ");
+
+    puts(line);
+    if (strstr(line, "] module: ") != NULL) {
+        note_line(pid, after(line, " number "), after(line, " build_id "), after(line, " path "), ' ', '\0');
+    } else if (strstr(line, "] stack: ") != NULL && frames != NULL) {
+        struct frame f = {.json = false};
+        print_frames(&f, pid, frames);
+    }
+}
+
+static void json_line(const char *line) {
+    const char *pid_text = after(line, "\"pid\":"), *frames = after(line, "\"frames\":[");
+    long pid = pid_text != NULL ? strtol(pid_text, NULL, 10) : 0;
+    size_t length = strlen(line);
+
+    if (strstr(line, "\"event\":\"module\"") != NULL) {
+        note_line(pid, after(line, "\"number\":"), after(line, "\"build_id\":\""), after(line, "\"path\":\""),
+                  '"', '"');
+    }
+    if (strstr(line, "\"event\":\"stack\"") == NULL || frames == NULL || line[length - 1] != '}') {
+        puts(line);
+        return;
+    }
+    struct frame f = {.json = true};
+    fwrite(line, 1, length - 1, stdout);
+    fputs(",\"symbols\":[", stdout);
+    print_frames(&f, pid, frames);
+    puts("]}");
+}
+
+static void read_log(FILE *in) {
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
+
+    while ((n = getline(&line, &cap, in)) >= 0) {
+        if (n > 0 && line[n - 1] == '\n') {
+            line[n - 1] = '\0';
+        }
+        if (strncmp(line, "besom[", 6) == 0) {
+            text_line(line);
+        } else if (strncmp(line, "{\"besom\":", 9) == 0) {
+            json_line(line);
+        } else {
+            puts(line);
+        }
+    }
+    free(line);
+}
+
+static bool read_file(const char *name) {
+    FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
+
+    if (in == NULL) {
+        fprintf(stderr, "besom: symbolize: cannot read '%s': %s\n", name, strerror(errno));
+        return false;
+    }
+    read_log(in);
+    bool ok = !ferror(in);
+    if (!ok) {
+        fprintf(stderr, "besom: symbolize: cannot read '%s': %s\n", name, strerror(errno));
+    }
+    if (in != stdin) {
+        fclose(in);
+    }
+    return ok;
+}
+
+int bs_symbolize_main(int argc, char **argv) {
+    static const struct option long_options[] = {
+        {"debug-dir", required_argument, NULL, 'd'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+    bool ok = true;
+
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "+:d:", long_options, NULL)) != -1) {
+        if (option != 'd') {
+            fprintf(stderr, "besom: symbolize: option '%s' %s; see besom --help\n", argv[optind - 1],
+                    option == ':' ? "needs a value" : "is unknown");
+            return BS_EXIT_LAUNCHER;
+        }
+        bs_symbols_search_in(optarg);
+    }
+    if (optind == argc) {
+        ok = read_file("-");
+    }
+    for (; optind < argc; optind++) {
+        ok = read_file(argv[optind]) && ok;
+    }
+    if (fflush(stdout) == EOF || ferror(stdout)) {
+        fprintf(stderr, "besom: symbolize: cannot write to the standard output: %s\n", strerror(errno));
+        ok = false;
+    }
+    return ok ? 0 : BS_EXIT_LAUNCHER;
+}
