@@ -28,17 +28,24 @@ static void start(uint64_t interval) {
     bs_heap_start_sampling();
 }
 
-#define SITE(name)                                                  \
-    static void *__attribute__((noinline)) name(size_t size) {      \
-        void *p = bs_heap_alloc(size);                              \
-        __asm__ volatile("" ::"r"(p));                              \
-        return p;                                                   \
+/* Each in a section of its own, whose bounds the linker tells. */
+#define SITE(name)                                                                       \
+    extern const char __start_in_##name[], __stop_in_##name[];                                 \
+    static void *__attribute__((noinline, section("in_" #name))) name(size_t size) {           \
+        void *p = bs_heap_alloc(size);                                                   \
+        __asm__ volatile("" ::"r"(p));                                                   \
+        return p;                                                                        \
     }
 SITE(site_a)
 SITE(site_b)
 SITE(site_c)
-/* How far a function of these reaches, at most. */
-#define SITE_BYTES 192
+
+static bool is_in(void *(*site)(size_t), uintptr_t at) {
+    const char *p = (const char *)at;
+    return site == site_a   ? p >= __start_in_site_a && p < __stop_in_site_a
+           : site == site_b ? p >= __start_in_site_b && p < __stop_in_site_b
+                            : p >= __start_in_site_c && p < __stop_in_site_c;
+}
 
 static bool goes_through(const struct bs_stack *s, void *(*site)(size_t)) {
     struct bs_module m;
@@ -48,7 +55,7 @@ static bool goes_through(const struct bs_stack *s, void *(*site)(size_t)) {
         if (number == 0 || !bs_stacks_module(number, &m, &loaded))
             continue;
         uintptr_t at = BS_FRAME_OFFSET(s->frame[i]) + m.bias;
-        if (at - (uintptr_t)site < SITE_BYTES)
+        if (is_in(site, at))
             return true;
     }
     return false;

@@ -120,9 +120,10 @@ START_TEST(a_deep_stack_gives_the_innermost_frames) {
 END_TEST
 
 static int through_libc(const void *a, const void *b) {
-    NOTE_RETURN();
-    if (nreturns < 10)
+    if (nreturns == 0) { /* some qsort compare more often than others */
+        NOTE_RETURN();
         without_fp(2);
+    }
     return *(const int *)a - *(const int *)b;
 }
 START_TEST(calls_through_libc) {
