@@ -292,7 +292,8 @@ static void instruction(struct machine *k, struct bs_reader *r) {
     case 0x04: advance(k, bs_read(r, 4)); return;
     case 0x0a: remember(k); return;
     case 0x0b: recall(k); return;
-    case 0x2d: return; /* aarch64: whether the return address is signed; the sign is cut off always */
+    case 0x2d:
+        return; /* aarch64: whether the return address is signed; the sign is cut off always */
     case 0x2e: (void)bs_read_uleb(r); return; /* bytes of arguments on the stack */
     default: break;
     }

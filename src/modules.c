@@ -74,7 +74,8 @@ uint64_t bs_modules_id_at(const struct bs_place *place, uintptr_t at) {
     return x;
 }
 
-size_t bs_modules_build_id(const struct bs_place *place, uint8_t *id, size_t max, uintptr_t *where) {
+size_t bs_modules_build_id(const struct bs_place *place, uint8_t *id, size_t max,
+                           uintptr_t *where) {
     struct bs_probe m = bs_probe_of(place->start, place->end);
     bool ok = true;
     uint64_t magic = read_at(&m, place->start, 4, &ok);
@@ -88,7 +89,8 @@ size_t bs_modules_build_id(const struct bs_place *place, uint8_t *id, size_t max
     for (uint64_t i = 0; ok && i < n && found == 0; i++) {
         uintptr_t h = base + first + i * bytes;
         uint64_t type = read_at(&m, h + offsetof(Elf64_Phdr, p_type), 4, &ok);
-        uintptr_t at = bs_modules_bias(place) + read_at(&m, h + offsetof(Elf64_Phdr, p_vaddr), 8, &ok);
+        uintptr_t at =
+            bs_modules_bias(place) + read_at(&m, h + offsetof(Elf64_Phdr, p_vaddr), 8, &ok);
         uint64_t length = read_at(&m, h + offsetof(Elf64_Phdr, p_filesz), 8, &ok);
         if (ok && type == PT_NOTE)
             found = find_note(&m, at, at + bs_min(length, 65536), id, max, where);

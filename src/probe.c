@@ -18,7 +18,8 @@ static bool page_is_readable(struct bs_probe *m, uintptr_t p) {
 }
 
 /* Other frames' memory: what a sanitizer thinks of it does not matter. */
-__attribute__((no_sanitize("address", "thread", "undefined"))) static uint64_t load(uintptr_t p, size_t n) {
+__attribute__((no_sanitize("address", "thread", "undefined"))) static uint64_t
+load(uintptr_t p, size_t n) {
     uint64_t x = 0;
     if (n == 8 && p % 8 == 0)
         return *(const volatile uint64_t *)p;

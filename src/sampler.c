@@ -73,7 +73,8 @@ uint64_t bs_sampler_weight_256ths(uint64_t interval, size_t size) {
 
 void bs_sampler_draw(struct bs_sampler *s, unsigned class) {
     s->class[class].drawn = true;
-    s->class[class].until = bs_sampler_gap(&s->chance, bs_load(&bs_sample_interval), bs_class_info[class].size);
+    s->class[class].until =
+        bs_sampler_gap(&s->chance, bs_load(&bs_sample_interval), bs_class_info[class].size);
 }
 
 void bs_sampler_init(struct bs_sampler *s, uint64_t seed) {

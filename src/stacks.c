@@ -22,7 +22,7 @@ struct mapping {
     struct bs_module *module;
     uintptr_t bias;
     uintptr_t id_at; /* where its build-id stands; 0: it has none */
-    uint64_t id;     /* the first bytes there: another module may come to lie there as this one did */
+    uint64_t id; /* the first bytes there: another module may come to lie there as this one did */
 };
 
 struct bs_stack bs_stacks_other;
@@ -249,7 +249,8 @@ bool bs_stacks_module(uint32_t number, struct bs_module *module, bool *loaded) {
     bs_lock_release(&stacks.lock);
     *loaded = false;
     if (bs_unwind_find_place((const void *)module->place.start, &now)) {
-        struct mapping **slot = find_mapping(&now), *m = slot != NULL ? bs_load_acquire(slot) : NULL;
+        struct mapping **slot = find_mapping(&now),
+                       *m = slot != NULL ? bs_load_acquire(slot) : NULL;
         *loaded = m != NULL && m->module->number == number;
     }
     return true;

@@ -239,7 +239,8 @@ BS_NOINLINE void bs_unwind(struct bs_walk *w) {
     struct cursor c = {.exact = true};
     w->n = w->nplaces = 0;
     HERE(&c);
-    c.stack = bs_probe_of((uintptr_t)c.regs.value[BS_CFI_SP], top_above((uintptr_t)c.regs.value[BS_CFI_SP]));
+    c.stack = bs_probe_of((uintptr_t)c.regs.value[BS_CFI_SP],
+                          top_above((uintptr_t)c.regs.value[BS_CFI_SP]));
     for (bool own = true; w->n < BS_UNWIND_MAX; own = false) {
         uintptr_t at = c.exact ? c.pc : c.pc - 1;
         unsigned place = place_of(w, at);

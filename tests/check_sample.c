@@ -102,9 +102,10 @@ START_TEST(gaps_are_geometric) {
             zeros += gap == 0;
         }
         double mean = (1 - p) / p, sd = sqrt((1 - p) / (p * p) / n);
-        require(fabs(sum / n - mean) <= 6 * sd + 1e-9, "size %zu: mean %f, not %f", size, sum / n, mean);
-        require(fabs(zeros / n - p) <= 6 * sqrt(p * (1 - p) / n) + 1e-9, "size %zu: P %f, not %f", size,
-                zeros / n, p);
+        require(fabs(sum / n - mean) <= 6 * sd + 1e-9, "size %zu: mean %f, not %f", size, sum / n,
+                mean);
+        require(fabs(zeros / n - p) <= 6 * sqrt(p * (1 - p) / n) + 1e-9, "size %zu: P %f, not %f",
+                size, zeros / n, p);
         double weight = (double)bs_sampler_weight_256ths(INTERVAL, size) / 256;
         require(fabs(weight * p - 1) < 0.002, "size %zu: weight %f, not %f", size, weight, 1 / p);
     }
@@ -255,7 +256,8 @@ START_TEST(blocks_behave_as_without) {
         unsigned i = (unsigned)random_below(&state, BS_ARRAY_LEN(b));
         size_t size = 1 + random_skewed(&state, 17);
         if (b[i].p != NULL) {
-            require(b[i].p[0] == (i & 255) && b[i].p[b[i].size - 1] == (i & 255), "block %u was lost", i);
+            require(b[i].p[0] == (i & 255) && b[i].p[b[i].size - 1] == (i & 255),
+                    "block %u was lost", i);
             require(bs_heap_usable(b[i].p) >= b[i].size, "usable of %zu", b[i].size);
         }
         if (b[i].p != NULL && step % 3 != 0) {
@@ -263,8 +265,9 @@ START_TEST(blocks_behave_as_without) {
             b[i].p = NULL;
             continue;
         }
-        b[i].p = b[i].p != NULL ? bs_heap_realloc(b[i].p, size)
-                                : step % 2 == 0 ? bs_heap_alloc_zero(size) : bs_heap_alloc_aligned(32, size);
+        b[i].p = b[i].p != NULL  ? bs_heap_realloc(b[i].p, size)
+                 : step % 2 == 0 ? bs_heap_alloc_zero(size)
+                                 : bs_heap_alloc_aligned(32, size);
         b[i].size = size;
         b[i].p[0] = b[i].p[size - 1] = (unsigned char)i;
     }

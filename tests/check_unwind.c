@@ -273,7 +273,8 @@ static void WITH_FP spoiled(void) {
 /* On a stack whose last byte is the last before an inaccessible page. */
 START_TEST(rubbish_on_the_stack) {
     const size_t bytes = 64 * 1024;
-    char *map = mmap(NULL, bytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *map =
+        mmap(NULL, bytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(map, MAP_FAILED);
     ck_assert_int_eq(mprotect(map + bytes, 4096, PROT_NONE), 0);
     stack_low = (uintptr_t)map;

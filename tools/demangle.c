@@ -18,7 +18,8 @@ static demangler *find(void) {
     static demangler *found;
     static bool looked;
 
-    for (size_t i = 0; !looked && found == NULL && i < sizeof(runtimes) / sizeof(runtimes[0]); i++) {
+    for (size_t i = 0; !looked && found == NULL && i < sizeof(runtimes) / sizeof(runtimes[0]);
+         i++) {
         void *handle = dlopen(runtimes[i], RTLD_LAZY);
         if (handle != NULL) {
             *(void **)&found = dlsym(handle, "__cxa_demangle");

@@ -71,7 +71,8 @@ static void note_module(long pid, unsigned long number, const char *build_id, co
 /* The same file of several processes, or reports, is opened once. */
 static struct bs_symbols *symbols_of(struct module *m) {
     for (struct module *o = modules; o != NULL && m->symbols == NULL; o = o->next) {
-        if (o->symbols != NULL && strcmp(o->path, m->path) == 0 && strcmp(o->build_id, m->build_id) == 0) {
+        if (o->symbols != NULL && strcmp(o->path, m->path) == 0 &&
+            strcmp(o->build_id, m->build_id) == 0) {
             m->symbols = o->symbols;
         }
     }
@@ -199,7 +200,8 @@ static char *string_to(const char *s, char end) {
     return copy;
 }
 
-static void note_line(long pid, const char *number, const char *id, const char *path, char end, char path_end) {
+static void note_line(long pid, const char *number, const char *id, const char *path, char end,
+                      char path_end) {
     if (number == NULL || id == NULL || path == NULL) {
         return;
     }
@@ -215,7 +217,8 @@ static void text_line(const char *line) {
 
     puts(line);
     if (strstr(line, "] module: ") != NULL) {
-        note_line(pid, after(line, " number "), after(line, " build_id "), after(line, " path "), ' ', '\0');
+        note_line(pid, after(line, " number "), after(line, " build_id "), after(line, " path "),
+                  ' ', '\0');
     } else if (strstr(line, "] stack: ") != NULL && frames != NULL) {
         struct frame f = {.json = false};
         print_frames(&f, pid, frames);
@@ -228,8 +231,8 @@ static void json_line(const char *line) {
     size_t length = strlen(line);
 
     if (strstr(line, "\"event\":\"module\"") != NULL) {
-        note_line(pid, after(line, "\"number\":"), after(line, "\"build_id\":\""), after(line, "\"path\":\""),
-                  '"', '"');
+        note_line(pid, after(line, "\"number\":"), after(line, "\"build_id\":\""),
+                  after(line, "\"path\":\""), '"', '"');
     }
     if (strstr(line, "\"event\":\"stack\"") == NULL || frames == NULL || line[length - 1] != '}') {
         puts(line);
@@ -291,8 +294,8 @@ int bs_symbolize_main(int argc, char **argv) {
     opterr = 0;
     while ((option = getopt_long(argc, argv, "+:d:", long_options, NULL)) != -1) {
         if (option != 'd') {
-            fprintf(stderr, "besom: symbolize: option '%s' %s; see besom --help\n", argv[optind - 1],
-                    option == ':' ? "needs a value" : "is unknown");
+            fprintf(stderr, "besom: symbolize: option '%s' %s; see besom --help\n",
+                    argv[optind - 1], option == ':' ? "needs a value" : "is unknown");
             return BS_EXIT_LAUNCHER;
         }
         bs_symbols_search_in(optarg);
@@ -304,7 +307,8 @@ int bs_symbolize_main(int argc, char **argv) {
         ok = read_file(argv[optind]) && ok;
     }
     if (fflush(stdout) == EOF || ferror(stdout)) {
-        fprintf(stderr, "besom: symbolize: cannot write to the standard output: %s\n", strerror(errno));
+        fprintf(stderr, "besom: symbolize: cannot write to the standard output: %s\n",
+                strerror(errno));
         ok = false;
     }
     return ok ? 0 : BS_EXIT_LAUNCHER;

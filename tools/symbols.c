@@ -92,14 +92,16 @@ static bool take_file(struct bs_symbols *s, const char *path, const unsigned cha
 }
 
 /* The debug information alone, below the folders for it. It has the addresses and names of its file. */
-static bool take_debug_file(struct bs_symbols *s, const char *hex, const unsigned char *id, size_t n) {
+static bool take_debug_file(struct bs_symbols *s, const char *hex, const unsigned char *id,
+                            size_t n) {
     const char *folders = debuginfo_path != NULL ? debuginfo_path : "/usr/lib/debug";
     char why[512], *path;
     bool taken = false;
 
     while (*folders != '\0' && !taken) {
         int length = (int)strcspn(folders, ":");
-        if (folders[0] == '/' && asprintf(&path, "%.*s/.build-id/%.2s/%s.debug", length, folders, hex, hex + 2) >= 0) {
+        if (folders[0] == '/' &&
+            asprintf(&path, "%.*s/.build-id/%.2s/%s.debug", length, folders, hex, hex + 2) >= 0) {
             taken = take_file(s, path, id, n, why, sizeof(why));
             free(path);
         }
@@ -109,14 +111,16 @@ static bool take_debug_file(struct bs_symbols *s, const char *hex, const unsigne
 }
 
 /* By build-id alone: links below the folders for debug information, or debuginfod. */
-static bool take_build_id(struct bs_symbols *s, const char *path, const unsigned char *id, size_t n) {
+static bool take_build_id(struct bs_symbols *s, const char *path, const unsigned char *id,
+                          size_t n) {
     dwfl_report_begin(s->dwfl); /* forgets what was reported before */
     Dwfl_Module *m = dwfl_report_module(s->dwfl, path, 0, (GElf_Addr)1 << 47);
     if (m != NULL) {
         dwfl_module_report_build_id(m, id, n, 0);
     }
     dwfl_report_end(s->dwfl, NULL, NULL);
-    if (m == NULL || (dwfl_module_getelf(m, &s->bias) == NULL && dwfl_module_getdwarf(m, &s->bias) == NULL)) {
+    if (m == NULL ||
+        (dwfl_module_getelf(m, &s->bias) == NULL && dwfl_module_getdwarf(m, &s->bias) == NULL)) {
         return false;
     }
     s->module = m;
@@ -137,8 +141,10 @@ struct bs_symbols *bs_symbols_open(const char *path, const char *build_id) {
     if (s->dwfl == NULL) {
         fprintf(stderr, "besom: symbolize: %s\n", dwfl_errmsg(-1));
     } else if (!take_file(s, path, id, n, why, sizeof(why)) &&
-               (n == 0 || (!take_debug_file(s, build_id, id, n) && !take_build_id(s, path, id, n)))) {
-        fprintf(stderr, "besom: symbolize: %s with build-id %s: %s; no names of it\n", path, build_id, why);
+               (n == 0 ||
+                (!take_debug_file(s, build_id, id, n) && !take_build_id(s, path, id, n)))) {
+        fprintf(stderr, "besom: symbolize: %s with build-id %s: %s; no names of it\n", path,
+                build_id, why);
     }
     return s;
 }
@@ -162,7 +168,8 @@ struct place {
     int line;
 };
 
-static void tell(bs_symbol_found *found, void *ctx, const char *name, struct place at, bool inlined) {
+static void tell(bs_symbol_found *found, void *ctx, const char *name, struct place at,
+                 bool inlined) {
     char *plain = name != NULL ? bs_demangle(name) : NULL;
 
     found(ctx, plain != NULL ? plain : name, at.file, at.line, inlined);
@@ -188,8 +195,8 @@ static struct place call_of(Dwarf_Die *die, Dwarf_Die *cu) {
 
 /* Inlined functions, the innermost first; *at becomes the place in the one they are in, whose name is
  * the result. */
-static const char *tell_inlined(Dwarf_Die *cu, Dwarf_Addr pc, struct place *at, bs_symbol_found *found,
-                                void *ctx) {
+static const char *tell_inlined(Dwarf_Die *cu, Dwarf_Addr pc, struct place *at,
+                                bs_symbol_found *found, void *ctx) {
     Dwarf_Die *inner = NULL, *scopes = NULL;
     const char *name = NULL;
     int n = dwarf_getscopes(cu, pc, &inner) > 0 ? dwarf_getscopes_die(&inner[0], &scopes) : 0;

@@ -23,7 +23,8 @@ struct bs_symbols *bs_symbols_open(const char *path, const char *build_id);
 
 /* One function at the address: `function` NULL: not known; `file` NULL: line not known. Inlined ones
  * come first, the one whose code it is last. */
-typedef void bs_symbol_found(void *ctx, const char *function, const char *file, int line, bool inlined);
+typedef void bs_symbol_found(void *ctx, const char *function, const char *file, int line,
+                             bool inlined);
 /* False: nothing is known of the address. */
 bool bs_symbols_find(struct bs_symbols *s, uint64_t address, bs_symbol_found *found, void *ctx);
 
