@@ -28,6 +28,11 @@
 
 #include "base.h"
 
+/* [start, end) */
+struct bs_range {
+    uintptr_t start, end;
+};
+
 /* --- memory --------------------------------------------------------------------------------- */
 
 /* Bytes of the OS page (4, 16 or 64 KiB), read once from the kernel. */
@@ -76,6 +81,28 @@ enum bs_thp_kernel bs_os_thp_kernel(void);
  * turned into its opposite. 0 or errno: EINVAL where the kernel has no huge pages. */
 int bs_os_no_huge_pages(void *addr, size_t bytes);
 int bs_os_huge_pages(void *addr, size_t bytes);
+
+/* --- which pages hold something (os_pages.c) --------------------------------------------------- */
+
+/* What is asked of the pages of one mapping, or of memory like it. */
+enum {
+    BS_PAGES_CHANGED = 1, /* private: not those that are still the file's */
+    BS_PAGES_SHARED = 2   /* shared: what other processes wrote counts too */
+};
+/* A descriptor for the next question, of this process as it is now (a forked child opens its own);
+ * negative where /proc has no answer: the question may be asked all the same. */
+int bs_os_pages_open(void);
+/* The parts of [start, end), accessible memory, that hold anything: in address order, at most `max`;
+ * *next is where to ask again, `end` when all is told. Untouched pages, guard pages and pages beyond
+ * the end of a file are in no part; what is swapped out is. Where the kernel does not say which pages
+ * hold something, all that can be read are. */
+size_t bs_os_populated(int fd, uintptr_t start, uintptr_t end, unsigned flags, struct bs_range *part,
+                       size_t max, uintptr_t *next);
+/* True if the byte can be read (the kernel tries). */
+bool bs_os_readable(uintptr_t p);
+/* How the last of these was answered. */
+enum bs_pages_source { BS_PAGES_UNKNOWN, BS_PAGES_SCAN, BS_PAGES_MAP, BS_PAGES_MINCORE, BS_PAGES_ALL };
+enum bs_pages_source bs_os_pages_source(void);
 
 /* --- process, time, files ------------------------------------------------------------------- */
 
@@ -171,6 +198,8 @@ bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_
 unsigned bs_os_fail(unsigned n, int error, bool lasting);
 /* For the os_*.c files: the error that the next call is to fail with, or 0. */
 int bs_os_fault_due(void);
+/* Pages are asked for in this way, or a lesser one; UNKNOWN: the best that there is. */
+void bs_os_pages_use(enum bs_pages_source source);
 #endif
 
 #endif
