@@ -223,21 +223,31 @@ bool bs_cycle_begin(void) {
     return true;
 }
 
+static void spare_slot(uintptr_t p) {
+    struct bs_marked block;
+    bs_settle_spare(p);
+    (void)bs_mark(p, &block);
+}
+
 /* What the cache holds has left its spans and is nobody's: no pointer needs to lead to it. */
 static void spare_cache(void *ctx, const struct bs_tcache *tc) {
     (void)ctx;
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         const struct bs_bin *bin = &tc->bin[class];
         for (uint64_t mask = bin->run_mask; mask != 0; mask &= mask - 1)
-            bs_settle_spare((uintptr_t)bin->run_base + (size_t)bs_ctz(mask) * bin->size);
+            spare_slot((uintptr_t)bin->run_base + (size_t)bs_ctz(mask) * bin->size);
         for (void **top = tc->top[class]; *top != NULL; top--)
-            bs_settle_spare((uintptr_t)*top);
+            spare_slot((uintptr_t)*top);
     }
 }
 
-void bs_cycle_start(enum bs_sweep_mode mode, bs_reporter *report, void *ctx) {
+void bs_cycle_note_idle(void) {
     BS_CHECK(bs_load(&bs_settling.phase) == BS_SETTLE_MARKING);
     bs_thread_each(spare_cache, NULL);
+}
+
+void bs_cycle_start(enum bs_sweep_mode mode, bs_reporter *report, void *ctx) {
+    bs_cycle_note_idle();
     cycle.cursor = 0;
     bs_settling.mode = mode;
     bs_settling.report = report;

@@ -32,6 +32,9 @@ bool bs_cycle_prepare(void);
 /* Begins. False: the heap has grown since; nothing has happened: let the program run and prepare
  * again. The previous cycle is complete (checked): bs_cycle_finish. */
 bool bs_cycle_begin(void);
+/* Before the first mark, for a scan that follows pointers: slots in thread caches become idle and
+ * marked, so that stale pointers to them lead nowhere. Once more does no harm. */
+void bs_cycle_note_idle(void);
 /* After the marks were set: notes what is in thread caches, and the sweep may start. */
 void bs_cycle_start(enum bs_sweep_mode mode, bs_reporter *report, void *ctx);
 /* Gives a prepared cycle up, or one in MARKING: what marks there are mean nothing then. */

@@ -4,12 +4,6 @@
 
 #include "meta.h"
 
-struct bs_marks *bs_marks_table(uintptr_t p, enum bs_side side) {
-    struct bs_arena *arena = bs_pagemap_arena(p);
-    BS_ASSERT(arena != NULL);
-    return bs_load_acquire(&arena->side[side]); /* pairs with the release that published it */
-}
-
 void bs_marks_set_table(uintptr_t p, enum bs_side side, struct bs_marks *table) {
     bs_store_release(&bs_pagemap_arena(p)->side[side], table);
 }

@@ -40,11 +40,6 @@ bool bs_settle_keep(struct bs_span *s) {
 
 /* --- the bits --------------------------------------------------------------------------------- */
 
-static uint64_t side_word(const struct bs_span *s, enum bs_side side, size_t w) {
-    const uint64_t *word = bs_marks_word(s->base, side, w);
-    return word != NULL ? bs_load(word) : 0;
-}
-
 /* Only words with bits are written: the others may lie on pages that nothing has touched. */
 static void clear_word(const struct bs_span *s, enum bs_side side, size_t w, uint64_t bits) {
     uint64_t *word = bs_marks_word(s->base, side, w);
@@ -78,7 +73,7 @@ static uintptr_t slot_address(const struct bs_span *s, size_t w, uint64_t bits) 
 /* The lowest slot that is marked but free, else 0. */
 static uintptr_t find_damage(const struct bs_span *s) {
     for (size_t w = 0; w < bs_span_words(s); w++) {
-        uint64_t wrong = side_word(s, BS_SIDE_MARK, w) & ~s->alloc[w];
+        uint64_t wrong = bs_marks_bits(s->base, BS_SIDE_MARK, w) & ~s->alloc[w];
         if (BS_UNLIKELY(wrong != 0))
             return slot_address(s, w, wrong);
     }
@@ -86,8 +81,8 @@ static uintptr_t find_damage(const struct bs_span *s) {
 }
 
 static void settle_word(struct bs_span *s, size_t w, struct bs_found *found) {
-    uint64_t held = side_word(s, BS_SIDE_HELD, w), idle = side_word(s, BS_SIDE_IDLE, w);
-    struct verdict v = judge(s->alloc[w] & ~idle, held, side_word(s, BS_SIDE_MARK, w));
+    uint64_t held = bs_marks_bits(s->base, BS_SIDE_HELD, w), idle = bs_marks_bits(s->base, BS_SIDE_IDLE, w);
+    struct verdict v = judge(s->alloc[w] & ~idle, held, bs_marks_bits(s->base, BS_SIDE_MARK, w));
     found->bits[w] = v.report;
     found->reported += bs_popcount(v.report);
     found->released += bs_popcount(v.release);
@@ -141,50 +136,36 @@ void bs_settle_report(const struct bs_found *found) {
 
 /* --- one slot --------------------------------------------------------------------------------- */
 
-/* The slot that byte p of the span lies in; false: the span's tail. */
-static bool slot_of(const struct bs_span *s, uintptr_t p, uint32_t *slot) {
-    *slot = s->class != 0 ? bs_class_slot(bs_span_class(s), (uint32_t)(p - s->base)) : 0;
-    return *slot < s->nslots;
-}
-
-/* Sets the slot's bit; false: it was set. */
-static bool set_bit(const struct bs_span *s, enum bs_side side, uint32_t slot) {
-    uint64_t *word = bs_marks_word(s->base, side, slot / 64), bit = (uint64_t)1 << (slot % 64);
-    return word != NULL && (bs_load(word) & bit) == 0 &&
-           (__atomic_fetch_or(word, bit, __ATOMIC_RELAXED) & bit) == 0;
-}
-
 bool bs_mark(uintptr_t p, struct bs_marked *block) {
     struct bs_span *s = bs_span_of(p);
     uint32_t slot;
-    if (s == NULL || !slot_of(s, p, &slot) || !bs_bit_test(s->alloc, slot))
+    if (s == NULL || !bs_slot_of(s, p, &slot) || !bs_bit_test(s->alloc, slot))
         return false;
     BS_ASSERT(bs_load(&bs_settling.phase) == BS_SETTLE_MARKING && bs_span_is_unswept(s));
-    if (!set_bit(s, BS_SIDE_MARK, slot))
+    if (!bs_marks_set(s->base, BS_SIDE_MARK, slot))
         return false;
-    block->size = s->class != 0 ? bs_span_class(s)->size : s->npages * BS_PAGE_SIZE;
-    block->base = s->base + slot * block->size;
+    *block = bs_slot_block(s, slot);
     return true;
 }
 
 void bs_settle_spare(uintptr_t p) {
     struct bs_span *s = bs_span_of(p);
     uint32_t slot;
-    if (s != NULL && slot_of(s, p, &slot) && bs_bit_test(s->alloc, slot))
-        (void)set_bit(s, BS_SIDE_IDLE, slot);
+    if (s != NULL && bs_slot_of(s, p, &slot) && bs_bit_test(s->alloc, slot))
+        (void)bs_marks_set(s->base, BS_SIDE_IDLE, slot);
 }
 
 void bs_settle_forget(struct bs_span *s, uintptr_t p) {
     uint32_t slot;
-    if (bs_span_is_unswept(s) && slot_of(s, p, &slot))
+    if (bs_span_is_unswept(s) && bs_slot_of(s, p, &slot))
         clear_word(s, BS_SIDE_MARK, slot / 64, (uint64_t)1 << (slot % 64));
 }
 
 bool bs_settle_hold(struct bs_span *s, uintptr_t p) {
     uint32_t slot;
-    if (!slot_of(s, p, &slot) || !set_bit(s, BS_SIDE_HELD, slot))
+    if (!bs_slot_of(s, p, &slot) || !bs_marks_set(s->base, BS_SIDE_HELD, slot))
         return false;
     if (bs_span_is_unswept(s))
-        (void)set_bit(s, BS_SIDE_IDLE, slot);
+        (void)bs_marks_set(s->base, BS_SIDE_IDLE, slot);
     return true;
 }

@@ -93,11 +93,20 @@ void bs_settle_report(const struct bs_found *found);
 
 /* --- bits of one slot ------------------------------------------------------------------------- */
 
+/* The slot that byte p of the span lies in; false: the span's tail. */
+BS_INLINE bool bs_slot_of(const struct bs_span *s, uintptr_t p, uint32_t *slot) {
+    *slot = s->class != 0 ? bs_class_slot(bs_span_class(s), (uint32_t)(p - s->base)) : 0;
+    return *slot < s->nslots;
+}
 /* A block that was found. */
 struct bs_marked {
     uintptr_t base;
     size_t size;
 };
+BS_INLINE struct bs_marked bs_slot_block(const struct bs_span *s, uint32_t slot) {
+    size_t size = s->class != 0 ? bs_span_class(s)->size : (size_t)s->npages * BS_PAGE_SIZE;
+    return (struct bs_marked){s->base + slot * size, size};
+}
 /* For the marker, while the phase is MARKING: marks the allocated slot that p points into, at
  * whatever byte. True: it was not marked before; *block is what it holds. False: marked already, or
  * p points at no allocated slot. Any word may be asked; several markers at once. (A pointer just

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * trace.c - see trace.h: one worker's way from words to blocks. How several share their work is in
+ * trace_work.c. Takes no lock.
+ */
+#include "trace_internal.h"
+
+#include "bits.h"
+
+/* A word is looked at wherever it lies: what the sanitizers think of the memory is not asked. */
+#define UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
+typedef uintptr_t __attribute__((may_alias, aligned(1))) any_word;
+
+/* Bytes of a large block whose populated pages are asked for at once, and the parts taken then. */
+#define LARGE_PIECE (1 * BS_MIB)
+#define LARGE_PARTS 16
+
+/* --- taking ----------------------------------------------------------------------------------- */
+
+static bool holds(const struct bs_span *s, uintptr_t p) {
+    return bs_load_acquire(&s->state) != BS_SPAN_DEAD &&
+           p - s->base < (size_t)s->npages * BS_PAGE_SIZE;
+}
+
+static enum bs_lead take_marked(struct bs_span *s, uintptr_t p, struct bs_marked *block) {
+    uint32_t slot;
+    if (!holds(s, p) || !bs_slot_of(s, p, &slot) || !bs_bit_test(s->alloc, slot))
+        return BS_LEAD_NONE;
+    BS_ASSERT(bs_load(&bs_settling.phase) == BS_SETTLE_MARKING && bs_span_is_unswept(s));
+    *block = bs_slot_block(s, slot);
+    return bs_marks_set(s->base, BS_SIDE_MARK, slot) ? BS_LEAD_NEW : BS_LEAD_OLD;
+}
+
+static enum bs_lead take_with_start(struct bs_span *s, uintptr_t p, struct bs_marked *block) {
+    enum bs_lead lead = take_marked(s, p, block);
+    uint32_t slot;
+    if (lead != BS_LEAD_NONE && block->base == p && bs_slot_of(s, p, &slot))
+        (void)bs_marks_set(s->base, BS_SIDE_START, slot);
+    return lead;
+}
+
+/* Slots of thread caches are marked as well, so that nobody goes there, but lead nowhere. */
+static uint64_t taken_marked(const struct bs_span *s, size_t w) {
+    return s->alloc[w] & bs_marks_bits(s->base, BS_SIDE_MARK, w) &
+           ~bs_marks_bits(s->base, BS_SIDE_IDLE, w);
+}
+
+void bs_trace_use(struct bs_trace *t, bs_trace_take *take, bs_trace_taken *taken) {
+    t->take = take != NULL ? take : t->rules.starts ? take_with_start : take_marked;
+    t->taken = taken != NULL ? taken : taken_marked;
+}
+
+/* --- words ------------------------------------------------------------------------------------ */
+
+/* The span's descriptor and the mark word come into the cache, and the block. */
+static void enqueue(struct bs_tracer *w, uintptr_t p) {
+    struct bs_span *s = bs_pagemap_span(p);
+    w->sums.candidates++;
+    if (s != NULL) {
+        __builtin_prefetch(s);
+        __builtin_prefetch(bs_marks_word(p, BS_SIDE_MARK, 0), 1);
+        __builtin_prefetch((const void *)p);
+    } else if (p % BS_PAGE_SIZE != 0) {
+        return; /* nor can it be just past the end of one */
+    }
+    unsigned i = (w->head + w->n++) % BS_TRACE_QUEUE;
+    w->queue[i].p = p;
+    w->queue[i].span = s;
+}
+
+/* Words of [p, end) from p on, until the queue is full. Where the next one begins, or `end`. */
+UNCHECKED static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
+    const struct bs_trace *t = w->t;
+    const uintptr_t low = t->low, reach = t->reach, mask = t->rules.mask;
+    const uintptr_t step = t->rules.unaligned ? 1 : sizeof(uintptr_t);
+    if (end - p < sizeof(uintptr_t))
+        return end;
+    for (const uintptr_t last = end - sizeof(uintptr_t); p <= last; p += step) {
+        uintptr_t x = *(const any_word *)p & mask;
+        if (BS_LIKELY(x - low > reach))
+            continue;
+        if (w->n == BS_TRACE_QUEUE)
+            return p;
+        enqueue(w, x);
+    }
+    return end;
+}
+
+void bs_trace_push(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
+    if (BS_UNLIKELY(w->depth == w->capacity))
+        bs_trace_forget(w, start);
+    else
+        w->stack[w->depth++] = (struct bs_range){start, end};
+}
+
+static void read_part(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
+    uintptr_t rest = read_words(w, start, end);
+    w->sums.read_bytes += rest - start;
+    if (rest < end)
+        bs_trace_push(w, rest, end);
+}
+
+/* Parts of a large block. An unaligned word may begin in one piece and end in the next one: then
+ * that one begins a page early. */
+static size_t next_parts(struct bs_tracer *w, uintptr_t *start, uintptr_t end,
+                         struct bs_range part[LARGE_PARTS]) {
+    uintptr_t stop = bs_min(end, *start + LARGE_PIECE), next;
+    size_t n = bs_os_populated(w->t->pages, *start, stop, 0, part, LARGE_PARTS, &next);
+    if (w->t->rules.unaligned && next < end && next - *start > bs_os_page_size())
+        next -= bs_os_page_size();
+    *start = next;
+    return n;
+}
+
+static void read_large(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
+    struct bs_range part[LARGE_PARTS];
+    size_t n = next_parts(w, &start, end, part);
+    if (start < end)
+        bs_trace_push(w, start, end | BS_TRACE_LARGE);
+    for (size_t i = 0; i < n; i++)
+        read_part(w, part[i].start, part[i].end);
+}
+
+static void found(struct bs_tracer *w, const struct bs_marked *block) {
+    w->sums.blocks++;
+    w->sums.bytes += block->size;
+    if (block->size <= BS_SMALL_MAX)
+        read_part(w, block->base, block->base + block->size);
+    else
+        read_large(w, block->base, block->base + block->size);
+}
+
+/* Is p, which leads to `block` or to nothing, the end of another? */
+static void look_before(struct bs_tracer *w, uintptr_t p) {
+    struct bs_span *s = bs_pagemap_span(p - 1);
+    struct bs_marked block;
+    if (s != NULL && w->t->take(s, p - 1, &block) == BS_LEAD_NEW)
+        found(w, &block);
+}
+
+static void follow(struct bs_tracer *w) {
+    uintptr_t p = w->queue[w->head].p;
+    struct bs_span *s = w->queue[w->head].span;
+    struct bs_marked block = {0, 0};
+    w->head = (w->head + 1) % BS_TRACE_QUEUE;
+    w->n--;
+    enum bs_lead lead = s != NULL ? w->t->take(s, p, &block) : BS_LEAD_NONE;
+    if (lead == BS_LEAD_NEW)
+        found(w, &block);
+    enum bs_past_end rule = w->t->rules.past_end;
+    if (lead == BS_LEAD_NONE ? rule != BS_PAST_END_NEVER
+                             : rule == BS_PAST_END_ALWAYS && block.base == p)
+        look_before(w, p);
+}
+
+void bs_trace_drain(struct bs_tracer *w) {
+    while (w->n != 0 || w->depth != 0) {
+        if (w->n > BS_TRACE_LOW || w->depth == 0) {
+            follow(w);
+            continue;
+        }
+        if (BS_UNLIKELY(bs_load(&w->t->cancelled) != 0)) {
+            w->n = 0;
+            w->depth = 0;
+            return;
+        }
+        if (w->depth > 1 && bs_load(&w->t->nidle) != 0)
+            bs_trace_share(w);
+        struct bs_range r = w->stack[--w->depth];
+        if ((r.end & BS_TRACE_LARGE) != 0)
+            read_large(w, r.start, r.end & ~BS_TRACE_LARGE);
+        else
+            read_part(w, r.start, r.end);
+    }
+}
+
+/* --- jobs ------------------------------------------------------------------------------------- */
+
+/* All words of the range, without a place on the stack for its rest: nothing of it can be forgotten. */
+static void read_whole(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
+    while ((start = read_words(w, start, end)) < end && bs_load(&w->t->cancelled) == 0)
+        bs_trace_drain(w);
+}
+
+static void reread_block(struct bs_tracer *w, const struct bs_marked *block) {
+    struct bs_range part[LARGE_PARTS];
+    uintptr_t start = block->base, end = start + block->size;
+    w->sums.read_bytes += block->size;
+    if (block->size <= BS_SMALL_MAX) {
+        read_whole(w, start, end);
+        return;
+    }
+    while (start < end && bs_load(&w->t->cancelled) == 0)
+        for (size_t n = next_parts(w, &start, end, part), i = 0; i < n; i++)
+            read_whole(w, part[i].start, part[i].end);
+}
+
+static void reread_span(struct bs_tracer *w, const struct bs_span *s) {
+    for (size_t word = 0; word < bs_span_words(s); word++)
+        for (uint64_t bits = w->t->taken(s, word); bits != 0; bits &= bits - 1) {
+            struct bs_marked block = bs_slot_block(s, (uint32_t)(word * 64 + bs_ctz(bits)));
+            reread_block(w, &block);
+        }
+}
+
+static void reread_region(struct bs_tracer *w, const struct bs_job *job) {
+    for (size_t page = 0; page < BS_REGION_PAGES; page++) {
+        uintptr_t p = job->range.start + page * BS_PAGE_SIZE;
+        struct bs_span *s = bs_bit_test(job->alloc, page) ? bs_span_of(p) : NULL;
+        if (s != NULL && s->base == p)
+            reread_span(w, s);
+    }
+}
+
+void bs_trace_do(struct bs_tracer *w, const struct bs_job *job) {
+    switch (job->kind) {
+    case BS_JOB_ROOT:
+        w->sums.root_bytes += job->range.end - job->range.start;
+        read_whole(w, bs_align_up(job->range.start, w->t->rules.unaligned ? 1 : sizeof(uintptr_t)),
+                   job->limit);
+        break;
+    case BS_JOB_RANGE:
+        bs_trace_push(w, job->range.start, job->range.end);
+        break;
+    case BS_JOB_REGION:
+        reread_region(w, job);
+        break;
+    case BS_JOB_NONE:
+        break;
+    }
+}
+
+void bs_trace_flood(struct bs_trace *t, const struct bs_marked *block) {
+    struct bs_tracer *w = &t->worker[0];
+    struct bs_job job;
+    reread_block(w, block);
+    bs_trace_drain(w);
+    while (bs_trace_start_round(t))
+        while (bs_trace_next_region(t, &job)) {
+            bs_trace_do(w, &job);
+            bs_trace_drain(w);
+        }
+}
