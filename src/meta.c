@@ -178,6 +178,21 @@ bool bs_meta_owns(uintptr_t addr) {
     return found;
 }
 
+size_t bs_meta_ranges(struct bs_range *range, size_t max) {
+    size_t n = 0;
+    bs_lock_acquire(&meta.lock);
+    for (unsigned i = 0; i < meta.nmappings; i++) {
+        uintptr_t start = (uintptr_t)mapping[i].addr;
+        if (mapping[i].bytes == 0)
+            continue;
+        if (n < max)
+            range[n] = (struct bs_range){start, start + mapping[i].bytes};
+        n++;
+    }
+    bs_lock_release(&meta.lock);
+    return n;
+}
+
 void bs_meta_lock(void) {
     bs_lock_acquire(&meta.lock);
 }

@@ -42,6 +42,9 @@ size_t bs_meta_resident_bytes(void);
 size_t bs_meta_used_bytes(void);
 /* True if the address lies in a mapping of metadata. */
 bool bs_meta_owns(uintptr_t addr);
+/* The mappings of metadata, at most `max` of them, in no order; the number that there are. */
+struct bs_range;
+size_t bs_meta_ranges(struct bs_range *range, size_t max);
 
 /* Around fork: rank order is the caller's duty. */
 void bs_meta_lock(void);

@@ -152,6 +152,10 @@ void bs_os_close(int fd);
 long bs_os_read_text(const char *path, char *text, size_t cap);
 /* Bytes read / written (all of them unless an error came), or a negated errno. */
 long bs_os_read(int fd, void *buf, size_t bytes);
+/* Entries of a folder, as getdents64 gives them: bytes read, 0 at the end, or a negated errno. */
+long bs_os_read_folder(int fd, void *buf, size_t bytes);
+/* What a symbolic link says, as a C string, cut to fit: its length or a negated errno. */
+long bs_os_read_link(const char *path, char *text, size_t cap);
 long bs_os_write(int fd, const void *buf, size_t bytes);
 /* The same for what besom says of its own accord: where the reader is gone or the file may not grow
  * it fails (-EPIPE, -EFBIG) without the signal that would end the program. */

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * roots.c - see roots.h: mappings to ranges. /proc/self/maps is in address order, and so are the
+ * tables of what is left out and of special mappings, so that one pass over each is enough.
+ */
+#include "roots.h"
+
+#include "lines.h"
+#include "meta.h"
+#include "pageheap.h"
+#include "pagemap.h"
+
+#include <string.h>
+
+#define PARTS 32
+/* Where all pages have to be tried, 100 ns each, a mapping of more bytes makes the scan impossible. */
+#define BLIND_MAX (4 * BS_GIB)
+
+enum { DEVICE = 1, WAITS = 2, SWAPPED = 4, NO_FORK = 8, WIPED = 16 };
+
+struct bs_special {
+    struct bs_range range;
+    unsigned what;
+};
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+bool bs_roots_prepare(struct bs_roots *r, size_t capacity) {
+    size_t each = 2 * sizeof(struct bs_range) + sizeof(struct bs_special) + sizeof(uintptr_t) + 1;
+    *r = (struct bs_roots){.capacity = capacity, .mapped_bytes = capacity * each, .pages = -1};
+    char *p = bs_meta_map(r->mapped_bytes);
+    if (p == NULL)
+        return false;
+    r->range = (struct bs_range *)(void *)p;
+    r->own = r->range + capacity;
+    r->special = (struct bs_special *)(void *)(r->own + capacity);
+    r->words = (uintptr_t *)(void *)(r->special + capacity);
+    r->flags = (uint8_t *)(r->words + capacity);
+    return true;
+}
+
+void bs_roots_drop(struct bs_roots *r) {
+    bs_meta_unmap(r->range, r->mapped_bytes);
+    r->range = NULL;
+}
+
+void bs_roots_add(struct bs_roots *r, uintptr_t start, uintptr_t end, unsigned flags) {
+    if (start >= end)
+        return;
+    r->bytes += end - start;
+    if (r->n != 0 && r->n <= r->capacity && r->range[r->n - 1].end == start &&
+        r->flags[r->n - 1] == flags) {
+        r->range[r->n - 1].end = end;
+        return;
+    }
+    if (r->n < r->capacity) {
+        r->range[r->n] = (struct bs_range){start, end};
+        r->flags[r->n] = (uint8_t)flags;
+    }
+    r->n++;
+}
+
+/* --- flags of mappings ------------------------------------------------------------------------ */
+
+/* "VmFlags: rd wr mr mw me ac sd" */
+static unsigned read_flags(const char *line) {
+    static const struct {
+        char name[3];
+        unsigned what;
+    } known[] = {{"io", DEVICE}, {"pf", DEVICE}, {"um", WAITS}, {"dc", NO_FORK}, {"wf", WIPED}};
+    unsigned what = 0;
+    if (strncmp(line, "VmFlags:", 8) != 0)
+        return 0;
+    for (line += 8; line[0] == ' ' && line[1] != '\0' && line[2] != '\0'; line += 3)
+        for (size_t i = 0; i < BS_ARRAY_LEN(known); i++)
+            if (line[1] == known[i].name[0] && line[2] == known[i].name[1])
+                what |= known[i].what;
+    return what;
+}
+
+bool bs_roots_learn(struct bs_roots *r) {
+    struct bs_lines lines;
+    struct bs_mapping m = {.start = 0};
+    char line[160];
+    r->nspecial = 0;
+    if (!bs_lines_open(&lines, "/proc/self/smaps"))
+        return false;
+    bool is_new = false, fits = true, flags_seen = false;
+    while (bs_lines_next(&lines, line, sizeof line)) {
+        if (bs_lines_mapping(line, &m)) {
+            is_new = true;
+            continue;
+        }
+        unsigned what = read_flags(line);
+        if (m.perms[3] == 's' && bs_lines_kib(line, "Swap:") != 0)
+            what |= SWAPPED;
+        flags_seen |= line[0] == 'V';
+        if (what == 0)
+            continue;
+        if (is_new && r->nspecial == r->capacity) {
+            fits = false;
+            continue;
+        }
+        if (is_new)
+            r->special[r->nspecial++] = (struct bs_special){{m.start, m.end}, 0};
+        r->special[r->nspecial - 1].what |= what;
+        is_new = false;
+    }
+    bs_lines_close(&lines);
+    return fits && flags_seen;
+}
+
+/* What is known of any part of the mapping. Mappings are asked in address order. */
+static unsigned special_of(struct bs_roots *r, const struct bs_mapping *m) {
+    unsigned what = 0;
+    while (r->next_special < r->nspecial && r->special[r->next_special].range.end <= m->start)
+        r->next_special++;
+    for (size_t i = r->next_special; i < r->nspecial && r->special[i].range.start < m->end; i++)
+        what |= r->special[i].what;
+    return what;
+}
+
+/* --- what is left out ------------------------------------------------------------------------- */
+
+static void leave_out(struct bs_roots *r, uintptr_t start, uintptr_t end) {
+    if (start >= end)
+        return;
+    if (r->nown != 0 && r->nown <= r->capacity && r->own[r->nown - 1].end == start) {
+        r->own[r->nown - 1].end = end;
+        return;
+    }
+    if (r->nown < r->capacity)
+        r->own[r->nown] = (struct bs_range){start, end};
+    r->nown++;
+}
+
+static bool leave_region_out(void *ctx, uintptr_t base, const uint64_t *alloc,
+                             const uint64_t *released) {
+    (void)alloc, (void)released;
+    leave_out(ctx, base, base + BS_REGION_SIZE);
+    return true;
+}
+
+/* Shell's: there are some dozens, and no memory to sort in. */
+static void sort_ranges(struct bs_range *range, size_t n) {
+    for (size_t gap = n / 2; gap != 0; gap /= 2)
+        for (size_t i = gap; i < n; i++) {
+            struct bs_range x = range[i];
+            size_t j = i;
+            for (; j >= gap && range[j - gap].start > x.start; j -= gap)
+                range[j] = range[j - gap];
+            range[j] = x;
+        }
+}
+
+static uintptr_t dead_end(const struct bs_stack *s) {
+    return bs_align_down(s->sp - BS_RED_ZONE, sizeof(uintptr_t));
+}
+
+/* False: no room. */
+static bool collect_own(struct bs_roots *r, const struct bs_stack *stack, size_t nstacks,
+                        const struct bs_range *without, size_t nwithout) {
+    r->nown = r->next_own = 0;
+    bs_pageheap_each_region(leave_region_out, r);
+    for (size_t i = 0; i < nstacks; i++)
+        if (stack[i].low > BS_STACK_MAPPING)
+            leave_out(r, stack[i].low, dead_end(&stack[i]));
+    for (size_t i = 0; i < nwithout; i++)
+        leave_out(r, without[i].start, without[i].end);
+    if (r->nown <= r->capacity)
+        r->nown += bs_meta_ranges(r->own + r->nown, r->capacity - r->nown);
+    r->needed = bs_max(r->needed, r->nown);
+    if (r->nown > r->capacity)
+        return false;
+    sort_ranges(r->own, r->nown);
+    return true;
+}
+
+/* --- mappings --------------------------------------------------------------------------------- */
+
+static bool begins(const char *s, const char *with) {
+    return strncmp(s, with, strlen(with)) == 0;
+}
+
+static bool is_memory_of_kernel(const char *name) {
+    return begins(name, "[vvar") || begins(name, "[vdso") || begins(name, "[vsyscall");
+}
+static bool is_ring(const char *name) {
+    return begins(name, "anon_inode:[io_uring]") || begins(name, "/[aio]");
+}
+static bool is_shared_memory(const char *name) {
+    return name[0] == '\0' || begins(name, "/dev/zero") || begins(name, "/dev/shm/") ||
+           begins(name, "/anon_hugepage") || begins(name, "/SYSV") || begins(name, "/memfd:") ||
+           begins(name, "[anon_shmem:") || is_ring(name);
+}
+static bool is_device(const char *name) {
+    return begins(name, "/dev/") && !is_shared_memory(name);
+}
+
+static bool may_hold_pointers(const struct bs_mapping *m, unsigned special) {
+    bool shared = m->perms[3] == 's', writable = m->perms[1] == 'w';
+    if (m->perms[0] != 'r' || is_memory_of_kernel(m->name) || is_device(m->name))
+        return false;
+    if ((special & DEVICE) != 0 && !is_ring(m->name))
+        return false;
+    if (shared)
+        return writable && is_shared_memory(m->name);
+    return writable || !m->is_file;
+}
+
+/* One mapping less what is left out, on its way to ranges. */
+struct listing {
+    struct bs_roots *roots;
+    unsigned flags; /* of its ranges */
+    unsigned pages; /* how bs_os_populated is asked */
+    bool whole;     /* it is not: every page is listed */
+};
+
+/* [start, end), which need not be whole pages. */
+static void list(struct listing *l, uintptr_t start, uintptr_t end) {
+    struct bs_range part[PARTS];
+    size_t os_page = bs_os_page_size();
+    uintptr_t p = bs_align_down(start, os_page), limit = bs_align_up(end, os_page);
+    if (l->whole) {
+        bs_roots_add(l->roots, start, end, l->flags);
+        return;
+    }
+    while (p < limit) {
+        size_t n = bs_os_populated(l->roots->pages, p, limit, l->pages, part, PARTS, &p);
+        l->roots->is_blind |= bs_os_pages_source() == BS_PAGES_ALL;
+        for (size_t i = 0; i < n; i++)
+            bs_roots_add(l->roots, bs_max(part[i].start, start), bs_min(part[i].end, end),
+                         l->flags);
+    }
+}
+
+static bool list_mapping(struct bs_roots *r, const struct bs_mapping *m, uintptr_t start) {
+    unsigned what = special_of(r, m);
+    bool shared = m->perms[3] == 's';
+    if (!may_hold_pointers(m, what) || (r->is_blind && (what & WAITS) != 0))
+        return true;
+    if (r->is_blind && bs_pagemap_arena(start) == NULL && m->end - start > BLIND_MAX)
+        return false;
+    struct listing l = {.roots = r, .whole = (what & SWAPPED) != 0};
+    l.flags = (shared ? BS_ROOT_SHARED : 0u) | ((what & NO_FORK) != 0 ? BS_ROOT_NO_FORK : 0u) |
+              ((what & WIPED) != 0 ? BS_ROOT_WIPED : 0u);
+    l.pages = shared ? BS_PAGES_SHARED : m->is_file ? BS_PAGES_CHANGED : 0;
+    while (r->next_own < r->nown && r->own[r->next_own].end <= start)
+        r->next_own++;
+    for (size_t i = r->next_own; i < r->nown && r->own[i].start < m->end; i++) {
+        if (r->own[i].start > start)
+            list(&l, start, r->own[i].start);
+        start = bs_max(start, r->own[i].end);
+    }
+    if (start < m->end)
+        list(&l, start, m->end);
+    return true;
+}
+
+/* Does the kernel say which pages of private memory hold something? */
+static bool cannot_see(int pages) {
+    struct bs_range part;
+    uintptr_t p = bs_align_down((uintptr_t)&part, bs_os_page_size()), next;
+    (void)bs_os_populated(pages, p, p + bs_os_page_size(), 0, &part, 1, &next);
+    return bs_os_pages_source() == BS_PAGES_ALL;
+}
+
+/* The lowest byte of the mapping that may be alive. */
+static uintptr_t live_start(const struct bs_mapping *m, const struct bs_stack *stack,
+                            size_t nstacks) {
+    for (size_t i = 0; i < nstacks; i++)
+        if (stack[i].low == BS_STACK_MAPPING && stack[i].sp - m->start < m->end - m->start)
+            return bs_max(m->start, dead_end(&stack[i]));
+    return m->start;
+}
+
+enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_stack *stack, size_t nstacks,
+                                   const struct bs_range *without, size_t nwithout) {
+    struct bs_lines lines;
+    struct bs_mapping m;
+    char line[160];
+    r->n = r->bytes = r->needed = r->nmappings = r->nwords = r->next_special = 0;
+    if (!collect_own(r, stack, nstacks, without, nwithout))
+        return BS_ROOTS_NO_ROOM;
+    if (!bs_lines_open(&lines, "/proc/self/maps"))
+        return BS_ROOTS_UNKNOWN;
+    r->pages = bs_os_pages_open();
+    r->is_blind = cannot_see(r->pages);
+    bool all = true;
+    while (all && bs_lines_next(&lines, line, sizeof line))
+        if (bs_lines_mapping(line, &m)) {
+            r->nmappings++;
+            all = list_mapping(r, &m, live_start(&m, stack, nstacks));
+        }
+    bs_lines_close(&lines);
+    if (r->pages >= 0)
+        bs_os_close(r->pages);
+    r->needed = bs_max(r->needed, r->n);
+    if (r->n <= r->capacity)
+        return all && r->nmappings != 0 ? BS_ROOTS_TAKEN : BS_ROOTS_UNKNOWN;
+    r->n = r->capacity;
+    return BS_ROOTS_NO_ROOM;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * roots_kernel.c - words of the program that only the kernel holds: what it gave to epoll_ctl for a
+ * descriptor, and to timer_create for a signal. Both are printed in /proc.
+ *
+ * Not seen, since nobody prints it: io_uring's data of requests that are under way, blocks of aio,
+ * the data of an epoll descriptor that was closed here and lives on in another process.
+ */
+#include "lines.h"
+#include "out.h"
+#include "roots.h"
+
+#include <string.h>
+
+#define EPOLL_LINK "anon_inode:[eventpoll]"
+
+struct entry { /* of a folder, as the kernel writes it */
+    uint64_t inode, offset;
+    uint16_t bytes;
+    uint8_t type;
+    char name[];
+};
+
+/* False: no room. */
+static bool add_word(struct bs_roots *r, uintptr_t word) {
+    if (word == 0)
+        return true;
+    if (r->nwords == r->capacity)
+        return false;
+    r->words[r->nwords++] = word;
+    return true;
+}
+
+/* The hexadecimal number behind `mark` in each line of the file that begins with `start`. */
+static bool add_words_of(struct bs_roots *r, const char *path, const char *start, const char *mark) {
+    struct bs_lines lines;
+    char line[160];
+    bool fits = true;
+    if (!bs_lines_open(&lines, path))
+        return false;
+    while (bs_lines_next(&lines, line, sizeof line)) {
+        const char *s = strncmp(line, start, strlen(start)) == 0 ? strstr(line, mark) : NULL;
+        if (s == NULL)
+            continue;
+        s += strlen(mark);
+        s += strspn(s, " ");
+        fits &= add_word(r, bs_lines_hex(&s));
+    }
+    bs_lines_close(&lines);
+    return fits;
+}
+
+static bool add_descriptor(struct bs_roots *r, const char *name) {
+    char path[48], link[sizeof EPOLL_LINK + 1];
+    struct bs_out out;
+    if (name[0] < '0' || name[0] > '9')
+        return true;
+    bs_out_init(&out, path, sizeof path);
+    bs_out_printf(&out, "/proc/self/fd/%s", name);
+    if (bs_os_read_link(bs_out_text(&out), link, sizeof link) < 0 || strcmp(link, EPOLL_LINK) != 0)
+        return true;
+    bs_out_init(&out, path, sizeof path);
+    bs_out_printf(&out, "/proc/self/fdinfo/%s", name);
+    return add_words_of(r, bs_out_text(&out), "tfd:", " data:");
+}
+
+static bool add_descriptors(struct bs_roots *r) {
+    _Alignas(8) char buf[2048];
+    bool all = true;
+    long n;
+    int fd = bs_os_open_read("/proc/self/fd");
+    if (fd < 0)
+        return false;
+    while ((n = bs_os_read_folder(fd, buf, sizeof buf)) > 0)
+        for (long at = 0; at < n;) {
+            const struct entry *e = (const struct entry *)(const void *)(buf + at);
+            all &= add_descriptor(r, e->name);
+            at += e->bytes;
+        }
+    bs_os_close(fd);
+    return all && n == 0;
+}
+
+bool bs_roots_take_kernel(struct bs_roots *r) {
+    r->nwords = 0;
+    bool timers = add_words_of(r, "/proc/self/timers", "signal:", "/");
+    bool all = add_descriptors(r) && timers;
+    size_t before = r->n;
+    bs_roots_add(r, (uintptr_t)r->words, (uintptr_t)(r->words + r->nwords), BS_ROOT_WORDS);
+    if (r->n > r->capacity)
+        r->n = before;
+    return all && (r->n != before || r->nwords == 0);
+}
