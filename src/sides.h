@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sides.h - tables of one kind of side bits (marks.h) for every arena that the heap has, in one
+ * mapping: what engines of a scan note beside the marks, whose tables are cycle.h's.
+ *
+ * Called while the heap does not grow: the program stands still, or in a forked child. One user of a
+ * kind at a time; no lock of its own.
+ */
+#ifndef BS_SIDES_H
+#define BS_SIDES_H
+
+#include "marks.h"
+
+struct bs_sides {
+    struct bs_marks *tables; /* NULL: none were needed */
+    size_t n;
+    enum bs_side side;
+};
+
+/* False: no memory, and no table is there. */
+bool bs_sides_make(struct bs_sides *sides, enum bs_side side);
+void bs_sides_drop(struct bs_sides *sides);
+
+#endif
