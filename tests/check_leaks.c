@@ -112,6 +112,24 @@ START_TEST(the_order_of_addresses_does_not_matter) {
 }
 END_TEST
 
+/* Wide blocks below wide blocks, and room for a single range: both searches forget and read again. */
+START_TEST(what_is_forgotten_counts) {
+    enum { WIDTH = 120 };
+    void **top = new_block(1024);
+    for (unsigned i = 0; i < WIDTH; i++) {
+        void **middle = top[i] = new_block(1024);
+        for (unsigned j = 0; j < WIDTH; j++)
+            middle[j] = new_block(1024);
+        for (unsigned j = 0; j < WIDTH; j++)
+            ((void **)middle[j])[WIDTH] = new_block(16);
+    }
+    (void)find_leaks(1);
+    ck_assert_uint_eq(nleaks, 1);
+    ck_assert_uint_eq(leak[0].head.base, (uintptr_t)top);
+    ck_assert_uint_eq(leak[0].blocks, 1 + WIDTH + 2 * WIDTH * WIDTH);
+}
+END_TEST
+
 /* --- random graphs ---------------------------------------------------------------------------- */
 
 /* reach[i][j]: a path of at least one step leads from block i to block j. */
@@ -168,6 +186,7 @@ int main(void) {
     TCase *tc = add_case(suite, "leaks");
     tcase_add_test(tc, a_tree_is_one_leak);
     tcase_add_loop_test(tc, the_order_of_addresses_does_not_matter, 0, 6);
+    tcase_add_test(tc, what_is_forgotten_counts);
     tcase_add_loop_test(tc, random_graphs, 0, 48);
     return run_suite(suite);
 }

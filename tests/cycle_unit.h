@@ -43,7 +43,7 @@ static inline void begin(void) {
 }
 
 /* What was reported, by slot. */
-#define REPORTS_MAX 20000
+#define REPORTS_MAX 40000
 static uintptr_t reported[REPORTS_MAX];
 static unsigned nreported;
 
