@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * linear.c - see linear.h. A worker takes pieces, 64 KiB of roots or a region of the heap, under a
+ * word that spins; the sieves are its own. Marks are set atomically.
+ */
+#include "linear.h"
+
+#include "bits.h"
+#include "meta.h"
+#include "pageheap.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
+typedef uintptr_t __attribute__((may_alias, aligned(1))) any_word;
+
+#define ROOT_PIECE (64 * BS_KIB)
+#define PARTS 32
+#define BATCH 256 /* candidates that are looked up together */
+#define STRIDE 16 /* words that the vector sieve takes at once */
+/* Beyond so many bytes from the first to the last byte of the heap there is no map of pages. */
+#define MAP_MAX ((size_t)1 << 42)
+
+struct worker {
+    struct bs_linear *l;
+    struct bs_linear_sums sums;
+    size_t n;
+    uintptr_t candidate[BATCH + STRIDE];
+};
+
+/* --- the slot --------------------------------------------------------------------------------- */
+
+static bool is_close(const struct bs_linear *l, uintptr_t p) {
+    return p - l->low < l->reach &&
+           (l->pages == NULL || bs_bit_test(l->pages, (p - l->low) >> BS_PAGE_SHIFT));
+}
+
+static void mark_slot(struct worker *w, const struct bs_span *s, uint32_t slot) {
+    uint64_t held = bs_marks_bits(s->base, BS_SIDE_HELD, slot / 64) & s->alloc[slot / 64];
+    if ((held >> (slot % 64) & 1) != 0)
+        w->sums.marked += bs_marks_set(s->base, BS_SIDE_MARK, slot);
+}
+
+/* p is an address in the heap: the slot there, and the one that ends there. */
+static void look(struct worker *w, uintptr_t p, bool past_end) {
+    struct bs_span *s = is_close(w->l, p) ? bs_span_of(p) : NULL;
+    uint32_t slot = 0;
+    bool in_slot = s != NULL && bs_slot_of(s, p, &slot);
+    if (s != NULL)
+        w->sums.close++;
+    if (in_slot)
+        mark_slot(w, s, slot);
+    if (!past_end || (in_slot && bs_slot_block(s, slot).base != p))
+        return;
+    if (in_slot && slot != 0)
+        mark_slot(w, s, slot - 1);
+    else
+        look(w, p - 1, false);
+}
+
+static void look_at_all(struct worker *w) {
+    bool past_end = w->l->rules.past_end != BS_PAST_END_NEVER;
+    w->sums.candidates += w->n;
+    for (size_t i = 0; i < w->n; i++) {
+        uintptr_t p = w->candidate[i];
+        if (is_close(w->l, p) || (past_end && p % BS_PAGE_SIZE == 0))
+            look(w, p, past_end);
+    }
+    w->n = 0;
+}
+
+/* --- the bounds ------------------------------------------------------------------------------- */
+
+/* Without a branch for what is found. */
+UNCHECKED static void sift(struct worker *w, const any_word *p, size_t n) {
+    const uintptr_t low = w->l->low, reach = w->l->reach, mask = w->l->rules.mask;
+    while (n != 0) {
+        size_t found = w->n, piece = bs_min(n, BATCH + STRIDE - found);
+        for (size_t i = 0; i < piece; i++) {
+            uintptr_t x = p[i] & mask;
+            w->candidate[found] = x;
+            found += x - low <= reach;
+        }
+        w->n = found;
+        p += piece;
+        n -= piece;
+        if (found >= BATCH)
+            look_at_all(w);
+    }
+}
+
+#if defined(__x86_64__)
+/* True if none of the four words at p is in bounds: all bits set, a word each. */
+#define OUTSIDE(p)                                                                                \
+    _mm256_cmpgt_epi64(                                                                           \
+        _mm256_sub_epi64(                                                                         \
+            _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(const void *)(p)), mask), low), \
+        reach)
+
+/* Words less `low`, with the highest bit turned, so that a comparison with signs is one without. */
+UNCHECKED __attribute__((target("avx2"))) static void sift_by_16(struct worker *w,
+                                                                 const any_word *p, size_t n) {
+    const uintptr_t turn = (uintptr_t)1 << 63;
+    const __m256i low = _mm256_set1_epi64x((long long)(w->l->low + turn));
+    const __m256i reach = _mm256_set1_epi64x((long long)(w->l->reach - turn));
+    const __m256i mask = _mm256_set1_epi64x((long long)w->l->rules.mask);
+    size_t i = 0;
+    for (; i + STRIDE <= n; i += STRIDE) {
+        __m256i a = _mm256_and_si256(OUTSIDE(p + i), OUTSIDE(p + i + 4));
+        __m256i b = _mm256_and_si256(OUTSIDE(p + i + 8), OUTSIDE(p + i + 12));
+        if (_mm256_movemask_epi8(_mm256_and_si256(a, b)) != -1)
+            sift(w, p + i, STRIDE);
+    }
+    sift(w, p + i, n - i);
+}
+static bool has_vectors(void) {
+    return __builtin_cpu_supports("avx2");
+}
+#else
+static void sift_by_16(struct worker *w, const any_word *p, size_t n) {
+    sift(w, p, n);
+}
+static bool has_vectors(void) {
+    return false;
+}
+#endif
+
+/* Words that begin in [start, end) and end at `limit` at the latest. */
+static void read_range(struct worker *w, uintptr_t start, uintptr_t end, uintptr_t limit) {
+    size_t turns = w->l->rules.unaligned ? sizeof(uintptr_t) : 1;
+    if (turns == 1)
+        start = bs_align_up(start, sizeof(uintptr_t));
+    for (size_t i = 0; i < turns && start + i < end && limit - start - i >= sizeof(uintptr_t);
+         i++) {
+        size_t most = (limit - start - i) / sizeof(uintptr_t);
+        size_t n = bs_min(most, (end - start - i + sizeof(uintptr_t) - 1) / sizeof(uintptr_t));
+        const any_word *p = (const any_word *)(start + i);
+        if (w->l->vectors)
+            sift_by_16(w, p, n);
+        else
+            sift(w, p, n);
+    }
+}
+
+/* --- the heap --------------------------------------------------------------------------------- */
+
+static uint64_t live_slots(const struct bs_span *s, size_t w) {
+    return s->alloc[w] &
+           ~(bs_marks_bits(s->base, BS_SIDE_HELD, w) | bs_marks_bits(s->base, BS_SIDE_IDLE, w));
+}
+
+static void read_heap(struct worker *w, uintptr_t start, uintptr_t end) {
+    w->sums.heap_bytes += end - start;
+    read_range(w, start, end, end);
+}
+
+/* Neighbours together: a pointer may not cross blocks, but a run of full slots reads fastest. */
+static void read_small(struct worker *w, const struct bs_span *s) {
+    size_t size = bs_span_class(s)->size;
+    for (size_t word = 0; word < bs_span_words(s); word++) {
+        uint64_t live = live_slots(s, word);
+        while (live != 0) {
+            unsigned first = bs_ctz(live),
+                     n = ~(live >> first) != 0 ? bs_ctz(~(live >> first)) : 64;
+            uintptr_t start = s->base + (word * 64 + first) * size;
+            read_heap(w, start, start + n * size);
+            live &= n == 64 ? 0 : ~(bs_low_bits(n) << first);
+        }
+    }
+}
+
+static void read_large(struct worker *w, uintptr_t start, uintptr_t end) {
+    struct bs_range part[PARTS];
+    while (start < end)
+        for (size_t n = bs_os_populated(w->l->fd, start, end, 0, part, PARTS, &start), i = 0; i < n;
+             i++)
+            read_heap(w, part[i].start, part[i].end);
+}
+
+/* Of a large block the part in this region. Where it ends. */
+static uintptr_t read_span(struct worker *w, const struct bs_span *s, uintptr_t p, uintptr_t end) {
+    if (s->class == 0) {
+        uintptr_t stop = bs_min(end, s->base + (size_t)s->npages * BS_PAGE_SIZE);
+        /* the first word of the next region may begin here */
+        uintptr_t from = w->l->rules.unaligned && p > s->base ? p - bs_os_page_size() : p;
+        if (live_slots(s, 0) != 0)
+            read_large(w, from, stop);
+        return stop;
+    }
+    if (s->base == p)
+        read_small(w, s);
+    return p + BS_PAGE_SIZE;
+}
+
+static void read_region(struct worker *w, uintptr_t base, const uint64_t *alloc) {
+    for (uintptr_t p = base, end = base + BS_REGION_SIZE; p < end;) {
+        struct bs_span *s = bs_bit_test(alloc, (p - base) / BS_PAGE_SIZE) ? bs_span_of(p) : NULL;
+        p = s != NULL ? read_span(w, s, p, end) : p + BS_PAGE_SIZE;
+    }
+}
+
+/* --- pieces ----------------------------------------------------------------------------------- */
+
+static void lock(struct bs_linear *l) {
+    /* acquire, release: no worker takes a piece that another one has */
+    while (__atomic_exchange_n(&l->busy_word, 1, __ATOMIC_ACQUIRE) != 0)
+        bs_os_yield();
+}
+static void unlock(struct bs_linear *l) {
+    bs_store_release(&l->busy_word, 0u);
+}
+
+static bool take_root(struct bs_linear *l, struct bs_range *piece, uintptr_t *limit) {
+    while (l->root < l->nroots) {
+        const struct bs_range *root = &l->roots[l->root];
+        piece->start = l->root_pos != 0 ? l->root_pos : root->start;
+        piece->end = root->end - piece->start > ROOT_PIECE ? piece->start + ROOT_PIECE : root->end;
+        *limit = root->end;
+        l->root_pos = piece->end < root->end ? piece->end : 0;
+        l->root += piece->end == root->end;
+        if (piece->start < piece->end)
+            return true;
+    }
+    return false;
+}
+
+struct region {
+    struct bs_linear *l;
+    uintptr_t base; /* 0: none */
+    uint64_t alloc[BS_REGION_WORDS];
+};
+
+static bool take_region(void *ctx, uintptr_t base, const uint64_t *alloc,
+                        const uint64_t *released) {
+    struct region *r = ctx;
+    (void)released;
+    if (base <= r->l->region)
+        return true;
+    r->base = r->l->region = base;
+    for (size_t i = 0; i < BS_REGION_WORDS; i++)
+        r->alloc[i] = alloc[i];
+    return false;
+}
+
+static bool next_root(struct worker *w) {
+    struct bs_range piece;
+    uintptr_t limit;
+    lock(w->l);
+    bool found = take_root(w->l, &piece, &limit);
+    unlock(w->l);
+    if (found) {
+        w->sums.root_bytes += piece.end - piece.start;
+        read_range(w, piece.start, piece.end, limit);
+    }
+    return found;
+}
+
+static bool next_region(struct worker *w) {
+    struct region r = {.l = w->l};
+    lock(w->l);
+    bs_pageheap_each_region_from(w->l->region, take_region, &r);
+    unlock(w->l);
+    if (r.base != 0)
+        read_region(w, r.base, r.alloc);
+    return r.base != 0;
+}
+
+void bs_linear_work(struct bs_linear *l) {
+    struct worker w = {.l = l};
+    while (next_root(&w) || next_region(&w))
+        ;
+    look_at_all(&w);
+    lock(l);
+    l->sums.root_bytes += w.sums.root_bytes;
+    l->sums.heap_bytes += w.sums.heap_bytes;
+    l->sums.candidates += w.sums.candidates;
+    l->sums.close += w.sums.close;
+    l->sums.marked += w.sums.marked;
+    unlock(l);
+}
+
+/* --- begin, end ------------------------------------------------------------------------------- */
+
+static bool note_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
+                        const uint64_t *released) {
+    struct bs_linear *l = ctx;
+    (void)alloc, (void)released;
+    if (l->low == 0)
+        l->low = base;
+    l->reach = base + BS_REGION_SIZE - l->low;
+    return true;
+}
+
+static bool has_held(const struct bs_span *s) {
+    uint64_t held = 0;
+    for (size_t w = 0; w < bs_span_words(s); w++)
+        held |= bs_marks_bits(s->base, BS_SIDE_HELD, w);
+    return held != 0;
+}
+
+static bool note_held(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
+    struct bs_linear *l = ctx;
+    (void)released;
+    for (size_t page = 0; page < BS_REGION_PAGES; page++) {
+        uintptr_t p = base + page * BS_PAGE_SIZE;
+        struct bs_span *s = bs_bit_test(alloc, page) ? bs_span_of(p) : NULL;
+        if (s != NULL && s->base == p && has_held(s))
+            bs_range_set(l->pages, (p - l->low) >> BS_PAGE_SHIFT, s->npages);
+    }
+    return true;
+}
+
+bool bs_linear_begin(struct bs_linear *l, const struct bs_trace_rules *rules,
+                     const struct bs_range *roots, size_t nroots) {
+    *l = (struct bs_linear){.roots = roots, .nroots = nroots, .fd = -1, .vectors = has_vectors()};
+    if (rules != NULL)
+        l->rules = *rules;
+    if (l->rules.mask == 0)
+        l->rules.mask = ~(uintptr_t)0;
+    bs_pageheap_each_region(note_bounds, l);
+    if (l->reach != 0 && l->reach <= MAP_MAX) {
+        l->pages_bytes = l->reach / BS_PAGE_SIZE / 8 + sizeof *l->pages;
+        l->pages = bs_meta_map(l->pages_bytes);
+        if (l->pages == NULL)
+            return false;
+        bs_pageheap_each_region(note_held, l);
+    }
+    l->fd = bs_os_pages_open();
+    return true;
+}
+
+void bs_linear_end(struct bs_linear *l, struct bs_linear_sums *sums) {
+    *sums = l->sums;
+    if (l->pages != NULL)
+        bs_meta_unmap(l->pages, l->pages_bytes);
+    if (l->fd >= 0)
+        bs_os_close(l->fd);
+}

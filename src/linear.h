@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * linear.h - the engine that reads all live words once, in order, and marks the held slots that any of
+ * them points to: for quarantine, which asks "does anything still point to it" and not "can it be
+ * reached". What garbage points to is kept as well; in exchange there is no order, no stack, and
+ * nearly no access but to memory in sequence.
+ *
+ * Read are the roots, and of the heap the allocated slots that are neither held nor idle; of large
+ * blocks populated pages only. A word counts if it points at any byte of a held slot, and, unless the
+ * rules say never, just past the end of one.
+ *
+ * Three sieves: the heap's bounds (by vector instructions where the processor has them), a bit for
+ * each page on which a held slot lies, and the slot itself. Any number of workers at once. When it may
+ * run: as trace.h; with bs_cycle_note_idle before. No memory is taken between begin and end.
+ */
+#ifndef BS_LINEAR_H
+#define BS_LINEAR_H
+
+#include "trace.h"
+
+struct bs_linear_sums {
+    size_t root_bytes, heap_bytes; /* read */
+    size_t candidates;             /* words that point into the heap */
+    size_t close;                  /* of them, to a page with a held slot */
+    size_t marked;                 /* slots */
+};
+
+struct bs_linear {
+    struct bs_trace_rules rules;
+    const struct bs_range *roots;
+    size_t nroots;
+    uintptr_t low;
+    size_t reach;    /* last possible candidate less low */
+    uint64_t *pages; /* a bit a page from low on; NULL: the heap is too wide, all pages count */
+    size_t pages_bytes;
+    int fd;
+    bool vectors;    /* [begin] use them; a test may say no */
+    uint32_t busy_word BS_PADDED; /* [atomic] spins; protects the rest: */
+    size_t root;
+    uintptr_t root_pos, region;
+    struct bs_linear_sums sums;
+};
+
+/* Makes the map of pages. False: no memory. rules NULL: the default ones. */
+bool bs_linear_begin(struct bs_linear *l, const struct bs_trace_rules *rules,
+                     const struct bs_range *roots, size_t nroots);
+/* Work of one worker, until there is none. */
+void bs_linear_work(struct bs_linear *l);
+/* After all workers have returned. */
+void bs_linear_end(struct bs_linear *l, struct bs_linear_sums *sums);
+
+#endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_linear.c - the engine that reads all live words marks exactly the held slots that one of them
+ * points to: graphs at random with held, freed, large and idle blocks, under each rule, with and
+ * without vector instructions, by one worker and by several.
+ */
+#include "graph_unit.h"
+#include "linear.h"
+
+#include <pthread.h>
+
+static struct bs_linear linear;
+static uintptr_t root_words[40000];
+static const struct bs_range root[2] = {
+    {(uintptr_t)root_words + 8, (uintptr_t)(root_words + 20001)},
+    {(uintptr_t)(root_words + 30000), (uintptr_t)(root_words + 40000)},
+};
+
+static bool held[4000], expected[4000];
+
+static void *work(void *arg) {
+    bs_linear_work(&linear);
+    return arg;
+}
+
+static void expect(uintptr_t x) {
+    const struct node *n = block_at(x);
+    if (n != NULL && held[n - node])
+        expected[n - node] = true;
+}
+static void expect_range(const struct bs_trace_rules *r, uintptr_t start, uintptr_t end) {
+    for (; start + 8 <= end; start += r->unaligned ? 1 : 8) {
+        uintptr_t x;
+        memcpy(&x, (const void *)start, sizeof x);
+        x &= r->mask != 0 ? r->mask : ~(uintptr_t)0;
+        expect(x);
+        const struct node *n = block_at(x);
+        if (r->past_end != BS_PAST_END_NEVER && (n == NULL || n->base == x)) {
+            const struct node *before = block_at(x - 1);
+            if (before != NULL && before->base + before->size == x)
+                expect(x - 1);
+        }
+    }
+}
+
+static void make(size_t blocks, uint64_t number, bool unaligned) {
+    static const size_t sizes[] = {16, 48, 64, 96, 1024, 32768, 50000, 6 << 20};
+    graph_init(blocks, number);
+    for (size_t i = 0; i < blocks; i++)
+        add_block(sizes[random_below(&seed, i % 50 == 0 ? 8 : 5)]);
+    graph_sort();
+    scatter(blocks, unaligned);
+    for (size_t i = 0; i < blocks; i++) {
+        struct bs_span *s = bs_span_of(node[i].base);
+        ck_assert(bs_marks_make(node[i].base, BS_SIDE_HELD));
+        if (random_below(&seed, 4) == 0) {
+            held[i] = true;
+            if (s->class != 0)
+                ck_assert_int_eq(bs_central_hold(s, node[i].base), BS_FREED);
+            else
+                ck_assert(bs_large_hold(s));
+        } else if (s->class != 0 && random_below(&seed, 8) == 0) {
+            release_one(s->class, (void *)node[i].base);
+            node[i].gone = true;
+        }
+    }
+    for (size_t i = 0; i < 40000; i++)
+        root_words[i] = random_below(&seed, 50) == 0 ? random_word() : random_next(&seed) >> 20;
+}
+
+static const struct bs_trace_rules rules[] = {
+    {.past_end = BS_PAST_END_ALWAYS},
+    {.past_end = BS_PAST_END_NEVER},
+    {.past_end = BS_PAST_END_ALWAYS, .unaligned = true},
+    {.past_end = BS_PAST_END_NEVER, .mask = ~(uintptr_t)15},
+};
+
+START_TEST(marks_what_is_pointed_to) {
+    const struct bs_trace_rules *r = &rules[_i % 4];
+    struct bs_linear_sums sums;
+    pthread_t thread[2];
+    unsigned more = _i % 3 == 2 ? 2 : 0;
+    make(2000, (uint64_t)_i, r->unaligned);
+    memset(root_words, 0, _i % 5 == 0 ? sizeof root_words - 400 : 0);
+    for (size_t i = 0; i < 2; i++)
+        expect_range(r, root[i].start, root[i].end);
+    for (size_t i = 0; i < nnodes; i++)
+        if (!held[i] && !node[i].gone)
+            expect_range(r, node[i].base, node[i].base + node[i].size);
+    begin();
+    ck_assert(bs_linear_begin(&linear, r, root, 2));
+    linear.vectors &= (_i / 4) % 2 == 0;
+    for (unsigned i = 0; i < more; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, work, NULL), 0);
+    bs_linear_work(&linear);
+    for (unsigned i = 0; i < more; i++)
+        pthread_join(thread[i], NULL);
+    bs_linear_end(&linear, &sums);
+    size_t n = 0;
+    for (size_t i = 0; i < nnodes; i++) {
+        require(node[i].gone || has_bit(&node[i], BS_SIDE_MARK) == expected[i],
+                "block %zu of %zu bytes at %lx is %smarked", i, node[i].size, node[i].base,
+                expected[i] ? "not " : "");
+        n += expected[i];
+    }
+    ck_assert_uint_eq(sums.marked, n);
+    ck_assert_uint_gt(n, 0);
+    start(BS_SWEEP_QUARANTINE);
+    bs_cycle_finish();
+    ck_assert_uint_eq(nreported, n);
+    free(node);
+}
+END_TEST
+
+/* What a thread's cache holds, and held blocks, hold nothing. */
+START_TEST(dead_words_are_not_read) {
+    struct bs_linear_sums sums;
+    void **target = claim_one(bs_class_of(64)), **owner = claim_one(bs_class_of(64));
+    *owner = target;
+    ck_assert(bs_marks_make((uintptr_t)target, BS_SIDE_HELD));
+    ck_assert_int_eq(bs_central_hold(span_of(target), (uintptr_t)target), BS_FREED);
+    for (int turn = 0; turn < 3; turn++) {
+        if (turn == 2)
+            ck_assert_int_eq(bs_central_hold(span_of(owner), (uintptr_t)owner), BS_FREED);
+        begin();
+        if (turn == 1)
+            bs_settle_spare((uintptr_t)owner);
+        ck_assert(bs_linear_begin(&linear, NULL, NULL, 0));
+        bs_linear_work(&linear);
+        bs_linear_end(&linear, &sums);
+        ck_assert_uint_eq(sums.marked, turn == 0 ? 1 : 0);
+        start(BS_SWEEP_PLAIN);
+        bs_cycle_finish();
+    }
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("linear");
+    TCase *tc = add_case(suite, "linear");
+    tcase_add_loop_test(tc, marks_what_is_pointed_to, 0, 24);
+    tcase_add_test(tc, dead_words_are_not_read);
+    return run_suite(suite);
+}
