@@ -19,6 +19,7 @@ typedef uintptr_t __attribute__((may_alias, aligned(1))) any_word;
 #define ROOT_PIECE (64 * BS_KIB)
 #define PARTS 32
 #define BATCH 256 /* candidates that are looked up together */
+#define AHEAD 12  /* of them one is fetched while another is looked up */
 #define STRIDE 16 /* words that the vector sieve takes at once */
 /* Beyond so many bytes from the first to the last byte of the heap there is no map of pages. */
 #define MAP_MAX ((size_t)1 << 42)
@@ -60,13 +61,28 @@ static void look(struct worker *w, uintptr_t p, bool past_end) {
         look(w, p - 1, false);
 }
 
+/* What `look` will ask of the candidate comes into the cache. */
+static void fetch(uintptr_t p) {
+    const struct bs_span *s = bs_pagemap_span(p);
+    if (s == NULL)
+        return;
+    __builtin_prefetch(s);
+    __builtin_prefetch(bs_marks_word(p, BS_SIDE_HELD, 0));
+}
+
 static void look_at_all(struct worker *w) {
     bool past_end = w->l->rules.past_end != BS_PAST_END_NEVER;
+    size_t n = 0;
     w->sums.candidates += w->n;
     for (size_t i = 0; i < w->n; i++) {
         uintptr_t p = w->candidate[i];
-        if (is_close(w->l, p) || (past_end && p % BS_PAGE_SIZE == 0))
-            look(w, p, past_end);
+        w->candidate[n] = p;
+        n += is_close(w->l, p) || (past_end && p % BS_PAGE_SIZE == 0);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (i + AHEAD < n)
+            fetch(w->candidate[i + AHEAD]);
+        look(w, w->candidate[i], past_end);
     }
     w->n = 0;
 }
