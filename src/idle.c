@@ -13,50 +13,22 @@
 #include "os.h"
 #include "pageheap.h"
 #include "tcache.h"
+#include "text.h"
 #include "thread.h"
-
-#include <link.h>
-
-/* Made by the linker, for a shared library as for a program: the file's own headers in memory. */
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
 enum { UNKNOWN, AVAILABLE, UNAVAILABLE };
 
 /* All [lock:round] but where marked. */
 static struct {
     uint32_t state;                 /* [atomic] whether the system can tell who sleeps */
-    uintptr_t text_base, text_end;  /* 0: not set */
     size_t lap_left;                /* caches still to be looked at in this lap */
     bool lap_more, last_lap_more;   /* some of this, of the last lap may be idle later */
 } idle;
-
-void bs_idle_set_text(uintptr_t base, uintptr_t end) {
-    idle.text_base = base;
-    idle.text_end = end;
-}
-
-/* The executable segment of the file that we are linked into: all sections of code, cold parts and
- * PLT too, but not the headers, whose address the dynamic linker leaves on the first thread's stack.
- * Nothing is asked of libc, which may be in the middle of a dlopen. */
-static void find_text(void) {
-    const ElfW(Ehdr) *file = (const ElfW(Ehdr) *)(uintptr_t)__ehdr_start;
-    const ElfW(Phdr) *part = (const ElfW(Phdr) *)((uintptr_t)__ehdr_start + file->e_phoff);
-    uintptr_t shift = 0; /* from the addresses in the headers to those in memory */
-    for (unsigned i = 0; i < file->e_phnum; i++)
-        if (part[i].p_type == PT_LOAD && part[i].p_offset == 0)
-            shift = (uintptr_t)__ehdr_start - part[i].p_vaddr;
-    for (unsigned i = 0; i < file->e_phnum; i++)
-        if (part[i].p_type == PT_LOAD && (part[i].p_flags & PF_X) != 0)
-            bs_idle_set_text(shift + part[i].p_vaddr,
-                             shift + part[i].p_vaddr + part[i].p_memsz);
-}
 
 static bool is_available(void) {
     uint32_t state = bs_load(&idle.state);
     if (state != UNKNOWN)
         return state == AVAILABLE;
-    if (idle.text_end == 0)
-        find_text();
     state = bs_os_barrier_available() && bs_os_sleep_is_known() ? AVAILABLE : UNAVAILABLE;
     bs_store(&idle.state, state);
     return state == AVAILABLE;
@@ -75,8 +47,7 @@ static bool drain_if_asleep_locked(struct bs_tcache *tc, struct bs_idle_work *wo
     /* From here on the owner finds the empty cache at every new operation: it stands in the word,
      * and the barrier makes sure that it sees it. An operation that began before has besom's code
      * on the owner's stack until it ends. */
-    bool asleep = bs_os_barrier() &&
-                  bs_os_thread_sleeps(tc->tid, tc->word, idle.text_base, idle.text_end);
+    bool asleep = bs_os_barrier() && bs_text_sleeps_outside(tc->tid, tc->word);
     if (asleep) {
         size_t bytes = bs_tcache_strip(tc);
         work->drained++;

@@ -4,7 +4,7 @@
  * fast path pays nothing for it; doc/DESIGN.md has the protocol and why it is safe.
  *
  * It decides whose cache and when; borrowing and emptying are the thread cache's (tcache.h), what a
- * thread is doing is the kernel's to say (os.h). It is NOT about threads that are gone: sweep.h.
+ * thread is doing is the kernel's to say (text.h). It is NOT about threads that are gone: sweep.h.
  *
  * The caller is in a round (round.h): the helper, or malloc_trim.
  */
@@ -28,9 +28,5 @@ bool bs_idle_has_work(void);
 
 /* True once it was found out that the system cannot tell who sleeps. */
 bool bs_idle_is_unavailable(void);
-
-/* The addresses that besom's code lies in; by default the file's that it was linked into. For
- * programs that link the core (tests), whose own functions would count as besom's otherwise. */
-void bs_idle_set_text(uintptr_t base, uintptr_t end);
 
 #endif

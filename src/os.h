@@ -192,6 +192,10 @@ bool bs_os_sleep_is_known(void);
  * one. `own` is a thread-local variable of it, where its stack ends. What is left on the stack of
  * earlier calls may make the answer false, never true. */
 bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_t text_end);
+/* Of a thread that stands still with its stack pointer at sp: true if neither the nearest
+ * BS_TEXT_NEAR_BYTES of its stack nor a place that a signal has interrupted, as the signal's frame on
+ * the next BS_TEXT_FAR_BYTES says, shows the text. `own` as above, or NULL. */
+bool bs_os_stack_is_clear(uintptr_t sp, const void *own, uintptr_t text_base, uintptr_t text_end);
 
 /* --- fault injection (BS_FAULTS builds only) -------------------------------------------------- */
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * os_sleep.c - what another thread of the process is doing: the part of os.h that the draining of
- * idle threads' caches (idle.c) asks.
+ * os_sleep.c - what another thread of the process is doing: the part of os.h that text.c asks.
  *
  * The kernel answers (/proc/self/task/TID/syscall): it says a number and a stack pointer only of a
  * thread that it has found off its CPU, twice, in one and the same wait. "running" is what it says
@@ -116,29 +115,71 @@ static long read_memory(int pid, uintptr_t from, void *buf, size_t bytes) {
     return bs_sys6(SYS_process_vm_readv, pid, &local, 1, &remote, 1, 0);
 }
 
-/* True if no word from sp to the end of the mapping, or to the thread's own variables, lies in the
- * text. Libc puts those above all frames of a thread's stack, and what follows may belong to the
- * same mapping for megabytes. Where sp is on another stack, one for signals or a coroutine's, that
- * one is read as a whole all the same: its mapping or itself ends below them. */
-static bool stack_is_clear(uintptr_t sp, uintptr_t top, uintptr_t base, uintptr_t end) {
+/* Looks at a stack word by word, from sp up. */
+struct look {
+    uintptr_t base, end;    /* the text */
+    uintptr_t near_end;     /* below it every word counts, above it only interrupted places */
+    uintptr_t before, last; /* the two words before */
+};
+
+/* The kernel's signal frame has the interrupted place between words that are easily told from
+ * others: flags and segments on x86-64, the processor's state on arm64. */
+static bool is_interrupted_place(const struct look *l, uintptr_t word, uintptr_t *place) {
+#if defined(__x86_64__)
+    *place = l->before;
+    return (l->last & 2) != 0 && l->last < (uintptr_t)1 << 22 && (word & 0xffff) == 0x33;
+#else
+    *place = l->last;
+    return (word & 0xf) == 0 && word < (uintptr_t)1 << 32;
+#endif
+}
+
+/* True if none of the n words at `at` shows the text. */
+static bool words_are_clear(struct look *l, uintptr_t at, const uintptr_t *words, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uintptr_t place;
+        if (at + i * sizeof(uintptr_t) < l->near_end) {
+            if (in_text(words[i], l->base, l->end))
+                return false;
+        } else if (is_interrupted_place(l, words[i], &place) && in_text(place, l->base, l->end)) {
+            return false;
+        }
+        l->before = l->last;
+        l->last = words[i];
+    }
+    return true;
+}
+
+enum seen { CLEAR, SHOWS, UNREADABLE, TOO_DEEP };
+
+/* Looks from sp to the end of the mapping, or to the thread's own variables. Libc puts those above all
+ * frames of a thread's stack, and what follows may belong to the same mapping for megabytes. Where sp
+ * is on another stack, one for signals or a coroutine's, that one is read as a whole all the same: its
+ * mapping or itself ends below them. */
+static enum seen look_at_stack(struct look *l, uintptr_t sp, uintptr_t top, size_t max_bytes) {
     uintptr_t words[PIECE_BYTES / sizeof(uintptr_t)];
     int pid = bs_os_pid();
     uintptr_t at = bs_align_down(sp, sizeof(uintptr_t));
-    for (uintptr_t limit = at + STACK_MAX_BYTES; at < limit;) {
+    for (uintptr_t limit = at + max_bytes; at < limit;) {
         if (at >= top && sp < top)
-            return true;
+            return CLEAR;
         size_t want = PIECE_BYTES - at % PIECE_BYTES; /* so that a piece is whole or not there */
         long got = read_memory(pid, at, words, want);
         if (got == -EFAULT)
-            return at > sp; /* nothing at all could be read: not a stack */
+            return at > sp ? CLEAR : UNREADABLE; /* nothing at all could be read: not a stack */
         if (got != (long)want)
-            return false;
-        for (size_t i = 0; i < want / sizeof(uintptr_t); i++)
-            if (in_text(words[i], base, end))
-                return false;
+            return UNREADABLE;
+        if (!words_are_clear(l, at, words, want / sizeof(uintptr_t)))
+            return SHOWS;
         at += want;
     }
-    return false;
+    return TOO_DEEP;
+}
+
+bool bs_os_stack_is_clear(uintptr_t sp, const void *own, uintptr_t text_base, uintptr_t text_end) {
+    struct look l = {.base = text_base, .end = text_end, .near_end = sp + BS_TEXT_NEAR_BYTES};
+    enum seen seen = look_at_stack(&l, sp, (uintptr_t)own, BS_TEXT_FAR_BYTES);
+    return seen == CLEAR || seen == TOO_DEEP;
 }
 
 bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_t text_end) {
@@ -150,7 +191,8 @@ bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_
     if (is_treacherous(w.number) || in_text(w.pc, text_base, text_end))
         return false;
     /* the stack was read while the thread waited if it waits in the same place afterwards */
-    return stack_is_clear(w.sp, (uintptr_t)own, text_base, text_end) &&
+    struct look l = {.base = text_base, .end = text_end, .near_end = UINTPTR_MAX};
+    return look_at_stack(&l, w.sp, (uintptr_t)own, STACK_MAX_BYTES) == CLEAR &&
            read_wait(tid, again, sizeof again) > 0 && strcmp(line, again) == 0;
 }
 

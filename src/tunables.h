@@ -220,6 +220,14 @@
 #define BS_CREDIT_MAX_NS 500000000
 #define BS_CREDIT_START_NS 300000000
 
+/* --- threads that stand still (text.h) ------------------------------------------------------ */
+
+/* Any address of besom's code so near to a stopped thread's stack pointer counts as a return address.
+ * The leaves of libc that besom calls need 200 bytes at most (a clock asked of the kernel). */
+#define BS_TEXT_NEAR_BYTES 512
+/* So far up signal frames are looked for: what a program's handler has put on the stack. */
+#define BS_TEXT_FAR_BYTES (256 * BS_KIB)
+
 _Static_assert(BS_PAGE_SIZE == 8192, "size classes are generated for 8 KiB pages");
 _Static_assert(BS_REGION_PAGES % 64 == 0, "a region's bitmap is whole words");
 _Static_assert(BS_MAGAZINE_START <= BS_MAGAZINE_MAX, "magazines only grow");

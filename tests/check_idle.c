@@ -13,6 +13,7 @@
 #include "idle.h"
 #include "opt.h"
 #include "os.h"
+#include "text.h"
 #include "thread.h"
 #include "unit.h"
 
@@ -26,7 +27,7 @@ static int stop; /* [atomic] */
 
 /* Not even a small number is in this range: stacks are never found to show besom. */
 static void no_text(void) {
-    bs_idle_set_text(0x10000000000, 0x10000000010);
+    bs_text_set(0x10000000000, 0x10000000010);
 }
 
 static void use_cache(void) {
@@ -134,7 +135,7 @@ static void *marked_sleeper(void *arg) {
 
 START_TEST(code_on_the_stack_is_respected) {
     uintptr_t mark = 0x123456789a0;
-    bs_idle_set_text(mark, mark + 16);
+    bs_text_set(mark, mark + 16);
     start(marked_sleeper, (void *)(mark + 8), 1);
     ck_assert_uint_eq(bs_idle_drain_all().drained, 0);
     unsigned rounds = 0;
@@ -143,7 +144,7 @@ START_TEST(code_on_the_stack_is_respected) {
     ck_assert_uint_eq(bs_counted(caches_drained), 0);
     ck_assert_uint_ge(rounds, BS_IDLE_LOOKS_MAX - 1); /* it was tried, and given up */
     ck_assert_uint_lt(rounds, 1000);
-    bs_idle_set_text(mark + 16, mark + 32);
+    bs_text_set(mark + 16, mark + 32);
     ck_assert_uint_eq(bs_idle_drain_all().drained, 1);
     finish(1);
 }

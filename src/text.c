@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* text.c - see text.h. Nothing is asked of libc, which may be in the middle of a dlopen. */
+#include "text.h"
+
+#include "os.h"
+#include "tunables.h"
+
+#include <link.h>
+
+/* Made by the linker, for a shared library as for a program: the file's own headers in memory. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+
+static struct bs_text text; /* [atomic] whoever is first finds it; end 0: not found yet */
+
+void bs_text_set(uintptr_t base, uintptr_t end) {
+    bs_store(&text.base, base);
+    bs_store_release(&text.end, end);
+}
+
+/* All sections of code, cold parts and PLT too, but not the headers, whose address the dynamic linker
+ * leaves on the first thread's stack. */
+static void find(void) {
+    const ElfW(Ehdr) *file = (const ElfW(Ehdr) *)(uintptr_t)__ehdr_start;
+    const ElfW(Phdr) *part = (const ElfW(Phdr) *)((uintptr_t)__ehdr_start + file->e_phoff);
+    uintptr_t shift = 0; /* from the addresses in the headers to those in memory */
+    for (unsigned i = 0; i < file->e_phnum; i++)
+        if (part[i].p_type == PT_LOAD && part[i].p_offset == 0)
+            shift = (uintptr_t)__ehdr_start - part[i].p_vaddr;
+    for (unsigned i = 0; i < file->e_phnum; i++)
+        if (part[i].p_type == PT_LOAD && (part[i].p_flags & PF_X) != 0)
+            bs_text_set(shift + part[i].p_vaddr, shift + part[i].p_vaddr + part[i].p_memsz);
+}
+
+struct bs_text bs_text(void) {
+    if (bs_load_acquire(&text.end) == 0) /* pairs with bs_text_set: base is there too */
+        find();
+    return (struct bs_text){bs_load(&text.base), bs_load(&text.end)};
+}
+
+bool bs_text_sleeps_outside(int tid, const void *own) {
+    struct bs_text t = bs_text();
+    return bs_os_thread_sleeps(tid, own, t.base, t.end);
+}
+
+bool bs_text_is_outside(uintptr_t pc, uintptr_t sp, const void *own) {
+    struct bs_text t = bs_text();
+    return (pc < t.base || pc >= t.end) && bs_os_stack_is_clear(sp, own, t.base, t.end);
+}

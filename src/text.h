@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * text.h - where besom's own code lies, and whether a thread that stands still is in it.
+ *
+ * The one home of that question: idle.c asks it of threads that sleep, world.c of threads that were
+ * stopped. It does NOT make anybody stand still. No locks.
+ */
+#ifndef BS_TEXT_H
+#define BS_TEXT_H
+
+#include "base.h"
+
+struct bs_text {
+    uintptr_t base, end;
+};
+
+/* The executable segment of the file that besom was linked into. */
+struct bs_text bs_text(void);
+
+/* For programs that link the core (tests), whose own functions would count as besom's otherwise. */
+void bs_text_set(uintptr_t base, uintptr_t end);
+
+/* True if the thread, found asleep twice in one system call (bs_os_thread_sleeps), has no word of
+ * besom's text anywhere on its stack. May be false for nothing, never true for nothing. `own`: a
+ * thread-local variable of it. */
+bool bs_text_sleeps_outside(int tid, const void *own);
+
+/* True if the thread that was interrupted at pc with the stack pointer sp, and is still there, is in
+ * no function of besom's. False if
+ *  - pc is in besom's text;
+ *  - a word of the next BS_TEXT_NEAR_BYTES of its stack is: it may be the return address of what
+ *    besom called, and it calls only leaves of libc (mem*, str*, the clock, a key's value);
+ *  - a signal frame on its stack, within BS_TEXT_FAR_BYTES of sp, says that a handler of the program
+ *    interrupted besom's code;
+ *  - its stack cannot be read.
+ * Words left by earlier calls in unused parts of the nearest frames make it false for nothing. `own`
+ * as above, or NULL: the stack is read to the end of its mapping, at most so far. */
+bool bs_text_is_outside(uintptr_t pc, uintptr_t sp, const void *own);
+
+#endif
