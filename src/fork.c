@@ -19,14 +19,16 @@
 #include "tcache.h"
 #include "thp.h"
 #include "thread.h"
+#include "world.h"
 
 #include <pthread.h>
 
 static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
 
 static void prepare(void) {
+    bs_round_knock();
     bs_lock_acquire(&one_at_a_time);
-    bs_round_enter();
+    bs_round_enter_after_knock();
     bs_cycle_lock();
     bs_relief_lock();
     bs_tcache_borrow_lock();
@@ -80,6 +82,7 @@ static void child(void) {
     if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)
         bs_self->tid = bs_os_tid();
     bs_thread_forked();
+    bs_world_forked();
     bs_background_forked();
     bs_log_forked();
     bs_record_forked();

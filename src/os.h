@@ -174,6 +174,8 @@ _Noreturn void bs_os_abort(void);
  * thread-local variables, or any libc function but mem* and str*; all signals are blocked in it.
  * 0 or errno; EBUSY while the previous one has not ended. */
 int bs_os_helper_start(void (*fn)(void *), void *arg);
+/* Its thread id, or 0. For a moment after its start, and before its end, another answer. */
+int bs_os_helper_tid(void);
 /* In a forked child: there is no helper, whatever the parent had. */
 void bs_os_helper_forget(void);
 
@@ -196,6 +198,46 @@ bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_
  * BS_TEXT_NEAR_BYTES of its stack nor a place that a signal has interrupted, as the signal's frame on
  * the next BS_TEXT_FAR_BYTES says, shows the text. `own` as above, or NULL. */
 bool bs_os_stack_is_clear(uintptr_t sp, const void *own, uintptr_t text_base, uintptr_t text_end);
+
+typedef void bs_os_task_visitor(void *ctx, int tid);
+/* Calls visit for each thread of the process that /proc lists, also those about to end. 0 or errno. */
+int bs_os_tasks(bs_os_task_visitor *visit, void *ctx);
+
+struct bs_os_task {
+    bool gone;        /* it runs no user code any more */
+    bool runs;        /* or waits for a CPU */
+    bool in_sigwait;  /* it waits for a signal of a set that holds the one asked about */
+    uint64_t blocked; /* signals, bit number - 1 */
+};
+/* What thread tid of this process does about a signal. 0 or errno; ENOENT, ESRCH: gone is set. */
+int bs_os_task(int tid, int signal, struct bs_os_task *task);
+
+/* --- the signal that stops threads (os_signal.c) ---------------------------------------------- */
+
+/* Where a handler's thread was interrupted. */
+struct bs_os_frame {
+    uintptr_t sp, pc;             /* of what was interrupted */
+    uintptr_t regs, regs_end;     /* the registers, vector ones too, as the kernel saved them */
+    uintptr_t alt_base, alt_end;  /* the alternate signal stack; both 0: none */
+    uintptr_t thread_pointer;     /* of the handler's thread */
+    bool call_failed;             /* it was a system call, which returns EINTR for it */
+    uint64_t mask;                /* signals blocked when the handler has returned */
+};
+
+/* In the handler: the value that was sent along. Every signal is blocked. */
+typedef void bs_os_signal_handler(uint64_t value, const struct bs_os_frame *frame);
+/* Takes a real-time signal that has its default action and is not in `avoid`, and installs the
+ * handler. Its number, or a negated errno. A signal of that number that does not come from
+ * bs_os_signal_send has its default action still: the process ends. */
+int bs_os_signal_take(bs_os_signal_handler *handler, uint64_t avoid);
+/* False once the program has installed a handler, or an action, of its own for it. */
+bool bs_os_signal_is_ours(int signal);
+/* 0 or errno: ESRCH no such thread of ours, EAGAIN too many signals wait. */
+int bs_os_signal_send(int signal, int tid, uint64_t value);
+/* Those that were sent and have not been delivered yet never will be. */
+void bs_os_signal_discard(int signal);
+/* In the handler: a signal of the program waits that will be delivered when it returns. */
+bool bs_os_signal_another_waits(const struct bs_os_frame *frame);
 
 /* --- fault injection (BS_FAULTS builds only) -------------------------------------------------- */
 

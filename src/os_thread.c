@@ -34,13 +34,6 @@
 #define TLS_BYTES (64 * BS_KIB)
 #define TCB_BYTES (4 * BS_KIB)
 
-struct kernel_sigaction { /* the kernel's layout, not libc's */
-    void (*handler)(int);
-    unsigned long flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
-
 static void set_all_signals(uint64_t mask, uint64_t *old) {
     (void)bs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof mask);
 }
@@ -70,7 +63,7 @@ _Noreturn void bs_os_abort(void) {
     set_all_signals(all_but_abort, NULL);
     (void)bs_sys3(SYS_tgkill, bs_os_pid(), bs_os_tid(), SIGABRT);
     /* Blocked handlers and handlers that return end here. */
-    struct kernel_sigaction dfl = {0};
+    struct bs_kernel_sigaction dfl = {0};
     (void)bs_sys4(SYS_rt_sigaction, SIGABRT, &dfl, NULL, sizeof dfl.mask);
     (void)bs_sys3(SYS_tgkill, bs_os_pid(), bs_os_tid(), SIGABRT);
     for (;;)
@@ -79,7 +72,7 @@ _Noreturn void bs_os_abort(void) {
 
 static struct {
     char *base;   /* [init by the first starter, which holds `starting`] stack, TLS, TCB */
-    int tid_word; /* [kernel clears it] nonzero while a helper exists */
+    int tid_word; /* [kernel writes and clears it] the helper's thread id while one exists */
     uint32_t starting; /* [atomic] 1 while one thread is in bs_os_helper_start */
 } helper;
 
@@ -91,6 +84,7 @@ struct helper_call {
 };
 static void *pthread_entry(void *call) {
     struct helper_call c = *(struct helper_call *)call;
+    bs_store(&helper.tid_word, bs_os_tid());
     c.fn(c.arg);
     bs_store_release(&helper.tid_word, 0);
     return NULL;
@@ -199,6 +193,10 @@ int bs_os_helper_start(void (*fn)(void *), void *arg) {
     if (err != 0 && err != EBUSY)
         bs_count(os_failures, 1);
     return err;
+}
+
+int bs_os_helper_tid(void) {
+    return bs_load(&helper.tid_word);
 }
 
 void bs_os_helper_forget(void) {

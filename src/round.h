@@ -12,9 +12,17 @@
 #include "base.h"
 
 void bs_round_enter(void);
+/* The same in two steps, for fork, which takes a lock between: a thread that knocks has nothing of the
+ * heap's in its hands. */
+void bs_round_knock(void);
+void bs_round_enter_after_knock(void);
 /* False: another thread is in a round. */
 bool bs_round_try(void);
 void bs_round_leave(void);
+/* For whoever is in the round: thread tid waits for it and has nothing in its hands. (Of many that wait,
+ * some are not known.) */
+bool bs_round_is_waited_for_by(int tid);
+/* In a forked child. */
 void bs_round_reset_lock(void);
 
 #endif

@@ -50,6 +50,13 @@ static inline long bs_syscall(long n, long a, long b, long c, long d, long e, lo
 #error "besom runs on x86-64 and aarch64: add bs_syscall for this CPU"
 #endif
 
+struct bs_kernel_sigaction { /* the kernel's layout, not libc's */
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+
 #define bs_sys0(n) bs_syscall((n), 0, 0, 0, 0, 0, 0)
 #define bs_sys1(n, a) bs_syscall((n), (long)(a), 0, 0, 0, 0, 0)
 #define bs_sys2(n, a, b) bs_syscall((n), (long)(a), (long)(b), 0, 0, 0, 0)

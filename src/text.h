@@ -33,8 +33,9 @@ bool bs_text_sleeps_outside(int tid, const void *own);
  *  - a signal frame on its stack, within BS_TEXT_FAR_BYTES of sp, says that a handler of the program
  *    interrupted besom's code;
  *  - its stack cannot be read.
- * Words left by earlier calls in unused parts of the nearest frames make it false for nothing. `own`
- * as above, or NULL: the stack is read to the end of its mapping, at most so far. */
+ * Words left by earlier calls in unused parts of the nearest frames make it false for nothing. `own`:
+ * an address that all of its frames lie below if sp does, or NULL: the stack is read to the end of its
+ * mapping, at most so far. */
 bool bs_text_is_outside(uintptr_t pc, uintptr_t sp, const void *own);
 
 #endif

@@ -228,6 +228,26 @@
 /* So far up signal frames are looked for: what a program's handler has put on the stack. */
 #define BS_TEXT_FAR_BYTES (256 * BS_KIB)
 
+/* --- stopping the world (world.h) ----------------------------------------------------------- */
+
+/* A thread that blocks the signal is looked at so often, with such pauses in ns, before a stop is
+ * given up for it, without anybody having been stopped: libc blocks all signals for a moment where it
+ * makes threads and processes. A look at one that is asleep counts more than at one that runs or waits
+ * for a CPU, which it may do for long where there are few. */
+#define BS_WORLD_LOOKS 64
+#define BS_WORLD_LOOK_NS 500000u
+#define BS_WORLD_ASLEEP_WEIGHT 4
+/* Threads that do not answer are looked after so often, in ns; and so many looks in a row find one
+ * blocking the signal before it is given up: it has begun to since. */
+#define BS_WORLD_SILENCE_NS UINT64_C(2000000)
+#define BS_WORLD_BLOCKED_LOOKS 20
+/* Threads inside besom are let run on so often: of 64 threads that spend half of their time in malloc
+ * one is inside after 10 turns in 16 stops. A turn gives them 20 us, and twice that at the next, up to
+ * 320 us: most operations take less than 1 us; 20 ms in all. */
+#define BS_WORLD_TURNS 64
+#define BS_WORLD_TURN_NS UINT64_C(20000)
+#define BS_WORLD_TURN_DOUBLINGS 4
+
 _Static_assert(BS_PAGE_SIZE == 8192, "size classes are generated for 8 KiB pages");
 _Static_assert(BS_REGION_PAGES % 64 == 0, "a region's bitmap is whole words");
 _Static_assert(BS_MAGAZINE_START <= BS_MAGAZINE_MAX, "magazines only grow");

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os_signal.c - the signal that stops threads, the list of threads and what they do about signals:
+ * parts of os.h for world.c.
+ *
+ * It decides nothing. The handler runs on a thread of the program at any instruction, so between
+ * entry and return it uses the thread's stack and the kernel, and of libc nothing.
+ */
+#define _GNU_SOURCE
+#include "os.h"
+
+#include "out.h"
+#include "syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/uio.h>
+#include <ucontext.h>
+
+/* The kernel's numbers: 32 and 33 are libc's, and 62 to 64 are what others take first from above. */
+#define FIRST_SIGNAL 36
+#define LAST_SIGNAL 61
+
+static uint64_t signal_bit(int number) {
+    return (uint64_t)1 << (number - 1);
+}
+
+/* --- threads ---------------------------------------------------------------------------------- */
+
+struct dirent64 { /* the kernel's */
+    uint64_t ino;
+    int64_t off;
+    uint16_t bytes;
+    uint8_t type;
+    char name[];
+};
+
+static int parse_tid(const char *s) {
+    int tid = 0;
+    for (; *s >= '0' && *s <= '9'; s++)
+        tid = tid * 10 + (*s - '0');
+    return *s == '\0' ? tid : 0;
+}
+
+int bs_os_tasks(bs_os_task_visitor *visit, void *ctx) {
+    char buf[8192] __attribute__((aligned(8))); /* 340 threads in one go */
+    long n;
+    int fd = bs_os_open_read("/proc/self/task");
+    if (fd < 0)
+        return -fd;
+    while ((n = bs_sys3(SYS_getdents64, fd, buf, sizeof buf)) > 0)
+        for (long at = 0; at < n;) {
+            const struct dirent64 *d = (const struct dirent64 *)(void *)(buf + at);
+            int tid = parse_tid(d->name);
+            if (tid > 0)
+                visit(ctx, tid);
+            at += d->bytes;
+        }
+    bs_os_close(fd);
+    return n < 0 ? (int)-n : 0;
+}
+
+static long read_task_file(int tid, const char *name, char *text, size_t cap) {
+    char path[64];
+    struct bs_out out;
+    bs_out_init(&out, path, sizeof path);
+    bs_out_printf(&out, "/proc/self/task/%d/%s", tid, name);
+    return bs_os_read_text(bs_out_text(&out), text, cap);
+}
+
+static uint64_t parse_hex(const char **s) {
+    uint64_t value = 0;
+    for (;; (*s)++) {
+        char c = **s;
+        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a') + 10;
+        if (digit > 15)
+            return value;
+        value = value << 4 | digit;
+    }
+}
+
+/* While a thread is in sigwait the kernel shows the signals it waits for as not blocked. */
+static bool waits_for(int tid, int signal) {
+    char text[256], number[16];
+    uint64_t set = 0;
+    struct bs_out out;
+    bs_out_init(&out, number, sizeof number);
+    bs_out_printf(&out, "%d 0x", (int)SYS_rt_sigtimedwait);
+    size_t len = strlen(bs_out_text(&out));
+    if (read_task_file(tid, "syscall", text, sizeof text) <= 0 || strncmp(text, number, len) != 0)
+        return false;
+    const char *s = text + len;
+    struct iovec local = {&set, sizeof set}, remote = {(void *)parse_hex(&s), sizeof set};
+    return bs_sys6(SYS_process_vm_readv, bs_os_pid(), &local, 1, &remote, 1, 0) ==
+               (long)sizeof set &&
+           (set & signal_bit(signal)) != 0;
+}
+
+int bs_os_task(int tid, int signal, struct bs_os_task *task) {
+    char text[2048];
+    *task = (struct bs_os_task){.gone = false};
+    long n = read_task_file(tid, "status", text, sizeof text);
+    if (n <= 0) {
+        task->gone = n == 0 || n == -ENOENT || n == -ESRCH;
+        return n == 0 ? ESRCH : (int)-n;
+    }
+    const char *state = strstr(text, "\nState:\t"), *mask = strstr(text, "\nSigBlk:\t");
+    if (state == NULL || mask == NULL)
+        return ENOSYS;
+    state += strlen("\nState:\t");
+    mask += strlen("\nSigBlk:\t");
+    task->gone = *state == 'Z' || *state == 'X';
+    task->runs = *state == 'R';
+    task->blocked = parse_hex(&mask);
+    task->in_sigwait = *state == 'S' && waits_for(tid, signal);
+    return 0;
+}
+
+/* --- the handler ------------------------------------------------------------------------------ */
+
+static bs_os_signal_handler *handler; /* [init] */
+
+/* The instruction of so many bytes before pc. On the first bytes of a page there may be none. */
+static uint32_t instruction_before(uintptr_t pc, size_t bytes) {
+    uint32_t code = 0;
+    if (pc % 4096 >= bytes) {
+        __builtin_memcpy(&code, (const void *)(pc - bytes), bytes);
+    } else {
+        struct iovec local = {&code, bytes}, remote = {(void *)(pc - bytes), bytes};
+        (void)bs_sys6(SYS_process_vm_readv, bs_os_pid(), &local, 1, &remote, 1, 0);
+    }
+    return code;
+}
+
+#if defined(__x86_64__)
+
+/* What unwinders recognise as the way back from a signal. */
+__asm__(".pushsection .text\n\t"
+        ".hidden bs_os_sigreturn\n\t"
+        ".globl bs_os_sigreturn\n\t"
+        ".type bs_os_sigreturn, @function\n\t"
+        "nop\n"
+        "bs_os_sigreturn:\n\t"
+        "movq $15, %rax\n\t"
+        "syscall\n\t"
+        ".size bs_os_sigreturn, .-bs_os_sigreturn\n\t"
+        ".popsection");
+extern void bs_os_sigreturn(void);
+
+static uintptr_t thread_pointer(void) {
+    uintptr_t tp;
+    __asm__("mov %%fs:0, %0" : "=r"(tp));
+    return tp;
+}
+
+/* The vector registers lie above the others, in a block that knows its length. */
+static void read_registers(struct bs_os_frame *f, const ucontext_t *uc) {
+    const greg_t *r = uc->uc_mcontext.gregs;
+    f->sp = (uintptr_t)r[REG_RSP];
+    f->pc = (uintptr_t)r[REG_RIP];
+    f->regs = (uintptr_t)uc;
+    f->regs_end = (uintptr_t)(&uc->uc_mcontext + 1);
+    const char *fp = (const char *)uc->uc_mcontext.fpregs;
+    if (fp != NULL) {
+        uint32_t magic, bytes; /* software's words at the end of the 512 bytes of FXSAVE */
+        __builtin_memcpy(&magic, fp + 464, sizeof magic);
+        __builtin_memcpy(&bytes, fp + 468, sizeof bytes);
+        f->regs_end = (uintptr_t)fp + (magic == 0x46505853 && bytes < BS_MIB ? bytes : 512);
+    }
+    f->call_failed = r[REG_RAX] == -EINTR && instruction_before(f->pc, 2) == 0x050f;
+}
+
+#else
+
+static uintptr_t thread_pointer(void) {
+    return (uintptr_t)__builtin_thread_pointer();
+}
+
+static void bs_os_sigreturn(void) {
+} /* the kernel has its own */
+
+/* The vector registers lie in records behind the others, or where the last record says. */
+static void read_registers(struct bs_os_frame *f, const ucontext_t *uc) {
+    const mcontext_t *m = &uc->uc_mcontext;
+    f->sp = m->sp;
+    f->pc = m->pc;
+    f->regs = (uintptr_t)uc;
+    f->regs_end = (uintptr_t)(uc + 1);
+    const unsigned char *at = m->__reserved, *end = at + sizeof m->__reserved - 16;
+    for (uint32_t record[2]; at < end; at += record[1]) {
+        __builtin_memcpy(record, at, sizeof record);
+        if (record[0] == 0 || record[1] < 16)
+            break;
+        if (record[0] == 0x45585401) { /* EXTRA: address, bytes */
+            uint64_t data;
+            uint32_t bytes;
+            __builtin_memcpy(&data, at + 8, sizeof data);
+            __builtin_memcpy(&bytes, at + 16, sizeof bytes);
+            f->regs_end = data + bytes;
+        }
+    }
+    f->call_failed = (long)m->regs[0] == -EINTR && instruction_before(f->pc, 4) == 0xd4000001;
+}
+
+#endif
+
+static uint64_t low_mask(const sigset_t *set) {
+    uint64_t mask;
+    __builtin_memcpy(&mask, set, sizeof mask);
+    return mask;
+}
+
+/* As without us. The default action comes when the handler returns. */
+static void act_by_default(int signal) {
+    struct bs_kernel_sigaction dfl = {0};
+    (void)bs_sys4(SYS_rt_sigaction, signal, &dfl, NULL, sizeof dfl.mask);
+    (void)bs_sys3(SYS_tgkill, bs_os_pid(), bs_os_tid(), signal);
+}
+
+/* With this in its upper bits a value is not one that a program sends to itself by chance. */
+#define MAGIC_MASK 0xffff000000000000u
+#define MAGIC 0xbe50000000000000u
+
+static void entry(int signal, siginfo_t *info, void *context) {
+    const ucontext_t *uc = context;
+    uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
+    if (info->si_code != SI_QUEUE || info->si_pid != bs_os_pid() ||
+        (value & MAGIC_MASK) != MAGIC) {
+        act_by_default(signal);
+        return;
+    }
+    struct bs_os_frame f = {.thread_pointer = thread_pointer(), .mask = low_mask(&uc->uc_sigmask)};
+    read_registers(&f, uc);
+    if ((uc->uc_stack.ss_flags & SS_DISABLE) == 0) {
+        f.alt_base = (uintptr_t)uc->uc_stack.ss_sp;
+        f.alt_end = f.alt_base + uc->uc_stack.ss_size;
+    }
+    handler(value & ~(uint64_t)MAGIC_MASK, &f);
+}
+
+/* --- the signal ------------------------------------------------------------------------------- */
+
+static struct bs_kernel_sigaction our_action(void) {
+    union {
+        void (*with_info)(int, siginfo_t *, void *);
+        void (*plain)(int);
+    } u = {.with_info = entry};
+    struct bs_kernel_sigaction action = {.handler = u.plain, .mask = ~(uint64_t)0,
+                                         .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+#if defined(__x86_64__)
+    action.flags |= 0x04000000; /* SA_RESTORER */
+    action.restorer = bs_os_sigreturn;
+#else
+    (void)bs_os_sigreturn;
+#endif
+    return action;
+}
+
+bool bs_os_signal_is_ours(int signal) {
+    struct bs_kernel_sigaction now = {0};
+    return bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask) == 0 &&
+           now.handler == our_action().handler;
+}
+
+int bs_os_signal_take(bs_os_signal_handler *fn, uint64_t avoid) {
+    struct bs_kernel_sigaction ours = our_action(), now;
+    handler = fn;
+    for (int signal = LAST_SIGNAL; signal >= FIRST_SIGNAL; signal--) {
+        if ((avoid & signal_bit(signal)) != 0)
+            continue;
+        long ret = bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask);
+        if (ret == 0 && now.handler == SIG_DFL)
+            ret = bs_sys4(SYS_rt_sigaction, signal, &ours, NULL, sizeof ours.mask);
+        else if (ret == 0)
+            continue;
+        return ret == 0 ? signal : (int)ret;
+    }
+    return -EBUSY;
+}
+
+int bs_os_signal_send(int signal, int tid, uint64_t value) {
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    int pid = bs_os_pid();
+    info.si_signo = signal;
+    info.si_code = SI_QUEUE;
+    info.si_pid = pid;
+    info.si_value.sival_ptr = (void *)(uintptr_t)(value | MAGIC);
+    return (int)-bs_sys4(SYS_rt_tgsigqueueinfo, pid, tid, signal, &info);
+}
+
+/* The kernel forgets a signal that waits, in every thread, when it is told to ignore it. */
+void bs_os_signal_discard(int signal) {
+    struct bs_kernel_sigaction ours = our_action(), ignore = {.handler = SIG_IGN};
+    if (!bs_os_signal_is_ours(signal))
+        return;
+    (void)bs_sys4(SYS_rt_sigaction, signal, &ignore, NULL, sizeof ignore.mask);
+    (void)bs_sys4(SYS_rt_sigaction, signal, &ours, NULL, sizeof ours.mask);
+}
+
+/* What is ignored waits as well while it is blocked, and a signal sent again may wait for ours. */
+bool bs_os_signal_another_waits(const struct bs_os_frame *frame) {
+    uint64_t waiting = 0;
+    (void)bs_sys2(SYS_rt_sigpending, &waiting, sizeof waiting);
+    for (waiting &= ~frame->mask; waiting != 0; waiting &= waiting - 1) {
+        struct bs_kernel_sigaction now = {0};
+        int signal = __builtin_ctzll(waiting) + 1;
+        (void)bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask);
+        if (now.handler != SIG_DFL && now.handler != SIG_IGN && now.handler != our_action().handler)
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * world.c - see world.h: the signal, the stop from its first look to its end, who stands where. One
+ * thread's part is in world_ask.c. Lock: the round's is the caller's; none is taken here.
+ */
+#include "world_internal.h"
+
+#include "counter.h"
+#include "round.h"
+#include "text.h"
+#include "thread.h"
+
+#include <sys/auxv.h>
+
+/* --- the signal ------------------------------------------------------------------------------- */
+
+/* Signals that some thread blocks which does not block all of them: it has a use for them. */
+struct used {
+    uint64_t signals;
+};
+static void visit_used(void *ctx, int tid) {
+    const uint64_t realtime = ~(uint64_t)0 << 35;
+    struct used *used = ctx;
+    struct bs_os_task task;
+    if (bs_os_task(tid, 64, &task) == 0 && (task.blocked & realtime) != realtime)
+        used->signals |= task.blocked;
+}
+
+bool bs_world_start(void) {
+    int signal = bs_load(&bs_world.signal);
+    if (signal != 0 && bs_os_signal_is_ours(signal))
+        return true;
+    struct used used = {0};
+    if (bs_os_tasks(visit_used, &used) != 0)
+        return false;
+    signal = bs_os_signal_take(bs_world_answer_signal, used.signals);
+    bs_store(&bs_world.signal, signal > 0 ? signal : 0);
+    return signal > 0;
+}
+
+int bs_world_signal(void) {
+    return bs_load(&bs_world.signal);
+}
+
+/* --- the stop --------------------------------------------------------------------------------- */
+
+/* Threads that would not answer are found before anybody is stopped for nothing. */
+#define MAX_SUSPECTS 8
+struct suspects {
+    int tid[MAX_SUSPECTS];
+    unsigned n;
+};
+static unsigned would_not_answer(int tid) {
+    struct bs_os_task task;
+    return !bs_world_may_ask(tid) || bs_os_task(tid, bs_world.signal, &task) != 0 || task.gone
+               ? 0
+               : bs_world_blocks(&task);
+}
+static void visit_suspect(void *ctx, int tid) {
+    struct suspects *s = ctx;
+    if (s->n < MAX_SUSPECTS && would_not_answer(tid) != 0)
+        s->tid[s->n++] = tid;
+}
+static bool all_would_answer(void) {
+    struct suspects s = {.n = 0};
+    bs_world.error = bs_os_tasks(visit_suspect, &s);
+    for (unsigned looks = 0; s.n != 0 && bs_world.error == 0;) {
+        bs_world.culprit = s.tid[s.n - 1];
+        unsigned weight = would_not_answer(bs_world.culprit);
+        looks += weight;
+        if (weight == 0)
+            s.n--;
+        else if (looks < BS_WORLD_LOOKS)
+            bs_world_pause(BS_WORLD_LOOK_NS);
+        else
+            return false;
+    }
+    bs_world.culprit = 0;
+    return true;
+}
+
+/* Passes over the list of threads until two find nobody new; whoever was found stands by then. So the
+ * last two saw a list that could not change, unless somebody is in it who was not asked. */
+static enum bs_world_result stop_all(uint64_t deadline_ns) {
+    for (unsigned agreed = 0; agreed < 2;) {
+        size_t found = bs_world_ask_new();
+        enum bs_world_result result = bs_world_hear(deadline_ns);
+        if (result != BS_WORLD_STOPPED)
+            return result;
+        agreed = found == 0 ? agreed + 1 : 0;
+    }
+    return BS_WORLD_STOPPED;
+}
+
+static bool is_outside(const struct bs_world_thread *t) {
+    /* the thread pointer lies above all frames, or on another mapping */
+    return bs_round_is_waited_for_by(t->tid) ||
+           bs_text_is_outside(t->pc, t->sp, (const void *)t->thread_pointer);
+}
+
+/* Lets those run on that are inside besom; how many. */
+static size_t let_insiders_go(void) {
+    size_t n = 0;
+    for (size_t i = 0; i < bs_world.n; i++) {
+        struct slot *s = slot_of(i);
+        if (s->outside || state_of(s) != STANDS)
+            continue;
+        s->outside = is_outside(&s->thread);
+        if (s->outside)
+            continue;
+        bs_world.culprit = s->tid;
+        s->again = true;
+        bs_world_let_go(s);
+        n++;
+    }
+    bs_count(world_let_out, n);
+    return n;
+}
+
+static bool ask_again(uint64_t deadline_ns) {
+    for (size_t i = 0; i < bs_world.n; i++) {
+        struct slot *s = slot_of(i);
+        if (!s->again)
+            continue;
+        if (!bs_world_wait_until_free(s, deadline_ns))
+            return false;
+        bs_world_ask(s, bs_os_now_ns());
+    }
+    return true;
+}
+
+static enum bs_world_result stop_outside(uint64_t deadline_ns) {
+    for (unsigned turn = 0; turn < BS_WORLD_TURNS; turn++) {
+        enum bs_world_result result = stop_all(deadline_ns);
+        if (result != BS_WORLD_STOPPED)
+            return result;
+        if (let_insiders_go() == 0) {
+            bs_world.culprit = 0;
+            return BS_WORLD_STOPPED;
+        }
+        /* what they need to get out: a signal that waits already would let them do nothing */
+        bs_world_pause(BS_WORLD_TURN_NS << bs_min(turn, BS_WORLD_TURN_DOUBLINGS));
+        if (!ask_again(deadline_ns))
+            return BS_WORLD_SILENT;
+    }
+    return BS_WORLD_INSIDE;
+}
+
+static void let_all_go(void) {
+    for (size_t i = 0; i < bs_world.n; i++)
+        bs_world_let_go(slot_of(i));
+}
+
+/* Those who stood in the last stop have left their handlers. */
+static bool all_are_free(uint64_t deadline_ns) {
+    for (size_t i = 0; i < bs_world.n; i++)
+        if (!bs_world_wait_until_free(slot_of(i), deadline_ns)) {
+            bs_world.culprit = slot_of(i)->tid;
+            return false;
+        }
+    return true;
+}
+
+static enum bs_world_result prepare(uint64_t deadline_ns) {
+    bs_world.culprit = bs_world.error = 0;
+    if (!bs_thread_are_ours())
+        return BS_WORLD_NOT_OURS;
+    if (!bs_world_start())
+        return BS_WORLD_UNAVAILABLE;
+    if (!all_are_free(deadline_ns))
+        return BS_WORLD_SILENT;
+    bs_world.n = 0;
+    bs_store(&bs_world.answers, 0u);
+    bs_store(&bs_world.wanted, UINT32_MAX);
+    bs_world.self = bs_os_tid();
+    bs_world.helper = bs_os_helper_tid();
+    if (!all_would_answer())
+        return BS_WORLD_BLOCKED;
+    return bs_world.error != 0      ? BS_WORLD_UNAVAILABLE
+           : bs_os_now_ns() >= deadline_ns ? BS_WORLD_LATE
+                                 : BS_WORLD_STOPPED;
+}
+
+enum bs_world_result bs_world_stop(uint64_t deadline_ns) {
+    BS_CHECK(!bs_world.stopped);
+    enum bs_world_result result = prepare(deadline_ns);
+    if (result == BS_WORLD_STOPPED) {
+        bs_world.stopped_ns = bs_os_now_ns();
+        result = stop_outside(deadline_ns);
+        if (result == BS_WORLD_STOPPED) {
+            bs_world.stopped = true;
+            bs_count(world_stops, 1);
+            return result;
+        }
+        let_all_go();
+        bs_os_signal_discard(bs_world.signal);
+    }
+    bs_count(world_abandoned, 1);
+    return result;
+}
+
+void bs_world_resume(void) {
+    BS_CHECK(bs_world.stopped);
+    bs_world.stopped = false;
+    let_all_go();
+    bs_count(world_stopped_ns, bs_os_now_ns() - bs_world.stopped_ns);
+}
+
+int bs_world_culprit(void) {
+    return bs_world.culprit;
+}
+
+/* --- who stands where ------------------------------------------------------------------------- */
+
+static bool stands(const struct slot *s) {
+    return state_of(s) == STANDS;
+}
+
+void bs_world_each(bs_world_visitor *visit, void *ctx) {
+    BS_CHECK(bs_world.stopped);
+    for (size_t i = 0; i < bs_world.n; i++)
+        if (stands(slot_of(i)))
+            visit(ctx, &slot_of(i)->thread);
+}
+
+size_t bs_world_count(void) {
+    size_t n = 0;
+    for (size_t i = 0; i < bs_world.n; i++)
+        n += stands(slot_of(i));
+    return n;
+}
+
+/* The thread block is on the usual stack of all threads but the first, whose stack holds what the
+ * kernel gave to the program. (After a fork the first thread may be on a stack of the other kind.) */
+void bs_world_see_mapping(uintptr_t base, uintptr_t end) {
+    uintptr_t first = getauxval(AT_RANDOM);
+    int pid = bs_os_pid();
+    for (size_t i = 0; i < bs_world.n; i++) {
+        struct bs_world_thread *t = &slot_of(i)->thread;
+        bool block = t->thread_pointer >= base && t->thread_pointer < end;
+        bool top = t->tid == pid && first >= base && first < end;
+        if (!(block || top) || !stands(slot_of(i)) || t->on_usual_stack)
+            continue;
+        t->on_usual_stack = t->sp >= base && t->sp < end;
+        if (t->on_usual_stack || top || t->tid != pid) {
+            t->stack_base = base;
+            t->stack_end = end;
+        }
+    }
+}
+
+/* "base-end ..." in hexadecimal. */
+static bool parse_mapping(const char *s, uintptr_t *base, uintptr_t *end) {
+    uintptr_t value[2] = {0, 0};
+    for (unsigned i = 0; i < 2; i++, s++)
+        for (; (*s >= '0' && *s <= '9') || (*s >= 'a' && *s <= 'f'); s++)
+            value[i] = value[i] << 4 | (uintptr_t)(*s <= '9' ? *s - '0' : *s - 'a' + 10);
+    *base = value[0];
+    *end = value[1];
+    return value[1] > value[0];
+}
+
+bool bs_world_find_stacks(void) {
+    char text[4096], start[64];
+    size_t len = 0; /* of the line's start; the rest of a line is passed over */
+    bool readable;
+    long n;
+    int fd = bs_os_open_read("/proc/self/maps");
+    if (fd < 0)
+        return false;
+    while ((n = bs_os_read(fd, text, sizeof text)) > 0)
+        for (long i = 0; i < n; i++) {
+            uintptr_t base, end;
+            if (text[i] != '\n') {
+                start[len] = text[i];
+                len += len < sizeof start - 1;
+                continue;
+            }
+            start[len] = '\0';
+            len = 0;
+            if (parse_mapping(start, &base, &end))
+                bs_world_see_mapping(base, end);
+        }
+    readable = n == 0;
+    bs_os_close(fd);
+    return readable;
+}
+
+/* --- fork ------------------------------------------------------------------------------------- */
+
+void bs_world_forked(void) {
+    for (size_t i = 0; i < bs_world.n; i++)
+        bs_store(&slot_of(i)->word, (uint32_t)FREE);
+    bs_world.n = 0;
+    bs_world.stopped = false;
+}

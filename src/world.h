@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * world.h - stops every other thread of the process, says where their stacks and registers are, and
+ * lets them go on; for what has to see the program stand still (a conservative scan).
+ *
+ * The caller is in a round (round.h) from before bs_world_stop until after bs_world_resume: so one
+ * thread stops the world at a time, and a fork, which waits for the round, never comes between. It is
+ * the helper or any thread of the program, and holds no lock above the round's: order as in lock.h,
+ * then the stop. Where the loader's lock is wanted (dl_iterate_phdr) it is taken before all of them.
+ *
+ * What BS_WORLD_STOPPED promises, until bs_world_resume:
+ *  - every thread of the process but the caller and besom's helper stands in besom's signal handler
+ *    or has ended; none is made meanwhile;
+ *  - none of them is inside besom (text.h says what that means), but for threads that wait for the
+ *    round, or for the right to fork, and have nothing in their hands (bs_round_is_waited_for_by);
+ *  - so each lock above the round's is free, or the helper's for a moment;
+ *  - libc's locks, the loader's and the program's may be held by threads that stand: until
+ *    bs_world_resume the caller calls nothing of libc but mem* and str*, and does not wait.
+ * It does NOT hold memory still that others write: other processes (shared memory), the kernel
+ * (read(2) never completes in a stopped thread, io_uring and aio do), devices.
+ *
+ * In every other case nobody stands when bs_world_stop returns, and no signal is left over.
+ *
+ * A system call that ends with EINTR although its thread has installed handlers with SA_RESTART does
+ * so for besom's too. preload/shim.h is about that.
+ */
+#ifndef BS_WORLD_H
+#define BS_WORLD_H
+
+#include "base.h"
+
+enum bs_world_result {
+    BS_WORLD_STOPPED,
+    BS_WORLD_NOT_OURS,    /* a vfork child: the threads are its parent's */
+    BS_WORLD_UNAVAILABLE, /* no free signal, no /proc, no memory, a system call is refused */
+    BS_WORLD_BLOCKED,     /* a thread blocks the signal, or takes it with sigwait */
+    BS_WORLD_SILENT,      /* a thread did not answer: in vfork, in an uninterruptible wait, traced */
+    BS_WORLD_INSIDE,      /* a thread was inside besom each time */
+    BS_WORLD_LATE,        /* the time was over with no thread to blame */
+};
+
+/* The deadline is a time of bs_os_now_ns(). A thread that cannot be stopped is found out sooner. */
+enum bs_world_result bs_world_stop(uint64_t deadline_ns);
+void bs_world_resume(void);
+/* The thread that a stop was given up for; 0: none. */
+int bs_world_culprit(void);
+/* The signal that is taken, or 0. */
+int bs_world_signal(void);
+/* Takes it, so that others can be told before the first stop. False: there is none. */
+bool bs_world_start(void);
+
+/* --- who stands where ------------------------------------------------------------------------- */
+
+struct bs_world_thread {
+    int tid;
+    uintptr_t sp, pc;             /* where it was interrupted; it may use 128 bytes below sp */
+    uintptr_t regs, regs_end;     /* its registers, vector ones too: on the handler's stack */
+    uintptr_t alt_base, alt_end;  /* its alternate signal stack; both 0: none */
+    bool regs_elsewhere;          /* the handler runs on the alternate stack, and sp is not on it */
+    uintptr_t thread_pointer;     /* in the mapping of its usual stack, but for the first thread */
+    uintptr_t stack_base, stack_end; /* mapping of its usual stack (bs_world_find_stacks), or 0 */
+    bool on_usual_stack;             /* sp is in it; false: elsewhere, or it is not known */
+};
+typedef void bs_world_visitor(void *ctx, const struct bs_world_thread *thread);
+
+/* While stopped: calls visit for each thread that stands. */
+void bs_world_each(bs_world_visitor *visit, void *ctx);
+size_t bs_world_count(void);
+/* While stopped: reads /proc/self/maps for the stacks. False: it cannot be read. */
+bool bs_world_find_stacks(void);
+/* The same for a caller who reads it for other reasons: each mapping is shown once. */
+void bs_world_see_mapping(uintptr_t base, uintptr_t end);
+
+/* --- others ----------------------------------------------------------------------------------- */
+
+/* Counters of one thread. */
+struct bs_world_interrupts {
+    uint32_t ours;  /* system calls that return EINTR because a stop interrupted them */
+    uint32_t mixed; /* those where a handler of the program runs as well */
+};
+/* Who keeps them: gives the calling thread's; called in the handler. */
+void bs_world_count_interrupts(struct bs_world_interrupts *(*own)(void));
+
+/* In a forked child: nobody stands, whatever the parent had. */
+void bs_world_forked(void);
+
+#if BS_FAULTS
+/* Every nth signal is lost on its way, every nth acknowledgement not heard; 0: none. */
+void bs_world_lose(unsigned nth_signal, unsigned nth_answer);
+#endif
+
+#endif
