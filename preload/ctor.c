@@ -10,8 +10,11 @@
 #include "log.h"
 #include "options.h"
 #include "record.h"
+#include "shim.h"
 
 #include <unistd.h>
+
+#pragma weak besom_shim
 
 __attribute__((constructor(101))) static void start(void) {
     bs_options_read(environ);
@@ -22,6 +25,10 @@ __attribute__((constructor(101))) static void start(void) {
     bs_log_start();
     bs_background_start();
     bs_record_start();
+    if (&besom_shim != NULL) { /* libbesom-scan.so is there */
+        bs_world_set_shim(&besom_shim);
+        (void)bs_world_start();
+    }
 }
 
 __attribute__((destructor(101))) static void finish(void) {

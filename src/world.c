@@ -35,7 +35,14 @@ bool bs_world_start(void) {
         return false;
     signal = bs_os_signal_take(bs_world_answer_signal, used.signals);
     bs_store(&bs_world.signal, signal > 0 ? signal : 0);
+    if (bs_world.shim != NULL)
+        bs_store(&bs_world.shim->signal, bs_world.signal);
     return signal > 0;
+}
+
+void bs_world_set_shim(struct bs_world_shim *shim) {
+    if (shim->version == BS_WORLD_SHIM_VERSION)
+        bs_world.shim = shim;
 }
 
 int bs_world_signal(void) {
@@ -117,15 +124,16 @@ static size_t let_insiders_go(void) {
     return n;
 }
 
-static bool ask_again(uint64_t deadline_ns) {
-    for (size_t i = 0; i < bs_world.n; i++) {
-        struct slot *s = slot_of(i);
-        if (!s->again)
-            continue;
-        if (!bs_world_wait_until_free(s, deadline_ns))
+/* Gives those that were let run the time to get out, and asks them again. The time begins when they have
+ * left the handler: a signal that waits by then would let them do nothing. */
+static bool ask_again(uint64_t pause_ns, uint64_t deadline_ns) {
+    for (size_t i = 0; i < bs_world.n; i++)
+        if (slot_of(i)->again && !bs_world_wait_until_free(slot_of(i), deadline_ns))
             return false;
-        bs_world_ask(s, bs_os_now_ns());
-    }
+    bs_world_pause(pause_ns);
+    for (size_t i = 0; i < bs_world.n; i++)
+        if (slot_of(i)->again)
+            bs_world_ask(slot_of(i), bs_os_now_ns());
     return true;
 }
 
@@ -138,9 +146,7 @@ static enum bs_world_result stop_outside(uint64_t deadline_ns) {
             bs_world.culprit = 0;
             return BS_WORLD_STOPPED;
         }
-        /* what they need to get out: a signal that waits already would let them do nothing */
-        bs_world_pause(BS_WORLD_TURN_NS << bs_min(turn, BS_WORLD_TURN_DOUBLINGS));
-        if (!ask_again(deadline_ns))
+        if (!ask_again(BS_WORLD_TURN_NS << bs_min(turn, BS_WORLD_TURN_DOUBLINGS), deadline_ns))
             return BS_WORLD_SILENT;
     }
     return BS_WORLD_INSIDE;

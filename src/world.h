@@ -46,7 +46,7 @@ void bs_world_resume(void);
 int bs_world_culprit(void);
 /* The signal that is taken, or 0. */
 int bs_world_signal(void);
-/* Takes it, so that others can be told before the first stop. False: there is none. */
+/* Takes it, so that the shim can be told before the first stop. False: there is none. */
 bool bs_world_start(void);
 
 /* --- who stands where ------------------------------------------------------------------------- */
@@ -73,13 +73,19 @@ void bs_world_see_mapping(uintptr_t base, uintptr_t end);
 
 /* --- others ----------------------------------------------------------------------------------- */
 
-/* Counters of one thread. */
-struct bs_world_interrupts {
-    uint32_t ours;  /* system calls that return EINTR because a stop interrupted them */
-    uint32_t mixed; /* those where a handler of the program runs as well */
+/* What libbesom-scan.so gives to libbesom.so (preload/shim.h). */
+struct bs_world_interrupts { /* of one thread */
+    uint32_t ours;  /* [owner] system calls that return EINTR because a stop interrupted them */
+    uint32_t mixed; /* [owner] handlers of the program that ran, or are seen to run next */
 };
-/* Who keeps them: gives the calling thread's; called in the handler. */
-void bs_world_count_interrupts(struct bs_world_interrupts *(*own)(void));
+#define BS_WORLD_SHIM_VERSION 1
+struct bs_world_shim {
+    uint32_t version;
+    int signal; /* [atomic] written here: the one that is taken, or 0 */
+    struct bs_world_interrupts *(*own)(void); /* the calling thread's; called in the handler */
+};
+/* Before threads exist. */
+void bs_world_set_shim(struct bs_world_shim *shim);
 
 /* In a forked child: nobody stands, whatever the parent had. */
 void bs_world_forked(void);

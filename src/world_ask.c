@@ -13,8 +13,6 @@
 
 struct world bs_world;
 
-static struct bs_world_interrupts *(*interrupts)(void); /* [atomic] */
-
 #if BS_FAULTS
 static struct {
     uint32_t nth_signal, nth_answer, signals, answers; /* [atomic] */
@@ -69,10 +67,9 @@ static void stand(struct slot *s, uint32_t asking, const struct bs_os_frame *f) 
 }
 
 static void note_interrupt(const struct bs_os_frame *f) {
-    struct bs_world_interrupts *(*own)(void) = bs_load_acquire(&interrupts);
-    if (own == NULL || !f->call_failed)
+    if (bs_world.shim == NULL || !f->call_failed)
         return;
-    struct bs_world_interrupts *count = own();
+    struct bs_world_interrupts *count = bs_world.shim->own();
     bs_store(&count->ours, count->ours + 1);
     if (bs_os_signal_another_waits(f))
         bs_store(&count->mixed, count->mixed + 1);
@@ -86,10 +83,6 @@ void bs_world_answer_signal(uint64_t value, const struct bs_os_frame *f) {
     if (!LOST_SIGNAL() && step(s, asking, ASKED, CLAIMED))
         stand(s, asking, f);
     note_interrupt(f);
-}
-
-void bs_world_count_interrupts(struct bs_world_interrupts *(*own)(void)) {
-    bs_store_release(&interrupts, own);
 }
 
 void bs_world_pause(uint64_t ns) {

@@ -41,6 +41,7 @@ struct slot {
 /* All [lock:round] but where marked. */
 struct world {
     int signal;                     /* [atomic] the one taken; 0: none */
+    struct bs_world_shim *shim;     /* [init] or NULL */
     struct slot *chunk[MAX_CHUNKS]; /* [atomic] each set once */
     size_t n;                       /* slots in use in this stop */
     uint32_t asking;                /* [atomic] the number of the last asking */

@@ -33,7 +33,7 @@ static const struct {
 };
 
 static const char help_text[] =
-    "Usage: besom run [-o KEY:VALUE,...] [-l LIB] [--] PROGRAM [ARGUMENT...]\n"
+    "Usage: besom run [-o KEY:VALUE,...] [-l LIB] [--scan] [--] PROGRAM [ARGUMENT...]\n"
     "       besom bench [--alloc NAME,...] [-r ROUNDS] [OPTION...] -- COMMAND [ARGUMENT...]\n"
     "       besom symbolize [-d DIR] [LOG...]\n"
     "       besom --help | --version\n"
@@ -44,6 +44,8 @@ static const char help_text[] =
     "                               besom.conf(5) lists them (for example log:stderr)\n"
     "  -l, --library LIB            the library to preload instead of the one found\n"
     "                               in BESOM_LIB, beside besom, or where it was installed\n"
+    "  -s, --scan                   preload libbesom-scan.so too, which lies beside it, so that\n"
+    "                               the program does not notice when its threads are stopped\n"
     "\n"
     "besom symbolize prints a log (or the standard input) with the function, file and line of\n"
     "each frame of the stacks in it.\n"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * run.c -- `besom run [-o key:value,...] [-l LIB] [--] program args...`
+ * run.c -- `besom run [-o key:value,...] [-l LIB] [--scan] [--] program args...`
  *
  * Prepends the library to LD_PRELOAD, appends the options to BESOM_CONF, asks preloadable.c
  * whether the loader will obey, and calls exec(). There is no child: pid, exit status, signals,
@@ -159,7 +159,25 @@ static int check_program(const char *path, const char *library) {
     return result;
 }
 
-static int become(char **argv, const char *wanted_library) {
+/* libbesom-scan.so beside the library: LIBRARY:SCAN, for LD_PRELOAD; NULL after a message. */
+static char *with_scan(const char *library) {
+    char why[BS_WHY_BYTES];
+    int folder = (int)(strrchr(library, '/') - library);
+    char *scan = NULL, *both = NULL;
+
+    if (asprintf(&scan, "%.*s/libbesom-scan.so", folder, library) < 0) {
+        return NULL;
+    }
+    if (!bs_preloadable_library(scan, why, sizeof(why))) {
+        complain("cannot preload '%s': %s", scan, why);
+    } else if (asprintf(&both, "%s:%s", library, scan) < 0) {
+        both = NULL;
+    }
+    free(scan);
+    return both;
+}
+
+static int become(char **argv, const char *wanted_library, bool scan) {
     char *path = bs_resolve_program(argv[0]);
     if (path == NULL) {
         int error = errno;
@@ -172,6 +190,12 @@ static int become(char **argv, const char *wanted_library) {
         return BS_EXIT_LAUNCHER;
     }
     int result = check_program(path, library);
+    if (result == 0 && scan) {
+        char *both = with_scan(library);
+        free(library);
+        library = both;
+        result = both != NULL ? 0 : BS_EXIT_LAUNCHER;
+    }
     if (result == 0 && !add_library(library)) {
         result = BS_EXIT_LAUNCHER;
     }
@@ -191,14 +215,16 @@ int bs_run_main(int argc, char **argv) {
     static const struct option long_options[] = {
         {"options", required_argument, NULL, 'o'},
         {"library", required_argument, NULL, 'l'},
+        {"scan", no_argument, NULL, 's'},
         {NULL, 0, NULL, 0},
     };
     const char *library = NULL;
+    bool scan = false;
     int option;
 
     opterr = 0;
     /* The plus sign: the first word that is no option is the program, its options are its own. */
-    while ((option = getopt_long(argc, argv, "+:o:l:", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "+:o:l:s", long_options, NULL)) != -1) {
         switch (option) {
         case 'o':
             if (!add_options(optarg)) {
@@ -207,6 +233,9 @@ int bs_run_main(int argc, char **argv) {
             break;
         case 'l':
             library = optarg;
+            break;
+        case 's':
+            scan = true;
             break;
         case ':':
             complain("run: option '%s' needs a value; see besom --help", argv[optind - 1]);
@@ -221,5 +250,5 @@ int bs_run_main(int argc, char **argv) {
         complain("run: no program given; write besom run [-o key:value,...] -- program args...");
         return BS_EXIT_LAUNCHER;
     }
-    return become(argv + optind, library);
+    return become(argv + optind, library, scan);
 }

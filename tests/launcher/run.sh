@@ -129,6 +129,15 @@ environment() {
     expect_out "options are joined" "log:stderr,trace:sweep+scavenge,log_at:exit"
     BESOM_CONF=background:off run -o log:/dev/null -- sh -c 'echo "$BESOM_CONF"'
     expect_out "options come after those in BESOM_CONF" "background:off,log:/dev/null"
+    scan=$(dirname "$lib")/libbesom-scan.so
+    run --scan -- sh -c "$show"
+    expect_out "with --scan there are two objects" "$lib:$scan|"
+    run -s -- grep -c -F "$scan" /proc/self/maps
+    if [ "$status" = 0 ] && [ "$(cat out)" -gt 0 ]; then
+        ok
+    else
+        bad "the second object is mapped in the program" "not in /proc/self/maps"
+    fi
     run -- grep -c -F "$lib" /proc/self/maps
     if [ "$status" = 0 ] && [ "$(cat out)" -gt 0 ]; then
         ok
@@ -155,6 +164,10 @@ library_search() {
     BESOM_LIB=tree/lib/libbesom.so beside/besom run -- sh -c 'echo "$LD_PRELOAD"' \
         >out 2>err || status=$?
     expect_out "BESOM_LIB wins, and is made absolute" "$dir/tree/lib/libbesom.so"
+
+    status=0
+    beside/besom run --scan -- true >out 2>err || status=$?
+    expect "libbesom-scan.so that is missing" 125 "cannot preload .*/beside/libbesom-scan.so"
 
     run -l ./missing.so -- /bin/true
     expect "library that is missing" 125 "cannot find the library ./missing.so: No such file"

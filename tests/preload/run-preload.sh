@@ -18,6 +18,8 @@
 #   stdout REGEX      a line expected on stdout, among others
 #   timeout SECONDS   instead of 60
 #   besom             only besom promises this: skip under another library
+#   library NAME      a library of the tests' instead, from .libs/ beside the program
+#   scan              libbesom-scan.so is preloaded too, from beside the build's own library
 # Exit status: 0 kept, 1 broken, 77 skipped (the reason is printed), 99 cannot judge.
 set -eu
 
@@ -52,7 +54,7 @@ trap 'rm -rf "$tmp"' EXIT
 trap 'exit 99' HUP INT TERM
 : >"$tmp/patterns"
 : >"$tmp/stdout-patterns"
-args=$* want=0 want_word=0 limit_s=60 lines='' own_conf='' besom_only=no
+args=$* scan='' want=0 want_word=0 limit_s=60 lines='' own_conf='' besom_only=no
 set --
 
 read_line() {
@@ -67,6 +69,8 @@ read_line() {
     lines) lines=$value ;;
     timeout) limit_s=$value ;;
     besom) besom_only=yes ;;
+    library) lib=$(realpath "$(dirname "$program")/.libs/$value") ;;
+    scan) scan=$(realpath "$builddir/preload/.libs/libbesom-scan.so") ;;
     *) give_up "$conf: unknown word \"$key\"; the head of run-preload.sh lists them" ;;
     esac
 }
@@ -110,7 +114,7 @@ ulimit -c 0
 status=0 got=0
 # The arguments of .conf are words without quoting, so splitting is meant.
 # shellcheck disable=SC2086
-timeout -k 5 "$limit_s" env LC_ALL=C "PROMISE_LIB=$lib" "LD_PRELOAD=$lib" "$@" \
+timeout -k 5 "$limit_s" env LC_ALL=C "PROMISE_LIB=$lib" "LD_PRELOAD=$lib${scan:+:$scan}" "$@" \
     "$program" $args >"$tmp/stdout" 2>"$tmp/stderr" || got=$?
 cat "$tmp/stdout"
 sed 's/^/stderr| /' "$tmp/stderr"

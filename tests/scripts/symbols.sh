@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# symbols.sh - libbesom.so as the dynamic linker sees it: it exports exactly what preload.map says,
+# symbols.sh - libbesom.so, and libbesom-scan.so beside it, as the dynamic linker sees them: each exports
+# exactly what its map (preload.map, scan.map) says,
 # needs nothing but libc, has no text relocation, is bound at load time, has no executable stack,
 # and its thread-local storage is a few words (it comes out of a small reserve of every process).
 #
@@ -55,5 +56,7 @@ tls_bytes=$((${tls_bytes:-0}))
     broken "thread-local storage is $tls_bytes bytes, at most $tls_max_bytes promised"
 
 [ "$status" -ne 0 ] ||
-    echo "symbols.sh: $(wc -l <"$tmp/exported") exports as promised, TLS $tls_bytes bytes"
+    echo "symbols.sh: $(basename "$lib"): $(wc -l <"$tmp/exported") exports as promised, TLS $tls_bytes bytes"
+[ $# -ne 0 ] ||
+    sh "$0" "$top/preload/scan.map" "$(dirname "$lib")/libbesom-scan.so" || status=1
 exit "$status"

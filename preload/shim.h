@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shim.h - libbesom-scan.so: system calls that a stop (world.h) has interrupted are done again.
+ *
+ * A handler makes some calls return EINTR although it was installed with SA_RESTART (signal(7) lists
+ * them), and programs notice. This second object puts itself before libc's functions for them; it is
+ * loaded only where threads are stopped, so that the plain library has to do with the malloc family
+ * alone. Each function calls libc's, and once more with the time that remains if
+ *  - it failed with EINTR,
+ *  - this thread's count of calls that besom's signal interrupted has moved (`ours`), which it does
+ *    only if besom's handler found the call already failed: no handler of the program had come first,
+ *  - and that of the program's handlers (`mixed`) has not since the call was first made.
+ * In every other case the EINTR is the program's. Handlers installed through sigaction or signal count
+ * themselves (shim_handler.c); of others, installed without libc, besom's handler sees whether one is
+ * about to run. What remains is a signal that comes in the few instructions between the comparison and
+ * the repeated call: it is taken for one that came just before the call.
+ *
+ * Besides, the signal that besom has taken is kept out of the program's masks, of sets that it waits
+ * for, and from sigaction with SIG_DFL or SIG_IGN.
+ *
+ * Not covered: system calls made without libc (Go; futex(2) and io_uring by syscall(2), whose users
+ * expect EINTR), transfers that are cut short rather than failed (a large write to a pipe).
+ */
+#ifndef BS_SHIM_H
+#define BS_SHIM_H
+
+#include "world.h"
+
+/* The one symbol by which the two objects meet; weak in libbesom.so. */
+extern struct bs_world_shim besom_shim;
+
+#endif

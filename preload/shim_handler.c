@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shim_handler.c - the program's signal handlers, counted: which of its threads has run one since when.
+ * See shim.h.
+ *
+ * sigaction and signal install one function in place of each handler, which counts and calls it; asked
+ * for the handler, they name the program's. The table is written while other threads install handlers
+ * and signals come, so its entries are atomics; nothing here takes a lock.
+ */
+#include "shim_real.h"
+
+#include <signal.h>
+
+typedef void handler_of_all(int, siginfo_t *, void *);
+
+/* A handler with one argument does not look at the others. */
+union handler {
+    __sighandler_t plain;
+    handler_of_all *all;
+};
+
+static handler_of_all *program[_NSIG]; /* [atomic] */
+
+static void run(int signal, siginfo_t *info, void *context) {
+    bs_shim_note_handler();
+    bs_load(&program[signal])(signal, info, context);
+}
+
+static bool is_an_action(__sighandler_t handler) {
+    return handler != SIG_DFL && handler != SIG_IGN && handler != SIG_ERR;
+}
+
+/* What to install for the program's handler, which is kept for run(). */
+static __sighandler_t hide(int signal, __sighandler_t handler) {
+    union handler h = {.plain = handler};
+    if (signal <= 0 || signal >= _NSIG || !is_an_action(handler))
+        return handler;
+    bs_store(&program[signal], h.all);
+    h.all = run;
+    return h.plain;
+}
+
+static __sighandler_t show(__sighandler_t installed, handler_of_all *kept) {
+    union handler h = {.plain = installed};
+    if (h.all == run)
+        h.all = kept;
+    return h.plain;
+}
+
+static handler_of_all *kept_for(int signal) {
+    return signal > 0 && signal < _NSIG ? bs_load(&program[signal]) : NULL;
+}
+
+/* What a program does with a handler of its own for the signal that besom has taken goes through: the
+ * next stop finds another one to take. */
+static bool is_hidden(int signal, bool is_action) {
+    return signal != 0 && signal == bs_load(&besom_shim.signal) && !is_action;
+}
+
+BS_EXPORT int sigaction(int signal, const struct sigaction *action, struct sigaction *old) {
+    handler_of_all *kept = kept_for(signal);
+    struct sigaction copy;
+    if (is_hidden(signal, action != NULL && is_an_action(action->sa_handler))) {
+        if (old != NULL)
+            *old = (struct sigaction){.sa_handler = SIG_DFL};
+        return 0;
+    }
+    if (action != NULL) {
+        copy = *action;
+        copy.sa_handler = hide(signal, copy.sa_handler);
+        action = &copy;
+    }
+    int ret = REAL(sigaction)(signal, action, old);
+    if (ret == 0 && old != NULL)
+        old->sa_handler = show(old->sa_handler, kept);
+    return ret;
+}
+
+BS_EXPORT __sighandler_t signal(int number, __sighandler_t handler) {
+    handler_of_all *kept = kept_for(number);
+    if (is_hidden(number, is_an_action(handler)))
+        return SIG_DFL;
+    return show(REAL(signal)(number, hide(number, handler)), kept);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* shim_real.c - see shim_real.h. */
+#include "shim_real.h"
+
+#include "base.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdlib.h>
+
+#define NS_PER_S UINT64_C(1000000000)
+#define NS_PER_MS UINT64_C(1000000)
+
+static __thread struct bs_world_interrupts interrupts;
+
+static struct bs_world_interrupts *own(void) {
+    return &interrupts;
+}
+
+BS_EXPORT struct bs_world_shim besom_shim = {.version = BS_WORLD_SHIM_VERSION, .own = own};
+
+void *bs_shim_find(void **cell, const char *name) {
+    void *found = bs_load_acquire(cell);
+    if (BS_LIKELY(found != NULL))
+        return found;
+    found = dlsym(RTLD_NEXT, name);
+    if (found == NULL)
+        abort(); /* the program was linked against it */
+    bs_store_release(cell, found);
+    return found;
+}
+
+void bs_shim_note_handler(void) {
+    bs_store(&interrupts.mixed, interrupts.mixed + 1);
+}
+
+struct bs_shim_call bs_shim_begin(void) {
+    return (struct bs_shim_call){errno, bs_load(&interrupts.ours), bs_load(&interrupts.mixed)};
+}
+
+bool bs_shim_again(struct bs_shim_call *call, int error) {
+    uint32_t ours = bs_load(&interrupts.ours);
+    if (error != EINTR || ours == call->ours || bs_load(&interrupts.mixed) != call->mixed)
+        return false;
+    call->ours = ours;
+    errno = call->error;
+    return true;
+}
+
+uint64_t bs_shim_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+struct bs_shim_end bs_shim_after_ms(int ms) {
+    if (ms <= 0) /* no time at all: the clock need not be asked */
+        return (struct bs_shim_end){ms < 0, 0};
+    return (struct bs_shim_end){false, bs_shim_now() + (uint64_t)ms * NS_PER_MS};
+}
+
+/* What no clock reaches is for ever; what is no time is left to the kernel, which refuses it at once. */
+struct bs_shim_end bs_shim_after(const struct timespec *timeout) {
+    if (timeout == NULL || timeout->tv_sec > INT_MAX)
+        return (struct bs_shim_end){true, 0};
+    if (timeout->tv_sec < 0)
+        return (struct bs_shim_end){false, 0};
+    return (struct bs_shim_end){false, bs_shim_now() + (uint64_t)timeout->tv_sec * NS_PER_S +
+                                           (uint64_t)timeout->tv_nsec};
+}
+
+uint64_t bs_shim_left_ns(struct bs_shim_end end) {
+    uint64_t now = bs_shim_now();
+    return end.ns > now ? end.ns - now : 0;
+}
+
+/* Rounded up, as the kernel does: it never returns before its time. */
+int bs_shim_left_ms(struct bs_shim_end end) {
+    return end.forever ? -1 : (int)((bs_shim_left_ns(end) + NS_PER_MS - 1) / NS_PER_MS);
+}
+
+struct timespec bs_shim_left(struct bs_shim_end end) {
+    uint64_t ns = bs_shim_left_ns(end);
+    return (struct timespec){(time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S)};
+}

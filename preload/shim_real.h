@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shim_real.h - what the files of libbesom-scan.so share: libc's functions behind ours, whether a call
+ * is to be done again, and the time that remains.
+ *
+ * Cancellation points stay some: libc's function is one, and nothing here needs cleaning up. errno is
+ * what the last call of libc left; where a call is done again it is first what the caller had.
+ */
+#ifndef BS_SHIM_REAL_H
+#define BS_SHIM_REAL_H
+
+#include "shim.h"
+
+#include <errno.h>
+#include <time.h>
+
+/* libc's function of that name (or another library's behind us); found once. */
+void *bs_shim_find(void **cell, const char *name);
+#define REAL(name)                                                       \
+    ({                                                                   \
+        static void *cell_;                                              \
+        (__typeof__(&name))bs_shim_find(&cell_, #name);                  \
+    })
+
+/* A handler of the program begins in this thread. */
+void bs_shim_note_handler(void);
+
+struct bs_shim_call {
+    int error; /* the caller's errno */
+    uint32_t ours, mixed;
+};
+struct bs_shim_call bs_shim_begin(void);
+/* True if the call that just failed with this error was interrupted by a stop alone. */
+bool bs_shim_again(struct bs_shim_call *call, int error);
+
+/* A point in time on the monotonic clock; forever: none. */
+struct bs_shim_end {
+    bool forever;
+    uint64_t ns;
+};
+uint64_t bs_shim_now(void);
+struct bs_shim_end bs_shim_after_ms(int ms);                      /* negative: forever */
+struct bs_shim_end bs_shim_after(const struct timespec *timeout); /* NULL: forever */
+uint64_t bs_shim_left_ns(struct bs_shim_end end);
+int bs_shim_left_ms(struct bs_shim_end end);
+struct timespec bs_shim_left(struct bs_shim_end end);
+
+/* Does `call`, an expression whose value is negative when it failed with errno, until it was not a
+ * stop that interrupted it; before each further time `prepare` is done. */
+#define REPEAT(call, prepare)                              \
+    ({                                                     \
+        struct bs_shim_call call_ = bs_shim_begin();       \
+        __typeof__(call) ret_;                             \
+        while ((ret_ = (call)) < 0 && bs_shim_again(&call_, errno)) { \
+            prepare;                                       \
+        }                                                  \
+        ret_;                                              \
+    })
+
+#endif

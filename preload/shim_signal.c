@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shim_signal.c - calls that wait for signals; and the signal that besom has taken is kept out of the
+ * program's sets. See shim.h.
+ */
+#include "shim_signal.h"
+
+#include "shim_real.h"
+
+#include <pthread.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+static int taken(void) {
+    return bs_load(&besom_shim.signal);
+}
+
+const sigset_t *bs_shim_without_ours(const sigset_t *set, sigset_t *copy) {
+    int signal = taken();
+    if (set == NULL || signal == 0 || sigismember(set, signal) != 1)
+        return set;
+    *copy = *set;
+    sigdelset(copy, signal);
+    return copy;
+}
+
+BS_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
+    sigset_t copy;
+    return REAL(pthread_sigmask)(how, how == SIG_UNBLOCK ? set : bs_shim_without_ours(set, &copy),
+                                 old);
+}
+
+BS_EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old) {
+    sigset_t copy;
+    return REAL(sigprocmask)(how, how == SIG_UNBLOCK ? set : bs_shim_without_ours(set, &copy),
+                             old);
+}
+
+BS_EXPORT int sigsuspend(const sigset_t *mask) {
+    sigset_t copy;
+    mask = bs_shim_without_ours(mask, &copy);
+    return REPEAT(REAL(sigsuspend)(mask), (void)0);
+}
+
+BS_EXPORT int pause(void) {
+    return REPEAT(REAL(pause)(), (void)0);
+}
+
+BS_EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout) {
+    struct bs_shim_end end = bs_shim_after(timeout);
+    struct timespec left;
+    sigset_t copy;
+    set = bs_shim_without_ours(set, &copy);
+    return REPEAT(REAL(sigtimedwait)(set, info, timeout),
+                  timeout = end.forever ? timeout : (left = bs_shim_left(end), &left));
+}
+
+BS_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info) {
+    sigset_t copy;
+    set = bs_shim_without_ours(set, &copy);
+    return REPEAT(REAL(sigwaitinfo)(set, info), (void)0);
+}
+
+/* libc does it again by itself. */
+BS_EXPORT int sigwait(const sigset_t *set, int *signal) {
+    sigset_t copy;
+    return REAL(sigwait)(bs_shim_without_ours(set, &copy), signal);
+}
+
+BS_EXPORT int signalfd(int fd, const sigset_t *mask, int flags) {
+    sigset_t copy;
+    return REAL(signalfd)(fd, bs_shim_without_ours(mask, &copy), flags);
+}
