@@ -194,10 +194,11 @@ bool bs_os_sleep_is_known(void);
  * one. `own` is a thread-local variable of it, where its stack ends. What is left on the stack of
  * earlier calls may make the answer false, never true. */
 bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_t text_end);
-/* Of a thread that stands still with its stack pointer at sp: true if neither the nearest
- * BS_TEXT_NEAR_BYTES of its stack nor a place that a signal has interrupted, as the signal's frame on
- * the next BS_TEXT_FAR_BYTES says, shows the text. `own` as above, or NULL. */
-bool bs_os_stack_is_clear(uintptr_t sp, const void *own, uintptr_t text_base, uintptr_t text_end);
+/* Of a thread that stands still with its stack pointer at sp: true if neither the nearest near_bytes of
+ * its stack nor a place that a signal has interrupted, as the signal's frame on the next
+ * BS_TEXT_FAR_BYTES says, shows the text. `own` as above, or NULL. */
+bool bs_os_stack_is_clear(uintptr_t sp, const void *own, size_t near_bytes, uintptr_t text_base,
+                          uintptr_t text_end);
 
 typedef void bs_os_task_visitor(void *ctx, int tid);
 /* Calls visit for each thread of the process that /proc lists, also those about to end. 0 or errno. */
@@ -221,6 +222,7 @@ struct bs_os_frame {
     uintptr_t alt_base, alt_end;  /* the alternate signal stack; both 0: none */
     uintptr_t thread_pointer;     /* of the handler's thread */
     bool call_failed;             /* it was a system call, which returns EINTR for it */
+    bool in_call;                 /* the same, or one that begins (again); not that of the clock */
     uint64_t mask;                /* signals blocked when the handler has returned */
 };
 

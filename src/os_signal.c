@@ -124,16 +124,25 @@ int bs_os_task(int tid, int signal, struct bs_os_task *task) {
 
 static bs_os_signal_handler *handler; /* [init] */
 
-/* The instruction of so many bytes before pc. On the first bytes of a page there may be none. */
-static uint32_t instruction_before(uintptr_t pc, size_t bytes) {
+/* A system call ends before pc, or begins at it: what is there is asked of the kernel, since the page
+ * before pc's, or after it, may not be there. (And where pc has been a wild jump, its own.) */
+static bool is_call(uintptr_t at) {
+#if defined(__x86_64__)
+    const uint32_t call = 0x050f, bytes = 2;
+#else
+    const uint32_t call = 0xd4000001, bytes = 4;
+#endif
     uint32_t code = 0;
-    if (pc % 4096 >= bytes) {
-        __builtin_memcpy(&code, (const void *)(pc - bytes), bytes);
-    } else {
-        struct iovec local = {&code, bytes}, remote = {(void *)(pc - bytes), bytes};
-        (void)bs_sys6(SYS_process_vm_readv, bs_os_pid(), &local, 1, &remote, 1, 0);
-    }
-    return code;
+    struct iovec local = {&code, bytes}, remote = {(void *)at, bytes};
+    return bs_sys6(SYS_process_vm_readv, bs_os_pid(), &local, 1, &remote, 1, 0) == (long)bytes &&
+           code == call;
+}
+
+/* A call that a handler interrupts has failed, or has been wound back to begin again. That of the clock
+ * never waits, so it is told apart by its number. */
+static void read_call(struct bs_os_frame *f, long result, long number, uintptr_t call_bytes) {
+    f->call_failed = result == -EINTR && is_call(f->pc - call_bytes);
+    f->in_call = f->call_failed || (number != SYS_clock_gettime && is_call(f->pc));
 }
 
 #if defined(__x86_64__)
@@ -171,7 +180,7 @@ static void read_registers(struct bs_os_frame *f, const ucontext_t *uc) {
         __builtin_memcpy(&bytes, fp + 468, sizeof bytes);
         f->regs_end = (uintptr_t)fp + (magic == 0x46505853 && bytes < BS_MIB ? bytes : 512);
     }
-    f->call_failed = r[REG_RAX] == -EINTR && instruction_before(f->pc, 2) == 0x050f;
+    read_call(f, (long)r[REG_RAX], (long)r[REG_RAX], 2);
 }
 
 #else
@@ -203,7 +212,7 @@ static void read_registers(struct bs_os_frame *f, const ucontext_t *uc) {
             f->regs_end = data + bytes;
         }
     }
-    f->call_failed = (long)m->regs[0] == -EINTR && instruction_before(f->pc, 4) == 0xd4000001;
+    read_call(f, (long)m->regs[0], (long)m->regs[8], 4);
 }
 
 #endif

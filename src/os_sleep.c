@@ -176,8 +176,9 @@ static enum seen look_at_stack(struct look *l, uintptr_t sp, uintptr_t top, size
     return TOO_DEEP;
 }
 
-bool bs_os_stack_is_clear(uintptr_t sp, const void *own, uintptr_t text_base, uintptr_t text_end) {
-    struct look l = {.base = text_base, .end = text_end, .near_end = sp + BS_TEXT_NEAR_BYTES};
+bool bs_os_stack_is_clear(uintptr_t sp, const void *own, size_t near_bytes, uintptr_t text_base,
+                          uintptr_t text_end) {
+    struct look l = {.base = text_base, .end = text_end, .near_end = sp + near_bytes};
     enum seen seen = look_at_stack(&l, sp, (uintptr_t)own, BS_TEXT_FAR_BYTES);
     return seen == CLEAR || seen == TOO_DEEP;
 }

@@ -42,7 +42,8 @@ bool bs_text_sleeps_outside(int tid, const void *own) {
     return bs_os_thread_sleeps(tid, own, t.base, t.end);
 }
 
-bool bs_text_is_outside(uintptr_t pc, uintptr_t sp, const void *own) {
+bool bs_text_is_outside(uintptr_t pc, uintptr_t sp, bool in_call, const void *own) {
     struct bs_text t = bs_text();
-    return (pc < t.base || pc >= t.end) && bs_os_stack_is_clear(sp, own, t.base, t.end);
+    return (pc < t.base || pc >= t.end) &&
+           bs_os_stack_is_clear(sp, own, in_call ? 0 : BS_TEXT_NEAR_BYTES, t.base, t.end);
 }

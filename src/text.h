@@ -28,14 +28,15 @@ bool bs_text_sleeps_outside(int tid, const void *own);
 /* True if the thread that was interrupted at pc with the stack pointer sp, and is still there, is in
  * no function of besom's. False if
  *  - pc is in besom's text;
- *  - a word of the next BS_TEXT_NEAR_BYTES of its stack is: it may be the return address of what
- *    besom called, and it calls only leaves of libc (mem*, str*, the clock, a key's value);
+ *  - a word of the next BS_TEXT_NEAR_BYTES of its stack is, and it is not `in_call`, in a system call
+ *    other than the clock's: such a word may be the return address of what besom called, and that is
+ *    leaves of libc alone (mem*, str*, the clock, a key's value), none of which makes another call;
  *  - a signal frame on its stack, within BS_TEXT_FAR_BYTES of sp, says that a handler of the program
  *    interrupted besom's code;
  *  - its stack cannot be read.
- * Words left by earlier calls in unused parts of the nearest frames make it false for nothing. `own`:
- * an address that all of its frames lie below if sp does, or NULL: the stack is read to the end of its
- * mapping, at most so far. */
-bool bs_text_is_outside(uintptr_t pc, uintptr_t sp, const void *own);
+ * Words left by earlier calls in unused parts of the nearest frames make it false for nothing, of a
+ * thread that runs, until it has run on. `own`: an address that all of its frames lie below if sp does,
+ * or NULL: the stack is read to the end of its mapping, at most so far. */
+bool bs_text_is_outside(uintptr_t pc, uintptr_t sp, bool in_call, const void *own);
 
 #endif

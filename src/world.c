@@ -102,7 +102,7 @@ static enum bs_world_result stop_all(uint64_t deadline_ns) {
 static bool is_outside(const struct bs_world_thread *t) {
     /* the thread pointer lies above all frames, or on another mapping */
     return bs_round_is_waited_for_by(t->tid) ||
-           bs_text_is_outside(t->pc, t->sp, (const void *)t->thread_pointer);
+           bs_text_is_outside(t->pc, t->sp, t->in_call, (const void *)t->thread_pointer);
 }
 
 /* Lets those run on that are inside besom; how many. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * world_ask.c - one thread of those that bs_world.c stops: the asking, what its handler does, the waiting
- * for its answer. The states are in world_internal.h. It does NOT know when a stop is complete.
+ * world_ask.c - one thread of those that world.c stops: asking it, what its handler does, waiting for its
+ * answer. The states are in world_internal.h. It does NOT know when a stop is complete.
  */
 #include "world_internal.h"
 
@@ -39,6 +39,7 @@ static void publish(struct slot *s, const struct bs_os_frame *f) {
     struct bs_world_thread *t = &s->thread;
     t->sp = f->sp;
     t->pc = f->pc;
+    t->in_call = f->in_call;
     t->regs = f->regs;
     t->regs_end = f->regs_end;
     t->alt_base = f->alt_base;

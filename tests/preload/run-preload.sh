@@ -18,7 +18,7 @@
 #   stdout REGEX      a line expected on stdout, among others
 #   timeout SECONDS   instead of 60
 #   besom             only besom promises this: skip under another library
-#   library NAME      a library of the tests' instead, from .libs/ beside the program
+#   library NAME      a library of the tests' instead, from tests/preload
 #   scan              libbesom-scan.so is preloaded too, from beside the build's own library
 # Exit status: 0 kept, 1 broken, 77 skipped (the reason is printed), 99 cannot judge.
 set -eu
@@ -69,7 +69,7 @@ read_line() {
     lines) lines=$value ;;
     timeout) limit_s=$value ;;
     besom) besom_only=yes ;;
-    library) lib=$(realpath "$(dirname "$program")/.libs/$value") ;;
+    library) lib=$(realpath "$builddir/tests/preload/.libs/$value") ;;
     scan) scan=$(realpath "$builddir/preload/.libs/libbesom-scan.so") ;;
     *) give_up "$conf: unknown word \"$key\"; the head of run-preload.sh lists them" ;;
     esac

@@ -2,8 +2,8 @@
 /*
  * world_drive.c - libbesom-world.so: libbesom.so with a helper that stops the world WORLD_PER_SECOND
  * times a second (and does besom's rounds), for programs that must not notice. At the end of the
- * process it is an error if there were few stops: the test would prove nothing. WORLD_REPORT=1 says on
- * stdout how long they took.
+ * process it is an error if there were less than WORLD_LEAST stops, a quarter of those due by default: the
+ * test would prove nothing. WORLD_REPORT=1 says on stdout how long they took.
  *
  * The helper is of the kind that besom's is, so it uses of libc mem* and str* alone.
  */
@@ -95,7 +95,7 @@ __attribute__((destructor(102))) static void finish(void) {
         usleep(1000);
     unsigned n = drive.n;
     uint64_t due = (bs_os_now_ns() - drive.start_ns) / drive.period_ns;
-    const char *report = getenv("WORLD_REPORT");
+    const char *report = getenv("WORLD_REPORT"), *least = getenv("WORLD_LEAST");
     if (report != NULL && n != 0) {
         qsort(drive.us, n, sizeof drive.us[0], compare);
         qsort(drive.pause_us, n, sizeof drive.pause_us[0], compare);
@@ -107,7 +107,7 @@ __attribute__((destructor(102))) static void finish(void) {
                 drive.results[BS_WORLD_SILENT], drive.results[BS_WORLD_INSIDE],
                 drive.results[BS_WORLD_LATE], drive.results[BS_WORLD_UNAVAILABLE]);
     }
-    if (n < due / 4) {
+    if (n < (least != NULL ? (uint64_t)atoi(least) : due / 4)) {
         dprintf(2, "world_drive: only %u stops of %llu, blocked %u silent %u inside %u late %u\n", n,
                 (unsigned long long)due, drive.results[BS_WORLD_BLOCKED],
                 drive.results[BS_WORLD_SILENT], drive.results[BS_WORLD_INSIDE],
