@@ -1,112 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check_world.c - stopping the world: nobody moves while it stands, everybody is known, goes on as if
- * nothing had been, and what cannot be stopped is found out and left as it was.
- *
- * Test and core are one file of code, so a section of its own stands for besom's text (INSIDE). What
- * a program notices of the signal is tests/preload/no_eintr.c's question. Under ThreadSanitizer this
- * does not run: its run-time library is interrupted with its own locks held, and knows nothing of the
- * order that a stop makes.
+ * check_world.c - stopping the world: nobody moves while it stands, whoever comes and goes meanwhile;
+ * everybody is known with stack and registers; nobody is inside besom. What cannot be stopped, and what
+ * goes on beside it, is check_world_hard.c's; what a program notices tests/preload/no_eintr.c's.
  */
 #define _GNU_SOURCE
-#include "child.h"
-#include "counter.h"
-#include "fork.h"
+#include "world_unit.h"
+
 #include "heap.h"
-#include "os.h"
-#include "round.h"
-#include "text.h"
-#include "unit.h"
-#include "world.h"
-
-#include <errno.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <spawn.h>
-#include <sys/syscall.h>
-
-#define MAX_THREADS 64
-#define MS UINT64_C(1000000)
-
-/* Functions that count as besom's. */
-#define INSIDE __attribute__((section("inside_besom"), noinline))
-extern const char __start_inside_besom[], __stop_inside_besom[];
-
-static void inside_text(void) {
-    bs_text_set((uintptr_t)__start_inside_besom, (uintptr_t)__stop_inside_besom);
-}
-
-struct runner {
-    pthread_t thread;
-    int tid;        /* [atomic] */
-    uint64_t turns; /* [atomic] */
-    char pad[48];
-} __attribute__((aligned(64)));
-
-static struct runner runners[MAX_THREADS];
-static uint32_t end_all; /* [atomic] */
-static sem_t ready, go_on;
-
-static enum bs_world_result stop_within(uint64_t ns) {
-    bs_round_enter();
-    enum bs_world_result result = bs_world_stop(bs_os_now_ns() + ns);
-    if (result != BS_WORLD_STOPPED)
-        bs_round_leave();
-    return result;
-}
-static void resume(void) {
-    bs_world_resume();
-    bs_round_leave();
-}
-static void must_stop(void) {
-    enum bs_world_result result = stop_within(2000 * MS);
-    require(result == BS_WORLD_STOPPED, "result %d, thread %d", result, bs_world_culprit());
-}
-
-static void start_on(struct runner *r, void *(*fn)(void *)) {
-    r->turns = 0;
-    r->tid = 0;
-    ck_assert_int_eq(pthread_create(&r->thread, NULL, fn, r), 0);
-    while (bs_load(&r->tid) == 0)
-        bs_os_yield();
-}
-static void start_threads(unsigned n, void *(*fn)(void *)) {
-    inside_text();
-    bs_store(&end_all, 0u);
-    sem_init(&ready, 0, 0);
-    sem_init(&go_on, 0, 0);
-    for (unsigned i = 0; i < n; i++)
-        start_on(&runners[i], fn);
-}
-static void join_threads(unsigned n) {
-    bs_store(&end_all, 1u);
-    for (unsigned i = 0; i < n; i++)
-        sem_post(&go_on);
-    for (unsigned i = 0; i < n; i++)
-        pthread_join(runners[i].thread, NULL);
-}
-
-static void turn(struct runner *r) {
-    bs_store(&r->turns, r->turns + 1);
-}
-
-/* Runs, computes, sleeps in turn. */
-static void *busy(void *arg) {
-    struct runner *r = arg;
-    bs_store(&r->tid, bs_os_tid());
-    errno = 4711;
-    for (unsigned i = 0; !bs_load(&end_all); i++) {
-        turn(r);
-        if (i % 64 == 0)
-            bs_os_yield();
-        if (i % 1024 == 0)
-            usleep(100);
-        if (i % 1024 == 0)
-            errno = 4711; /* usleep's own business */
-        require(errno == 4711, "errno became %d", errno);
-    }
-    return NULL;
-}
 
 struct seen {
     unsigned n, known;
@@ -124,13 +25,6 @@ static void visit(void *ctx, const struct bs_world_thread *t) {
             t->stack_end);
     require(t->pc != 0 && t->regs < t->sp && t->regs_end > t->regs, "no registers");
 }
-static uint64_t all_turns(unsigned n) {
-    uint64_t turns = 0;
-    for (unsigned i = 0; i < n; i++)
-        turns += bs_load(&runners[i].turns);
-    return turns;
-}
-
 static const unsigned thread_counts[] = {1, 2, 3, 8, 64};
 
 START_TEST(nobody_moves) {
@@ -215,12 +109,6 @@ static void set_alternate(unsigned i) {
     stack_t s = {.ss_sp = alternate[i], .ss_size = sizeof alternate[i]};
     ck_assert_int_eq(sigaltstack(&s, NULL), 0);
 }
-static void wait_in_handler(int signo) {
-    (void)signo;
-    sem_post(&ready);
-    while (!bs_load(&end_all))
-        usleep(1000);
-}
 static void *in_alternate(void *arg) {
     struct runner *r = arg;
     set_alternate(0);
@@ -295,11 +183,6 @@ END_TEST
 
 /* --- threads that come and go ----------------------------------------------------------------- */
 
-static void *short_life(void *arg) {
-    uint64_t *turns = arg;
-    (void)bs_add(turns, 1);
-    return NULL;
-}
 static uint64_t lives; /* [atomic] */
 
 static void *breeder(void *arg) {
@@ -338,130 +221,73 @@ START_TEST(threads_come_and_go) {
 }
 END_TEST
 
-/* --- threads that cannot be stopped ----------------------------------------------------------- */
-
-static void *blocker(void *arg) {
+/* Each makes its successor before it ends: a list of threads is old when it has been read. */
+static void *link_in_chain(void *arg) {
     struct runner *r = arg;
-    sigset_t all, waiting;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    pthread_attr_t detached;
+    pthread_t next;
     bs_store(&r->tid, bs_os_tid());
-    while (sem_wait(&go_on) != 0)
-        ;
-    sigpending(&waiting);
-    for (int i = 1; i <= 64; i++)
-        require(!sigismember(&waiting, i) || i == 32 || i == 33, "signal %d waits", i);
+    for (unsigned i = 0; i < 20000; i++)
+        turn(r);
+    if (bs_load(&end_all)) {
+        sem_post(&ready);
+        return NULL;
+    }
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    require(pthread_create(&next, &detached, link_in_chain, arg) == 0, "no thread");
     return NULL;
 }
-static void *sigwaiter(void *arg) {
-    struct runner *r = arg;
-    struct timespec soon = {0, 300000000};
-    sigset_t all;
-    sigfillset(&all);
-    bs_store(&r->tid, bs_os_tid());
-    int got = sigtimedwait(&all, NULL, &soon);
-    require(got < 0 && errno == EAGAIN, "sigtimedwait gave %d (errno %d)", got, errno);
-    return NULL;
-}
-static void *(*const unstoppable[])(void *) = {blocker, sigwaiter};
 
-START_TEST(who_blocks_the_signal_is_named) {
-    start_threads(1, unstoppable[_i]);
-    usleep(20000);
-    uint64_t start = bs_os_now_ns();
-    ck_assert_int_eq(stop_within(1000 * MS), BS_WORLD_BLOCKED);
-    ck_assert_uint_lt(bs_os_now_ns() - start, 200 * MS);
-    ck_assert_int_eq(bs_world_culprit(), runners[0].tid);
-    ck_assert_uint_eq(bs_counted(world_abandoned), 1);
-    join_threads(1);
-    must_stop();
-    resume();
+START_TEST(threads_that_make_their_successors) {
+    unsigned stopped = 0, tries = 300 / UNIT_SLOWNESS;
+    start_threads(0, NULL);
+    for (unsigned i = 0; i < 4; i++)
+        link_in_chain(&runners[i]);
+    for (unsigned i = 0; i < tries; i++) {
+        if (stop_within(500 * MS) != BS_WORLD_STOPPED)
+            continue;
+        uint64_t before = all_turns(4);
+        usleep(300);
+        require(all_turns(4) == before, "somebody moved");
+        stopped++;
+        resume();
+    }
+    require(stopped > tries / 2, "stopped %u times of %u", stopped, tries);
+    bs_store(&end_all, 1u);
+    for (unsigned i = 0; i < 4; i++)
+        sem_wait(&ready);
 }
 END_TEST
 
-static void *toggler(void *arg) {
+/* Signals of stops that are over, as if they had been on their way for long. */
+static void *sender(void *arg) {
     struct runner *r = arg;
-    sigset_t all, waiting;
-    uint64_t seed = (uint64_t)(uintptr_t)r;
-    sigfillset(&all);
+    uint64_t seed = 1;
     bs_store(&r->tid, bs_os_tid());
     while (!bs_load(&end_all)) {
-        pthread_sigmask(SIG_BLOCK, &all, NULL);
-        usleep(random_below(&seed, 4000));
-        pthread_sigmask(SIG_UNBLOCK, &all, NULL);
-        usleep(random_below(&seed, 4000));
+        int tid = bs_load(&runners[random_below(&seed, 4)].tid);
+        (void)bs_os_signal_send(bs_world_signal(), tid, random_below(&seed, 4));
         turn(r);
+        usleep(10);
     }
-    pthread_sigmask(SIG_BLOCK, &all, NULL);
-    sem_post(&ready);
-    while (sem_wait(&go_on) != 0)
-        ;
-    sigpending(&waiting);
-    require(!sigismember(&waiting, bs_world_signal()), "our signal waits");
     return NULL;
 }
 
-START_TEST(who_blocks_it_for_a_while) {
-    unsigned stopped = 0;
-    start_threads(3, toggler);
-    for (unsigned i = 0; i < 200 / UNIT_SLOWNESS; i++) {
-        uint64_t start = bs_os_now_ns();
-        enum bs_world_result result = stop_within(200 * MS);
-        require(result == BS_WORLD_STOPPED || result == BS_WORLD_BLOCKED, "result %d", result);
-        require(bs_os_now_ns() - start < 400 * MS, "it took too long");
-        if (result == BS_WORLD_STOPPED) {
-            uint64_t before = all_turns(3);
-            require(all_turns(3) == before, "somebody moved");
-            stopped++;
-            resume();
-        }
-    }
-    require(stopped > 5, "stopped %u times", stopped);
-    bs_store(&end_all, 1u);
-    for (unsigned i = 0; i < 3; i++)
-        sem_wait(&ready);
-    join_threads(3);
-}
-END_TEST
-
-START_TEST(lost_signals_and_answers) {
-    start_threads(8, busy);
-    for (unsigned what = 1; what <= 3; what++) {
-        bs_world_lose(what & 1 ? 25 : 0, what & 2 ? 25 : 0);
-        for (unsigned i = 0; i < 60 / UNIT_SLOWNESS; i++) {
-            must_stop();
-            uint64_t before = all_turns(8);
-            require(bs_world_count() == 8, "%zu stand", bs_world_count());
-            require(all_turns(8) == before, "somebody moved");
-            resume();
-        }
-    }
-    bs_world_lose(0, 0);
-    ck_assert_uint_gt(bs_counted(world_resent), 0);
-    join_threads(8);
-}
-END_TEST
-
-START_TEST(the_time_is_over) {
-    start_threads(1, busy);
-    ck_assert_int_eq(stop_within(0), BS_WORLD_LATE);
+START_TEST(late_signals_change_nothing) {
+    start_threads(4, busy);
     must_stop();
     resume();
-    join_threads(1);
-}
-END_TEST
-
-START_TEST(who_does_not_answer_is_named) {
-    start_threads(2, busy);
-    bs_world_lose(1, 0);
-    uint64_t start = bs_os_now_ns();
-    ck_assert_int_eq(stop_within(60 * MS), BS_WORLD_SILENT);
-    ck_assert_uint_lt(bs_os_now_ns() - start, 500 * MS);
-    ck_assert(bs_world_culprit() == runners[0].tid || bs_world_culprit() == runners[1].tid);
-    bs_world_lose(0, 0);
-    must_stop();
-    resume();
-    join_threads(2);
+    start_on(&runners[4], sender);
+    for (unsigned i = 0; i < 500 / UNIT_SLOWNESS; i++) {
+        must_stop();
+        uint64_t before = all_turns(5);
+        require(bs_world_count() == 5, "%zu stand", bs_world_count());
+        require(all_turns(5) == before, "somebody moved");
+        resume();
+        usleep(100);
+    }
+    join_threads(5);
 }
 END_TEST
 
@@ -620,224 +446,21 @@ START_TEST(who_waits_for_the_round_is_outside) {
 }
 END_TEST
 
-/* --- beside fork, vfork, the helper ----------------------------------------------------------- */
-
-static void child_stops(void) {
-    inside_text();
-    CHILD_CHECK(stop_within(1000 * MS) == BS_WORLD_STOPPED);
-    CHILD_CHECK(bs_world_count() == 0);
-    resume();
-    pthread_t thread;
-    uint64_t n = 0;
-    CHILD_CHECK(pthread_create(&thread, NULL, short_life, &n) == 0);
-    pthread_join(thread, NULL);
-    CHILD_CHECK(n == 1);
-    _exit(0);
-}
-static void *forker(void *arg) {
-    struct runner *r = arg;
-    bs_store(&r->tid, bs_os_tid());
-    while (!bs_load(&end_all)) {
-        int status;
-        pid_t pid = fork();
-        require(pid >= 0, "no fork");
-        if (pid == 0)
-            child_stops();
-        require(waitpid(pid, &status, 0) == pid && status == 0, "the child ended with %#x", status);
-        turn(r);
-    }
-    return NULL;
-}
-static uint32_t vfork_refused; /* [atomic] */
-
-static void *spawner(void *arg) {
-    struct runner *r = arg;
-    char name[] = "true", *words[] = {name, NULL}, *none[] = {NULL};
-    bs_store(&r->tid, bs_os_tid());
-    while (!bs_load(&end_all)) {
-        int status;
-        pid_t pid;
-        if (r->turns % 2 == 0) {
-            require(posix_spawn(&pid, "/bin/true", NULL, NULL, words, none) == 0, "no spawn");
-        } else if ((pid = vfork()) == 0) {
-            _exit(0);
-        }
-        require(waitpid(pid, &status, 0) == pid && status == 0, "the child ended with %#x", status);
-        turn(r);
-    }
-    return NULL;
-}
-static void *(*const parents[])(void *) = {forker, spawner};
-
-START_TEST(beside_forks) {
-    unsigned stopped = 0;
-    bs_fork_start();
-    start_threads(2, parents[_i]);
-    start_on(&runners[2], busy);
-    for (unsigned i = 0; i < 150 / UNIT_SLOWNESS; i++) {
-        enum bs_world_result result = stop_within(500 * MS);
-        require(result == BS_WORLD_STOPPED || result == BS_WORLD_BLOCKED, "result %d, thread %d",
-                result, bs_world_culprit());
-        if (result == BS_WORLD_STOPPED) {
-            uint64_t before = all_turns(3);
-            usleep(500);
-            require(all_turns(3) == before, "somebody moved");
-            stopped++;
-            resume();
-        }
-        usleep(2000);
-    }
-    require(stopped > 50 / UNIT_SLOWNESS, "stopped %u times", stopped);
-    join_threads(3);
-}
-END_TEST
-
-START_TEST(not_from_a_vfork_child) {
-    inside_text();
-    must_stop();
-    resume();
-    bs_heap_free(bs_heap_alloc(100)); /* so that it is known whose threads they are */
-    bs_round_enter();
-    pid_t pid = vfork();
-    if (pid == 0) {
-        bs_store(&vfork_refused, bs_world_stop(bs_os_now_ns() + 100 * MS) == BS_WORLD_NOT_OURS);
-        _exit(0);
-    }
-    bs_round_leave();
-    waitpid(pid, NULL, 0);
-    ck_assert_uint_eq(vfork_refused, 1);
-}
-END_TEST
-
-static void helper(void *arg) {
-    struct runner *r = arg;
-    bs_store(&r->tid, bs_os_tid());
-    while (!bs_load(&end_all))
-        bs_store(&r->turns, bs_load(&r->turns) + 1);
-    bs_store(&r->tid, -1);
-}
-
-START_TEST(the_helper_is_left_alone) {
-    start_threads(1, busy);
-    ck_assert_int_eq(bs_os_helper_start(helper, &runners[1]), 0);
-    while (bs_load(&runners[1].tid) == 0)
-        bs_os_yield();
-    for (unsigned i = 0; i < 20; i++) {
-        must_stop();
-        uint64_t before = bs_load(&runners[1].turns);
-        require(bs_world_count() == 1, "%zu stand", bs_world_count());
-        while (bs_load(&runners[1].turns) == before)
-            usleep(100);
-        resume();
-    }
-    join_threads(1);
-    while (bs_load(&runners[1].tid) != -1)
-        bs_os_yield();
-}
-END_TEST
-
-static void stopping_helper(void *arg) {
-    unsigned *stops = arg;
-    for (unsigned i = 0; i < 200; i++) {
-        bs_round_enter();
-        if (bs_world_stop(bs_os_now_ns() + 500 * MS) == BS_WORLD_STOPPED) {
-            uint64_t before = all_turns(8);
-            bs_os_yield();
-            (*stops) += all_turns(8) == before && bs_world_count() == 9; /* and the first thread */
-            bs_world_resume();
-        }
-        bs_round_leave();
-    }
-    bs_store(&end_all, 2u);
-}
-
-START_TEST(the_helper_stops_all) {
-    unsigned stops = 0;
-    start_threads(8, busy);
-    ck_assert_int_eq(bs_os_helper_start(stopping_helper, &stops), 0);
-    while (bs_load(&end_all) != 2)
-        usleep(1000);
-    join_threads(8);
-    ck_assert_uint_eq(stops, 200);
-}
-END_TEST
-
-/* --- the signal ------------------------------------------------------------------------------- */
-
-static void stray(void *arg) {
-    union sigval value = {.sival_ptr = arg};
-    inside_text();
-    CHILD_CHECK(stop_within(1000 * MS) == BS_WORLD_STOPPED);
-    resume();
-    if (arg == NULL)
-        kill(getpid(), bs_world_signal());
-    else
-        sigqueue(getpid(), bs_world_signal(), value);
-    usleep(100000);
-}
-
-START_TEST(a_signal_from_elsewhere_has_its_default_effect) {
-    struct outcome o = child_run(stray, _i == 0 ? NULL : (void *)0x1234, 10);
-    ck_assert_msg(WIFSIGNALED(o.status) && WTERMSIG(o.status) >= SIGRTMIN, "status %#x: %s",
-                  (unsigned)o.status, o.err);
-}
-END_TEST
-
-START_TEST(a_signal_in_use_is_not_taken) {
-    struct sigaction action = {.sa_handler = wait_in_handler};
-    inside_text();
-    must_stop();
-    resume();
-    int first = bs_world_signal();
-    ck_assert_int_ge(first, SIGRTMIN);
-    sigaction(first, &action, NULL); /* now the program's */
-    must_stop();
-    resume();
-    ck_assert_int_ne(bs_world_signal(), first);
-    struct sigaction now;
-    sigaction(first, NULL, &now);
-    ck_assert(now.sa_handler == wait_in_handler);
-}
-END_TEST
-
-START_TEST(a_signal_that_is_waited_for_is_not_taken) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGRTMAX - 3);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    ck_assert(bs_world_start());
-    ck_assert_int_eq(bs_world_signal(), SIGRTMAX - 4);
-}
-END_TEST
-
 int main(void) {
     Suite *suite = suite_create("world");
     TCase *tc = add_case(suite, "stop");
     tcase_add_loop_test(tc, nobody_moves, 0, 5);
     tcase_add_test(tc, threads_come_and_go);
-    tcase_add_test(tc, lost_signals_and_answers);
-    tcase_add_test(tc, the_time_is_over);
+    tcase_add_test(tc, threads_that_make_their_successors);
+    tcase_add_test(tc, late_signals_change_nothing);
     tc = add_case(suite, "where");
     tcase_add_test(tc, registers_are_shown);
     tcase_add_test(tc, alternate_stacks_are_known);
     tcase_add_test(tc, the_first_thread_has_its_stack);
-    tc = add_case(suite, "cannot");
-    tcase_add_loop_test(tc, who_blocks_the_signal_is_named, 0, 2);
-    tcase_add_test(tc, who_blocks_it_for_a_while);
-    tcase_add_test(tc, who_does_not_answer_is_named);
     tc = add_case(suite, "inside");
     tcase_add_test(tc, nobody_is_inside);
     tcase_add_loop_test(tc, who_stays_inside_is_named, 0, 3);
     tcase_add_test(tc, what_is_left_on_a_stack_does_not_count);
     tcase_add_test(tc, who_waits_for_the_round_is_outside);
-    tc = add_case(suite, "beside");
-    tcase_add_loop_test(tc, beside_forks, 0, 2);
-    tcase_add_test(tc, not_from_a_vfork_child);
-    tcase_add_test(tc, the_helper_is_left_alone);
-    tcase_add_test(tc, the_helper_stops_all);
-    tc = add_case(suite, "signal");
-    tcase_add_loop_test(tc, a_signal_from_elsewhere_has_its_default_effect, 0, 2);
-    tcase_add_test(tc, a_signal_in_use_is_not_taken);
-    tcase_add_test(tc, a_signal_that_is_waited_for_is_not_taken);
     return run_suite(suite);
 }

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_world_hard.c - stopping the world where it is hard: threads that cannot be stopped are named and
+ * nothing is left over, signals and answers are lost, forks and vforks and the helper go on beside it,
+ * and the signal is somebody else's.
+ */
+#define _GNU_SOURCE
+#include "world_unit.h"
+
+#include "fork.h"
+#include "heap.h"
+
+#include <spawn.h>
+
+/* --- threads that cannot be stopped ----------------------------------------------------------- */
+
+static void *blocker(void *arg) {
+    struct runner *r = arg;
+    sigset_t all, waiting;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    bs_store(&r->tid, bs_os_tid());
+    while (sem_wait(&go_on) != 0)
+        ;
+    sigpending(&waiting);
+    for (int i = 1; i <= 64; i++)
+        require(!sigismember(&waiting, i) || i == 32 || i == 33, "signal %d waits", i);
+    return NULL;
+}
+static void *sigwaiter(void *arg) {
+    struct runner *r = arg;
+    struct timespec soon = {0, 300000000};
+    sigset_t all;
+    sigfillset(&all);
+    bs_store(&r->tid, bs_os_tid());
+    int got = sigtimedwait(&all, NULL, &soon);
+    require(got < 0 && errno == EAGAIN, "sigtimedwait gave %d (errno %d)", got, errno);
+    return NULL;
+}
+static void *(*const unstoppable[])(void *) = {blocker, sigwaiter};
+
+START_TEST(who_blocks_the_signal_is_named) {
+    start_threads(1, unstoppable[_i]);
+    usleep(20000);
+    uint64_t start = bs_os_now_ns();
+    ck_assert_int_eq(stop_within(1000 * MS), BS_WORLD_BLOCKED);
+    ck_assert_uint_lt(bs_os_now_ns() - start, 200 * MS);
+    ck_assert_int_eq(bs_world_culprit(), runners[0].tid);
+    ck_assert_uint_eq(bs_counted(world_abandoned), 1);
+    join_threads(1);
+    must_stop();
+    resume();
+}
+END_TEST
+
+/* What is on its way to a thread. */
+static bool signal_waits(int tid) {
+    char path[64], text[2048];
+    snprintf(path, sizeof path, "/proc/self/task/%d/status", tid);
+    require(bs_os_read_text(path, text, sizeof text) > 0, "%s", path);
+    uint64_t waiting = strtoull(strstr(text, "SigPnd:") + 7, NULL, 16);
+    return (waiting >> (bs_world_signal() - 1) & 1) != 0;
+}
+
+static void *toggler(void *arg) {
+    struct runner *r = arg;
+    sigset_t all, waiting;
+    uint64_t seed = (uint64_t)(uintptr_t)r;
+    sigfillset(&all);
+    bs_store(&r->tid, bs_os_tid());
+    while (!bs_load(&end_all)) {
+        pthread_sigmask(SIG_BLOCK, &all, NULL);
+        usleep(random_below(&seed, 30000));
+        pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+        usleep(random_below(&seed, 2000));
+        turn(r);
+    }
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    sem_post(&ready);
+    while (sem_wait(&go_on) != 0)
+        ;
+    sigpending(&waiting);
+    require(!sigismember(&waiting, bs_world_signal()), "our signal waits");
+    return NULL;
+}
+
+START_TEST(who_blocks_it_for_a_while) {
+    unsigned stopped = 0;
+    start_threads(2, toggler);
+    for (unsigned i = 0; i < 200 / UNIT_SLOWNESS; i++) {
+        usleep(2000);
+        uint64_t start = bs_os_now_ns();
+        enum bs_world_result result = stop_within(200 * MS);
+        require(result == BS_WORLD_STOPPED || result == BS_WORLD_BLOCKED, "result %d", result);
+        require(bs_os_now_ns() - start < 1000 * MS, "it took too long");
+        if (result == BS_WORLD_STOPPED) {
+            uint64_t before = all_turns(2);
+            require(all_turns(2) == before, "somebody moved");
+            stopped++;
+            resume();
+        }
+        for (unsigned k = 0; k < 2 && result != BS_WORLD_STOPPED; k++)
+            require(!signal_waits(runners[k].tid), "our signal waits after result %d", result);
+    }
+    require(stopped > 5, "stopped %u times", stopped);
+    bs_store(&end_all, 1u);
+    for (unsigned i = 0; i < 2; i++)
+        sem_wait(&ready);
+    join_threads(2);
+}
+END_TEST
+
+START_TEST(lost_signals_and_answers) {
+    start_threads(8, busy);
+    for (unsigned what = 1; what <= 3; what++) {
+        bs_world_lose(what & 1 ? 25 : 0, what & 2 ? 25 : 0);
+        for (unsigned i = 0; i < 60 / UNIT_SLOWNESS; i++) {
+            must_stop();
+            uint64_t before = all_turns(8);
+            require(bs_world_count() == 8, "%zu stand", bs_world_count());
+            require(all_turns(8) == before, "somebody moved");
+            resume();
+        }
+    }
+    bs_world_lose(0, 0);
+    ck_assert_uint_gt(bs_counted(world_resent), 0);
+    join_threads(8);
+}
+END_TEST
+
+START_TEST(the_time_is_over) {
+    start_threads(1, busy);
+    ck_assert_int_eq(stop_within(0), BS_WORLD_LATE);
+    must_stop();
+    resume();
+    join_threads(1);
+}
+END_TEST
+
+START_TEST(who_does_not_answer_is_named) {
+    start_threads(2, busy);
+    bs_world_lose(1, 0);
+    uint64_t start = bs_os_now_ns();
+    ck_assert_int_eq(stop_within(60 * MS), BS_WORLD_SILENT);
+    ck_assert_uint_lt(bs_os_now_ns() - start, 500 * MS);
+    ck_assert(bs_world_culprit() == runners[0].tid || bs_world_culprit() == runners[1].tid);
+    bs_world_lose(0, 0);
+    must_stop();
+    resume();
+    join_threads(2);
+}
+END_TEST
+
+/* --- beside fork, vfork, the helper ----------------------------------------------------------- */
+
+static void child_stops(void) {
+    inside_text();
+    CHILD_CHECK(stop_within(1000 * MS) == BS_WORLD_STOPPED);
+    CHILD_CHECK(bs_world_count() == 0);
+    resume();
+    pthread_t thread;
+    uint64_t n = 0;
+    CHILD_CHECK(pthread_create(&thread, NULL, short_life, &n) == 0);
+    pthread_join(thread, NULL);
+    CHILD_CHECK(n == 1);
+    _exit(0);
+}
+static void *forker(void *arg) {
+    struct runner *r = arg;
+    bs_store(&r->tid, bs_os_tid());
+    while (!bs_load(&end_all)) {
+        int status;
+        pid_t pid = fork();
+        require(pid >= 0, "no fork");
+        if (pid == 0)
+            child_stops();
+        require(waitpid(pid, &status, 0) == pid && status == 0, "the child ended with %#x", status);
+        turn(r);
+    }
+    return NULL;
+}
+static uint32_t vfork_refused; /* [atomic] */
+
+static void *spawner(void *arg) {
+    struct runner *r = arg;
+    char name[] = "true", *words[] = {name, NULL}, *none[] = {NULL};
+    bs_store(&r->tid, bs_os_tid());
+    while (!bs_load(&end_all)) {
+        int status;
+        pid_t pid;
+        if (r->turns % 2 == 0) {
+            require(posix_spawn(&pid, "/bin/true", NULL, NULL, words, none) == 0, "no spawn");
+        } else if ((pid = vfork()) == 0) {
+            _exit(0);
+        }
+        require(waitpid(pid, &status, 0) == pid && status == 0, "the child ended with %#x", status);
+        turn(r);
+    }
+    return NULL;
+}
+static void *(*const parents[])(void *) = {forker, spawner};
+
+START_TEST(beside_forks) {
+    unsigned stopped = 0;
+    bs_fork_start();
+    start_threads(2, parents[_i]);
+    start_on(&runners[2], busy);
+    for (unsigned i = 0; i < 150 / UNIT_SLOWNESS; i++) {
+        enum bs_world_result result = stop_within(500 * MS);
+        require(result == BS_WORLD_STOPPED || result == BS_WORLD_BLOCKED, "result %d, thread %d",
+                result, bs_world_culprit());
+        if (result == BS_WORLD_STOPPED) {
+            uint64_t before = all_turns(3);
+            usleep(500);
+            require(all_turns(3) == before, "somebody moved");
+            stopped++;
+            resume();
+        }
+        usleep(2000);
+    }
+    require(stopped > 50 / UNIT_SLOWNESS, "stopped %u times", stopped);
+    join_threads(3);
+}
+END_TEST
+
+START_TEST(not_from_a_vfork_child) {
+    inside_text();
+    must_stop();
+    resume();
+    bs_heap_free(bs_heap_alloc(100)); /* so that it is known whose threads they are */
+    bs_round_enter();
+    pid_t pid = vfork();
+    if (pid == 0) {
+        bs_store(&vfork_refused, bs_world_stop(bs_os_now_ns() + 100 * MS) == BS_WORLD_NOT_OURS);
+        _exit(0);
+    }
+    bs_round_leave();
+    waitpid(pid, NULL, 0);
+    ck_assert_uint_eq(vfork_refused, 1);
+}
+END_TEST
+
+static void helper(void *arg) {
+    struct runner *r = arg;
+    bs_store(&r->tid, bs_os_tid());
+    while (!bs_load(&end_all))
+        bs_store(&r->turns, bs_load(&r->turns) + 1);
+    bs_store(&r->tid, -1);
+}
+
+START_TEST(the_helper_is_left_alone) {
+    start_threads(1, busy);
+    ck_assert_int_eq(bs_os_helper_start(helper, &runners[1]), 0);
+    while (bs_load(&runners[1].tid) == 0)
+        bs_os_yield();
+    for (unsigned i = 0; i < 20; i++) {
+        must_stop();
+        uint64_t before = bs_load(&runners[1].turns);
+        require(bs_world_count() == 1, "%zu stand", bs_world_count());
+        while (bs_load(&runners[1].turns) == before)
+            usleep(100);
+        resume();
+    }
+    join_threads(1);
+    while (bs_load(&runners[1].tid) != -1)
+        bs_os_yield();
+}
+END_TEST
+
+static void stopping_helper(void *arg) {
+    unsigned *stops = arg;
+    for (unsigned i = 0; i < 200; i++) {
+        bs_round_enter();
+        if (bs_world_stop(bs_os_now_ns() + 500 * MS) == BS_WORLD_STOPPED) {
+            uint64_t before = all_turns(8);
+            bs_os_yield();
+            (*stops) += all_turns(8) == before && bs_world_count() == 9; /* and the first thread */
+            bs_world_resume();
+        }
+        bs_round_leave();
+    }
+    bs_store(&end_all, 2u);
+}
+
+START_TEST(the_helper_stops_all) {
+    unsigned stops = 0;
+    start_threads(8, busy);
+    ck_assert_int_eq(bs_os_helper_start(stopping_helper, &stops), 0);
+    while (bs_load(&end_all) != 2)
+        usleep(1000);
+    join_threads(8);
+    ck_assert_uint_eq(stops, 200);
+}
+END_TEST
+
+/* --- the signal ------------------------------------------------------------------------------- */
+
+static void stray(void *arg) {
+    union sigval value = {.sival_ptr = arg};
+    inside_text();
+    CHILD_CHECK(stop_within(1000 * MS) == BS_WORLD_STOPPED);
+    resume();
+    if (arg == NULL)
+        kill(getpid(), bs_world_signal());
+    else
+        sigqueue(getpid(), bs_world_signal(), value);
+    usleep(100000);
+}
+
+START_TEST(a_signal_from_elsewhere_has_its_default_effect) {
+    struct outcome o = child_run(stray, _i == 0 ? NULL : (void *)0x1234, 10);
+    ck_assert_msg(WIFSIGNALED(o.status) && WTERMSIG(o.status) >= SIGRTMIN, "status %#x: %s",
+                  (unsigned)o.status, o.err);
+}
+END_TEST
+
+START_TEST(a_signal_in_use_is_not_taken) {
+    struct sigaction action = {.sa_handler = wait_in_handler};
+    inside_text();
+    must_stop();
+    resume();
+    int first = bs_world_signal();
+    ck_assert_int_ge(first, SIGRTMIN);
+    sigaction(first, &action, NULL); /* now the program's */
+    must_stop();
+    resume();
+    ck_assert_int_ne(bs_world_signal(), first);
+    struct sigaction now;
+    sigaction(first, NULL, &now);
+    ck_assert(now.sa_handler == wait_in_handler);
+}
+END_TEST
+
+START_TEST(a_signal_that_is_waited_for_is_not_taken) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMAX - 3);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    ck_assert(bs_world_start());
+    ck_assert_int_eq(bs_world_signal(), SIGRTMAX - 4);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("world_hard");
+    TCase *tc = add_case(suite, "cannot");
+    tcase_add_loop_test(tc, who_blocks_the_signal_is_named, 0, 2);
+    tcase_add_test(tc, who_blocks_it_for_a_while);
+    tcase_add_test(tc, lost_signals_and_answers);
+    tcase_add_test(tc, the_time_is_over);
+    tcase_add_test(tc, who_does_not_answer_is_named);
+    tc = add_case(suite, "beside");
+    tcase_add_loop_test(tc, beside_forks, 0, 2);
+    tcase_add_test(tc, not_from_a_vfork_child);
+    tcase_add_test(tc, the_helper_is_left_alone);
+    tcase_add_test(tc, the_helper_stops_all);
+    tc = add_case(suite, "signal");
+    tcase_add_loop_test(tc, a_signal_from_elsewhere_has_its_default_effect, 0, 2);
+    tcase_add_test(tc, a_signal_in_use_is_not_taken);
+    tcase_add_test(tc, a_signal_that_is_waited_for_is_not_taken);
+    return run_suite(suite);
+}
