@@ -4,8 +4,8 @@
  * is seen whether they move, and a section that stands for besom's text, since test and core are one
  * file of code.
  *
- * Under ThreadSanitizer they do not run: its run-time library is interrupted with its own locks held,
- * and knows nothing of the order that a stop makes.
+ * Under ThreadSanitizer they do not run: its own background thread blocks all signals, so the world never
+ * stands. It would know nothing of the order that a stop makes either.
  */
 #ifndef BS_TESTS_WORLD_UNIT_H
 #define BS_TESTS_WORLD_UNIT_H
