@@ -63,8 +63,8 @@ int bs_os_move(void *from, void *to, size_t bytes);
 int bs_os_renew(void *addr, size_t bytes);
 /* vec[i] bit 0: OS page i of the range is in memory (mincore). vec: bytes / OS page entries. */
 int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec);
-/* True if the 8 bytes at addr (a multiple of 8) can be read: asked without touching them. */
-bool bs_os_readable(const void *addr);
+/* True if the word that holds byte p can be read: the kernel tries, nobody faults. */
+bool bs_os_readable(uintptr_t p);
 /* Names the mappings of the range in /proc/self/maps where the kernel can (5.17). Never fails. */
 void bs_os_name(void *addr, size_t bytes, const char *name);
 
@@ -98,8 +98,6 @@ int bs_os_pages_open(void);
  * hold something, all that can be read are. */
 size_t bs_os_populated(int fd, uintptr_t start, uintptr_t end, unsigned flags, struct bs_range *part,
                        size_t max, uintptr_t *next);
-/* True if the byte can be read (the kernel tries). */
-bool bs_os_readable(uintptr_t p);
 /* How the last of these was answered. */
 enum bs_pages_source { BS_PAGES_UNKNOWN, BS_PAGES_SCAN, BS_PAGES_MAP, BS_PAGES_MINCORE, BS_PAGES_ALL };
 enum bs_pages_source bs_os_pages_source(void);

@@ -199,8 +199,8 @@ int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec) {
 
 /* The kernel copies the set before it looks at what is to be done with it, and that is nothing it
  * knows: EFAULT or EINVAL. No system call is allowed in more places than this one. */
-bool bs_os_readable(const void *addr) {
-    return bs_sys4(SYS_rt_sigprocmask, -1, addr, NULL, 8) == -EINVAL;
+bool bs_os_readable(uintptr_t p) {
+    return bs_sys4(SYS_rt_sigprocmask, -1, bs_align_down(p, 8), NULL, 8) == -EINVAL;
 }
 
 void bs_os_name(void *addr, size_t bytes, const char *name) {

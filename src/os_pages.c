@@ -66,11 +66,6 @@ int bs_os_pages_open(void) {
     return (int)bs_sys4(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 }
 
-/* The kernel copies the set before it looks at the first argument, which is none of the three. */
-bool bs_os_readable(uintptr_t p) {
-    return bs_sys4(SYS_rt_sigprocmask, 0x7fff, bs_align_down(p, 8), 0, 8) != -EFAULT;
-}
-
 /* --- parts ------------------------------------------------------------------------------------ */
 
 struct parts {

@@ -10,7 +10,7 @@ static bool page_is_readable(struct bs_probe *m, uintptr_t p) {
     uintptr_t page = bs_align_down(p, PAGE);
     if (BS_LIKELY(page == m->known[0] || page == m->known[1]))
         return true;
-    if (page == 0 || !bs_os_readable((const void *)page))
+    if (page == 0 || !bs_os_readable(page))
         return false;
     m->known[1] = m->known[0];
     m->known[0] = page;
