@@ -32,7 +32,7 @@ __attribute__((constructor(101))) static void start(void) {
 }
 
 __attribute__((destructor(101))) static void finish(void) {
-    if ((bs_opt.log_at & BS_LOG_AT_EXIT) != 0)
+    if ((bs_opt.log_at & BS_LOG_AT_EXIT) != 0 && bs_log_is_on())
         bs_log_report("exit");
     bs_record_finish();
 }

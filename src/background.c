@@ -234,7 +234,7 @@ static void work_hook(void) {
         piece();
 }
 
-void bs_background_start(void) {
+BS_ALWAYS void bs_background_start(void) {
     bg.pid = bs_os_pid();
     bs_limit_start();
     bs_heap_set_work_hook(work_hook);

@@ -31,6 +31,9 @@
 
 #define BS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define BS_UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* Runs in every process, in a file whose other functions seldom do: it lies with its like, so that a
+ * small program has few pages of besom's text in memory (src/Makefile.am orders the rest). */
+#define BS_ALWAYS __attribute__((section(".text.hot.besom")))
 #define BS_NOINLINE __attribute__((noinline))
 #define BS_COLD __attribute__((cold, noinline))
 #define BS_INLINE static inline __attribute__((always_inline))

@@ -264,7 +264,7 @@ void bs_cycle_abandon(void) {
         drop_tables();
 }
 
-bool bs_cycle_is_under_way(void) {
+BS_ALWAYS bool bs_cycle_is_under_way(void) {
     return bs_load(&bs_settling.phase) == BS_SETTLE_SWEEPING;
 }
 

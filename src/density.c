@@ -123,7 +123,7 @@ bool bs_density_round(uint64_t budget_ns, bool force, struct bs_density_work *wo
     return pass.cursor != 0 || pass.again || bs_pageheap_activity() != pass.activity;
 }
 
-bool bs_density_has_work(void) {
+BS_ALWAYS bool bs_density_has_work(void) {
     return bs_pageheap_activity() - bs_load(&pass.activity) > ACTIVITY_WORTH_A_PASS &&
            bs_thp_is_managed();
 }

@@ -23,6 +23,10 @@
 
 #include <pthread.h>
 
+/* glibc's, since 2.3.2; the handle is the compiler's name for this object. */
+int __register_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void), void *dso);
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
 static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
 
 static void prepare(void) {
@@ -90,5 +94,7 @@ static void child(void) {
 
 void bs_fork_start(void) {
     bs_thread_forked(); /* before a vfork child can be the first to ask */
-    (void)pthread_atfork(prepare, parent, child);
+    /* What pthread_atfork does; but that is linked in statically, behind all of our text, and would
+     * bring it into every process's memory. */
+    (void)__register_atfork(prepare, parent, child, &__dso_handle);
 }

@@ -340,15 +340,17 @@ static void *copy_to_new(void *p, unsigned class, size_t keep, size_t size) {
     return q;
 }
 
-void *bs_heap_realloc(void *p, size_t size) {
+/* It stays while it fits and is not less than half used. */
+static inline bool stays(unsigned class, size_t size) {
+    size_t have = bs_class_info[class].size;
+    return size <= have && (size > have / 2 || bs_class_of(size) == class);
+}
+
+/* A large block, a small one too far away, or any while classes are hidden. */
+static BS_NOINLINE void *realloc_other(void *p, size_t size) {
     unsigned class = class_of_block((uintptr_t)p);
-    if (BS_LIKELY(class != 0)) {
-        size_t have = bs_class_info[class].size;
-        /* It stays while it fits and is not less than half used. */
-        if (size <= have && (size > have / 2 || bs_class_of(size) == class))
-            return p;
-        return copy_to_new(p, bs_pagemap_is_hidden() ? 0 : class, have, size);
-    }
+    if (class != 0)
+        return stays(class, size) ? p : copy_to_new(p, 0, bs_class_info[class].size, size);
     struct bs_span *s = bs_span_of((uintptr_t)p);
     if (s == NULL || s->base != (uintptr_t)p) {
         realloc_unknown(p, s);
@@ -361,6 +363,13 @@ void *bs_heap_realloc(void *p, size_t size) {
     void *q = resize_large(s, size);
     look_for_work();
     return q;
+}
+
+void *bs_heap_realloc(void *p, size_t size) {
+    unsigned class = bs_pagemap_near_class((uintptr_t)p);
+    if (BS_UNLIKELY(class == 0))
+        return realloc_other(p, size);
+    return stays(class, size) ? p : copy_to_new(p, class, bs_class_info[class].size, size);
 }
 
 size_t bs_heap_usable(const void *p) {

@@ -171,6 +171,6 @@ bool bs_holes_round(uint64_t budget_ns, size_t max_regions, bool force,
     return pass.cursor != 0 || pass.again || bs_counted(flushes) != pass.flushes;
 }
 
-bool bs_holes_have_work(void) {
+BS_ALWAYS bool bs_holes_have_work(void) {
     return bs_counted(flushes) - bs_load(&pass.flushes) > FLUSHES_WORTH_A_PASS;
 }

@@ -124,7 +124,7 @@ struct bs_idle_work bs_idle_drain_all(void) {
     return work;
 }
 
-bool bs_idle_has_work(void) {
+BS_ALWAYS bool bs_idle_has_work(void) {
     return BS_UNLIKELY(bs_tcache_is_busy()) && bs_opt.idle_threads &&
            bs_load(&idle.state) != UNAVAILABLE && bs_opt.background &&
            bs_pageheap_used_bytes() >= BS_BACKGROUND_THRESHOLD_BYTES;

@@ -10,6 +10,7 @@
 #include "pageheap.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -132,7 +133,12 @@ UNCHECKED __attribute__((target("avx2"))) static void sift_by_16(struct worker *
     sift(w, p + i, n - i);
 }
 static bool has_vectors(void) {
-    return __builtin_cpu_supports("avx2");
+    /* Not __builtin_cpu_supports: its constructor runs in every process. */
+    unsigned a, b, c, d, low, high;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_OSXSAVE) == 0)
+        return false;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & bit_AVX2) != 0;
 }
 #else
 static void sift_by_16(struct worker *w, const any_word *p, size_t n) {

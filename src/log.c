@@ -281,10 +281,10 @@ void bs_log_note(const char *text) {
     end(&l);
 }
 
-void bs_log_start(void) {
+BS_ALWAYS void bs_log_start(void) {
     bs_sink_open();
 }
-bool bs_log_is_on(void) {
+BS_ALWAYS bool bs_log_is_on(void) {
     return bs_sink_is_open();
 }
 void bs_log_forked(void) {

@@ -268,7 +268,7 @@ static void begin(void) {
     put_header();
 }
 
-void bs_record_start(void) {
+BS_ALWAYS void bs_record_start(void) {
     if (bs_opt.record[0] == '\0')
         return;
     bs_lock_acquire(&rec.lock);
@@ -293,7 +293,7 @@ void bs_record_start(void) {
         bs_tcache_disable();
 }
 
-void bs_record_finish(void) {
+BS_ALWAYS void bs_record_finish(void) {
     if (!bs_record_is_on())
         return;
     bs_lock_acquire(&rec.lock);

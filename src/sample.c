@@ -19,7 +19,7 @@ static struct {
 
 static struct bs_meta_pool pool = BS_META_POOL_INIT(sizeof(struct bs_sampled));
 
-bool bs_sample_start(void) {
+BS_ALWAYS bool bs_sample_start(void) {
     if (bs_opt.sample == 0)
         return false;
     if (!bs_stacks_start()) {

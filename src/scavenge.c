@@ -139,14 +139,14 @@ static bool refused_lately(void) {
     return at != 0 && bs_counted(flushes) + 1 - at < FLUSHES_AFTER_REFUSAL;
 }
 
-static bool pages_have_work(void) {
+static BS_ALWAYS bool pages_have_work(void) {
     size_t dirty = bs_pageheap_dirty_bytes();
     bool some = dirty > bs_load(&keep_bytes) ||
                 (dirty > BS_RETAIN_MIN_BYTES && bs_limit_pressure() != BS_PRESSURE_NONE);
     return some && !refused_lately();
 }
 
-bool bs_scavenge_has_work(void) {
+BS_ALWAYS bool bs_scavenge_has_work(void) {
     return bs_opt.scavenge &&
            (pages_have_work() || bs_holes_have_work() || bs_density_has_work());
 }

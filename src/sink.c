@@ -23,7 +23,7 @@ static struct {
     char path[BS_OPT_PATH_MAX + 64]; /* [lock] */
 } sink = {.lock = BS_LOCK_INIT(BS_RANK_LOG)};
 
-bool bs_sink_is_open(void) {
+BS_ALWAYS bool bs_sink_is_open(void) {
     return bs_load(&sink.state) != CLOSED;
 }
 
@@ -36,7 +36,7 @@ static int open_file_locked(void) {
     return fd;
 }
 
-void bs_sink_open(void) {
+BS_ALWAYS void bs_sink_open(void) {
     if (bs_opt.log[0] == '\0')
         return;
     if (strcmp(bs_opt.log, "stderr") == 0) {
