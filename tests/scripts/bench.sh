@@ -210,8 +210,10 @@ assert first["processes"] == 2'
     judge "the same as RSS, which counts 20 MiB twice" '
 near("peak in RSS", mib("peak_kib"), 72.5, 3)'
     bench --alloc glibc -r 1 --json j -- "$steps" orphan
+    # Its share of common pages grows when the other process ends, of which no number but PSS itself tells;
+    # PSS is read again when memory has changed by a quarter, or when 1 % of a CPU pays for it.
     judge "a process that left its parent" '
-near("peak in PSS", mib("peak_kib"), 50.7, 2)
+near("peak in PSS", mib("peak_kib"), 50.7, 6)
 assert first["processes"] in (2, 3), "the one in the middle may have been seen"'
 }
 
