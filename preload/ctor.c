@@ -7,11 +7,13 @@
 #include "background.h"
 #include "fork.h"
 #include "heap.h"
+#include "lockprof.h"
 #include "log.h"
 #include "options.h"
 #include "record.h"
 #include "shim.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #pragma weak besom_shim
@@ -35,4 +37,9 @@ __attribute__((destructor(101))) static void finish(void) {
     if ((bs_opt.log_at & BS_LOG_AT_EXIT) != 0 && bs_log_is_on())
         bs_log_report("exit");
     bs_record_finish();
+#if BS_LOCK_PROFILE
+    const char *locks = secure_getenv("BS_LOCK_PROFILE_FILE");
+    if (locks != NULL)
+        bs_lockprof_write(locks);
+#endif
 }

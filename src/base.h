@@ -28,6 +28,10 @@
 #ifndef BS_FAULTS
 #define BS_FAULTS 0
 #endif
+/* Builds that measure locks only: see lockprof.h. */
+#ifndef BS_LOCK_PROFILE
+#define BS_LOCK_PROFILE 0
+#endif
 
 #define BS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define BS_UNLIKELY(x) __builtin_expect(!!(x), 0)

@@ -11,6 +11,7 @@
 #define BS_LOCK_H
 
 #include "base.h"
+#include "lockprof.h"
 
 /* Lowest first; a thread may only take a lock of a higher rank than all it holds. Two central
  * locks are never held together except by fork, which takes them in class order. */
@@ -37,9 +38,12 @@ enum bs_rank {
 struct bs_lock {
     uint32_t word; /* [atomic] 0 free, 1 held, 2 held with sleepers */
     uint32_t rank; /* [init] enum bs_rank */
+#if BS_LOCK_PROFILE
+    struct bs_lockprof prof;
+#endif
 };
 
-#define BS_LOCK_INIT(r) {0, (r)}
+#define BS_LOCK_INIT(r) {.word = 0, .rank = (r)}
 
 void bs_lock_slow(struct bs_lock *lock);
 void bs_unlock_wake(struct bs_lock *lock);
@@ -61,11 +65,13 @@ BS_INLINE void bs_lock_note(const struct bs_lock *lock, int step) {
 
 BS_INLINE void bs_lock_acquire(struct bs_lock *lock) {
     uint32_t expected = 0;
+    uint64_t asked = bs_lockprof_now();
     bs_lock_note(lock, +1);
     /* acquire: pairs with the release in bs_lock_release */
     if (BS_UNLIKELY(!__atomic_compare_exchange_n(&lock->word, &expected, 1, false,
                                                  __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
         bs_lock_slow(lock);
+    bs_lockprof_got(lock, asked, expected != 0);
 }
 
 /* Takes the lock if it is free. */
@@ -75,10 +81,12 @@ BS_INLINE bool bs_lock_try(struct bs_lock *lock) {
                                      __ATOMIC_RELAXED))
         return false;
     bs_lock_note(lock, +1);
+    bs_lockprof_got(lock, 0, false);
     return true;
 }
 
 BS_INLINE void bs_lock_release(struct bs_lock *lock) {
+    bs_lockprof_leaves(lock);
     bs_lock_note(lock, -1);
     if (BS_UNLIKELY(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2))
         bs_unlock_wake(lock);
