@@ -310,27 +310,43 @@ static size_t search_start_locked(const struct bs_dirty_search *search) {
     return bs_min(bs_pageheap.dirty_top, bs_page_index(search->below) / BS_REGION_PAGES + 1);
 }
 
-bool bs_pageheap_take_dirty(struct bs_dirty_search *search, struct bs_run *out) {
-    bool found = false;
-    bs_lock_acquire(&bs_pageheap.lock);
-    for (size_t i = search_start_locked(search); i > 0 && !found;) {
-        struct bs_region *r = bs_region_at(--i);
-        if (r == NULL || r->ndirty == 0) {
-            if (i + 1 == bs_pageheap.dirty_top)
-                bs_pageheap.dirty_top = i;
-            continue;
-        }
-        if (rests(r, search->epoch))
-            continue;
-        size_t n, first = search->huge ? find_huge(r, &n)
-                                       : find_dirty(r, bs_page_address(i * BS_REGION_PAGES), search, &n);
-        found = first != BS_REGION_NONE;
-        if (found)
-            borrow_locked(i, first, n, out);
+/* Tries region i; true: *out is taken from it. */
+static bool take_from_locked(size_t i, struct bs_dirty_search *search, struct bs_run *out) {
+    struct bs_region *r = bs_region_at(i);
+    if (r == NULL || r->ndirty == 0) {
+        if (i + 1 == bs_pageheap.dirty_top)
+            bs_pageheap.dirty_top = i;
+        return false;
     }
-    bs_lock_release(&bs_pageheap.lock);
-    if (found)
-        search->below = out->base;
+    if (rests(r, search->epoch))
+        return false;
+    size_t n, first = search->huge ? find_huge(r, &n)
+                                   : find_dirty(r, bs_page_address(i * BS_REGION_PAGES), search, &n);
+    if (first == BS_REGION_NONE)
+        return false;
+    borrow_locked(i, first, n, out);
+    search->below = out->base;
+    return true;
+}
+
+/* What is left of the heap may be long and hold nothing to take, so the lock is given up in between.
+ * Meanwhile regions may be added; an address says where to go on, and the region that was looked at
+ * last is looked at again. */
+bool bs_pageheap_take_dirty(struct bs_dirty_search *search, struct bs_run *out) {
+    bool found = false, end = false;
+    while (!found && !end) {
+        bs_lock_acquire(&bs_pageheap.lock);
+        size_t i = search_start_locked(search);
+        for (unsigned looks = 0; i > 0 && !found && looks < BS_DIRTY_LOOKS;) {
+            found = take_from_locked(--i, search, out);
+            if (bs_region_at(i) == NULL || found)
+                continue; /* a gap has no address */
+            search->below = bs_page_address(i * BS_REGION_PAGES);
+            looks++;
+        }
+        end = i == 0;
+        bs_lock_release(&bs_pageheap.lock);
+    }
     return found;
 }
 

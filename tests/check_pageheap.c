@@ -457,6 +457,33 @@ START_TEST(a_search_goes_down) {
 }
 END_TEST
 
+/* A long search gives the lock up in between, and goes on below, over a gap of addresses too. */
+START_TEST(a_long_search_reaches_the_bottom) {
+    struct bs_pages all;
+    struct bs_run run;
+    grow(0, 1);
+    for (size_t a = 2; a < ARENAS; a++)
+        grow(a * BS_ARENA_PAGES, BS_ARENA_REGIONS);
+    while (bs_pageheap_alloc(BS_REGION_PAGES, 1, &all))
+        continue;
+    for (size_t i = 2 * BS_ARENA_REGIONS; i < ARENAS * BS_ARENA_REGIONS; i++)
+        free_pages(i * BS_REGION_PAGES + 7, 1); /* nothing for a search for huge pages */
+    free_pages(0, HUGE_PAGES);
+    struct bs_dirty_search search = {.below = UINTPTR_MAX, .max_pages = HUGE_PAGES, .huge = true};
+    ck_assert(bs_pageheap_take_dirty(&search, &run));
+    ck_assert_uint_eq(run.base, address(0));
+    bs_pageheap_scavenged(&run, true);
+    ck_assert(!bs_pageheap_take_dirty(&search, &run));
+    search = (struct bs_dirty_search){.below = UINTPTR_MAX, .max_pages = 1};
+    for (size_t i = ARENAS * BS_ARENA_REGIONS; i-- > 2 * BS_ARENA_REGIONS;) {
+        ck_assert(bs_pageheap_take_dirty(&search, &run));
+        ck_assert_uint_eq(run.base, address(i * BS_REGION_PAGES + 7));
+        bs_pageheap_scavenged(&run, true);
+    }
+    ck_assert(!bs_pageheap_take_dirty(&search, &run));
+}
+END_TEST
+
 /* The dirty pages of an arena must be found after one below it has moved its numbers. */
 START_TEST(dirty_pages_stay_known) {
     model_init(1);
@@ -568,6 +595,7 @@ int main(void) {
     tcase_add_test(tc, dirty_pages_stay_known);
     tcase_add_test(tc, dense_regions_rest_for_an_epoch);
     tcase_add_test(tc, a_search_goes_down);
+    tcase_add_test(tc, a_long_search_reaches_the_bottom);
     tcase_add_test(tc, arena_of_another_reservation_is_not_crossed);
     tcase_add_test(tc, index_grows);
 #if BS_FAULTS
