@@ -92,6 +92,10 @@ BS_INLINE void bs_lock_release(struct bs_lock *lock) {
         bs_unlock_wake(lock);
 }
 
+/* For a holder with a long way to go: gives the lock up, lets one of those who sleep for it have it,
+ * and takes it again. Without that wait a sleeper would find it taken each time it wakes. */
+void bs_lock_breathe(struct bs_lock *lock);
+
 /* Whether waiters spin before they sleep; they do at first. */
 void bs_lock_set_spinning(bool on);
 

@@ -333,20 +333,18 @@ static bool take_from_locked(size_t i, struct bs_dirty_search *search, struct bs
  * Meanwhile regions may be added; an address says where to go on, and the region that was looked at
  * last is looked at again. */
 bool bs_pageheap_take_dirty(struct bs_dirty_search *search, struct bs_run *out) {
-    bool found = false, end = false;
-    while (!found && !end) {
-        bs_lock_acquire(&bs_pageheap.lock);
-        size_t i = search_start_locked(search);
-        for (unsigned looks = 0; i > 0 && !found && looks < BS_DIRTY_LOOKS;) {
-            found = take_from_locked(--i, search, out);
-            if (bs_region_at(i) == NULL || found)
-                continue; /* a gap has no address */
-            search->below = bs_page_address(i * BS_REGION_PAGES);
-            looks++;
-        }
-        end = i == 0;
-        bs_lock_release(&bs_pageheap.lock);
+    bool found = false;
+    bs_lock_acquire(&bs_pageheap.lock);
+    size_t i = search_start_locked(search);
+    for (unsigned looks = 0; i > 0 && !found;) {
+        found = take_from_locked(--i, search, out);
+        if (found || bs_region_at(i) == NULL || ++looks % BS_DIRTY_LOOKS != 0)
+            continue; /* a gap has no address */
+        search->below = bs_page_address(i * BS_REGION_PAGES);
+        bs_lock_breathe(&bs_pageheap.lock);
+        i = search_start_locked(search);
     }
+    bs_lock_release(&bs_pageheap.lock);
     return found;
 }
 

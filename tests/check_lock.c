@@ -11,6 +11,7 @@
 
 #include <check.h>
 #include <pthread.h>
+#include <time.h>
 
 #define THREADS 8
 #define TURNS 20000
@@ -100,6 +101,36 @@ static bool other_thread_gets_it(void) {
     pthread_join(thread, &got);
     return got != NULL;
 }
+
+#define BREATHED 200
+
+static void *take_between_breaths(void *arg) {
+    for (int i = 0; i < BREATHED; i++) {
+        bs_lock_acquire(&shared);
+        bs_add((uint32_t *)arg, 1u);
+        bs_lock_release(&shared);
+    }
+    return NULL;
+}
+
+/* Somebody who holds the lock for long and breathes lets others have it. */
+START_TEST(a_breath_lets_others_in) {
+    uint32_t got = 0;
+    pthread_t other;
+    time_t end = time(NULL) + 20;
+    bs_lock_acquire(&shared);
+    ck_assert_int_eq(pthread_create(&other, NULL, take_between_breaths, &got), 0);
+    while (bs_load(&got) < BREATHED && time(NULL) < end) {
+        for (volatile int busy = 0; busy < 20000; busy++)
+            continue; /* longer than a waiter spins: it sleeps */
+        bs_lock_breathe(&shared);
+    }
+    ck_assert_uint_eq(bs_load(&got), BREATHED);
+    bs_lock_release(&shared);
+    pthread_join(other, NULL);
+    ck_assert_uint_eq(shared.word, 0);
+}
+END_TEST
 
 START_TEST(try_takes_a_free_lock_only) {
     ck_assert(bs_lock_try(&shared));
@@ -228,6 +259,7 @@ int main(void) {
     tcase_add_test(tc, one_thread_at_a_time);
     tcase_add_test(tc, also_without_spinning);
     tcase_add_test(tc, sleepers_are_woken);
+    tcase_add_test(tc, a_breath_lets_others_in);
     tcase_add_test(tc, try_takes_a_free_lock_only);
     tcase_add_test(tc, reset_frees_it);
 #if BS_DEBUG >= 1
