@@ -9,12 +9,19 @@
 
 #include <pthread.h>
 
+/* Where a walk over all caches goes on when it has given the lock up in between; on its stack. */
+struct cursor {
+    struct bs_link *at;  /* [lock] */
+    struct cursor *next; /* [lock] of another thread's walk */
+};
+
 static struct {
     struct bs_lock lock;
     struct bs_link caches; /* [lock] */
     size_t n;              /* [lock] */
     struct bs_link *next;  /* [lock] where the next search for orphans begins */
     struct bs_link *turn;  /* [lock] whose turn bs_thread_next is at */
+    struct cursor *walks;  /* [lock] those that are under way */
     int pid;               /* [atomic] the process whose threads these are */
 } registry = {.lock = BS_LOCK_INIT(BS_RANK_REGISTRY), .caches = {&registry.caches, &registry.caches},
               .next = &registry.caches, .turn = &registry.caches};
@@ -39,6 +46,9 @@ static void remove_locked(struct bs_tcache *tc) {
         registry.next = tc->link.next;
     if (registry.turn == &tc->link)
         registry.turn = tc->link.next;
+    for (struct cursor *c = registry.walks; c != NULL; c = c->next)
+        if (c->at == &tc->link)
+            c->at = tc->link.next;
     bs_list_remove(&tc->link);
     registry.n--;
 }
@@ -83,18 +93,32 @@ void bs_thread_refund(size_t bytes) {
     bs_sub(&granted_bytes, bytes);
 }
 
-struct bs_tcache *bs_thread_take_orphan(unsigned max) {
-    struct bs_tcache *orphan = NULL;
-    bs_lock_acquire(&registry.lock);
-    /* A vfork child shares our memory under another pid, in which none of the threads exists. */
-    bool ours = bs_thread_are_ours();
-    for (size_t i = 0; ours && i < bs_min(max, registry.n) && orphan == NULL; i++) {
+static struct bs_tcache *find_orphan_locked(size_t looks) {
+    for (; looks != 0; looks--) {
         if (registry.next == &registry.caches)
             registry.next = registry.caches.next;
         struct bs_tcache *tc = BS_LIST_ENTRY(registry.next, struct bs_tcache, link);
         registry.next = registry.next->next;
         if (!bs_os_thread_alive(tc->tid))
-            orphan = tc;
+            return tc;
+    }
+    return NULL;
+}
+
+/* Each look asks the kernel, so the lock is given up now and then. */
+struct bs_tcache *bs_thread_take_orphan(unsigned max) {
+    struct bs_tcache *orphan = NULL;
+    bs_lock_acquire(&registry.lock);
+    /* A vfork child shares our memory under another pid, in which none of the threads exists. */
+    size_t left = bs_thread_are_ours() ? bs_min(max, registry.n) : 0;
+    while (left != 0 && orphan == NULL) {
+        size_t looks = bs_min(left, BS_REGISTRY_LOOKS);
+        orphan = find_orphan_locked(looks);
+        left -= looks;
+        if (orphan == NULL && left != 0) {
+            bs_lock_breathe(&registry.lock);
+            left = bs_min(left, registry.n);
+        }
     }
     if (orphan != NULL)
         remove_locked(orphan);
@@ -120,10 +144,25 @@ bool bs_thread_are_ours(void) {
     return pid == 0 || pid == bs_os_pid();
 }
 
+static void end_walk_locked(const struct cursor *walk) {
+    struct cursor **c = &registry.walks;
+    while (*c != walk)
+        c = &(*c)->next;
+    *c = walk->next;
+}
+
 void bs_thread_each(bs_cache_visitor *visit, void *ctx) {
     bs_lock_acquire(&registry.lock);
-    for (struct bs_link *l = registry.caches.next; l != &registry.caches; l = l->next)
-        visit(ctx, BS_LIST_ENTRY(l, struct bs_tcache, link));
+    struct cursor walk = {registry.caches.next, registry.walks};
+    registry.walks = &walk;
+    for (size_t left = registry.n; left != 0 && walk.at != &registry.caches; left--) {
+        struct bs_tcache *tc = BS_LIST_ENTRY(walk.at, struct bs_tcache, link);
+        walk.at = walk.at->next;
+        visit(ctx, tc);
+        if (left % BS_REGISTRY_LOOKS == 0) /* threads want to begin and end */
+            bs_lock_breathe(&registry.lock);
+    }
+    end_walk_locked(&walk);
     bs_lock_release(&registry.lock);
 }
 
@@ -145,5 +184,6 @@ void bs_thread_unlock(void) {
     bs_lock_release(&registry.lock);
 }
 void bs_thread_reset_lock(void) {
+    registry.walks = NULL; /* those of threads that are not in the child */
     bs_lock_reset(&registry.lock);
 }

@@ -2,7 +2,7 @@
 /*
  * thread.h - the registry of thread caches: who has one, and whose thread is gone.
  *
- * Lock: BS_RANK_REGISTRY, held for list operations only.
+ * Lock: BS_RANK_REGISTRY, held for list operations and for BS_REGISTRY_LOOKS caches at a time.
  */
 #ifndef BS_THREAD_H
 #define BS_THREAD_H
@@ -33,7 +33,8 @@ struct bs_tcache *bs_thread_next(void);
 bool bs_thread_are_ours(void);
 
 typedef void bs_cache_visitor(void *ctx, const struct bs_tcache *tc);
-/* Calls visit for each registered cache under the registry lock. */
+/* Calls visit under the registry lock for each cache that is registered all the while; the lock is
+ * given up now and then, so caches come and go between two calls. */
 void bs_thread_each(bs_cache_visitor *visit, void *ctx);
 size_t bs_thread_count(void);
 

@@ -13,13 +13,15 @@
 #include "heap.h"
 #include "large.h"
 #include "opt.h"
+#include "tcache.h"
 #include "thread.h"
 #include "unit.h"
 
 #include <pthread.h>
+#include <string.h>
 #include <time.h>
 
-#define RUN_MS 600 /* a test; there are five */
+#define RUN_MS 600 /* a test; there are six */
 #define OWN 200    /* blocks a thread holds at most */
 #define SHARED 256 /* places where blocks change hands */
 #define THREADS_MAX 64
@@ -249,6 +251,53 @@ static void run_for_a_while(unsigned nthreads, void *(*fn)(void *)) {
     check_all_is_back();
 }
 
+/* --- walks ------------------------------------------------------------------------------------ */
+
+#define WALKED 200 /* caches; every other one comes and goes */
+
+static struct bs_tcache walked[WALKED];
+static unsigned visits[WALKED];
+
+static void *come_and_go(void *arg) {
+    uint64_t seed = 1;
+    (void)arg;
+    while (!bs_load(&stop)) {
+        struct bs_tcache *tc = &walked[random_below(&seed, WALKED / 2) * 2 + 1];
+        bs_thread_unregister(tc);
+        memset(&tc->link, 0, sizeof tc->link); /* whoever still stands here falls */
+        bs_thread_register(tc);
+    }
+    return NULL;
+}
+
+static void count_visit(void *ctx, const struct bs_tcache *tc) {
+    (void)ctx;
+    if (tc >= walked && tc < walked + WALKED)
+        visits[tc - walked]++;
+}
+
+/* bs_thread_each gives its lock up in between. */
+START_TEST(a_walk_visits_each_cache_once) {
+    pthread_t other;
+    unsigned walks = 0;
+    for (size_t i = 0; i < WALKED; i++)
+        bs_thread_register(&walked[i]);
+    bs_store(&stop, 0u);
+    ck_assert_int_eq(pthread_create(&other, NULL, come_and_go, NULL), 0);
+    for (uint64_t end = now_ms() + RUN_MS; now_ms() < end; walks++) {
+        memset(visits, 0, sizeof visits);
+        bs_thread_each(count_visit, NULL);
+        for (size_t i = 0; i < WALKED; i += 2)
+            require(visits[i] == 1, "walk %u: a cache was visited %u times", walks, visits[i]);
+    }
+    bs_store(&stop, 1u);
+    pthread_join(other, NULL);
+    for (size_t i = 0; i < WALKED; i++)
+        bs_thread_unregister(&walked[i]);
+    ck_assert_uint_gt(walks, 1);
+}
+END_TEST
+
 START_TEST(two_threads) {
     run_for_a_while(2, work);
 }
@@ -274,6 +323,7 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("threads");
     TCase *tc = add_case(suite, "threads");
+    tcase_add_test(tc, a_walk_visits_each_cache_once);
     tcase_add_test(tc, two_threads);
     tcase_add_test(tc, eight_threads);
     tcase_add_test(tc, many_threads);
