@@ -28,12 +28,10 @@ static size_t storage_bytes(size_t capacity) {
 static void adopt_storage_locked(char *storage, size_t capacity) {
     struct bs_heap_arena **arena = (struct bs_heap_arena **)storage;
     struct bs_pagesum sums;
-    size_t nregions = bs_pageheap.narenas * BS_ARENA_REGIONS;
     bs_pagesum_attach(&sums, arena + capacity, capacity * BS_ARENA_REGIONS);
-    if (nregions != 0) {
+    if (bs_pageheap.narenas != 0) {
         memcpy(arena, bs_pageheap.arena, bs_pageheap.narenas * sizeof *arena);
-        memcpy(sums.level[0], bs_pageheap.sums.level[0], nregions * sizeof(struct bs_sum));
-        bs_pagesum_update(&sums, 0, nregions);
+        bs_pagesum_adopt(&sums, &bs_pageheap.sums);
     }
     bs_pageheap.arena = arena;
     bs_pageheap.sums = sums;
@@ -49,6 +47,9 @@ static bool ensure_capacity(size_t positions) {
     char *storage = bs_meta_map(storage_bytes(capacity));
     if (storage == NULL)
         return false;
+    /* what will be copied to is faulted in now: everybody waits while the lock is held */
+    if (old != 0)
+        memset(storage, 0, storage_bytes(capacity));
     void *old_storage = bs_pageheap.arena;
     bs_lock_acquire(&bs_pageheap.lock);
     adopt_storage_locked(storage, capacity);

@@ -2,6 +2,8 @@
 /* pagesum.c - see pagesum.h. */
 #include "pagesum.h"
 
+#include <string.h>
+
 static size_t node_pages(unsigned level) {
     return BS_REGION_PAGES << (3 * level);
 }
@@ -70,6 +72,18 @@ void bs_pagesum_update(struct bs_pagesum *t, size_t first, size_t n) {
         }
         if (!changed)
             return;
+    }
+}
+
+void bs_pagesum_adopt(struct bs_pagesum *t, const struct bs_pagesum *old) {
+    for (unsigned level = 0; level < t->nlevels; level++) {
+        if (level < old->nlevels) {
+            BS_CHECK(level == 0 || old->count[level] * BS_SUM_FANOUT == old->count[level - 1]);
+            memcpy(t->level[level], old->level[level], old->count[level] * sizeof(struct bs_sum));
+        } else {
+            for (size_t i = 0; i < t->count[level]; i++)
+                t->level[level][i] = merge_children(t, level, i);
+        }
     }
 }
 

@@ -29,6 +29,9 @@ struct bs_pagesum {
 size_t bs_pagesum_size(size_t nregions);
 /* Lays the tree over zeroed storage: everything is allocated. */
 void bs_pagesum_attach(struct bs_pagesum *t, void *storage, size_t nregions);
+/* Takes over all that `old` says, whose leaves are the first of this one's (and 8^k times a power of
+ * two, so that every node of both has all its children). */
+void bs_pagesum_adopt(struct bs_pagesum *t, const struct bs_pagesum *old);
 
 /* Sets the summaries of regions [first, first+n) (leaf values already stored in level[0]) up to
  * the top. */

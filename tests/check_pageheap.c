@@ -514,14 +514,14 @@ END_TEST
 
 START_TEST(index_grows) { /* beyond its first capacity, with gaps everywhere */
     struct bs_pages got;
-    for (size_t i = 100; i-- > 0;) {
+    for (size_t i = 300; i-- > 0;) {
         uintptr_t base = WINDOW + i * 2 * BS_ARENA_SIZE;
         ck_assert(bs_pagemap_add(base, BS_REGION_SIZE));
         ck_assert(bs_pageheap_prepare(base, BS_REGION_SIZE));
         bs_pageheap_insert(base, BS_REGION_SIZE);
         ck_assert(bs_pageheap_is_valid());
     }
-    for (size_t i = 0; i < 100; i++) {
+    for (size_t i = 0; i < 300; i++) {
         ck_assert(bs_pageheap_alloc(BS_REGION_PAGES, 1, &got));
         ck_assert_uint_eq(got.base, WINDOW + i * 2 * BS_ARENA_SIZE);
     }
@@ -531,6 +531,22 @@ START_TEST(index_grows) { /* beyond its first capacity, with gaps everywhere */
 END_TEST
 
 #if BS_FAULTS
+/* Upward, what is known of the arenas below is copied and not found out anew. */
+START_TEST(index_grows_upward) {
+    struct bs_pages got;
+    for (size_t i = 0; i < 600; i++) {
+        uintptr_t base = WINDOW + i * BS_ARENA_SIZE;
+        ck_assert(bs_pagemap_add(base, BS_REGION_SIZE));
+        ck_assert(bs_pageheap_prepare(base, BS_REGION_SIZE));
+        ck_assert(bs_pageheap_is_valid());
+        bs_pageheap_insert(base, BS_REGION_SIZE);
+    }
+    ck_assert(bs_pageheap_is_valid());
+    ck_assert(bs_pageheap_alloc(BS_REGION_PAGES, 1, &got));
+    ck_assert_uint_eq(got.base, WINDOW);
+}
+END_TEST
+
 START_TEST(no_memory_for_the_index) {
     model_init(1);
     ck_assert(bs_pagemap_add(WINDOW, BS_REGION_SIZE));
@@ -598,6 +614,7 @@ int main(void) {
     tcase_add_test(tc, a_long_search_reaches_the_bottom);
     tcase_add_test(tc, arena_of_another_reservation_is_not_crossed);
     tcase_add_test(tc, index_grows);
+    tcase_add_test(tc, index_grows_upward);
 #if BS_FAULTS
     tcase_add_test(tc, no_memory_for_the_index);
 #endif
