@@ -206,7 +206,7 @@ static size_t own_path(const char *text, int which, const char **path) {
 /* The directory of our cgroup; false: no such hierarchy. *top: length of the mount point. */
 static bool own_dir(const char *text, int which, char dir[PATH_BYTES], size_t *top) {
     const struct hierarchy *h = &mounts.at[which];
-    const char *path;
+    const char *path = "";
     size_t len = own_path(text, which, &path), nroot = strlen(h->root);
     if (!h->found || len == 0)
         return false;
