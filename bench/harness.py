@@ -2,6 +2,7 @@
 """What bench/run and bench/rss share beside what is installed for `besom bench` (tools/bench): the
 allocators of this source tree and the place in bench/README.md where a report goes. It runs nothing
 that is measured."""
+import argparse
 import os
 import re
 import sys
@@ -18,6 +19,13 @@ from progress import Progress
 
 def say(text):
     print(f"bench/{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr, flush=True)
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give 1 or more")
+    return value
 
 
 def shown_path(path):
