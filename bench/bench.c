@@ -75,18 +75,22 @@ void bs_bench_join_thread(pthread_t thread) {
         bs_bench_die("pthread_join: %s", strerror(fault));
 }
 
-uint64_t bs_bench_status_kib(const char *field) {
+uint64_t bs_bench_field_kib(const char *path, const char *field) {
     char text[8192];
-    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
 
     if (fd >= 0)
         close(fd);
     if (got <= 0)
-        bs_bench_die("cannot read /proc/self/status: is /proc mounted?");
+        bs_bench_die("cannot read %s: is /proc mounted?", path);
     text[got] = '\0';
     const char *found = strstr(text, field);
     if (!found)
-        bs_bench_die("/proc/self/status has no field %s", field);
+        bs_bench_die("%s has no field %s", path, field);
     return strtoull(found + strlen(field), NULL, 10);
+}
+
+uint64_t bs_bench_status_kib(const char *field) {
+    return bs_bench_field_kib("/proc/self/status", field);
 }

@@ -77,6 +77,8 @@ void bs_bench_join_thread(pthread_t thread);
 
 /* A field of /proc/self/status such as "VmHWM:", in KiB. */
 uint64_t bs_bench_status_kib(const char *field);
+/* The same of another file of that form, without stdio, which would allocate. */
+uint64_t bs_bench_field_kib(const char *path, const char *field);
 
 /* splitmix64: every bit is usable, so that one draw gives an index (low half) and a size (high). */
 static inline uint64_t bs_bench_next(struct bs_bench_rng *rng) {

@@ -56,26 +56,10 @@ static unsigned parse_number(const char *text, unsigned max) {
 
 /* --- sizes ------------------------------------------------------------------------------------ */
 
-static uint64_t rollup_kib(const char *text, const char *field) {
-    const char *found = strstr(text, field);
-    if (!found)
-        bs_bench_die("/proc/self/smaps_rollup has no field %s", field);
-    return strtoull(found + strlen(field), NULL, 10);
-}
-
-/* Without stdio, which would allocate. */
 static void read_sizes(uint64_t *rss_kib, uint64_t *private_kib) {
-    char text[4096];
-    int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-
-    if (fd >= 0)
-        close(fd);
-    if (got <= 0)
-        bs_bench_die("cannot read /proc/self/smaps_rollup: is /proc mounted?");
-    text[got] = '\0';
-    *rss_kib = rollup_kib(text, "\nRss:");
-    *private_kib = rollup_kib(text, "\nPrivate_Dirty:");
+    static const char rollup[] = "/proc/self/smaps_rollup";
+    *rss_kib = bs_bench_field_kib(rollup, "\nRss:");
+    *private_kib = bs_bench_field_kib(rollup, "\nPrivate_Dirty:");
 }
 
 static void sizes(void) {
