@@ -169,6 +169,15 @@ static void begin_event(void) {
     }
 }
 
+/* Takes the lock, until unlock_and_say, and begins an event. False: recording has ended, perhaps in
+ * this attempt. */
+static bool lock_and_begin(void) {
+    bs_lock_acquire(&rec.lock);
+    if (bs_record_is_on())
+        begin_event();
+    return bs_record_is_on();
+}
+
 /* 0: the newest block. */
 static uint64_t age(uint64_t number) {
     return rec.next - 1 - number;
@@ -192,10 +201,7 @@ static void forget(const void *p) {
 void bs_record_made(enum bs_record_op op, const void *p, size_t size, size_t align) {
     if (p == NULL)
         return;
-    bs_lock_acquire(&rec.lock);
-    if (bs_record_is_on())
-        begin_event();
-    if (bs_record_is_on()) {
+    if (lock_and_begin()) {
         forget(p);
         put(op, size);
         if (op == BS_RECORD_ALIGNED)
@@ -209,10 +215,7 @@ void bs_record_made(enum bs_record_op op, const void *p, size_t size, size_t ali
 void bs_record_freed(const void *p) {
     if (p == NULL)
         return;
-    bs_lock_acquire(&rec.lock);
-    if (bs_record_is_on())
-        begin_event();
-    if (bs_record_is_on()) {
+    if (lock_and_begin()) {
         uint64_t number = bs_numbers_take(&rec.numbers, (uintptr_t)p);
         if (number != BS_NUMBERS_NONE) {
             put(BS_RECORD_FREE, age(number));
@@ -231,20 +234,7 @@ uint64_t bs_record_resizing(const void *p) {
     return number;
 }
 
-void bs_record_resized(uint64_t number, const void *p, const void *q, size_t size) {
-    bs_lock_acquire(&rec.lock);
-    if (bs_record_is_on())
-        begin_event();
-    if (!bs_record_is_on()) {
-        unlock_and_say();
-        return;
-    }
-    if (q == NULL) {
-        if (number != BS_NUMBERS_NONE && !bs_numbers_put(&rec.numbers, (uintptr_t)p, number))
-            stop_locked("continued", ENOMEM);
-        unlock_and_say();
-        return;
-    }
+static void put_resized(uint64_t number, const void *q, size_t size) {
     forget(q);
     if (number == BS_NUMBERS_NONE) {
         rec.unknown++;
@@ -255,6 +245,15 @@ void bs_record_resized(uint64_t number, const void *p, const void *q, size_t siz
     }
     rec.events++;
     give_number(q);
+}
+
+void bs_record_resized(uint64_t number, const void *p, const void *q, size_t size) {
+    if (lock_and_begin()) {
+        if (q != NULL)
+            put_resized(number, q, size);
+        else if (number != BS_NUMBERS_NONE && !bs_numbers_put(&rec.numbers, (uintptr_t)p, number))
+            stop_locked("continued", ENOMEM);
+    }
     unlock_and_say();
 }
 
@@ -296,10 +295,7 @@ BS_ALWAYS void bs_record_start(void) {
 BS_ALWAYS void bs_record_finish(void) {
     if (!bs_record_is_on())
         return;
-    bs_lock_acquire(&rec.lock);
-    if (bs_record_is_on())
-        begin_event();
-    if (bs_record_is_on()) {
+    if (lock_and_begin()) {
         put(BS_RECORD_END, 0);
         put_number(rec.events);
         put_number(rec.next);
