@@ -21,9 +21,7 @@ void cfree(void *p);
 
 /* The two fast paths' slow doors: tail calls, so the hit path needs no stack frame. */
 static BS_NOINLINE void *alloc_uncached(size_t size) {
-    void *p = bs_heap_alloc_slow(size);
-    if (bs_record_is_on())
-        bs_record_made(BS_RECORD_MALLOC, p, size, 1);
+    void *p = bs_door_recorded(BS_RECORD_MALLOC, bs_heap_alloc_slow(size), size, 1);
     if (BS_UNLIKELY(p == NULL))
         errno = ENOMEM;
     return p;
@@ -66,10 +64,7 @@ BS_EXPORT void *calloc(size_t n, size_t size) {
     size_t bytes;
     if (BS_UNLIKELY(__builtin_mul_overflow(n, size, &bytes)))
         return or_enomem(NULL);
-    void *p = bs_heap_alloc_zero(bytes);
-    if (bs_record_is_on())
-        bs_record_made(BS_RECORD_CALLOC, p, bytes, 1);
-    return or_enomem(p);
+    return or_enomem(bs_door_recorded(BS_RECORD_CALLOC, bs_heap_alloc_zero(bytes), bytes, 1));
 }
 
 BS_EXPORT void *realloc(void *p, size_t size) {
@@ -91,17 +86,10 @@ BS_EXPORT void *reallocarray(void *p, size_t n, size_t size) {
 
 /* --- alignment -------------------------------------------------------------------------------- */
 
-static inline void *alloc_aligned(size_t align, size_t size) {
-    void *p = bs_heap_alloc_aligned(align, size);
-    if (bs_record_is_on())
-        bs_record_made(BS_RECORD_ALIGNED, p, size, align);
-    return p;
-}
-
 BS_EXPORT int posix_memalign(void **out, size_t align, size_t size) {
     if (!bs_is_pow2(align) || align % sizeof(void *) != 0)
         return EINVAL;
-    void *p = alloc_aligned(align, size);
+    void *p = bs_door_alloc_aligned(align, size);
     if (p == NULL)
         return ENOMEM;
     *out = p;
@@ -117,7 +105,7 @@ BS_EXPORT void *memalign(size_t align, size_t size) {
     size_t pow2 = sizeof(void *);
     while (pow2 < align)
         pow2 *= 2;
-    return or_enomem(alloc_aligned(pow2, size));
+    return or_enomem(bs_door_alloc_aligned(pow2, size));
 }
 
 BS_EXPORT void *aligned_alloc(size_t align, size_t size) {
@@ -125,18 +113,18 @@ BS_EXPORT void *aligned_alloc(size_t align, size_t size) {
         errno = EINVAL;
         return NULL;
     }
-    return or_enomem(alloc_aligned(align, size));
+    return or_enomem(bs_door_alloc_aligned(align, size));
 }
 
 BS_EXPORT void *valloc(size_t size) {
-    return or_enomem(alloc_aligned(bs_heap_os_page(), size));
+    return or_enomem(bs_door_alloc_aligned(bs_heap_os_page(), size));
 }
 
 BS_EXPORT void *pvalloc(size_t size) {
     size_t page = bs_heap_os_page();
     if (size > BS_REQUEST_MAX - page)
         return or_enomem(NULL);
-    return or_enomem(alloc_aligned(page, bs_align_up(bs_max(size, 1), page)));
+    return or_enomem(bs_door_alloc_aligned(page, bs_align_up(bs_max(size, 1), page)));
 }
 
 /* --- the rest --------------------------------------------------------------------------------- */

@@ -60,18 +60,11 @@ static BS_COLD void *nothrow_new_aligned(const char *name, size_t size, size_t a
     return real != NULL ? real(hopeless(size), align, tag) : NULL;
 }
 
-/* p as it is: the call has been written down where that is wanted. */
-static inline void *recorded(enum bs_record_op op, void *p, size_t size, size_t align) {
-    if (bs_record_is_on())
-        bs_record_made(op, p, size, align);
-    return p;
-}
-
 static BS_NOINLINE void *alloc_slow(size_t size) {
     void *p;
     if (BS_LIKELY(bs_heap_alloc_cached(size, &p)))
         return p;
-    return recorded(BS_RECORD_MALLOC, bs_heap_alloc_slow(size), size, 1);
+    return bs_door_recorded(BS_RECORD_MALLOC, bs_heap_alloc_slow(size), size, 1);
 }
 
 /* The runtime's operators call our malloc in turn, which fails as well; they never come back here. */
@@ -87,19 +80,19 @@ static BS_NOINLINE void *alloc_slow(size_t size) {
 #define NEW_NOTHROW(name)                                                 \
     BS_EXPORT void *name(size_t size, const void *tag);                   \
     BS_EXPORT void *name(size_t size, const void *tag) {                  \
-        void *p = bs_heap_alloc_fast(size, alloc_slow);          \
+        void *p = bs_heap_alloc_fast(size, alloc_slow);                   \
         return BS_LIKELY(p != NULL) ? p : nothrow_new(#name, size, tag);  \
     }
 #define NEW_ALIGNED(name)                                                                        \
     BS_EXPORT void *name(size_t size, size_t align);                                             \
     BS_EXPORT void *name(size_t size, size_t align) {                                            \
-        void *p = recorded(BS_RECORD_ALIGNED, bs_heap_alloc_aligned(align, size), size, align);  \
+        void *p = bs_door_alloc_aligned(align, size);                                            \
         return BS_LIKELY(p != NULL) ? p : throwing_new_aligned(#name, size, align);              \
     }
 #define NEW_ALIGNED_NOTHROW(name)                                                                \
     BS_EXPORT void *name(size_t size, size_t align, const void *tag);                            \
     BS_EXPORT void *name(size_t size, size_t align, const void *tag) {                           \
-        void *p = recorded(BS_RECORD_ALIGNED, bs_heap_alloc_aligned(align, size), size, align);  \
+        void *p = bs_door_alloc_aligned(align, size);                                            \
         return BS_LIKELY(p != NULL) ? p : nothrow_new_aligned(#name, size, align, tag);          \
     }
 
