@@ -136,9 +136,7 @@ static BS_NOINLINE void sample_small(void *p, unsigned class, size_t size) {
 }
 
 static BS_NOINLINE void sample_large(void *p, size_t size) {
-    static uint64_t chance; /* [atomic] */
-    uint64_t state = bs_add(&chance, UINT64_C(0x9e3779b97f4a7c15)) + bs_os_random();
-    if (p == NULL || !bs_sampler_hits(&state, bs_load(&bs_sample_interval), size))
+    if (p == NULL || !bs_sampler_hits_uncounted(size))
         return;
     struct bs_span *s = bs_span_of((uintptr_t)p);
     s->flags |= BS_SPAN_SAMPLED;

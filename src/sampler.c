@@ -2,6 +2,8 @@
 /* sampler.c - see sampler.h. libm is not there: logarithm and exponential by their series. */
 #include "sampler.h"
 
+#include "os.h"
+
 #include <string.h>
 
 uint64_t bs_sample_interval;
@@ -63,6 +65,12 @@ uint64_t bs_sampler_gap(uint64_t *chance, uint64_t interval, size_t size) {
 
 bool bs_sampler_hits(uint64_t *chance, uint64_t interval, size_t size) {
     return interval <= 1 || bs_sampler_gap(chance, interval, size) == 0;
+}
+
+bool bs_sampler_hits_uncounted(size_t size) {
+    static uint64_t chance; /* [atomic] */
+    uint64_t state = bs_add(&chance, UINT64_C(0x9e3779b97f4a7c15)) + bs_os_random();
+    return bs_sampler_hits(&state, bs_load(&bs_sample_interval), size);
 }
 
 uint64_t bs_sampler_weight_256ths(uint64_t interval, size_t size) {

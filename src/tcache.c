@@ -478,14 +478,11 @@ void bs_tcache_free_slow(unsigned class, void *p) {
 }
 
 bool bs_tcache_is_sampled(size_t size) {
-    static uint64_t chance; /* [atomic] of threads without a cache */
     struct bs_tcache *tc = bs_load(&bs_self);
     if (BS_UNLIKELY(tc == &bs_tcache_empty))
         tc = look_again();
-    if (!is_real(tc)) {
-        uint64_t state = bs_add(&chance, UINT64_C(0x9e3779b97f4a7c15)) + bs_os_random();
-        return bs_sampler_hits(&state, bs_load(&bs_sample_interval), size);
-    }
+    if (!is_real(tc))
+        return bs_sampler_hits_uncounted(size);
     bool due = tc->sampler != NULL && tc->sampler->due;
     if (due)
         tc->sampler->due = false;
