@@ -132,8 +132,8 @@ enum bs_free_result bs_span_release(struct bs_span *s, void *const *blocks, unsi
     enum bs_free_result result = BS_FREED;
     unsigned i = 0;
     while (i < n) {
-        uint32_t offset = (uint32_t)((uintptr_t)blocks[i] - s->base), slot = bs_class_slot(c, offset);
-        if (BS_UNLIKELY(slot * c->size != offset || slot >= c->nslots)) {
+        uint32_t slot;
+        if (!bs_span_slot_at(s, (uintptr_t)blocks[i], &slot)) {
             result = BS_FREE_INTERIOR;
             break;
         }
@@ -166,9 +166,8 @@ enum bs_free_result bs_span_release(struct bs_span *s, void *const *blocks, unsi
 bool bs_span_is_allocated(const struct bs_span *s, uintptr_t p) {
     if (s->class == 0)
         return p == s->base;
-    const struct bs_class_info *c = bs_span_class(s);
-    uint32_t offset = (uint32_t)(p - s->base), slot = bs_class_slot(c, offset);
-    return slot * c->size == offset && slot < s->nslots && bs_bit_test(s->alloc, slot);
+    uint32_t slot;
+    return bs_span_slot_at(s, p, &slot) && bs_bit_test(s->alloc, slot);
 }
 
 uint16_t bs_span_free_os_pages(const struct bs_span *s, size_t os_page) {

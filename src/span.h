@@ -95,12 +95,19 @@ BS_INLINE struct bs_span *bs_span_of(uintptr_t p) {
 /* Claims at most max free slots of word w: their bits, now set in alloc. */
 uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max);
 
+/* The slot that begins at p, which lies in the small span; false: none does. */
+BS_INLINE bool bs_span_slot_at(const struct bs_span *s, uintptr_t p, uint32_t *slot) {
+    const struct bs_class_info *c = bs_span_class(s);
+    uint32_t offset = (uint32_t)(p - s->base);
+    *slot = bs_class_slot(c, offset);
+    return BS_LIKELY(*slot * c->size == offset && *slot < c->nslots);
+}
+
 enum bs_free_result { BS_FREED, BS_FREE_INTERIOR, BS_FREE_TWICE };
 /* Clears the alloc bit of the block at p, which lies in the span. */
 BS_INLINE enum bs_free_result bs_span_release_one(struct bs_span *s, uintptr_t p) {
-    const struct bs_class_info *c = bs_span_class(s);
-    uint32_t offset = (uint32_t)(p - s->base), slot = bs_class_slot(c, offset);
-    if (BS_UNLIKELY(slot * c->size != offset || slot >= c->nslots))
+    uint32_t slot;
+    if (!bs_span_slot_at(s, p, &slot))
         return BS_FREE_INTERIOR;
     uint64_t bit = (uint64_t)1 << (slot % 64);
     if (BS_UNLIKELY((s->alloc[slot / 64] & bit) == 0))
