@@ -57,11 +57,11 @@ BS_EXPORT int mallopt(int param, int value) {
 BS_EXPORT struct mallinfo2 mallinfo2(void) {
     struct bs_heap_totals t = bs_heap_totals();
     return (struct mallinfo2){
-        .arena = t.mapped - bs_min(t.mapped, t.large),
+        .arena = t.mapped - t.large,
         .ordblks = t.spans,
         .hblkhd = t.large,
         .uordblks = t.allocated,
-        .fordblks = bs_sub_clamped(t.mapped, t.allocated),
+        .fordblks = t.mapped - t.allocated,
         .keepcost = t.dirty,
     };
 }

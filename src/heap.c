@@ -415,17 +415,21 @@ void bs_heap_set_keep(size_t bytes) {
     bs_scavenge_set_keep(bytes);
 }
 
+/* The parts are of slightly different moments: memory that moved from a small class to a large block
+ * meanwhile is counted twice. What is allocated is made to fit into the heap, counted last. */
 struct bs_heap_totals bs_heap_totals(void) {
-    struct bs_pageheap_counts pages = bs_pageheap_counts();
     struct bs_usage u = bs_usage_now();
+    struct bs_pageheap_counts pages = bs_pageheap_counts();
+    size_t mapped = pages.mapped_pages * BS_PAGE_SIZE;
+    size_t allocated = bs_min(u.live, mapped);
     return (struct bs_heap_totals){
-        .mapped = pages.mapped_pages * BS_PAGE_SIZE,
-        .allocated = u.live,
+        .mapped = mapped,
+        .allocated = allocated,
         .cached = u.cached,
         .free_span = u.free_span,
         .dirty = pages.dirty_pages * BS_PAGE_SIZE,
         .released = pages.released_pages * BS_PAGE_SIZE,
-        .large = u.large,
+        .large = bs_min(u.large, allocated),
         .metadata = bs_meta_mapped_bytes(),
         .spans = u.spans,
         .caches = bs_thread_count(),

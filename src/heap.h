@@ -66,7 +66,8 @@ bool bs_heap_trim(size_t keep_bytes);
 /* Free bytes that are kept in any case (mallopt(M_TRIM_THRESHOLD)); SIZE_MAX: nothing goes back. */
 void bs_heap_set_keep(size_t bytes);
 
-/* Bytes for mallinfo and its kin: quick sums over counters. */
+/* Bytes for mallinfo and its kin: quick sums over counters. large <= allocated <= mapped, whatever
+ * other threads do meanwhile. */
 struct bs_heap_totals {
     size_t mapped;    /* accessible heap */
     size_t allocated; /* blocks the program holds, in slots and pages */
