@@ -239,6 +239,19 @@ void bs_os_signal_discard(int signal);
 /* In the handler: a signal of the program waits that will be delivered when it returns. */
 bool bs_os_signal_another_waits(const struct bs_os_frame *frame);
 
+/* --- a copy of the process (os_clone.c) --------------------------------------------------------- */
+
+/* Zeroed memory that a copy shares with us. None -> Ready; bs_os_free. */
+void *bs_os_alloc_shared(size_t bytes);
+/* Makes a copy of the process, with the calling thread alone, which runs fn(arg) and ends; all signals
+ * are blocked in it. It is a child that no wait(2) of the program sees. Its pid, or a negated errno:
+ * EXDEV where children belong to another namespace. */
+int bs_os_clone(void (*fn)(void *), void *arg);
+/* 1: it has ended, *status as wait(2) says, and is gone. 0: it runs. Or a negated errno. */
+int bs_os_clone_ended(int pid, int *status);
+/* Ends it and waits for that. Its status. */
+int bs_os_clone_kill(int pid);
+
 /* --- fault injection (BS_FAULTS builds only) -------------------------------------------------- */
 
 #if BS_FAULTS

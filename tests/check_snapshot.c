@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_snapshot.c - a copy of the process sees memory as it stood, leaves its result, and nothing else:
+ * no SIGCHLD, no child for wait, no descriptor; it ends when its time is over, and a crash of it is
+ * known as one.
+ */
+#define _GNU_SOURCE
+#include "os.h"
+#include "snapshot.h"
+#include "unit.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#define MS UINT64_C(1000000)
+
+struct shared {
+    uint64_t value, done, nice, parent;
+    int fds;
+    uint64_t blocked;
+    char name[16];
+};
+static struct shared *shared;
+static uint64_t value = 1;
+static unsigned nsignals;
+
+static void count_signal(int signo) {
+    (void)signo;
+    nsignals++;
+}
+static void setup(void) {
+    signal(SIGCHLD, count_signal);
+    shared = bs_os_alloc_shared(sizeof *shared);
+    ck_assert_ptr_nonnull(shared);
+}
+static uint64_t in_ms(unsigned ms) {
+    return bs_os_now_ns() + ms * MS;
+}
+static int count_fds(void) {
+    int n = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+/* Nothing is left of any child. */
+static void must_be_gone(void) {
+    ck_assert_int_eq(waitpid(-1, NULL, WNOHANG | __WALL), -1);
+    ck_assert_int_eq(errno, ECHILD);
+    ck_assert_uint_eq(nsignals, 0);
+}
+
+static void look(void *arg) {
+    ck_assert_ptr_eq(arg, &value);
+    while (bs_load_acquire(&shared->parent) == 0)
+        usleep(1000);
+    shared->value = value;
+    shared->nice = (uint64_t)getpriority(PRIO_PROCESS, 0);
+    shared->fds = count_fds();
+    prctl(PR_GET_NAME, shared->name);
+    syscall(SYS_rt_sigprocmask, 0, NULL, &shared->blocked, 8);
+    value = 3;
+    shared->done = 1;
+}
+
+START_TEST(it_sees_the_moment) {
+    struct bs_snapshot s;
+    int fds = count_fds();
+    ck_assert(bs_snapshot_start(&s, look, &value));
+    ck_assert_int_eq(count_fds(), fds);
+    value = 2;
+    ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1); /* not ours, as far as the program knows */
+    ck_assert_int_eq(errno, ECHILD);
+    bs_store_release(&shared->parent, 1u);
+    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(10000), NULL), BS_SNAPSHOT_DONE);
+    ck_assert_uint_eq(shared->done, 1);
+    ck_assert_uint_eq(shared->value, 1);
+    ck_assert_uint_eq(value, 2);
+    ck_assert_uint_eq(shared->nice, 19);
+    ck_assert_int_eq(shared->fds, 0);
+    ck_assert_str_eq(shared->name, "besom scan");
+    ck_assert_uint_eq(~shared->blocked, 1u << (SIGKILL - 1) | 1u << (SIGSTOP - 1));
+    ck_assert_int_eq(count_fds(), fds);
+    must_be_gone();
+}
+END_TEST
+
+/* A reader of a pipe sees its end although a copy lives on. */
+START_TEST(it_holds_no_descriptor_open) {
+    struct bs_snapshot s;
+    int fd[2];
+    char byte;
+    ck_assert_int_eq(pipe(fd), 0);
+    ck_assert(bs_snapshot_start(&s, look, &value));
+    close(fd[1]);
+    struct pollfd p = {.fd = fd[0], .events = POLLIN};
+    ck_assert_int_eq(poll(&p, 1, 10000), 1);
+    ck_assert_int_eq(read(fd[0], &byte, 1), 0);
+    bs_store_release(&shared->parent, 1u);
+    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(10000), NULL), BS_SNAPSHOT_DONE);
+    must_be_gone();
+}
+END_TEST
+
+static void stay(void *arg) {
+    (void)arg;
+    for (;;)
+        pause();
+}
+static bool now(void) {
+    return true;
+}
+
+START_TEST(it_ends_when_told) {
+    struct bs_snapshot s;
+    ck_assert(bs_snapshot_start(&s, stay, NULL));
+    uint64_t start = bs_os_now_ns();
+    bool by_time = _i == 0;
+    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(by_time ? 50 : 20000), by_time ? NULL : now),
+                     BS_SNAPSHOT_KILLED);
+    ck_assert(bs_os_now_ns() - start < 10000 * MS);
+    ck_assert(WIFSIGNALED(s.status) && WTERMSIG(s.status) == SIGKILL);
+    must_be_gone();
+}
+END_TEST
+
+static void crash(void *arg) {
+    *(volatile int *)arg = 1;
+}
+static void abort_in_handler(int signo) {
+    (void)signo;
+    if (shared != NULL)
+        shared->done = 2;
+    _exit(0);
+}
+
+START_TEST(a_crash_is_known) {
+    struct bs_snapshot s;
+    signal(SIGSEGV, abort_in_handler); /* the program's own does not run in the copy */
+    ck_assert(bs_snapshot_start(&s, crash, NULL));
+    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(10000), NULL), BS_SNAPSHOT_DIED);
+    ck_assert_uint_eq(shared->done, 0);
+#if !BS_SANITIZED
+    ck_assert(WIFSIGNALED(s.status) && WTERMSIG(s.status) == SIGSEGV && !WCOREDUMP(s.status));
+#endif
+    must_be_gone();
+}
+END_TEST
+
+/* It does not outlive the process. */
+START_TEST(it_dies_with_us) {
+    int fd[2], pid = 0;
+    ck_assert_int_eq(pipe(fd), 0);
+    if (fork() == 0) {
+        struct bs_snapshot s;
+        int me = bs_snapshot_start(&s, stay, NULL) ? s.pid : -1;
+        ck_assert_int_eq(write(fd[1], &me, sizeof me), sizeof me);
+        _exit(0);
+    }
+    ck_assert_int_eq(read(fd[0], &pid, sizeof pid), sizeof pid);
+    ck_assert_int_gt(pid, 0);
+    for (unsigned i = 0; kill(pid, 0) == 0 && i < 5000; i++) {
+        char path[64], state = 0;
+        snprintf(path, sizeof path, "/proc/%d/stat", pid); /* nobody may be there to reap it */
+        FILE *f = fopen(path, "r");
+        if (f == NULL || (fscanf(f, "%*d (besom scan) %c", &state) == 1 && state == 'Z')) {
+            if (f != NULL)
+                fclose(f);
+            break;
+        }
+        fclose(f);
+        require(i < 4999, "it lives on, state %c", state);
+        usleep(1000);
+    }
+}
+END_TEST
+
+START_TEST(a_refusal_is_told) {
+    struct bs_snapshot s;
+    bs_os_fail(1, EAGAIN, false);
+    ck_assert(!bs_snapshot_start(&s, stay, NULL));
+    ck_assert_int_eq(s.error, EAGAIN);
+    ck_assert_int_eq(s.pid, 0);
+    must_be_gone();
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("snapshot");
+    TCase *tc = add_case(suite, "snapshot");
+    tcase_add_checked_fixture(tc, setup, NULL);
+    tcase_add_test(tc, it_sees_the_moment);
+    tcase_add_test(tc, it_holds_no_descriptor_open);
+    tcase_add_loop_test(tc, it_ends_when_told, 0, 2);
+    tcase_add_test(tc, a_crash_is_known);
+    tcase_add_test(tc, it_dies_with_us);
+    tcase_add_test(tc, a_refusal_is_told);
+    return run_suite(suite);
+}
