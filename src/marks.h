@@ -29,9 +29,11 @@ enum bs_side {
     BS_SIDE_HELD,
     BS_SIDE_START, /* a pointer to the very start of the slot was seen (trace.h) */
     BS_SIDE_SEEN,  /* of unreached slots, while they are sorted into leaks (leaks.h) */
-    BS_SIDE_HEAD   /* the same: the search began at it once */
+    BS_SIDE_HEAD,  /* the same: the search began at it once */
+    BS_SIDE_LOST,  /* unreached in the last scan (scan.h) */
+    BS_SIDE_NOW    /* the same in the one that is under way */
 };
-_Static_assert(BS_SIDE_HEAD + 1 == BS_NSIDES, "an arena has a place for each kind");
+_Static_assert(BS_SIDE_NOW + 1 == BS_NSIDES, "an arena has a place for each kind");
 
 /* The table of p's arena, which is one; NULL: there is none. */
 BS_INLINE struct bs_marks *bs_marks_table(uintptr_t p, enum bs_side side) {

@@ -174,6 +174,8 @@ _Noreturn void bs_os_abort(void);
 int bs_os_helper_start(void (*fn)(void *), void *arg);
 /* Its thread id, or 0. For a moment after its start, and before its end, another answer. */
 int bs_os_helper_tid(void);
+/* Its stack and thread block; empty where none was ever started. */
+struct bs_range bs_os_helper_memory(void);
 /* In a forked child: there is no helper, whatever the parent had. */
 void bs_os_helper_forget(void);
 

@@ -33,6 +33,7 @@
  * builds keep the lock checker's there. Untouched pages cost nothing. */
 #define TLS_BYTES (64 * BS_KIB)
 #define TCB_BYTES (4 * BS_KIB)
+#define HELPER_BYTES (STACK_BYTES + TLS_BYTES + TCB_BYTES)
 
 static void set_all_signals(uint64_t mask, uint64_t *old) {
     (void)bs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof mask);
@@ -158,7 +159,7 @@ static long clone_helper(void **sp, void *tcb, void (*fn)(void *), void *arg) {
 }
 
 static int start_thread(void (*fn)(void *), void *arg) {
-    const size_t bytes = STACK_BYTES + TLS_BYTES + TCB_BYTES;
+    const size_t bytes = HELPER_BYTES;
     if (helper.base == NULL) {
         helper.base = bs_os_alloc(bytes);
         if (helper.base == NULL)
@@ -197,6 +198,11 @@ int bs_os_helper_start(void (*fn)(void *), void *arg) {
 
 int bs_os_helper_tid(void) {
     return bs_load(&helper.tid_word);
+}
+
+struct bs_range bs_os_helper_memory(void) {
+    uintptr_t base = (uintptr_t)helper.base;
+    return (struct bs_range){base, base != 0 ? base + HELPER_BYTES : 0};
 }
 
 void bs_os_helper_forget(void) {

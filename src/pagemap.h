@@ -23,7 +23,7 @@ struct bs_span;
 struct bs_heap_arena;
 struct bs_marks;
 
-enum { BS_NSIDES = 6 }; /* kinds of side bits: marks.h */
+enum { BS_NSIDES = 8 }; /* kinds of side bits: marks.h */
 
 /* One arena's tables, in demand-zero metadata. */
 struct bs_arena {

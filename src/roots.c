@@ -153,12 +153,12 @@ static void sort_ranges(struct bs_range *range, size_t n) {
         }
 }
 
-static uintptr_t dead_end(const struct bs_stack *s) {
+static uintptr_t dead_end(const struct bs_root_stack *s) {
     return bs_align_down(s->sp - BS_RED_ZONE, sizeof(uintptr_t));
 }
 
 /* False: no room. */
-static bool collect_own(struct bs_roots *r, const struct bs_stack *stack, size_t nstacks,
+static bool collect_own(struct bs_roots *r, const struct bs_root_stack *stack, size_t nstacks,
                         const struct bs_range *without, size_t nwithout) {
     r->nown = r->next_own = 0;
     bs_pageheap_each_region(leave_region_out, r);
@@ -266,7 +266,7 @@ static bool cannot_see(int pages) {
 }
 
 /* The lowest byte of the mapping that may be alive. */
-static uintptr_t live_start(const struct bs_mapping *m, const struct bs_stack *stack,
+static uintptr_t live_start(const struct bs_mapping *m, const struct bs_root_stack *stack,
                             size_t nstacks) {
     for (size_t i = 0; i < nstacks; i++)
         if (stack[i].low == BS_STACK_MAPPING && stack[i].sp - m->start < m->end - m->start)
@@ -274,7 +274,7 @@ static uintptr_t live_start(const struct bs_mapping *m, const struct bs_stack *s
     return m->start;
 }
 
-enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_stack *stack, size_t nstacks,
+enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stack *stack, size_t nstacks,
                                    const struct bs_range *without, size_t nwithout) {
     struct bs_lines lines;
     struct bs_mapping m;

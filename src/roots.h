@@ -33,7 +33,7 @@
 /* What is below a stack pointer, less what a function without a frame may have put there. */
 #define BS_RED_ZONE 128
 
-struct bs_stack {
+struct bs_root_stack {
     uintptr_t low; /* the stack's lowest byte; BS_STACK_MAPPING: its mapping's; 0: not known */
     uintptr_t sp;  /* of the thread while it is on that stack */
 };
@@ -79,7 +79,7 @@ void bs_roots_drop(struct bs_roots *r);
  * fit; devices are known by their names only then, and nothing of fork. */
 bool bs_roots_learn(struct bs_roots *r);
 /* Lists the ranges. `without`: the scan's own buffers, stacks of threads that are gone: not listed. */
-enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_stack *stack, size_t nstacks,
+enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stack *stack, size_t nstacks,
                                    const struct bs_range *without, size_t nwithout);
 /* Adds what only the kernel holds: data of epoll, values of timers. In the process itself: a forked
  * child has no timers. False: it could not be read, or there is no room. */

@@ -21,4 +21,13 @@ struct bs_sides {
 bool bs_sides_make(struct bs_sides *sides, enum bs_side side);
 void bs_sides_drop(struct bs_sides *sides);
 
+/* --- tables in memory of the caller's ----------------------------------------------------------- */
+
+/* How many there would have to be now. While the program runs: a moment later there may be more. */
+size_t bs_sides_count(void);
+/* The first n arenas get these, the others none. n 0: none has any. */
+void bs_sides_publish(enum bs_side side, struct bs_marks *tables, size_t n);
+/* The tables of kind `from` become those of kind `to`. */
+void bs_sides_turn(enum bs_side from, enum bs_side to);
+
 #endif

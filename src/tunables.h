@@ -255,6 +255,22 @@
 #define BS_WORLD_TURN_NS UINT64_C(20000)
 #define BS_WORLD_TURN_DOUBLINGS 4
 
+/* --- a scan (scan.h) ---------------------------------------------------------------------------- */
+
+/* Heap and roots of so many bytes are searched while the program waits: at 1 GB/s that takes 8 ms, and
+ * a copy has its own price. Where there can be no copy, so many. */
+#define BS_SCAN_IN_PLACE_BYTES (8 * BS_MIB)
+#define BS_SCAN_NO_COPY_BYTES (256 * BS_MIB)
+/* Ranges of roots for which there is room at first. */
+#define BS_SCAN_ROOTS 4096
+/* Words kept beside them: three of each thread, and pointers in memory that the copy would not have. */
+#define BS_SCAN_WORDS 65536
+/* Of the searcher's stack, 1 MiB. */
+#define BS_SCAN_STACK_RANGES 65536
+/* A stop is given up, and a copy killed, after so many ns. */
+#define BS_SCAN_STOP_NS UINT64_C(500000000)
+#define BS_SCAN_TIME_NS UINT64_C(60000000000)
+
 _Static_assert(BS_PAGE_SIZE == 8192, "size classes are generated for 8 KiB pages");
 _Static_assert(BS_REGION_PAGES % 64 == 0, "a region's bitmap is whole words");
 _Static_assert(BS_MAGAZINE_START <= BS_MAGAZINE_MAX, "magazines only grow");

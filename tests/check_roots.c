@@ -28,7 +28,7 @@
 static struct bs_roots roots;
 static size_t page;
 
-static void take(const struct bs_stack *stack, size_t nstacks, const struct bs_range *without,
+static void take(const struct bs_root_stack *stack, size_t nstacks, const struct bs_range *without,
                  size_t nwithout) {
     page = bs_os_page_size();
     if (roots.range == NULL)
@@ -257,7 +257,7 @@ START_TEST(the_dead_part_of_a_stack_is_not_listed) {
     memset(stack, 1, pages * page);
     memset(other, 1, pages * page);
     char *sp = stack + 40 * page + 1000, *sp2 = other + 10 * page;
-    const struct bs_stack stacks[] = {{(uintptr_t)stack + page, (uintptr_t)sp},
+    const struct bs_root_stack stacks[] = {{(uintptr_t)stack + page, (uintptr_t)sp},
                                       {0, (uintptr_t)sp2},
                                       {BS_STACK_MAPPING, (uintptr_t)&here}};
     take(stacks, 3, NULL, 0);

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT */
+/* scan.c - see scan.h: the order of a scan. What is searched, and how, is in scan_judge.c. */
+#include "scan_internal.h"
+
+#include "counter.h"
+#include "cycle.h"
+#include "limit.h"
+#include "lines.h"
+#include "lock.h"
+#include "meta.h"
+#include "pageheap.h"
+#include "round.h"
+#include "sample.h"
+#include "sides.h"
+#include "snapshot.h"
+#include "thread.h"
+
+#include <sys/auxv.h>
+
+/* Memory that a copy writes to: a verdict, and behind it tables of side bits. */
+struct shared {
+    struct bs_scan_verdict *verdict; /* NULL: none */
+    size_t bytes, ntables;
+};
+
+static struct {
+    uint32_t busy;        /* [atomic] a thread scans: it owns the rest */
+    struct shared now, before;
+    size_t nroots;        /* room that was needed */
+} scan = {.nroots = BS_SCAN_ROOTS};
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static size_t verdict_bytes(void) {
+    return bs_align_up(sizeof(struct bs_scan_verdict), BS_MIB);
+}
+
+static bool make_shared(void) {
+    size_t n = bs_sides_count();
+    scan.now.bytes = verdict_bytes() + n * sizeof(struct bs_marks);
+    scan.now.ntables = n;
+    scan.now.verdict = bs_os_alloc_shared(scan.now.bytes);
+    return scan.now.verdict != NULL;
+}
+
+static void drop(struct shared *s) {
+    if (s->verdict != NULL)
+        bs_os_free(s->verdict, s->bytes);
+    *s = (struct shared){NULL, 0, 0};
+}
+
+static void publish_tables(void) {
+    bs_sides_publish(BS_SIDE_NOW,
+                     (struct bs_marks *)(void *)((char *)scan.now.verdict + verdict_bytes()),
+                     scan.now.ntables);
+}
+
+/* What was found now is what the next scan compares with. */
+static void keep_verdict(struct shared *old) {
+    bs_sides_turn(BS_SIDE_NOW, BS_SIDE_LOST);
+    *old = scan.before;
+    scan.before = scan.now;
+    scan.now.verdict = NULL;
+}
+
+/* --- words and ranges, while all stand --------------------------------------------------------- */
+
+static void add_word(struct bs_scan_work *w, uintptr_t x) {
+    if (w->nwords < BS_SCAN_WORDS)
+        w->word[w->nwords] = x;
+    w->nwords++;
+}
+
+/* A stack pointer and the like is a pointer as well: it holds the stack of a coroutine, say. */
+static void visit_thread(void *ctx, const struct bs_world_thread *t) {
+    struct bs_scan_work *w = ctx;
+    add_word(w, t->sp);
+    add_word(w, t->alt_base);
+    add_word(w, t->thread_pointer);
+    if (t->tid == bs_os_pid())
+        w->first_sp = t->sp;
+}
+static void visit_registers(void *ctx, const struct bs_world_thread *t) {
+    struct bs_scan_work *w = ctx;
+    bs_roots_add(&w->roots, t->regs, t->regs_end, 0);
+}
+
+/* True if the first thread is on the stack that the kernel gave to the program, which has a mapping
+ * of its own. */
+static bool is_on_first_stack(uintptr_t sp, uintptr_t first_stack) {
+    struct bs_lines lines;
+    struct bs_mapping m = {.start = 0};
+    char line[160];
+    bool found = false;
+    if (sp == 0 || sp > first_stack || !bs_lines_open(&lines, "/proc/self/maps"))
+        return false;
+    while (!found && bs_lines_next(&lines, line, sizeof line))
+        found = bs_lines_mapping(line, &m) && first_stack >= m.start && first_stack < m.end;
+    bs_lines_close(&lines);
+    return found && sp >= m.start;
+}
+
+struct bounds {
+    uintptr_t low, high;
+};
+static bool visit_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
+                         const uint64_t *released) {
+    struct bounds *b = ctx;
+    (void)alloc, (void)released;
+    b->low = b->low == 0 ? base : b->low;
+    b->high = base + BS_REGION_SIZE;
+    return true;
+}
+
+__attribute__((no_sanitize("address", "thread"))) static void
+copy_range(struct bs_scan_work *w, const struct bounds *b, const struct bs_range *r) {
+    uintptr_t p = bs_align_up(r->start, sizeof(uintptr_t));
+    for (; p + sizeof(uintptr_t) <= r->end && w->nwords <= BS_SCAN_WORDS; p += sizeof(uintptr_t)) {
+        uintptr_t x = *(const uintptr_t *)p;
+        if (x - b->low <= b->high - b->low)
+            add_word(w, x);
+    }
+}
+
+/* What the copy would not have, or not as it is now, is copied: words that point into the heap. */
+static void copy_unstable(struct bs_scan_work *w) {
+    struct bounds b = {0, 0};
+    bs_pageheap_each_region(visit_bounds, &b);
+    for (size_t i = 0; i < w->roots.n; i++)
+        if ((w->roots.flags[i] & (BS_ROOT_SHARED | BS_ROOT_NO_FORK | BS_ROOT_WIPED)) != 0) {
+            copy_range(w, &b, &w->roots.range[i]);
+            w->roots.range[i].end = w->roots.range[i].start;
+        }
+}
+
+static enum bs_roots_result take_roots(struct bs_scan_work *w) {
+    struct bs_range without[3] = {bs_os_helper_memory()};
+    size_t n = 1;
+    const struct shared *const ours[] = {&scan.now, &scan.before};
+    for (size_t i = 0; i < BS_ARRAY_LEN(ours); i++)
+        if (ours[i]->verdict != NULL)
+            without[n++] = (struct bs_range){(uintptr_t)ours[i]->verdict,
+                                             (uintptr_t)ours[i]->verdict + ours[i]->bytes};
+    w->nwords = 0;
+    w->first_sp = bs_os_tid() == bs_os_pid() ? w->caller_sp : 0;
+    add_word(w, w->caller_sp);
+    bs_world_each(visit_thread, w);
+    const struct bs_root_stack first = {BS_STACK_MAPPING, w->first_sp};
+    enum bs_roots_result result = bs_roots_take(
+        &w->roots, &first, is_on_first_stack(w->first_sp, w->first_stack), without, n);
+    if (result != BS_ROOTS_TAKEN)
+        return result;
+    (void)bs_roots_take_kernel(&w->roots); /* older kernels do not tell of timers */
+    bs_world_each(visit_registers, w);
+    w->roots.needed = bs_max(w->roots.n, w->roots.nwords) + 1; /* and our own words */
+    return w->roots.needed > w->roots.capacity ? BS_ROOTS_NO_ROOM : BS_ROOTS_TAKEN;
+}
+
+/* False: too many. */
+static bool add_words(struct bs_scan_work *w) {
+    if (w->nwords > BS_SCAN_WORDS)
+        return false;
+    bs_roots_add(&w->roots, (uintptr_t)w->word, (uintptr_t)(w->word + w->nwords), BS_ROOT_WORDS);
+    return true;
+}
+
+/* --- the copy --------------------------------------------------------------------------------- */
+
+/* A thread that is not stopped, the helper, may hold one of them for a moment. */
+static void lock_all(void) {
+    bs_thread_lock();
+    bs_pageheap_lock();
+    bs_sample_lock();
+    bs_meta_lock();
+}
+static void unlock_all(void) {
+    bs_meta_unlock();
+    bs_sample_unlock();
+    bs_pageheap_unlock();
+    bs_thread_unlock();
+}
+
+static void in_copy(void *arg) {
+    struct bs_scan_work *w = arg;
+    bs_lock_forget_held();
+    bs_meta_reset_lock();
+    bs_sample_reset_lock();
+    bs_pageheap_reset_lock();
+    bs_thread_reset_lock();
+    enum bs_scan_end end = bs_scan_judge(w);
+    bs_store_release(&w->verdict->done, (uint32_t)end + 1);
+}
+
+static bool memory_is_short(void) {
+    return bs_limit_pressure() == BS_PRESSURE_OVER;
+}
+
+static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_scan_work *w) {
+    enum bs_snapshot_end end =
+        bs_snapshot_wait(copy, bs_os_now_ns() + BS_SCAN_TIME_NS, memory_is_short);
+    uint32_t done = bs_load_acquire(&w->verdict->done);
+    if (done != 0 && (end == BS_SNAPSHOT_DONE || end == BS_SNAPSHOT_LOST))
+        return (enum bs_scan_end)(done - 1);
+    return end == BS_SNAPSHOT_KILLED ? BS_SCAN_KILLED : BS_SCAN_DIED;
+}
+
+/* --- the order -------------------------------------------------------------------------------- */
+
+static enum bs_scan_end search_in_place(struct bs_scan_work *w) {
+    enum bs_scan_end end = add_words(w) ? bs_scan_judge(w) : BS_SCAN_NO_ROOTS;
+    bs_cycle_abandon(); /* also what was not even prepared */
+    return end;
+}
+
+/* The search where all stand; or the start of a copy, and BS_SCAN_DONE. */
+static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapshot *copy,
+                                       struct bs_scan_result *result) {
+    size_t bytes = bs_pageheap_used_bytes() + w->roots.bytes, nwords = w->nwords;
+    result->in_place = bytes <= w->rules.in_place_bytes;
+    if (!result->in_place) {
+        copy_unstable(w);
+        if (!add_words(w))
+            return BS_SCAN_NO_ROOTS;
+        uint64_t start = bs_os_now_ns();
+        lock_all();
+        bool made = bs_snapshot_start(copy, in_copy, w);
+        unlock_all();
+        result->clone_ns = bs_os_now_ns() - start;
+        result->error = copy->error;
+        if (made)
+            return BS_SCAN_DONE;
+        if (bytes > BS_SCAN_NO_COPY_BYTES || nwords != w->nwords)
+            return BS_SCAN_NO_COPY;
+        w->roots.n--; /* the words, which are added again */
+        result->in_place = true;
+    }
+    return search_in_place(w);
+}
+
+/* All stand from here to the resume. */
+static enum bs_scan_end scan_stopped(struct bs_scan_work *w, struct bs_snapshot *copy,
+                                     struct bs_scan_result *result, bool *again) {
+    enum bs_roots_result roots = take_roots(w);
+    *again = roots == BS_ROOTS_NO_ROOM;
+    result->threads = bs_world_count();
+    result->nroots = w->roots.n;
+    result->root_bytes = w->roots.bytes;
+    if (roots != BS_ROOTS_TAKEN)
+        return BS_SCAN_NO_ROOTS;
+    publish_tables();
+    return search_or_copy(w, copy, result);
+}
+
+static enum bs_scan_end stop_and_scan(struct bs_scan_work *w, struct bs_snapshot *copy,
+                                      struct bs_scan_result *result, bool *again) {
+    *again = false;
+    if (!bs_roots_prepare(&w->roots, scan.nroots))
+        return BS_SCAN_NO_MEMORY;
+    (void)bs_roots_learn(&w->roots);
+    uint64_t start = bs_os_now_ns();
+    result->world = bs_world_stop(start + BS_SCAN_STOP_NS);
+    enum bs_scan_end end = BS_SCAN_WORLD;
+    if (result->world == BS_WORLD_STOPPED) {
+        end = scan_stopped(w, copy, result, again);
+        bs_world_resume();
+    } else {
+        result->culprit = bs_world_culprit();
+    }
+    result->stop_ns = bs_os_now_ns() - start;
+    if (*again)
+        scan.nroots = bs_max(2 * scan.nroots, w->roots.needed + w->roots.needed / 4);
+    if (copy->pid == 0)
+        bs_roots_drop(&w->roots);
+    return end;
+}
+
+static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result *result) {
+    struct bs_snapshot copy = {.pid = 0};
+    enum bs_scan_end end;
+    bool again;
+    if (!make_shared() || !bs_trace_prepare(&w->trace, 1, BS_SCAN_STACK_RANGES))
+        return BS_SCAN_NO_MEMORY;
+    w->verdict = scan.now.verdict;
+    bs_round_enter();
+    bs_cycle_finish();
+    w->now_ns = bs_os_now_ns();
+    for (unsigned tries = 0; tries < 3; tries++) {
+        end = stop_and_scan(w, &copy, result, &again);
+        if (!again)
+            break;
+    }
+    bs_round_leave();
+    if (copy.pid != 0) {
+        end = wait_for_copy(&copy, w);
+        bs_roots_drop(&w->roots);
+    }
+    return end;
+}
+
+/* Above it, on a stack that counts, are the caller's registers. */
+static BS_NOINLINE void run(const struct bs_scan_rules *rules, bs_scan_reporter *report, void *ctx) {
+    struct bs_scan_result result = {.end = BS_SCAN_NO_MEMORY};
+    struct shared old = {NULL, 0, 0};
+    uint64_t start = bs_os_now_ns();
+    struct bs_scan_work *w = bs_meta_map(sizeof *w);
+    if (w != NULL) {
+        w->rules = *rules;
+        w->first_stack = getauxval(AT_RANDOM);
+        if (bs_os_tid() != bs_os_helper_tid())
+            w->caller_sp = (uintptr_t)__builtin_frame_address(0);
+        result.end = scan_with(w, &result);
+        if (w->trace.worker != NULL)
+            bs_trace_drop(&w->trace);
+        bs_meta_unmap(w, sizeof *w);
+    }
+    result.before = scan.before.verdict;
+    if (result.end == BS_SCAN_DONE) {
+        result.verdict = scan.now.verdict;
+        keep_verdict(&old);
+        bs_count(scans, 1);
+    } else {
+        bs_sides_publish(BS_SIDE_NOW, NULL, 0);
+        bs_count(scans_given_up, 1);
+    }
+    result.ns = bs_os_now_ns() - start;
+    report(ctx, &result);
+    drop(&old);
+    drop(&scan.now);
+}
+
+BS_NOINLINE bool bs_scan_run(const struct bs_scan_rules *rules, bs_scan_reporter *report, void *ctx) {
+    uint32_t expected = 0;
+    if (!__atomic_compare_exchange_n(&scan.busy, &expected, 1, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
+        return false;
+    __builtin_unwind_init(); /* callee-saved registers go to this frame */
+    run(rules, report, ctx);
+    bs_store_release(&scan.busy, 0u);
+    return true;
+}
+
+void bs_scan_forked(void) {
+    bs_sides_publish(BS_SIDE_NOW, NULL, 0);
+    bs_sides_publish(BS_SIDE_LOST, NULL, 0);
+    drop(&scan.now);
+    drop(&scan.before);
+    bs_store(&scan.busy, 0u);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan.h - one scan for leaks from its beginning to its verdict: the world stops, what leads into the
+ * heap is listed, the program goes on while a copy of it is searched (or, where that takes less time
+ * than a copy, it waits), and what nothing leads to is summed up by the stack it was allocated from.
+ *
+ *   caller     a thread of the program, or the helper; holds no lock; one scan at a time
+ *   round      from the preparations to the resume, or to the verdict if the search is done in place;
+ *              so fork and malloc_trim do not wait for a copy
+ *   stopped    roots, registers, kernel's words; then the search in place, or the clone
+ *
+ * A block is reported if nothing led to it in this scan and in the last one that came to a verdict,
+ * and it is older than the rules say, where its age is known (it is sampled). What was seen in a scan
+ * stands in side bits (BS_SIDE_LOST, BS_SIDE_NOW) in memory that the copy shares.
+ *
+ * Nothing is changed: a leak stays where it is. When scans run is background.c's matter, the text of
+ * the report log_leaks.c's. It is NOT a judgement of a program that hides its pointers: roots.h and
+ * trace.h say what counts as one.
+ */
+#ifndef BS_SCAN_H
+#define BS_SCAN_H
+
+#include "sizeclass.h"
+#include "trace.h"
+#include "world.h"
+
+struct bs_stack;
+
+enum bs_scan_end {
+    BS_SCAN_DONE,
+    BS_SCAN_WORLD,     /* the threads did not stand: see `world` */
+    BS_SCAN_NO_MEMORY,
+    BS_SCAN_NO_ROOTS,  /* the kernel does not say what there is, or there is too much */
+    BS_SCAN_NO_COPY,   /* clone fails, and the heap is too large to be searched while all wait */
+    BS_SCAN_DIED,      /* the copy did */
+    BS_SCAN_KILLED     /* the copy took too long, or memory ran short */
+};
+
+struct bs_scan_rules {
+    uint64_t age_ns;       /* of blocks to be reported, if it is known */
+    size_t in_place_bytes; /* heap and roots up to this size are searched while the program waits */
+};
+
+struct bs_leak_sums {
+    uint64_t leaks;       /* blocks, or rings of blocks, that no other lost block leads to */
+    uint64_t blocks, bytes; /* of these: one of each */
+    uint64_t indirect_blocks, indirect_bytes; /* what hangs on them */
+};
+
+#define BS_SCAN_STACKS 4096 /* a power of two */
+
+/* A stack's leaks. Estimates, unless every block is sampled: each sampled leak stands for others. */
+struct bs_leak_stack {
+    struct bs_stack *stack; /* NULL: an empty place */
+    struct bs_leak_sums sums; /* `leaks`: those that were seen, not an estimate */
+    uint64_t oldest_ns, newest_ns; /* when they were allocated */
+};
+
+/* What the search found. In memory that the copy shares. */
+struct bs_scan_verdict {
+    uint32_t done; /* [atomic] enum bs_scan_end + 1 */
+    struct bs_trace_sums trace;
+    uint64_t search_ns; /* CPU time */
+    uint64_t lost_blocks, lost_bytes;         /* nothing led to them this time */
+    uint64_t interior_blocks, interior_bytes; /* only pointers into their middle did */
+    struct bs_leak_sums reported;             /* as the rules say: exact */
+    uint64_t waiting;                         /* leaks that may be reported the next time */
+    struct bs_leak_sums class[BS_NCLASSES];   /* reported leaks that are not sampled; 0: large ones */
+    struct bs_leak_sums other;                /* sampled, without a place in the table */
+    size_t nstacks;
+    struct bs_leak_stack stack[BS_SCAN_STACKS]; /* hashed by address */
+};
+
+struct bs_scan_result {
+    enum bs_scan_end end;
+    enum bs_world_result world;
+    int culprit;       /* thread that could not be stopped, or 0 */
+    int error;         /* errno of the clone */
+    bool in_place;
+    size_t threads;    /* that stood */
+    size_t nroots, root_bytes;
+    uint64_t stop_ns;  /* from before the first signal to the end of the pause */
+    uint64_t clone_ns;
+    uint64_t ns;       /* in all */
+    const struct bs_scan_verdict *verdict; /* NULL: none */
+    const struct bs_scan_verdict *before;  /* of the last scan that had one; NULL: none */
+};
+typedef void bs_scan_reporter(void *ctx, const struct bs_scan_result *result);
+
+/* Scans, and tells. False: another thread scans; nothing was done. */
+BS_NOINLINE bool bs_scan_run(const struct bs_scan_rules *rules, bs_scan_reporter *report, void *ctx);
+/* The place of a stack in a verdict, or NULL. */
+const struct bs_leak_stack *bs_scan_find(const struct bs_scan_verdict *v, const struct bs_stack *stack);
+
+/* In a forked child, with all locks free: no scan was ever made. */
+void bs_scan_forked(void);
+
+#endif

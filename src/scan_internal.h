@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan_internal.h - what a scan carries, between its order (scan.c) and the search (scan_judge.c).
+ * Nobody else includes it.
+ */
+#ifndef BS_SCAN_INTERNAL_H
+#define BS_SCAN_INTERNAL_H
+
+#include "roots.h"
+#include "scan.h"
+
+struct bs_scan_work { /* in a mapping of metadata, for one scan */
+    struct bs_scan_rules rules;
+    struct bs_roots roots;
+    struct bs_trace trace;
+    struct bs_scan_verdict *verdict;
+    uint64_t now_ns;
+    uintptr_t caller_sp; /* 0: the helper, whose stack does not count */
+    uintptr_t first_sp;  /* stack pointer of the process's first thread; 0: not seen */
+    uintptr_t first_stack; /* an address above all frames of that thread's usual stack */
+    size_t nwords;
+    uintptr_t word[BS_SCAN_WORDS]; /* stack pointers and the like; what the copy would not see */
+};
+
+/* The whole search, from the tables to the verdict, while nothing moves. Leaves a cycle begun, or
+ * prepared: the caller abandons it, unless it is a copy, which ends. */
+enum bs_scan_end bs_scan_judge(struct bs_scan_work *w);
+
+#endif

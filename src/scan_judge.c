@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan_judge.c - the search of a scan, and its verdict: in the copy, or in place while all stand. What it
+ * writes for others lies in shared memory: the verdict, and the bits of kind BS_SIDE_NOW.
+ */
+#include "scan_internal.h"
+
+#include "bits.h"
+#include "cycle.h"
+#include "leaks.h"
+#include "pageheap.h"
+#include "sample.h"
+#include "sides.h"
+
+/* --- one leak --------------------------------------------------------------------------------- */
+
+static size_t place_of(const struct bs_stack *stack) {
+    return (size_t)(((uintptr_t)stack >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 40) % BS_SCAN_STACKS;
+}
+
+const struct bs_leak_stack *bs_scan_find(const struct bs_scan_verdict *v,
+                                         const struct bs_stack *stack) {
+    for (size_t i = place_of(stack); v->stack[i].stack != NULL; i = (i + 1) % BS_SCAN_STACKS)
+        if (v->stack[i].stack == stack)
+            return &v->stack[i];
+    return NULL;
+}
+
+/* NULL: the table is full enough. */
+static struct bs_leak_stack *place_for(struct bs_scan_verdict *v, struct bs_stack *stack) {
+    size_t i = place_of(stack);
+    while (v->stack[i].stack != NULL && v->stack[i].stack != stack)
+        i = (i + 1) % BS_SCAN_STACKS;
+    if (v->stack[i].stack == NULL) {
+        if (v->nstacks == BS_SCAN_STACKS / 4 * 3)
+            return NULL;
+        v->nstacks++;
+        v->stack[i].stack = stack;
+        v->stack[i].oldest_ns = UINT64_MAX;
+    }
+    return &v->stack[i];
+}
+
+/* The leak counts `blocks` times, its first block as one of `bytes` in all. */
+static void add(struct bs_leak_sums *sums, const struct bs_leak *leak, uint64_t blocks,
+                uint64_t bytes) {
+    sums->leaks++;
+    sums->blocks += blocks;
+    sums->bytes += bytes;
+    sums->indirect_blocks += (leak->blocks - 1) * blocks;
+    sums->indirect_bytes += (leak->bytes - leak->head.size) * blocks;
+}
+
+static void add_to_stack(struct bs_scan_verdict *v, const struct bs_leak *leak,
+                         const struct bs_sampled *sampled) {
+    struct bs_leak_stack *place = place_for(v, sampled->stack);
+    add(place != NULL ? &place->sums : &v->other, leak, sampled->blocks, sampled->bytes);
+    if (place == NULL)
+        return;
+    place->oldest_ns = sampled->time_ns < place->oldest_ns ? sampled->time_ns : place->oldest_ns;
+    place->newest_ns = sampled->time_ns > place->newest_ns ? sampled->time_ns : place->newest_ns;
+}
+
+static bool was_lost(const struct bs_span *s, uintptr_t p) {
+    uint32_t slot;
+    return bs_slot_of(s, p, &slot) &&
+           (bs_marks_bits(s->base, BS_SIDE_LOST, slot / 64) >> (slot % 64) & 1) != 0;
+}
+
+static void judge_leak(void *ctx, const struct bs_leak *leak) {
+    struct bs_scan_work *w = ctx;
+    struct bs_scan_verdict *v = w->verdict;
+    const struct bs_span *s = bs_span_of(leak->head.base);
+    struct bs_sampled sampled;
+    bool known = bs_sample_find((void *)leak->head.base, &sampled);
+    if (!was_lost(s, leak->head.base) ||
+        (known && bs_sub_clamped(w->now_ns, sampled.time_ns) < w->rules.age_ns)) {
+        v->waiting++;
+        return;
+    }
+    add(&v->reported, leak, 1, leak->head.size);
+    if (known)
+        add_to_stack(v, leak, &sampled);
+    else
+        add(&v->class[s->class], leak, 1, leak->head.size);
+}
+
+/* --- all blocks ------------------------------------------------------------------------------- */
+
+static void note_span(struct bs_scan_verdict *v, const struct bs_span *s) {
+    size_t size = bs_slot_block(s, 0).size;
+    for (size_t w = 0; w < bs_span_words(s); w++) {
+        uint64_t marked = bs_marks_bits(s->base, BS_SIDE_MARK, w);
+        uint64_t in_use = s->alloc[w] & ~bs_marks_bits(s->base, BS_SIDE_IDLE, w) &
+                          ~bs_marks_bits(s->base, BS_SIDE_HELD, w);
+        uint64_t lost = in_use & ~marked;
+        uint64_t interior = in_use & marked & ~bs_marks_bits(s->base, BS_SIDE_START, w);
+        uint64_t *now = lost != 0 ? bs_marks_word(s->base, BS_SIDE_NOW, w) : NULL;
+        if (now != NULL)
+            *now = lost;
+        v->lost_blocks += bs_popcount(lost);
+        v->lost_bytes += bs_popcount(lost) * size;
+        v->interior_blocks += bs_popcount(interior);
+        v->interior_bytes += bs_popcount(interior) * size;
+    }
+}
+
+static bool note_region(void *ctx, uintptr_t base, const uint64_t *alloc,
+                        const uint64_t *released) {
+    (void)released;
+    for (size_t page = 0; page < BS_REGION_PAGES; page++) {
+        uintptr_t p = base + page * BS_PAGE_SIZE;
+        struct bs_span *s = bs_bit_test(alloc, page) ? bs_span_of(p) : NULL;
+        if (s != NULL && s->base == p)
+            note_span(ctx, s);
+    }
+    return true;
+}
+
+/* --- the search ------------------------------------------------------------------------------- */
+
+static bool search(struct bs_scan_work *w) {
+    const struct bs_trace_rules rules = {.starts = true};
+    struct bs_leak total;
+    bs_trace_begin(&w->trace, &rules, w->roots.range, w->roots.n);
+    bs_trace_work(&w->trace, 0);
+    bool found = bs_leaks_find(&w->trace, judge_leak, w, &total);
+    if (found)
+        bs_pageheap_each_region(note_region, w->verdict);
+    return bs_trace_end(&w->trace, &w->verdict->trace) && found;
+}
+
+enum bs_scan_end bs_scan_judge(struct bs_scan_work *w) {
+    struct bs_sides starts;
+    uint64_t cpu = bs_os_thread_cpu_ns();
+    if (!bs_cycle_prepare() || !bs_cycle_begin() || !bs_sides_make(&starts, BS_SIDE_START))
+        return BS_SCAN_NO_MEMORY;
+    bs_cycle_note_idle();
+    bool found = search(w);
+    bs_sides_drop(&starts);
+    w->verdict->search_ns = bs_os_thread_cpu_ns() - cpu;
+    return found ? BS_SCAN_DONE : BS_SCAN_NO_MEMORY;
+}

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_scan.c - one scan after another in a process with threads: what was planted is found in the
+ * second one, with the stack it came from, and what is reachable never, wherever the pointer lies. Each
+ * test runs in place and by copy. The parts have tests of their own (check_roots, check_trace, check_leaks,
+ * check_world, check_snapshot).
+ */
+#define _GNU_SOURCE
+#include "world_unit.h"
+
+#include "cycle.h"
+#include "heap.h"
+#include "meta.h"
+#include "opt.h"
+#include "sample.h"
+#include "scan.h"
+#include "stacks.h"
+#include "thread.h"
+
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <fcntl.h>
+
+static struct bs_scan_rules rules;
+static struct bs_scan_result got;
+static struct bs_scan_verdict verdict, before;
+
+static void note_result(void *ctx, const struct bs_scan_result *result) {
+    ck_assert_ptr_eq(ctx, &got);
+    got = *result;
+    if (result->verdict != NULL)
+        verdict = *result->verdict;
+    if (result->before != NULL)
+        before = *result->before;
+}
+static void must_scan(void) {
+    ck_assert(bs_scan_run(&rules, note_result, &got));
+    require(got.end == BS_SCAN_DONE, "end %d, world %d, thread %d, error %d", got.end, got.world,
+            got.culprit, got.error);
+    ck_assert_int_eq(got.in_place, rules.in_place_bytes != 0);
+}
+/* The loop's number is the way of searching. */
+static void setup(int by_copy) {
+    inside_text();
+    rules = (struct bs_scan_rules){.in_place_bytes = by_copy ? 0 : SIZE_MAX};
+    bs_heap_free(bs_heap_alloc(10));
+    bs_opt.sample = 1;
+    bs_heap_start_sampling();
+}
+
+/* Bits of all but the address of a block, so that words of the test itself do not lead there. */
+#define HIDE(p) (~(uintptr_t)(p))
+#define SHOWN(x) ((void **)~(x))
+
+/* Overwrites what dead frames, and registers, have left. */
+static void __attribute__((noinline)) wipe(void) {
+    volatile char junk[16384];
+    for (size_t i = 0; i < sizeof junk; i++)
+        junk[i] = 0;
+}
+#define SITE(name)                                                                                 \
+    extern const char __start_in_##name[], __stop_in_##name[];                                     \
+    static uintptr_t __attribute__((noinline, section("in_" #name))) name(size_t size) {           \
+        void *p = bs_heap_alloc_zero(size);                                                        \
+        __asm__ volatile("" ::"r"(p) : "memory");                                                  \
+        return HIDE(p);                                                                            \
+    }
+SITE(site_a)
+SITE(site_b)
+
+static bool is_of(const struct bs_stack *s, const char *from, const char *to) {
+    struct bs_module m;
+    bool loaded;
+    for (uint32_t i = 0; i < s->n; i++) {
+        uint32_t number = BS_FRAME_MODULE(s->frame[i]);
+        if (number == 0 || !bs_stacks_module(number, &m, &loaded))
+            continue;
+        const char *at = (const char *)(BS_FRAME_OFFSET(s->frame[i]) + m.bias);
+        if (at >= from && at < to)
+            return true;
+    }
+    return false;
+}
+static struct bs_leak_sums leaks_of(const char *from, const char *to) {
+    struct bs_leak_sums sums = {0};
+    for (size_t i = 0; i < BS_SCAN_STACKS; i++)
+        if (verdict.stack[i].stack != NULL && is_of(verdict.stack[i].stack, from, to)) {
+            sums.leaks += verdict.stack[i].sums.leaks;
+            sums.blocks += verdict.stack[i].sums.blocks;
+            sums.bytes += verdict.stack[i].sums.bytes;
+            sums.indirect_blocks += verdict.stack[i].sums.indirect_blocks;
+            sums.indirect_bytes += verdict.stack[i].sums.indirect_bytes;
+        }
+    return sums;
+}
+#define LEAKS_OF(site) leaks_of(__start_in_##site, __stop_in_##site)
+
+/* --- what is lost ----------------------------------------------------------------------------- */
+
+static void **a_global;
+
+static void __attribute__((noinline)) plant(void) {
+    for (unsigned i = 0; i < 10; i++)
+        (void)site_a(100);
+    void **p = SHOWN(site_b(200)), **q = SHOWN(site_a(300)); /* one hangs on the other */
+    p[3] = q;
+    void **ring = SHOWN(site_b(64)), **other = SHOWN(site_b(64));
+    ring[0] = other + 1;
+    other[0] = ring;
+    a_global = SHOWN(site_a(500));
+    a_global[2] = SHOWN(site_b(600));
+}
+
+START_TEST(planted_leaks_are_found) {
+    setup(_i);
+    plant();
+    wipe();
+    size_t mappings = count_mappings();
+    must_scan();
+    ck_assert_uint_eq(verdict.reported.leaks, 0);
+    ck_assert_uint_eq(verdict.waiting, 12);
+    ck_assert_uint_eq(verdict.lost_blocks, 14);
+    ck_assert_ptr_null(got.before);
+    for (unsigned i = 0; i < 3; i++) {
+        must_scan();
+        struct bs_leak_sums a = LEAKS_OF(site_a), b = LEAKS_OF(site_b);
+        ck_assert_uint_eq(a.leaks, 10);
+        ck_assert_uint_eq(a.bytes, 1000);
+        ck_assert_uint_eq(a.indirect_blocks, 0);
+        ck_assert_uint_eq(b.leaks, 2);
+        ck_assert_uint_eq(b.bytes, 264);
+        ck_assert_uint_eq(b.indirect_blocks, 2);
+        ck_assert_uint_eq(verdict.reported.leaks, 12);
+        ck_assert_uint_eq(verdict.reported.blocks, 12);
+        ck_assert_uint_eq(verdict.waiting, 0);
+        ck_assert_ptr_nonnull(got.before);
+        ck_assert_uint_eq(before.reported.leaks, i == 0 ? 0 : 12);
+    }
+    bs_cycle_finish();
+    ck_assert_uint_le(count_mappings(), mappings + 2); /* a verdict is kept, and metadata has grown */
+    a_global = NULL;
+    must_scan();
+    ck_assert_uint_eq(verdict.reported.leaks, 12);
+    ck_assert_uint_eq(verdict.waiting, 1);
+    must_scan();
+    ck_assert_uint_eq(verdict.reported.leaks, 13);
+}
+END_TEST
+
+START_TEST(young_blocks_wait) {
+    setup(_i);
+    rules.age_ns = 1000000 * MS;
+    (void)site_a(100);
+    wipe();
+    for (unsigned i = 0; i < 3; i++) {
+        must_scan();
+        ck_assert_uint_eq(verdict.reported.leaks, 0);
+        ck_assert_uint_eq(verdict.waiting, 1);
+    }
+    rules.age_ns = 1;
+    must_scan();
+    ck_assert_uint_eq(verdict.reported.leaks, 1);
+}
+END_TEST
+
+static void __attribute__((noinline)) show(uintptr_t hidden) {
+    a_global = SHOWN(hidden);
+}
+
+/* What is found again between two scans begins anew. */
+START_TEST(lost_twice_means_in_a_row) {
+    setup(_i);
+    uintptr_t hidden = site_a(100);
+    wipe();
+    for (unsigned i = 0; i < 3; i++) {
+        must_scan();
+        ck_assert_uint_eq(verdict.waiting, 1);
+        show(hidden);
+        must_scan();
+        ck_assert_uint_eq(verdict.lost_blocks, 0);
+        a_global = NULL;
+        wipe();
+    }
+    must_scan();
+    must_scan();
+    ck_assert_uint_eq(verdict.reported.leaks, 1);
+}
+END_TEST
+
+/* --- what is not ------------------------------------------------------------------------------ */
+
+static __thread void **in_tls;
+static void *in_data[4] = {&in_data};
+static void **in_memory;  /* a mapping that is ordinary, not forked, wiped by fork, shared */
+
+static void by_global(void) {
+    in_data[2] = SHOWN(site_a(100));
+}
+static void by_tls(void) {
+    in_tls = SHOWN(site_a(100));
+}
+static void by_inside(void) {
+    in_data[2] = (char *)SHOWN(site_a(1000)) + 999;
+}
+static void by_block(void) {
+    void **p = SHOWN(site_a(100));
+    p[5] = SHOWN(site_a(40000));
+    ((void **)p[5])[4000] = SHOWN(site_a(16));
+    in_data[1] = p;
+}
+static void by_mapping(int flags, int advice) {
+    in_memory = mmap(NULL, 8192, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+    if (advice != 0)
+        ck_assert_int_eq(madvise(in_memory, 8192, advice), 0);
+    in_memory[600] = SHOWN(site_a(100));
+}
+static void by_private(void) {
+    by_mapping(MAP_PRIVATE, 0);
+}
+static void by_unforked(void) {
+    by_mapping(MAP_PRIVATE, MADV_DONTFORK);
+}
+static void by_wiped(void) {
+    by_mapping(MAP_PRIVATE, MADV_WIPEONFORK);
+}
+static void by_shared(void) {
+    by_mapping(MAP_SHARED, 0);
+}
+static void by_epoll(void) {
+    int fd[2], epoll = epoll_create1(0);
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = SHOWN(site_a(100))};
+    ck_assert_int_eq(pipe(fd), 0);
+    ck_assert_int_eq(epoll_ctl(epoll, EPOLL_CTL_ADD, fd[0], &e), 0);
+    memset(&e, 0, sizeof e);
+}
+static void (*const ways[])(void) = {by_global,  by_tls,    by_inside, by_block,  by_private,
+                                     by_unforked, by_wiped, by_shared, by_epoll};
+#define NWAYS ((int)BS_ARRAY_LEN(ways))
+
+START_TEST(reachable_blocks_are_none) {
+    setup(_i / NWAYS);
+    ways[_i % NWAYS]();
+    wipe();
+    for (unsigned i = 0; i < 3; i++) {
+        must_scan();
+        ck_assert_uint_eq(verdict.lost_blocks, 0);
+    }
+    ck_assert_int_eq(verdict.interior_blocks, ways[_i % NWAYS] == by_inside);
+}
+END_TEST
+
+/* --- other threads ---------------------------------------------------------------------------- */
+
+static void *on_stack(void *arg) {
+    struct runner *r = arg;
+    void **volatile p = SHOWN(site_a(100)), **volatile tls = SHOWN(site_b(100));
+    in_tls = tls;
+    tls = NULL;
+    bs_store(&r->tid, bs_os_tid());
+    sem_wait(&go_on);
+    require(p != NULL && in_tls != NULL, "lost");
+    return NULL;
+}
+static void *in_register(void *arg) {
+    struct runner *r = arg;
+    void **p = SHOWN(site_a(100)), **v = SHOWN(site_b(100));
+    bs_store(&r->tid, bs_os_tid());
+#if defined(__x86_64__)
+    __asm__ volatile("movq %1, %%xmm15\n\t"
+                     "mov %0, %%r13\n\t"
+                     "xor %0, %0\n\t"
+                     "xor %1, %1\n"
+                     "1:\tcmpl $0, (%2)\n\t"
+                     "je 1b"
+                     : "+r"(p), "+r"(v)
+                     : "r"(&end_all)
+                     : "r13", "xmm15", "memory");
+#else
+    while (!bs_load(&end_all))
+        __asm__ volatile("" : "+r"(p), "+r"(v));
+#endif
+    return NULL;
+}
+static void *(*const thread_ways[])(void *) = {on_stack, in_register};
+
+START_TEST(threads_hold_blocks) {
+    setup(_i / 2);
+    start_threads(3, thread_ways[_i % 2]);
+    for (unsigned i = 0; i < 3; i++) {
+        must_scan();
+        ck_assert_uint_eq(got.threads, 3);
+        ck_assert_uint_eq(LEAKS_OF(site_a).leaks + LEAKS_OF(site_b).leaks, 0);
+    }
+    join_threads(3);
+    for (unsigned i = 0; i < 2; i++)
+        must_scan();
+}
+END_TEST
+
+/* --- when it cannot be ------------------------------------------------------------------------ */
+
+static void *blocks_all(void *arg) {
+    struct runner *r = arg;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    bs_store(&r->tid, bs_os_tid());
+    sem_wait(&go_on);
+    return NULL;
+}
+
+START_TEST(no_verdict_without_all_threads) {
+    setup(_i);
+    (void)site_a(100);
+    start_threads(1, blocks_all);
+    ck_assert(bs_scan_run(&rules, note_result, &got));
+    ck_assert_int_eq(got.end, BS_SCAN_WORLD);
+    ck_assert_int_eq(got.world, BS_WORLD_BLOCKED);
+    ck_assert_int_eq(got.culprit, runners[0].tid);
+    ck_assert_ptr_null(got.verdict);
+    join_threads(1);
+    must_scan();
+    ck_assert_uint_eq(verdict.waiting, 1);
+}
+END_TEST
+
+/* Whatever fails, a scan ends, the program goes on, and the next one comes to its verdict. */
+START_TEST(failures_are_survived) {
+    unsigned verdicts = 0;
+    setup(_i % 2);
+    (void)site_a(100);
+    wipe();
+    for (unsigned n = 1; n < 40; n++) {
+        bs_os_fail(n, _i < 2 ? ENOMEM : EAGAIN, false);
+        ck_assert(bs_scan_run(&rules, note_result, &got));
+        bs_os_fail(0, 0, false);
+        verdicts += got.end == BS_SCAN_DONE;
+        ck_assert(got.end == BS_SCAN_DONE || got.verdict == NULL);
+        bs_heap_free(bs_heap_alloc(100));
+        must_scan();
+    }
+    ck_assert_uint_eq(LEAKS_OF(site_a).leaks, 1);
+    require(verdicts != 0 && verdicts != 39, "%u", verdicts);
+}
+END_TEST
+
+START_TEST(a_forked_child_begins_anew) {
+    setup(_i);
+    (void)site_a(100);
+    wipe();
+    must_scan();
+    must_scan();
+    ck_assert_uint_eq(verdict.reported.leaks, 1);
+    pid_t pid = fork();
+    if (pid == 0) {
+        bs_thread_forked();
+        bs_world_forked();
+        bs_scan_forked();
+        if (!bs_scan_run(&rules, note_result, &got) || got.end != BS_SCAN_DONE ||
+            verdict.reported.leaks != 0 || verdict.waiting != 1)
+            _exit(1);
+        _exit(bs_scan_run(&rules, note_result, &got) && verdict.reported.leaks == 1 ? 0 : 2);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    must_scan();
+    ck_assert_uint_eq(verdict.reported.leaks, 1);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("scan");
+    TCase *tc = add_case(suite, "scan");
+    tcase_add_loop_test(tc, planted_leaks_are_found, 0, 2);
+    tcase_add_loop_test(tc, young_blocks_wait, 0, 2);
+    tcase_add_loop_test(tc, lost_twice_means_in_a_row, 0, 2);
+    tcase_add_loop_test(tc, reachable_blocks_are_none, 0, 2 * NWAYS);
+    tcase_add_loop_test(tc, threads_hold_blocks, 0, 4);
+    tcase_add_loop_test(tc, no_verdict_without_all_threads, 0, 2);
+    tcase_add_loop_test(tc, failures_are_survived, 0, 4);
+    tcase_add_loop_test(tc, a_forked_child_begins_anew, 0, 2);
+    return run_suite(suite);
+}
