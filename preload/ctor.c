@@ -22,6 +22,8 @@ __attribute__((constructor(101))) static void start(void) {
     bs_options_read(environ);
     if (bs_opt.check == BS_CHECK_FULL)
         bs_tcache_disable();
+    if (bs_opt.scan != BS_SCAN_MODE_OFF && bs_opt.sample == 0)
+        bs_opt.sample = BS_SCAN_SAMPLE_BYTES;
     bs_heap_start_sampling();
     bs_fork_start();
     bs_log_start();
@@ -42,4 +44,8 @@ __attribute__((destructor(101))) static void finish(void) {
     if (locks != NULL)
         bs_lockprof_write(locks);
 #endif
+    /* what is left of the ending goes on, with another status */
+    if (bs_opt.scan != BS_SCAN_MODE_OFF && bs_background_last_scan() != 0 &&
+        bs_opt.leak_exit_code != 0)
+        exit((int)bs_opt.leak_exit_code);
 }

@@ -16,6 +16,9 @@
 void bs_background_start(void);
 /* One round of all work, as the helper does it (tests call it directly). True: more remains. */
 bool bs_background_round(void);
+/* At the end of the process, with option `scan`: two scans in a row, since a leak is what was lost
+ * twice. The number of leaks. */
+uint64_t bs_background_last_scan(void);
 /* In a forked child. */
 void bs_background_forked(void);
 

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * log.c - see log.h: the events and their two forms. Where the lines go is sink.c.
- *
- * Both forms come from one list of fields, so they cannot drift apart.
+ * log.c - see log.h: the events. How a line is made is log_line.c's matter, where it goes sink.c's, and
+ * the events of a scan log_leaks.c's.
  */
 #include "log.h"
 
 #include "counter.h"
 #include "ledger.h"
 #include "limit.h"
+#include "log_line.h"
 #include "opt.h"
 #include "os.h"
-#include "out.h"
 #include "sample.h"
 #include "sampler.h"
 #include "sink.h"
@@ -19,88 +18,31 @@
 #include "usage.h"
 #include "waiting.h"
 
-#define LINE_CAP 4096
-
-/* A line under construction. */
-struct line {
-    struct bs_out out;
-    bool json;
-    char buf[LINE_CAP];
-};
-
-static void begin(struct line *l, const char *event) {
-    l->json = bs_opt.log_format == BS_LOG_JSON;
-    bs_out_init(&l->out, l->buf, sizeof l->buf - 2); /* room for the closing brace and newline */
-    if (l->json)
-        bs_out_printf(&l->out, "{\"besom\":1,\"event\":\"%s\",\"pid\":%d,\"time_ns\":%ju", event,
-                      bs_os_pid(), (uintmax_t)bs_os_wall_ns());
-    else
-        bs_out_printf(&l->out, "besom[%d] %s:", bs_os_pid(), event);
-}
-
-static void number(struct line *l, const char *name, uint64_t x) {
-    bs_out_printf(&l->out, l->json ? ",\"%s\":%ju" : " %s %ju", name, (uintmax_t)x);
-}
-
-static void signed_number(struct line *l, const char *name, int64_t x) {
-    bs_out_printf(&l->out, l->json ? ",\"%s\":%jd" : " %s %jd", name, (intmax_t)x);
-}
-
-/* Bytes, raw first; text adds the human form where that says more. */
-static void bytes(struct line *l, const char *name, uint64_t x) {
-    number(l, name, x);
-    if (!l->json && x >= 10 * BS_KIB) {
-        bs_out_str(&l->out, " (");
-        bs_out_size(&l->out, x);
-        bs_out_char(&l->out, ')');
-    }
-}
-
-static void string(struct line *l, const char *name, const char *s) {
-    bs_out_printf(&l->out, l->json ? ",\"%s\":\"" : " %s ", name);
-    for (; *s != '\0'; s++) {
-        bool special = *s == '"' || *s == '\\' || (unsigned char)*s < 0x20;
-        if (special && l->json)
-            bs_out_printf(&l->out, "\\u%04x", (unsigned)(unsigned char)*s);
-        else
-            bs_out_char(&l->out, *s);
-    }
-    if (l->json)
-        bs_out_char(&l->out, '"');
-}
-
-static void end(struct line *l) {
-    if (l->json)
-        l->buf[l->out.len++] = '}';
-    l->buf[l->out.len++] = '\n';
-    bs_sink_write(l->buf, l->out.len);
-}
-
 /* --- events ----------------------------------------------------------------------------------- */
 
-static void ledger_fields(struct line *l, const struct bs_ledger *g) {
-    bytes(l, "rss", g->rss);
-    bytes(l, "live", g->live);
-    bytes(l, "rounding", g->rounding);
-    bytes(l, "cached", g->cached);
-    bytes(l, "span_free", g->span_free);
-    bytes(l, "pinned", g->pinned);
-    bytes(l, "heap_dirty", g->heap_dirty);
-    bytes(l, "metadata", g->metadata);
-    bytes(l, "outside", g->outside);
-    signed_number(l, "remainder", g->remainder);
-    bytes(l, "floor", g->floor);
-    bytes(l, "anon_huge", g->anon_huge);
-    bytes(l, "thp_overfill", g->thp_overfill);
-    bytes(l, "released", g->released);
-    bytes(l, "allocated", g->allocated);
+static void ledger_fields(struct bs_line *l, const struct bs_ledger *g) {
+    bs_line_bytes(l, "rss", g->rss);
+    bs_line_bytes(l, "live", g->live);
+    bs_line_bytes(l, "rounding", g->rounding);
+    bs_line_bytes(l, "cached", g->cached);
+    bs_line_bytes(l, "span_free", g->span_free);
+    bs_line_bytes(l, "pinned", g->pinned);
+    bs_line_bytes(l, "heap_dirty", g->heap_dirty);
+    bs_line_bytes(l, "metadata", g->metadata);
+    bs_line_bytes(l, "outside", g->outside);
+    bs_line_signed(l, "remainder", g->remainder);
+    bs_line_bytes(l, "floor", g->floor);
+    bs_line_bytes(l, "anon_huge", g->anon_huge);
+    bs_line_bytes(l, "thp_overfill", g->thp_overfill);
+    bs_line_bytes(l, "released", g->released);
+    bs_line_bytes(l, "allocated", g->allocated);
 }
 
 /* Bytes of the limit; 0: there is none. */
-static void limit_fields(struct line *l) {
+static void limit_fields(struct bs_line *l) {
     size_t limit = bs_limit_bytes();
-    bytes(l, "limit", limit == BS_LIMIT_NONE ? 0 : limit);
-    bytes(l, "limit_used", bs_limit_used());
+    bs_line_bytes(l, "limit", limit == BS_LIMIT_NONE ? 0 : limit);
+    bs_line_bytes(l, "limit_used", bs_limit_used());
 }
 
 /* --- stacks ----------------------------------------------------------------------------------- */
@@ -136,66 +78,34 @@ static void rank_stack(void *ctx, struct bs_stack *s) {
     t->stack[i] = s;
 }
 
-static void module_line(uint32_t number_, const struct bs_module *m, bool loaded) {
-    struct line l;
-    char id[2 * BS_BUILD_ID_MAX + 1];
-    struct bs_out hex;
-    bs_out_init(&hex, id, sizeof id);
-    for (unsigned i = 0; i < m->id_bytes; i++)
-        bs_out_printf(&hex, "%02x", m->id[i]);
-    begin(&l, "module");
-    number(&l, "number", number_);
-    string(&l, "build_id", m->id_bytes != 0 ? bs_out_text(&hex) : "none");
-    number(&l, "loaded", loaded);
-    string(&l, "path", m->path);
-    end(&l);
-}
-
 static void stack_line(const struct bs_stack *s, uint64_t live_bytes) {
-    struct line l;
-    begin(&l, "stack");
-    bytes(&l, "bytes", live_bytes);
-    number(&l, "blocks", bs_load(&s->live_blocks));
-    number(&l, "samples", bs_load(&s->live_samples));
-    bytes(&l, "total_bytes", bs_load(&s->bytes));
-    number(&l, "total_blocks", bs_load(&s->blocks));
-    bs_out_str(&l.out, l.json ? ",\"frames\":[" : " frames");
-    for (uint32_t i = 0; i < s->n; i++)
-        bs_out_printf(&l.out, !l.json ? " %u+0x%jx" : i == 0 ? "\"%u+0x%jx\"" : ",\"%u+0x%jx\"",
-                      (unsigned)BS_FRAME_MODULE(s->frame[i]), (uintmax_t)BS_FRAME_OFFSET(s->frame[i]));
-    bs_out_str(&l.out, l.json ? "]" : "");
-    end(&l);
-}
-
-/* The lines of the modules that the stacks lie in come before them. */
-static void modules_of(const struct top *t) {
-    for (uint32_t m = 1; m <= bs_stacks_modules(); m++) {
-        struct bs_module module;
-        bool used = false, loaded;
-        for (unsigned i = 0; i < t->n && !used; i++)
-            for (uint32_t k = 0; k < t->stack[i]->n && !used; k++)
-                used = BS_FRAME_MODULE(t->stack[i]->frame[k]) == m;
-        if (used && bs_stacks_module(m, &module, &loaded))
-            module_line(m, &module, loaded);
-    }
+    struct bs_line l;
+    bs_line_begin(&l, "stack");
+    bs_line_bytes(&l, "bytes", live_bytes);
+    bs_line_number(&l, "blocks", bs_load(&s->live_blocks));
+    bs_line_number(&l, "samples", bs_load(&s->live_samples));
+    bs_line_bytes(&l, "total_bytes", bs_load(&s->bytes));
+    bs_line_number(&l, "total_blocks", bs_load(&s->blocks));
+    bs_line_frames(&l, s);
+    bs_line_end(&l);
 }
 
 static void log_stacks(void) {
     struct top t = {.max = (unsigned)bs_min(bs_opt.log_stacks, STACKS_MAX)};
-    struct line l;
+    struct bs_line l;
     bs_stacks_each(rank_stack, &t);
     count_stack(&t, &bs_stacks_other);
-    begin(&l, "stacks");
-    number(&l, "interval", bs_load(&bs_sample_interval));
-    number(&l, "stacks", bs_stacks_count());
-    number(&l, "shown", t.n);
-    number(&l, "samples", t.samples);
-    number(&l, "lost", bs_sample_lost());
-    bytes(&l, "bytes", t.bytes);
-    number(&l, "blocks", t.blocks);
-    bytes(&l, "other", bs_load(&bs_stacks_other.live_bytes));
-    end(&l);
-    modules_of(&t);
+    bs_line_begin(&l, "stacks");
+    bs_line_number(&l, "interval", bs_load(&bs_sample_interval));
+    bs_line_number(&l, "stacks", bs_stacks_count());
+    bs_line_number(&l, "shown", t.n);
+    bs_line_number(&l, "samples", t.samples);
+    bs_line_number(&l, "lost", bs_sample_lost());
+    bs_line_bytes(&l, "bytes", t.bytes);
+    bs_line_number(&l, "blocks", t.blocks);
+    bs_line_bytes(&l, "other", bs_load(&bs_stacks_other.live_bytes));
+    bs_line_end(&l);
+    bs_line_modules(t.stack, t.n);
     for (unsigned i = 0; i < t.n; i++)
         stack_line(t.stack[i], t.key[i]);
 }
@@ -204,81 +114,81 @@ static void log_stacks(void) {
 
 void bs_log_report(const char *reason) {
     struct bs_ledger ledger;
-    struct line l;
+    struct bs_line l;
     uint64_t minor, major;
     if (!bs_sink_is_open())
         return;
     bool complete = bs_ledger_take(&ledger);
-    begin(&l, reason);
+    bs_line_begin(&l, reason);
     ledger_fields(&l, &ledger);
     limit_fields(&l);
     bs_os_faults(&minor, &major);
-    number(&l, "minor_faults", minor);
-    number(&l, "major_faults", major);
-#define BS_STAT(name, doc) number(&l, #name, bs_counted(name));
+    bs_line_number(&l, "minor_faults", minor);
+    bs_line_number(&l, "major_faults", major);
+#define BS_STAT(name, doc) bs_line_number(&l, #name, bs_counted(name));
 #include "stats.def"
 #undef BS_STAT
     if (!complete)
-        string(&l, "note", "/proc/self/smaps cannot be read: rss and outside are missing");
-    end(&l);
+        bs_line_string(&l, "note", "/proc/self/smaps cannot be read: rss and outside are missing");
+    bs_line_end(&l);
     if (bs_sample_is_on())
         log_stacks();
 }
 
 void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *idle, uint64_t ns) {
-    struct line l;
+    struct bs_line l;
     if (!bs_sink_is_open() || (bs_opt.trace & BS_TRACE_SWEEP) == 0)
         return;
-    begin(&l, "sweep");
-    number(&l, "returned", work->returned);
-    number(&l, "waiting", bs_waiting_count());
-    number(&l, "swept", work->swept);
-    number(&l, "orphans", work->orphans);
-    number(&l, "idle", idle->drained);
-    bytes(&l, "cache", idle->bytes);
-    number(&l, "ns", ns);
-    end(&l);
+    bs_line_begin(&l, "sweep");
+    bs_line_number(&l, "returned", work->returned);
+    bs_line_number(&l, "waiting", bs_waiting_count());
+    bs_line_number(&l, "swept", work->swept);
+    bs_line_number(&l, "orphans", work->orphans);
+    bs_line_number(&l, "idle", idle->drained);
+    bs_line_bytes(&l, "cache", idle->bytes);
+    bs_line_number(&l, "ns", ns);
+    bs_line_end(&l);
 }
 
 void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, size_t goal_bytes,
                      uint64_t ns) {
-    struct line l;
+    struct bs_line l;
     if (!bs_sink_is_open() || (bs_opt.trace & BS_TRACE_SCAVENGE) == 0)
         return;
-    begin(&l, "scavenge");
-    bytes(&l, "huge", work->huge_bytes);
-    bytes(&l, "page", work->page_bytes);
-    bytes(&l, "hole", work->hole_bytes);
-    bytes(&l, "overfilled", work->overfilled_bytes);
-    number(&l, "thp_split", work->thp_split);
-    number(&l, "thp_joined", work->thp_joined);
-    number(&l, "calls", work->calls);
-    number(&l, "failed", work->failed);
-    bytes(&l, "dirty", dirty_bytes);
-    bytes(&l, "goal", goal_bytes);
-    number(&l, "ns", ns);
-    end(&l);
+    bs_line_begin(&l, "scavenge");
+    bs_line_bytes(&l, "huge", work->huge_bytes);
+    bs_line_bytes(&l, "page", work->page_bytes);
+    bs_line_bytes(&l, "hole", work->hole_bytes);
+    bs_line_bytes(&l, "overfilled", work->overfilled_bytes);
+    bs_line_number(&l, "thp_split", work->thp_split);
+    bs_line_number(&l, "thp_joined", work->thp_joined);
+    bs_line_number(&l, "calls", work->calls);
+    bs_line_number(&l, "failed", work->failed);
+    bs_line_bytes(&l, "dirty", dirty_bytes);
+    bs_line_bytes(&l, "goal", goal_bytes);
+    bs_line_number(&l, "ns", ns);
+    bs_line_end(&l);
 }
 
 void bs_log_limit(const struct bs_limit_note *note) {
-    struct line l;
+    struct bs_line l;
     if (!bs_sink_is_open())
         return;
-    begin(&l, "limit");
+    bs_line_begin(&l, "limit");
     limit_fields(&l);
-    bytes(&l, "live", bs_usage_now().live);
-    bytes(&l, "request", note->request);
-    number(&l, "refused", (note->what & BS_LIMIT_NOTE_REFUSED) != 0);
-    end(&l);
+    bs_line_bytes(&l, "live", bs_usage_now().live);
+    bs_line_bytes(&l, "request", note->request);
+    bs_line_number(&l, "refused", (note->what & BS_LIMIT_NOTE_REFUSED) != 0);
+    bs_line_end(&l);
 }
 
 void bs_log_note(const char *text) {
-    struct line l;
+    struct bs_line l;
     if (!bs_sink_is_open())
         return;
-    begin(&l, "note");
-    string(&l, "text", text);
-    end(&l);
+    bs_line_begin(&l, "note");
+    bs_line_string(&l, "text", text);
+    bs_line_end(&l);
 }
 
 BS_ALWAYS void bs_log_start(void) {

@@ -12,6 +12,7 @@
 
 #include "idle.h"
 #include "limit.h"
+#include "scan.h"
 #include "scavenge.h"
 #include "sweep.h"
 
@@ -26,6 +27,8 @@ void bs_log_report(const char *reason);
 void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *idle, uint64_t ns);
 void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, size_t goal_bytes,
                      uint64_t ns);
+/* A scan, and the leaks that it found. */
+void bs_log_scan(const char *reason, const struct bs_scan_result *result);
 /* A condition that changes what besom does: goes to the log if there is one. */
 /* The heap went over its limit, or a request was refused for it. */
 void bs_log_limit(const struct bs_limit_note *note);

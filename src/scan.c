@@ -340,6 +340,8 @@ BS_NOINLINE bool bs_scan_run(const struct bs_scan_rules *rules, bs_scan_reporter
 }
 
 void bs_scan_forked(void) {
+    if (scan.now.verdict == NULL && scan.before.verdict == NULL && bs_load(&scan.busy) == 0)
+        return;
     bs_sides_publish(BS_SIDE_NOW, NULL, 0);
     bs_sides_publish(BS_SIDE_LOST, NULL, 0);
     drop(&scan.now);

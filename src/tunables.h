@@ -267,6 +267,8 @@
 #define BS_SCAN_WORDS 65536
 /* Of the searcher's stack, 1 MiB. */
 #define BS_SCAN_STACK_RANGES 65536
+/* Bytes between sampled blocks while scans are on and nothing else was said. */
+#define BS_SCAN_SAMPLE_BYTES (512 * BS_KIB)
 /* A stop is given up, and a copy killed, after so many ns. */
 #define BS_SCAN_STOP_NS UINT64_C(500000000)
 #define BS_SCAN_TIME_NS UINT64_C(60000000000)

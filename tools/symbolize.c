@@ -211,6 +211,10 @@ static void note_line(long pid, const char *number, const char *id, const char *
     free(name);
 }
 
+static bool is_stack(const char *line, const char *mark, const char *other_mark) {
+    return strstr(line, mark) != NULL || strstr(line, other_mark) != NULL;
+}
+
 static void text_line(const char *line) {
     long pid = strtol(line + strlen("besom["), NULL, 10);
     const char *frames = after(line, " frames ");
@@ -219,7 +223,7 @@ static void text_line(const char *line) {
     if (strstr(line, "] module: ") != NULL) {
         note_line(pid, after(line, " number "), after(line, " build_id "), after(line, " path "),
                   ' ', '\0');
-    } else if (strstr(line, "] stack: ") != NULL && frames != NULL) {
+    } else if (is_stack(line, "] stack: ", "] leak: ") && frames != NULL) {
         struct frame f = {.json = false};
         print_frames(&f, pid, frames);
     }
@@ -234,7 +238,7 @@ static void json_line(const char *line) {
         note_line(pid, after(line, "\"number\":"), after(line, "\"build_id\":\""),
                   after(line, "\"path\":\""), '"', '"');
     }
-    if (strstr(line, "\"event\":\"stack\"") == NULL || frames == NULL || line[length - 1] != '}') {
+    if (!is_stack(line, "\"event\":\"stack\"", "\"event\":\"leak\"") || frames == NULL || line[length - 1] != '}') {
         puts(line);
         return;
     }

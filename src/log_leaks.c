@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* log_leaks.c - the events of a scan: what it cost, and the leaks by stack, those with most bytes first. */
+#include "log.h"
+#include "log_line.h"
+#include "opt.h"
+#include "os.h"
+#include "sink.h"
+
+#define LEAKS_MAX 200
+#define NS_PER_S UINT64_C(1000000000)
+
+static const char *verdict_of(const struct bs_scan_result *r) {
+    static const char *const ends[] = {"done",    "threads", "no_memory", "no_roots",
+                                       "no_copy", "died",    "killed"};
+    static const char *const worlds[] = {"done",   "vfork",  "unavailable", "blocked",
+                                         "silent", "inside", "late"};
+    return r->end == BS_SCAN_WORLD ? worlds[r->world] : ends[r->end];
+}
+
+/* Of the whole leak, with what hangs on it. */
+static uint64_t weight(const struct bs_leak_sums *s) {
+    return s->bytes + s->indirect_bytes;
+}
+
+static void sum_fields(struct bs_line *l, const struct bs_leak_sums *s,
+                       const struct bs_leak_sums *before) {
+    bs_line_number(l, "leaks", s->leaks);
+    bs_line_bytes(l, "bytes", s->bytes);
+    bs_line_number(l, "blocks", s->blocks);
+    bs_line_bytes(l, "indirect", s->indirect_bytes);
+    bs_line_number(l, "indirect_blocks", s->indirect_blocks);
+    bs_line_signed(l, "delta", (int64_t)(weight(s) - (before != NULL ? weight(before) : 0)));
+}
+
+static void scan_line(const char *reason, const struct bs_scan_result *r) {
+    const struct bs_scan_verdict *v = r->verdict;
+    struct bs_line l;
+    bs_line_begin(&l, "scan");
+    bs_line_string(&l, "reason", reason);
+    bs_line_string(&l, "verdict", verdict_of(r));
+    bs_line_string(&l, "way", r->in_place ? "stopped" : "copy");
+    bs_line_number(&l, "threads", r->threads);
+    bs_line_number(&l, "thread", (uint64_t)r->culprit);
+    bs_line_number(&l, "errno", (uint64_t)r->error);
+    bs_line_number(&l, "stop_ns", r->stop_ns);
+    bs_line_number(&l, "clone_ns", r->clone_ns);
+    bs_line_number(&l, "ns", r->ns);
+    bs_line_number(&l, "ranges", r->nroots);
+    bs_line_bytes(&l, "roots", r->root_bytes);
+    if (v != NULL) {
+        uint64_t read = v->trace.root_bytes + v->trace.read_bytes;
+        bs_line_bytes(&l, "read", read);
+        bs_line_number(&l, "search_ns", v->search_ns);
+        bs_line_number(&l, "mb_per_s", v->search_ns != 0 ? read * 1000 / v->search_ns : 0);
+        bs_line_bytes(&l, "reached", v->trace.bytes);
+        bs_line_number(&l, "reached_blocks", v->trace.blocks);
+        bs_line_bytes(&l, "interior", v->interior_bytes);
+        bs_line_number(&l, "interior_blocks", v->interior_blocks);
+        bs_line_bytes(&l, "lost", v->lost_bytes);
+        bs_line_number(&l, "lost_blocks", v->lost_blocks);
+        bs_line_number(&l, "waiting", v->waiting);
+        sum_fields(&l, &v->reported, r->before != NULL ? &r->before->reported : NULL);
+    }
+    bs_line_end(&l);
+}
+
+/* --- by stack --------------------------------------------------------------------------------- */
+
+struct top {
+    size_t n, max;
+    const struct bs_leak_stack *leak[LEAKS_MAX];
+    struct bs_stack *stack[LEAKS_MAX];
+};
+
+static void rank(struct top *t, const struct bs_leak_stack *leak) {
+    uint64_t key = weight(&leak->sums);
+    if (t->max == 0 || (t->n == t->max && key <= weight(&t->leak[t->n - 1]->sums)))
+        return;
+    size_t i = t->n < t->max ? t->n++ : t->n - 1;
+    for (; i > 0 && weight(&t->leak[i - 1]->sums) < key; i--) {
+        t->leak[i] = t->leak[i - 1];
+        t->stack[i] = t->stack[i - 1];
+    }
+    t->leak[i] = leak;
+    t->stack[i] = leak->stack;
+}
+
+static void leak_line(const struct bs_leak_stack *leak, const struct bs_scan_verdict *before,
+                      uint64_t now_ns) {
+    const struct bs_leak_stack *last = before != NULL ? bs_scan_find(before, leak->stack) : NULL;
+    struct bs_line l;
+    bs_line_begin(&l, "leak");
+    sum_fields(&l, &leak->sums, last != NULL ? &last->sums : NULL);
+    bs_line_number(&l, "oldest", bs_sub_clamped(now_ns, leak->oldest_ns) / NS_PER_S);
+    bs_line_number(&l, "newest", bs_sub_clamped(now_ns, leak->newest_ns) / NS_PER_S);
+    bs_line_frames(&l, leak->stack);
+    bs_line_end(&l);
+}
+
+static void leak_lines(const struct bs_scan_result *r) {
+    struct top t = {.max = (size_t)bs_min(bs_opt.log_stacks, LEAKS_MAX)};
+    uint64_t now = bs_os_now_ns();
+    for (size_t i = 0; i < BS_SCAN_STACKS; i++)
+        if (r->verdict->stack[i].stack != NULL)
+            rank(&t, &r->verdict->stack[i]);
+    bs_line_modules(t.stack, t.n);
+    for (size_t i = 0; i < t.n; i++)
+        leak_line(t.leak[i], r->before, now);
+}
+
+/* Those whose stack is not known. */
+static void size_lines(const struct bs_scan_result *r) {
+    for (unsigned class = 0; class < BS_NCLASSES; class++) {
+        const struct bs_leak_sums *s = &r->verdict->class[class];
+        struct bs_line l;
+        if (s->leaks == 0)
+            continue;
+        bs_line_begin(&l, "leak_size");
+        bs_line_number(&l, "size", class != 0 ? bs_class_info[class].size : 0);
+        sum_fields(&l, s, r->before != NULL ? &r->before->class[class] : NULL);
+        bs_line_end(&l);
+    }
+}
+
+void bs_log_scan(const char *reason, const struct bs_scan_result *result) {
+    if (!bs_sink_is_open())
+        return;
+    scan_line(reason, result);
+    if (result->verdict == NULL)
+        return;
+    leak_lines(result);
+    size_lines(result);
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* log_line.c - see log_line.h. */
+#include "log_line.h"
+
+#include "opt.h"
+#include "os.h"
+#include "sink.h"
+#include "stacks.h"
+
+void bs_line_begin(struct bs_line *l, const char *event) {
+    l->json = bs_opt.log_format == BS_LOG_JSON;
+    bs_out_init(&l->out, l->buf, sizeof l->buf - 2); /* room for the closing brace and newline */
+    if (l->json)
+        bs_out_printf(&l->out, "{\"besom\":1,\"event\":\"%s\",\"pid\":%d,\"time_ns\":%ju", event,
+                      bs_os_pid(), (uintmax_t)bs_os_wall_ns());
+    else
+        bs_out_printf(&l->out, "besom[%d] %s:", bs_os_pid(), event);
+}
+
+void bs_line_number(struct bs_line *l, const char *name, uint64_t x) {
+    bs_out_printf(&l->out, l->json ? ",\"%s\":%ju" : " %s %ju", name, (uintmax_t)x);
+}
+
+void bs_line_signed(struct bs_line *l, const char *name, int64_t x) {
+    bs_out_printf(&l->out, l->json ? ",\"%s\":%jd" : " %s %jd", name, (intmax_t)x);
+}
+
+void bs_line_bytes(struct bs_line *l, const char *name, uint64_t x) {
+    bs_line_number(l, name, x);
+    if (!l->json && x >= 10 * BS_KIB) {
+        bs_out_str(&l->out, " (");
+        bs_out_size(&l->out, x);
+        bs_out_char(&l->out, ')');
+    }
+}
+
+void bs_line_string(struct bs_line *l, const char *name, const char *s) {
+    bs_out_printf(&l->out, l->json ? ",\"%s\":\"" : " %s ", name);
+    for (; *s != '\0'; s++) {
+        bool special = *s == '"' || *s == '\\' || (unsigned char)*s < 0x20;
+        if (special && l->json)
+            bs_out_printf(&l->out, "\\u%04x", (unsigned)(unsigned char)*s);
+        else
+            bs_out_char(&l->out, *s);
+    }
+    if (l->json)
+        bs_out_char(&l->out, '"');
+}
+
+void bs_line_end(struct bs_line *l) {
+    if (l->json)
+        l->buf[l->out.len++] = '}';
+    l->buf[l->out.len++] = '\n';
+    bs_sink_write(l->buf, l->out.len);
+}
+
+void bs_line_frames(struct bs_line *l, const struct bs_stack *s) {
+    bs_out_str(&l->out, l->json ? ",\"frames\":[" : " frames");
+    for (uint32_t i = 0; i < s->n; i++)
+        bs_out_printf(&l->out, !l->json ? " %u+0x%jx" : i == 0 ? "\"%u+0x%jx\"" : ",\"%u+0x%jx\"",
+                      (unsigned)BS_FRAME_MODULE(s->frame[i]), (uintmax_t)BS_FRAME_OFFSET(s->frame[i]));
+    bs_out_str(&l->out, l->json ? "]" : "");
+}
+
+static void module_line(uint32_t number_, const struct bs_module *m, bool loaded) {
+    struct bs_line l;
+    char id[2 * BS_BUILD_ID_MAX + 1];
+    struct bs_out hex;
+    bs_out_init(&hex, id, sizeof id);
+    for (unsigned i = 0; i < m->id_bytes; i++)
+        bs_out_printf(&hex, "%02x", m->id[i]);
+    bs_line_begin(&l, "module");
+    bs_line_number(&l, "number", number_);
+    bs_line_string(&l, "build_id", m->id_bytes != 0 ? bs_out_text(&hex) : "none");
+    bs_line_number(&l, "loaded", loaded);
+    bs_line_string(&l, "path", m->path);
+    bs_line_end(&l);
+}
+
+void bs_line_modules(struct bs_stack *const *stack, size_t n) {
+    for (uint32_t m = 1; m <= bs_stacks_modules(); m++) {
+        struct bs_module module;
+        bool used = false, loaded;
+        for (size_t i = 0; i < n && !used; i++)
+            for (uint32_t k = 0; k < stack[i]->n && !used; k++)
+                used = BS_FRAME_MODULE(stack[i]->frame[k]) == m;
+        if (used && bs_stacks_module(m, &module, &loaded))
+            module_line(m, &module, loaded);
+    }
+}

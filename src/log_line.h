@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * log_line.h - one line of the log: both forms, text and JSON, come from one list of fields, so they
+ * cannot drift apart. For log.c and log_leaks.c; where the line goes is sink.c's matter.
+ */
+#ifndef BS_LOG_LINE_H
+#define BS_LOG_LINE_H
+
+#include "out.h"
+
+#define BS_LINE_CAP 4096
+
+struct bs_stack;
+
+/* A line under construction. */
+struct bs_line {
+    struct bs_out out;
+    bool json;
+    char buf[BS_LINE_CAP];
+};
+
+void bs_line_begin(struct bs_line *l, const char *event);
+void bs_line_number(struct bs_line *l, const char *name, uint64_t x);
+void bs_line_signed(struct bs_line *l, const char *name, int64_t x);
+/* Bytes, raw first; text adds the human form where that says more. */
+void bs_line_bytes(struct bs_line *l, const char *name, uint64_t x);
+void bs_line_string(struct bs_line *l, const char *name, const char *s);
+void bs_line_frames(struct bs_line *l, const struct bs_stack *s);
+void bs_line_end(struct bs_line *l);
+
+/* Lines of the modules that the stacks lie in, which come before these. */
+void bs_line_modules(struct bs_stack *const *stack, size_t n);
+
+#endif
