@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Promise: with scan:leak what was lost is reported, by the stack it came from and no other, and what is
+ * in use is not: lists that several threads change all the time, blocks that only a thread-local
+ * variable, a register or an epoll descriptor knows. The program has a SIGCHLD handler, waits for
+ * children, and counts descriptors: it notices nothing of the scans.
+ *
+ * The heap grows on the way, so that scans are made in place first, and in a copy then.
+ * scan_leaks.conf asks for a scan a second, and this program reads its own log.
+ */
+#include "promise.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define THREADS 4
+#define LOST 50
+
+static volatile sig_atomic_t nchildren;
+static int end_all;
+static __thread void *in_tls;
+
+static void count_child(int signo) {
+    (void)signo;
+    nchildren++;
+}
+
+/* Names that the log does not know, and addresses that it does. */
+__attribute__((noinline)) static void lose(size_t bytes) {
+    void **volatile p = malloc(bytes), **volatile hangs = malloc(bytes);
+    memset(p, 0, bytes);
+    memset(hangs, 0, bytes);
+    p[1] = hangs;
+    p = hangs = NULL;
+}
+__attribute__((noinline)) static void wipe(void) {
+    volatile char junk[8192];
+    for (size_t i = 0; i < sizeof junk; i++)
+        junk[i] = 0;
+}
+
+static void *shuffle(void *arg) {
+    uint64_t seed = (uint64_t)(uintptr_t)arg + 1;
+    void **list = NULL;
+    size_t n = 0;
+    in_tls = malloc(1000);
+    while (!__atomic_load_n(&end_all, __ATOMIC_RELAXED)) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        if (n < 20000 && (seed >> 40) % 2 == 0) {
+            void **p = calloc(1, 16 + (seed >> 44) % 300);
+            *p = list;
+            list = p;
+            n++;
+        } else if (list != NULL) {
+            void **p = list;
+            list = *p;
+            free(p);
+            n--;
+        }
+        if ((seed >> 40) % 1024 == 0)
+            usleep(1000);
+    }
+    while (list != NULL) {
+        void **p = list;
+        list = *p;
+        free(p);
+    }
+    free(in_tls);
+    return NULL;
+}
+
+static int count_fds(void) {
+    int n = 0;
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+static void give_to_epoll(int epoll, int fd) {
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = malloc(700)};
+    BS_CHECK(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) == 0, "epoll_ctl");
+    e.data.ptr = NULL;
+}
+
+/* The number behind " name " in the line. */
+static unsigned long number(const char *line, const char *name) {
+    char word[64];
+    snprintf(word, sizeof word, " %s ", name);
+    const char *at = strstr(line, word);
+    BS_CHECK(at != NULL, "no %s in: %s", name, line);
+    return strtoul(at + strlen(word), NULL, 10);
+}
+
+static unsigned scans, verdicts, reports, copies;
+
+static void judge_line(char *line) {
+    if (strstr(line, " scan: ") != NULL) {
+        scans++;
+        if (strstr(line, " verdict done ") == NULL)
+            return;
+        verdicts++;
+        copies += strstr(line, " way copy ") != NULL;
+        unsigned long leaks = number(line, "leaks"), lost = number(line, "lost_blocks");
+        BS_CHECK(lost == 2 * LOST, "lost %lu blocks, not %d: %s", lost, 2 * LOST, line);
+        BS_CHECK(leaks == (verdicts == 1 ? 0 : LOST), "leaks %lu: %s", leaks, line);
+    }
+    if (strstr(line, " leak: ") != NULL) {
+        reports++;
+        BS_CHECK(number(line, "leaks") == LOST && number(line, "bytes") == LOST * 300 &&
+                     number(line, "indirect_blocks") == LOST,
+                 "another leak: %s", line);
+    }
+}
+
+static void judge(const char *path) {
+    char line[4096];
+    FILE *f = fopen(path, "r");
+    BS_CHECK(f != NULL, "no log %s", path);
+    while (fgets(line, sizeof line, f) != NULL)
+        judge_line(line);
+    fclose(f);
+    unlink(path);
+}
+
+static void sleep_until(time_t end) {
+    while (time(NULL) < end) {
+        BS_CHECK(usleep(50000) == 0 || errno == EINTR, "usleep");
+        BS_CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "a child that is not ours");
+    }
+}
+
+int main(void) {
+    static int fds[2], epoll; /* not on the stack: nothing there may look like a pointer */
+    pthread_t thread[THREADS];
+    signal(SIGCHLD, count_child);
+    epoll = epoll_create1(0);
+    BS_CHECK(pipe(fds) == 0, "pipe");
+    give_to_epoll(epoll, fds[0]);
+    for (size_t i = 0; i < LOST; i++)
+        lose(300);
+    for (size_t i = 0; i < THREADS; i++)
+        BS_CHECK(pthread_create(&thread[i], NULL, shuffle, (void *)i) == 0, "thread");
+    wipe();
+    int nfds = count_fds();
+    sleep_until(time(NULL) + 3);
+    static void *ballast; /* from now on scans are made in a copy */
+    ballast = malloc(16 << 20);
+    memset(ballast, 1, 16 << 20);
+    sleep_until(time(NULL) + 4);
+    __atomic_store_n(&end_all, 1, __ATOMIC_RELAXED);
+    for (size_t i = 0; i < THREADS; i++)
+        pthread_join(thread[i], NULL);
+    BS_CHECK(nchildren == 0, "%d times SIGCHLD", (int)nchildren);
+    for (unsigned i = 0; i < 10 && count_fds() != nfds; i++)
+        usleep(10000); /* a scan may be under way */
+    BS_CHECK(count_fds() == nfds, "%d descriptors, not %d", count_fds(), nfds);
+    char path[64];
+    snprintf(path, sizeof path, "scan_leaks.%d.tmp", (int)getpid());
+    judge(path);
+    BS_CHECK(verdicts >= 4 && reports >= verdicts - 1 && copies >= 1 && copies < verdicts,
+             "%u scans, %u verdicts, %u reports, %u copies", scans, verdicts, reports, copies);
+    unlink(path);
+    _exit(0); /* no report at exit */
+}
