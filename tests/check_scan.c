@@ -261,23 +261,33 @@ static void *on_stack(void *arg) {
     require(p != NULL && in_tls != NULL, "lost");
     return NULL;
 }
+/* Shown in the registers alone. */
 static void *in_register(void *arg) {
     struct runner *r = arg;
-    void **p = SHOWN(site_a(100)), **v = SHOWN(site_b(100));
+    uintptr_t general = site_a(100), vector = site_b(100);
+    wipe();
     bs_store(&r->tid, bs_os_tid());
 #if defined(__x86_64__)
-    __asm__ volatile("movq %1, %%xmm15\n\t"
-                     "mov %0, %%r13\n\t"
-                     "xor %0, %0\n\t"
+    __asm__ volatile("mov %0, %%r13\n\t"
+                     "not %%r13\n\t"
+                     "not %1\n\t"
+                     "movq %1, %%xmm15\n\t"
                      "xor %1, %1\n"
                      "1:\tcmpl $0, (%2)\n\t"
                      "je 1b"
-                     : "+r"(p), "+r"(v)
+                     : "+r"(general), "+r"(vector)
                      : "r"(&end_all)
                      : "r13", "xmm15", "memory");
 #else
-    while (!bs_load(&end_all))
-        __asm__ volatile("" : "+r"(p), "+r"(v));
+    __asm__ volatile("mvn x20, %0\n\t"
+                     "mvn %1, %1\n\t"
+                     "fmov d15, %1\n\t"
+                     "mov %1, xzr\n"
+                     "1:\tldr w21, [%2]\n\t"
+                     "cbz w21, 1b"
+                     : "+r"(general), "+r"(vector)
+                     : "r"(&end_all)
+                     : "x20", "x21", "v15", "memory");
 #endif
     return NULL;
 }
@@ -294,6 +304,68 @@ START_TEST(threads_hold_blocks) {
     join_threads(3);
     for (unsigned i = 0; i < 2; i++)
         must_scan();
+}
+END_TEST
+
+/* Of the first thread's stack what is below its pointer is not read: there its registers lie. */
+static void *scan_thrice(void *arg) {
+    for (unsigned i = 0; i < 3; i++) {
+        must_scan();
+        *(uint64_t *)arg += LEAKS_OF(site_a).leaks + LEAKS_OF(site_b).leaks;
+    }
+    bs_store(&end_all, 1u);
+    return NULL;
+}
+
+START_TEST(the_first_thread_holds_blocks) {
+    static struct runner self;
+    static uint64_t found;
+    pthread_t thread;
+    setup(_i);
+    bs_store(&end_all, 0u);
+    ck_assert_int_eq(pthread_create(&thread, NULL, scan_thrice, &found), 0);
+    (void)in_register(&self);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(found, 0);
+}
+END_TEST
+
+/* And what dead frames of it have left there holds nothing. */
+static void __attribute__((noinline)) leave_words(uintptr_t hidden, unsigned depth) {
+    void *volatile left[64];
+    for (unsigned i = 0; i < 64; i++)
+        left[i] = SHOWN(hidden);
+    if (depth != 0)
+        leave_words(hidden, depth - 1);
+    (void)left[63];
+}
+static void *scan_twice(void *arg) {
+    for (unsigned i = 0; i < 2; i++)
+        must_scan();
+    *(uint64_t *)arg = verdict.reported.leaks;
+    bs_store(&end_all, 1u);
+    return NULL;
+}
+
+START_TEST(dead_frames_hold_nothing) {
+    static uint64_t found;
+    pthread_t thread;
+    setup(_i % 2);
+    leave_words(site_a(100), 100);
+    wipe(); /* unused places of frames that come */
+    if (_i >= 2) { /* by this thread itself */
+        (void)scan_twice(&found);
+        ck_assert_uint_eq(found, 1);
+        return;
+    }
+    bs_store(&end_all, 0u);
+    ck_assert_int_eq(pthread_create(&thread, NULL, scan_twice, &found), 0);
+    while (!bs_load(&end_all)) { /* nor do registers */
+        char text[64];
+        snprintf(text, sizeof text, "%g", (double)bs_os_now_ns());
+    }
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(found, 1);
 }
 END_TEST
 
@@ -377,6 +449,8 @@ int main(void) {
     tcase_add_loop_test(tc, lost_twice_means_in_a_row, 0, 2);
     tcase_add_loop_test(tc, reachable_blocks_are_none, 0, 2 * NWAYS);
     tcase_add_loop_test(tc, threads_hold_blocks, 0, 4);
+    tcase_add_loop_test(tc, the_first_thread_holds_blocks, 0, 2);
+    tcase_add_loop_test(tc, dead_frames_hold_nothing, 0, 4);
     tcase_add_loop_test(tc, no_verdict_without_all_threads, 0, 2);
     tcase_add_loop_test(tc, failures_are_survived, 0, 4);
     tcase_add_loop_test(tc, a_forked_child_begins_anew, 0, 2);
