@@ -1,0 +1,135 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# leaks.sh - scan:leak under real programs: what leaks is named with its function, by the helper and at
+# exit, in text and JSON, and what does not leak is not reported: interpreters and git have no leak while
+# they run. Planted leaks in detail, and what a program notices, are tests/preload/scan_leaks.c's.
+#
+# Called by `make check`; takes BESOM_LIB, BESOM and CC from the environment. Exit status: 0 all right,
+# 1 not, 77 skipped: no threads can be stopped here.
+set -eu
+
+: "${BESOM_LIB:?leaks.sh: BESOM_LIB must name libbesom.so}" "${BESOM:?leaks.sh: BESOM must name besom}"
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+status=0
+count=0
+
+broken() {
+    echo "leaks.sh: $*"
+    status=1
+}
+
+# run OPTIONS PROGRAM ARG...: with its log in $tmp/log, its exit status in $code.
+run() {
+    rm -f "$tmp/log"
+    count=$((count + 1))
+    code=0
+    options=$1
+    shift
+    timeout 60 "$BESOM" run -l "$BESOM_LIB" --scan -o "scan:leak,log:$tmp/log,$options" -- "$@" \
+        >"$tmp/out" 2>"$tmp/err" || code=$?
+}
+
+# judge WHAT CODE: python code over `lines`, the JSON objects of the log.
+judge() {
+    python3 - "$tmp/log" <<END || broken "$1: $(grep -v '"module"' "$tmp/log" | head -c 1500)"
+import json, sys
+lines = [json.loads(l) for l in open(sys.argv[1])]
+scans = [l for l in lines if l["event"] == "scan"]
+leaks = [l for l in lines if l["event"] == "leak"]
+sizes = [l for l in lines if l["event"] == "leak_size"]
+done = [s for s in scans if s["verdict"] == "done"]
+by_time = [s for s in done if s["reason"] == "interval"]
+$2
+END
+}
+
+cat >"$tmp/leaky.c" <<'END'
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static void *kept;
+__attribute__((noinline)) void leak_by_name(size_t bytes) {
+    void **volatile p = calloc(1, bytes);
+    ((void *volatile *)p)[1] = calloc(1, bytes);
+    p = NULL;
+}
+__attribute__((noinline)) static void wipe(void) {
+    volatile char junk[8192];
+    for (size_t i = 0; i < sizeof junk; i++)
+        junk[i] = 0;
+}
+int main(int argc, char **argv) {
+    kept = calloc(1, 5000);
+    for (int i = 0; i < 20; i++)
+        leak_by_name(1000);
+    leak_by_name(100000);
+    wipe();
+    for (int i = 0; i < 10 * atoi(argv[argc - 1]); i++)
+        usleep(100000);
+    return kept == NULL;
+}
+END
+${CC:-cc} -g -O1 -fno-builtin -o "$tmp/leaky" "$tmp/leaky.c"
+
+run log_format:json,scan_interval:0,sample:all "$tmp/leaky" 0
+[ "$code" -eq 0 ] || broken "exit status $code: $(cat "$tmp/err")"
+if [ "$(grep -c -e '"unavailable"' -e '"blocked"' "$tmp/log")" -ne 0 ]; then
+    echo "leaks.sh: SKIP: threads cannot be stopped here: $(grep '"scan"' "$tmp/log")"
+    exit 77
+fi
+judge "every block, at exit" '
+assert len(scans) == 1 and scans[0]["reason"] == "exit"
+assert scans[0]["leaks"] == 21 and scans[0]["indirect_blocks"] == 21
+assert len(leaks) == 2 and not sizes
+assert sorted(l["bytes"] for l in leaks) == [20000, 100000]
+assert all(l["delta"] > 0 and l["newest"] < 60 for l in leaks)
+'
+run log_format:text,scan_interval:0,sample:all "$tmp/leaky" 0
+"$BESOM" symbolize "$tmp/log" | grep -q '#0 .*leak_by_name at .*leaky.c:6' ||
+    broken "no name of the function: $("$BESOM" symbolize "$tmp/log" | grep -A3 leak:)"
+
+run leak_exit_code:23,scan_interval:0 "$tmp/leaky" 0
+[ "$code" -eq 23 ] || broken "leak_exit_code: exit status $code"
+run leak_exit_code:23,scan_interval:0 true
+[ "$code" -eq 0 ] || broken "leak_exit_code without a leak: exit status $code"
+
+run log_format:json,scan_interval:1,leak_age:0,sample:1M "$tmp/leaky" 4
+judge "by size, while it runs" '
+assert len(by_time) >= 2 and by_time[0]["leaks"] == 0 and by_time[0]["waiting"] == 21
+assert all(s["leaks"] == 21 and s["lost_blocks"] == 42 for s in by_time[1:])
+assert by_time[1]["delta"] == by_time[1]["bytes"] + by_time[1]["indirect"]
+assert all(s["delta"] == 0 for s in by_time[2:])
+assert sum(l["leaks"] for l in leaks + sizes) == sum(s["leaks"] for s in done)
+'
+run log_format:json,scan_interval:1,leak_age:1h,sample:all "$tmp/leaky" 4
+judge "young leaks wait" '
+assert len(by_time) >= 2 and all(s["leaks"] == 0 and s["waiting"] == 21 for s in by_time)
+assert done[-1]["reason"] == "exit" and done[-1]["leaks"] == 21
+'
+
+run log_format:json,scan_interval:1,leak_age:0 python3 -c '
+import json, re, threading, time
+end = time.time() + 4
+def work():
+    kept = []
+    while time.time() < end:
+        kept.append(json.loads(json.dumps({str(i): [i] * 30 for i in range(300)})))
+        kept = kept[-50:]
+threads = [threading.Thread(target=work) for _ in range(3)]
+for t in threads: t.start()
+for t in threads: t.join()'
+judge "python3" 'assert len(by_time) >= 2 and all(s["lost_blocks"] == 0 for s in by_time)'
+
+if command -v git >"$tmp/out"; then
+    run log_format:json,scan_interval:1,leak_age:0 sh -c "
+        git init -q '$tmp/git' && cd '$tmp/git'
+        head -c 30000000 /dev/urandom >a
+        git -c core.compression=1 add a && git -c user.name=n -c user.email=e commit -q -m m
+        git gc -q && git fsck --no-progress"
+    [ "$code" -eq 0 ] || broken "git: exit status $code: $(cat "$tmp/err")"
+    judge "git" 'assert len(done) >= 3 and all(s["leaks"] == 0 for s in by_time)'
+fi
+[ "$status" -ne 0 ] || echo "leaks.sh: $count programs"
+exit "$status"
