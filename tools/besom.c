@@ -46,6 +46,7 @@ static const char help_text[] =
     "                               in BESOM_LIB, beside besom, or where it was installed\n"
     "  -s, --scan                   preload libbesom-scan.so too, which lies beside it, so that\n"
     "                               the program does not notice when its threads are stopped\n"
+    "                               (the option scan:leak does so too)\n"
     "\n"
     "besom symbolize prints a log (or the standard input) with the function, file and line of\n"
     "each frame of the stacks in it.\n"

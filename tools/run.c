@@ -105,6 +105,21 @@ static bool add_options(const char *options) {
     return true;
 }
 
+/* Threads will be stopped: BESOM_CONF has scan:WORD, and the last one is not off. */
+static bool options_ask_for_scan(void) {
+    const char *pair = getenv("BESOM_CONF");
+    bool asked = false;
+
+    while (pair != NULL && *pair != '\0') {
+        size_t len = strcspn(pair, ",");
+        if (strncmp(pair, "scan:", 5) == 0) {
+            asked = len != 8 || strncmp(pair, "scan:off", 8) != 0;
+        }
+        pair += len + (pair[len] == ',');
+    }
+    return asked;
+}
+
 static bool add_library(const char *library) {
     if (!set_joined("LD_PRELOAD", library, ':', getenv("LD_PRELOAD"))) {
         complain("cannot set LD_PRELOAD: %s", strerror(errno));
@@ -250,5 +265,5 @@ int bs_run_main(int argc, char **argv) {
         complain("run: no program given; write besom run [-o key:value,...] -- program args...");
         return BS_EXIT_LAUNCHER;
     }
-    return become(argv + optind, library, scan);
+    return become(argv + optind, library, scan || options_ask_for_scan());
 }

@@ -132,6 +132,10 @@ environment() {
     scan=$(dirname "$lib")/libbesom-scan.so
     run --scan -- sh -c "$show"
     expect_out "with --scan there are two objects" "$lib:$scan|"
+    run -o scan:off,scan:leak -- sh -c "$show"
+    expect_out "scan:leak asks for both" "$lib:$scan|scan:off,scan:leak"
+    run -o scan:leak,scan:off -- sh -c "$show"
+    expect_out "scan:off does not" "$lib|scan:leak,scan:off"
     run -s -- grep -c -F "$scan" /proc/self/maps
     if [ "$status" = 0 ] && [ "$(cat out)" -gt 0 ]; then
         ok
