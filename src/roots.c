@@ -243,7 +243,7 @@ static bool list_mapping(struct bs_roots *r, const struct bs_mapping *m, uintptr
         return false;
     struct listing l = {.roots = r, .whole = (what & SWAPPED) != 0};
     l.flags = (shared ? BS_ROOT_SHARED : 0u) | ((what & NO_FORK) != 0 ? BS_ROOT_NO_FORK : 0u) |
-              ((what & WIPED) != 0 ? BS_ROOT_WIPED : 0u);
+              ((what & WIPED) != 0 ? BS_ROOT_WIPED : 0u) | (m->perms[2] == 'x' ? BS_ROOT_CODE : 0u);
     l.pages = shared ? BS_PAGES_SHARED : m->is_file ? BS_PAGES_CHANGED : 0;
     while (r->next_own < r->nown && r->own[r->next_own].end <= start)
         r->next_own++;

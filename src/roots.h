@@ -43,7 +43,8 @@ enum {
     BS_ROOT_SHARED = 1,  /* others may write to it at any time, a forked child sees what they do */
     BS_ROOT_NO_FORK = 2, /* MADV_DONTFORK: a forked child does not have it */
     BS_ROOT_WIPED = 4,   /* MADV_WIPEONFORK: it reads as zeros there */
-    BS_ROOT_WORDS = 8    /* words of the kernel's, in memory of this module */
+    BS_ROOT_WORDS = 8,   /* words of the kernel's, in memory of this module */
+    BS_ROOT_CODE = 16    /* executable: machine code has pointers at odd addresses */
 };
 
 struct bs_roots {

@@ -65,18 +65,12 @@ static void keep_verdict(struct shared *old) {
 
 /* --- words and ranges, while all stand --------------------------------------------------------- */
 
-static void add_word(struct bs_scan_work *w, uintptr_t x) {
-    if (w->nwords < BS_SCAN_WORDS)
-        w->word[w->nwords] = x;
-    w->nwords++;
-}
-
 /* A stack pointer and the like is a pointer as well: it holds the stack of a coroutine, say. */
 static void visit_thread(void *ctx, const struct bs_world_thread *t) {
     struct bs_scan_work *w = ctx;
-    add_word(w, t->sp);
-    add_word(w, t->alt_base);
-    add_word(w, t->thread_pointer);
+    bs_scan_add_word(w, t->sp);
+    bs_scan_add_word(w, t->alt_base);
+    bs_scan_add_word(w, t->thread_pointer);
     if (t->tid == bs_os_pid())
         w->first_sp = t->sp;
 }
@@ -100,39 +94,6 @@ static bool is_on_first_stack(uintptr_t sp, uintptr_t first_stack) {
     return found && sp >= m.start;
 }
 
-struct bounds {
-    uintptr_t low, high;
-};
-static bool visit_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
-                         const uint64_t *released) {
-    struct bounds *b = ctx;
-    (void)alloc, (void)released;
-    b->low = b->low == 0 ? base : b->low;
-    b->high = base + BS_REGION_SIZE;
-    return true;
-}
-
-__attribute__((no_sanitize("address", "thread"))) static void
-copy_range(struct bs_scan_work *w, const struct bounds *b, const struct bs_range *r) {
-    uintptr_t p = bs_align_up(r->start, sizeof(uintptr_t));
-    for (; p + sizeof(uintptr_t) <= r->end && w->nwords <= BS_SCAN_WORDS; p += sizeof(uintptr_t)) {
-        uintptr_t x = *(const uintptr_t *)p;
-        if (x - b->low <= b->high - b->low)
-            add_word(w, x);
-    }
-}
-
-/* What the copy would not have, or not as it is now, is copied: words that point into the heap. */
-static void copy_unstable(struct bs_scan_work *w) {
-    struct bounds b = {0, 0};
-    bs_pageheap_each_region(visit_bounds, &b);
-    for (size_t i = 0; i < w->roots.n; i++)
-        if ((w->roots.flags[i] & (BS_ROOT_SHARED | BS_ROOT_NO_FORK | BS_ROOT_WIPED)) != 0) {
-            copy_range(w, &b, &w->roots.range[i]);
-            w->roots.range[i].end = w->roots.range[i].start;
-        }
-}
-
 static enum bs_roots_result take_roots(struct bs_scan_work *w) {
     struct bs_range without[3] = {bs_os_helper_memory()};
     size_t n = 1;
@@ -143,7 +104,7 @@ static enum bs_roots_result take_roots(struct bs_scan_work *w) {
                                              (uintptr_t)ours[i]->verdict + ours[i]->bytes};
     w->nwords = 0;
     w->first_sp = bs_os_tid() == bs_os_pid() ? w->caller_sp : 0;
-    add_word(w, w->caller_sp);
+    bs_scan_add_word(w, w->caller_sp);
     bs_world_each(visit_thread, w);
     const struct bs_root_stack first = {BS_STACK_MAPPING, w->first_sp};
     enum bs_roots_result result = bs_roots_take(
@@ -154,14 +115,6 @@ static enum bs_roots_result take_roots(struct bs_scan_work *w) {
     bs_world_each(visit_registers, w);
     w->roots.needed = bs_max(w->roots.n, w->roots.nwords) + 1; /* and our own words */
     return w->roots.needed > w->roots.capacity ? BS_ROOTS_NO_ROOM : BS_ROOTS_TAKEN;
-}
-
-/* False: too many. */
-static bool add_words(struct bs_scan_work *w) {
-    if (w->nwords > BS_SCAN_WORDS)
-        return false;
-    bs_roots_add(&w->roots, (uintptr_t)w->word, (uintptr_t)(w->word + w->nwords), BS_ROOT_WORDS);
-    return true;
 }
 
 /* --- the copy --------------------------------------------------------------------------------- */
@@ -207,7 +160,7 @@ static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_
 /* --- the order -------------------------------------------------------------------------------- */
 
 static enum bs_scan_end search_in_place(struct bs_scan_work *w) {
-    enum bs_scan_end end = add_words(w) ? bs_scan_judge(w) : BS_SCAN_NO_ROOTS;
+    enum bs_scan_end end = bs_scan_judge(w);
     bs_cycle_abandon(); /* also what was not even prepared */
     return end;
 }
@@ -215,12 +168,10 @@ static enum bs_scan_end search_in_place(struct bs_scan_work *w) {
 /* The search where all stand; or the start of a copy, and BS_SCAN_DONE. */
 static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapshot *copy,
                                        struct bs_scan_result *result) {
-    size_t bytes = bs_pageheap_used_bytes() + w->roots.bytes, nwords = w->nwords;
+    size_t bytes = bs_pageheap_used_bytes() + w->roots.bytes;
     result->in_place = bytes <= w->rules.in_place_bytes;
     if (!result->in_place) {
-        copy_unstable(w);
-        if (!add_words(w))
-            return BS_SCAN_NO_ROOTS;
+        bs_scan_copy_unstable(w);
         uint64_t start = bs_os_now_ns();
         lock_all();
         bool made = bs_snapshot_start(copy, in_copy, w);
@@ -229,9 +180,8 @@ static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapsho
         result->error = copy->error;
         if (made)
             return BS_SCAN_DONE;
-        if (bytes > BS_SCAN_NO_COPY_BYTES || nwords != w->nwords)
+        if (bytes > BS_SCAN_NO_COPY_BYTES)
             return BS_SCAN_NO_COPY;
-        w->roots.n--; /* the words, which are added again */
         result->in_place = true;
     }
     return search_in_place(w);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scan_internal.h - what a scan carries, between its order (scan.c) and the search (scan_judge.c).
+ * scan_internal.h - what a scan carries, between its order (scan.c), words beside the roots (scan_words.c) and
+ * the search (scan_judge.c).
  * Nobody else includes it.
  */
 #ifndef BS_SCAN_INTERNAL_H
@@ -21,6 +22,17 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     size_t nwords;
     uintptr_t word[BS_SCAN_WORDS]; /* stack pointers and the like; what the copy would not see */
 };
+
+/* --- scan_words.c ----------------------------------------------------------------------------- */
+
+void bs_scan_add_word(struct bs_scan_work *w, uintptr_t x);
+/* What a copy would not have, or not as it is now, becomes words. All stand. */
+void bs_scan_copy_unstable(struct bs_scan_work *w);
+/* Once, before the search: pointers in code, which lie at any address; then the words are a root. False:
+ * there are too many. */
+bool bs_scan_finish_words(struct bs_scan_work *w);
+
+/* --- scan_judge.c ----------------------------------------------------------------------------- */
 
 /* The whole search, from the tables to the verdict, while nothing moves. Leaves a cycle begun, or
  * prepared: the caller abandons it, unless it is a copy, which ends. */

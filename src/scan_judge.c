@@ -133,6 +133,8 @@ static bool search(struct bs_scan_work *w) {
 enum bs_scan_end bs_scan_judge(struct bs_scan_work *w) {
     struct bs_sides starts;
     uint64_t cpu = bs_os_thread_cpu_ns();
+    if (!bs_scan_finish_words(w))
+        return BS_SCAN_NO_ROOTS;
     if (!bs_cycle_prepare() || !bs_cycle_begin() || !bs_sides_make(&starts, BS_SIDE_START))
         return BS_SCAN_NO_MEMORY;
     bs_cycle_note_idle();

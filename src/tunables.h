@@ -263,8 +263,9 @@
 #define BS_SCAN_NO_COPY_BYTES (256 * BS_MIB)
 /* Ranges of roots for which there is room at first. */
 #define BS_SCAN_ROOTS 4096
-/* Words kept beside them: three of each thread, and pointers in memory that the copy would not have. */
-#define BS_SCAN_WORDS 65536
+/* Words kept beside them: three of each thread, and pointers in memory that the copy would not have (V8
+ * marks all of its heap so). Untouched ones are in no memory. */
+#define BS_SCAN_WORDS (8 * BS_MIB)
 /* Of the searcher's stack, 1 MiB. */
 #define BS_SCAN_STACK_RANGES 65536
 /* Bytes between sampled blocks while scans are on and nothing else was said. */

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan_words.c - words that a scan keeps beside the ranges of roots: stack pointers and the like, what
+ * a copy of the process would not have, and pointers at odd addresses in machine code. They are a root of
+ * their own at the end. No locks.
+ */
+#include "scan_internal.h"
+
+#include "pageheap.h"
+#include "span.h"
+
+/* A word is looked at wherever it lies: what the sanitizers think of the memory is not asked. */
+#define UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
+typedef uintptr_t __attribute__((may_alias, aligned(1))) any_word;
+
+void bs_scan_add_word(struct bs_scan_work *w, uintptr_t x) {
+    if (w->nwords < BS_SCAN_WORDS)
+        w->word[w->nwords] = x;
+    w->nwords++;
+}
+
+struct bounds {
+    uintptr_t low, high;
+};
+static bool visit_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
+                         const uint64_t *released) {
+    struct bounds *b = ctx;
+    (void)alloc, (void)released;
+    b->low = b->low == 0 ? base : b->low;
+    b->high = base + BS_REGION_SIZE;
+    return true;
+}
+
+/* The words of the range that may lead to a block, also as its end. */
+UNCHECKED static void copy_range(struct bs_scan_work *w, const struct bounds *b,
+                                 const struct bs_range *r, size_t step) {
+    uintptr_t p = bs_align_up(r->start, step);
+    for (; p + sizeof(uintptr_t) <= r->end && w->nwords <= BS_SCAN_WORDS; p += step) {
+        uintptr_t x = *(const any_word *)p;
+        if (x - b->low <= b->high - b->low && (bs_span_of(x) != NULL || bs_span_of(x - 1) != NULL))
+            bs_scan_add_word(w, x);
+    }
+}
+
+static void copy(struct bs_scan_work *w, unsigned flags, bool instead) {
+    struct bounds b = {0, 0};
+    bs_pageheap_each_region(visit_bounds, &b);
+    for (size_t i = 0; i < w->roots.n; i++) {
+        struct bs_range *r = &w->roots.range[i];
+        if ((w->roots.flags[i] & flags) == 0)
+            continue;
+        copy_range(w, &b, r, (w->roots.flags[i] & BS_ROOT_CODE) != 0 ? 1 : sizeof(uintptr_t));
+        if (instead)
+            r->end = r->start;
+    }
+}
+
+void bs_scan_copy_unstable(struct bs_scan_work *w) {
+    copy(w, BS_ROOT_SHARED | BS_ROOT_NO_FORK | BS_ROOT_WIPED, true);
+}
+
+bool bs_scan_finish_words(struct bs_scan_work *w) {
+    copy(w, BS_ROOT_CODE, false);
+    if (w->nwords > BS_SCAN_WORDS)
+        return false;
+    bs_roots_add(&w->roots, (uintptr_t)w->word, (uintptr_t)(w->word + w->nwords), BS_ROOT_WORDS);
+    return true;
+}
