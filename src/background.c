@@ -102,7 +102,7 @@ static bool scavenge_round(void) {
 }
 
 /* The helper stays for them, work or not. */
-static bool reports_are_due(void) {
+BS_ALWAYS static bool reports_are_due(void) {
     return bs_opt.log_interval != 0 && bs_log_is_on();
 }
 
@@ -115,7 +115,7 @@ static void report_if_due(uint64_t now_ns) {
 
 /* --- scans ------------------------------------------------------------------------------------ */
 
-static bool scans_are_due(void) {
+BS_ALWAYS static bool scans_are_due(void) {
     return bs_opt.scan != BS_SCAN_MODE_OFF && bs_opt.scan_interval != 0 && bs_log_is_on();
 }
 
