@@ -10,18 +10,30 @@
 #include "lockprof.h"
 #include "log.h"
 #include "options.h"
+#include "out.h"
 #include "record.h"
-#include "shim.h"
+#include "scan_start.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
-#pragma weak besom_shim
+#pragma weak besom_scan_start
+
+/* libbesom.so is loaded, and option scan asks for what only libbesom-scan.so has. */
+BS_COLD static void refuse_scans(void) {
+    bs_warn("option scan: libbesom.so does not scan; preload libbesom-scan.so instead (besom run "
+            "chooses it); the program runs without scans");
+    bs_opt.scan = BS_SCAN_MODE_OFF;
+}
 
 __attribute__((constructor(101))) static void start(void) {
     bs_options_read(environ);
     if (bs_opt.check == BS_CHECK_FULL)
         bs_tcache_disable();
+    if (besom_scan_start != NULL)
+        besom_scan_start();
+    else if (bs_opt.scan != BS_SCAN_MODE_OFF)
+        refuse_scans();
     if (bs_opt.scan != BS_SCAN_MODE_OFF && bs_opt.sample == 0)
         bs_opt.sample = BS_SCAN_SAMPLE_BYTES;
     bs_heap_start_sampling();
@@ -29,10 +41,6 @@ __attribute__((constructor(101))) static void start(void) {
     bs_log_start();
     bs_background_start();
     bs_record_start();
-    if (&besom_shim != NULL) { /* libbesom-scan.so is there */
-        bs_world_set_shim(&besom_shim);
-        (void)bs_world_start();
-    }
 }
 
 __attribute__((destructor(101))) static void finish(void) {

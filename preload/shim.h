@@ -3,9 +3,9 @@
  * shim.h - libbesom-scan.so: system calls that a stop (world.h) has interrupted are done again.
  *
  * A handler makes some calls return EINTR although it was installed with SA_RESTART (signal(7) lists
- * them), and programs notice. This second object puts itself before libc's functions for them; it is
- * loaded only where threads are stopped, so that the plain library has to do with the malloc family
- * alone. Each function calls libc's, and once more with the time that remains if
+ * them), and programs notice. This library, which is libbesom.so and the scans, puts itself before
+ * libc's functions for them; it is loaded only where threads are stopped, so that the plain library has
+ * to do with the malloc family alone. Each function calls libc's, and once more with the time that remains if
  *  - it failed with EINTR,
  *  - this thread's count of calls that besom's signal interrupted has moved (`ours`), which it does
  *    only if besom's handler found the call already failed: no handler of the program had come first,
@@ -26,7 +26,6 @@
 
 #include "world.h"
 
-/* The one symbol by which the two objects meet; weak in libbesom.so. */
 extern struct bs_world_shim besom_shim;
 
 #endif

@@ -17,7 +17,7 @@ static struct bs_world_interrupts *own(void) {
     return &interrupts;
 }
 
-BS_EXPORT struct bs_world_shim besom_shim = {.version = BS_WORLD_SHIM_VERSION, .own = own};
+struct bs_world_shim besom_shim = {.own = own};
 
 void *bs_shim_find(void **cell, const char *name) {
     void *found = bs_load_acquire(cell);

@@ -20,7 +20,6 @@
 #include "os.h"
 #include "pacer.h"
 #include "round.h"
-#include "scan.h"
 #include "scavenge.h"
 #include "sweep.h"
 
@@ -31,6 +30,7 @@
 enum { NONE, RUNNING };
 
 static struct {
+    const struct bs_background_scans *scans; /* [init] NULL: the plain library */
     uint32_t state;         /* [atomic] */
     uint32_t sleep;         /* futex word; nobody wakes it: only the timeout does */
     int pid;                /* [init; child after fork] a vfork child is seen by its other pid */
@@ -39,7 +39,6 @@ static struct {
     bool idle_noted;        /* [helper] */
     uint64_t abandoned;     /* [helper] scans given up that were noted */
     uint64_t next_report_ns; /* [helper] of log_interval */
-    uint64_t next_scan_ns;   /* [helper] of scan_interval */
     uint64_t next_refusal_ns; /* [atomic] no line about a refused request before */
 } bg;
 
@@ -101,9 +100,13 @@ static bool scavenge_round(void) {
     return more;
 }
 
-/* The helper stays for them, work or not. */
 BS_ALWAYS static bool reports_are_due(void) {
     return bs_opt.log_interval != 0 && bs_log_is_on();
+}
+
+/* The helper stays for them, work or not. */
+BS_ALWAYS static bool stays(void) {
+    return reports_are_due() || (bg.scans != NULL && bg.scans->are_due());
 }
 
 static void report_if_due(uint64_t now_ns) {
@@ -111,53 +114,6 @@ static void report_if_due(uint64_t now_ns) {
         return;
     bg.next_report_ns = now_ns + bs_opt.log_interval * 1000u * NS_PER_MS;
     bs_log_report("interval");
-}
-
-/* --- scans ------------------------------------------------------------------------------------ */
-
-BS_ALWAYS static bool scans_are_due(void) {
-    return bs_opt.scan != BS_SCAN_MODE_OFF && bs_opt.scan_interval != 0 && bs_log_is_on();
-}
-
-static void say_scan(void *reason, const struct bs_scan_result *result) {
-    bs_log_scan(reason, result);
-}
-
-static void scan_if_due(uint64_t now_ns) {
-    const struct bs_scan_rules rules = {.age_ns = bs_opt.leak_age * 1000u * NS_PER_MS,
-                                        .in_place_bytes = BS_SCAN_IN_PLACE_BYTES};
-    static char reason[] = "interval";
-    if (!scans_are_due() || now_ns < bg.next_scan_ns)
-        return;
-    (void)bs_scan_run(&rules, say_scan, reason);
-    bg.next_scan_ns = bs_os_now_ns() + bs_opt.scan_interval * 1000u * NS_PER_MS;
-}
-
-struct last_scan {
-    bool is_last; /* of the two that it takes to know a leak */
-    uint64_t leaks;
-};
-
-static void note_last_scan(void *ctx, const struct bs_scan_result *result) {
-    struct last_scan *last = ctx;
-    if (last->is_last || result->verdict == NULL)
-        bs_log_scan("exit", result);
-    last->leaks = last->is_last && result->verdict != NULL ? result->verdict->reported.leaks : 0;
-    last->is_last = result->verdict != NULL;
-}
-
-uint64_t bs_background_last_scan(void) {
-    const struct bs_scan_rules rules = {.in_place_bytes = BS_SCAN_IN_PLACE_BYTES};
-    struct last_scan last = {false, 0};
-    uint32_t sleep = 0;
-    if (!bs_log_is_on() && bs_opt.leak_exit_code == 0)
-        return 0;
-    /* the helper may be at it, for some time */
-    for (unsigned tries = 0; !bs_scan_run(&rules, note_last_scan, &last) && tries < 100; tries++)
-        bs_os_wait(&sleep, 0, 100 * NS_PER_MS);
-    if (last.is_last)
-        (void)bs_scan_run(&rules, note_last_scan, &last);
-    return last.leaks;
 }
 
 bool bs_background_round(void) {
@@ -212,9 +168,10 @@ static void helper(void *arg) {
     bs_pacer_start(&pacer, bs_os_now_ns());
     bs_lock_forget_held(); /* debug: a fork may have cut the last helper short in a lock */
     bg.next_report_ns = bs_os_now_ns() + bs_opt.log_interval * 1000u * NS_PER_MS;
-    bg.next_scan_ns = bs_os_now_ns() + bs_opt.scan_interval * 1000u * NS_PER_MS;
+    if (bg.scans != NULL)
+        bg.scans->begin(bs_os_now_ns());
     do {
-        for (idle_ticks = 0; idle_ticks < BS_IDLE_TICKS || reports_are_due() || scans_are_due();) {
+        for (idle_ticks = 0; idle_ticks < BS_IDLE_TICKS || stays();) {
             uint64_t cpu = bs_os_thread_cpu_ns(), start = bs_os_now_ns();
             bool more = bs_background_round();
             idle_ticks = more ? 0 : idle_ticks + 1;
@@ -224,7 +181,8 @@ static void helper(void *arg) {
             uint64_t worked = bs_sub_clamped(bs_os_thread_cpu_ns(), cpu);
             if (worked == 0) /* no such clock here: time on the wall is at least as much */
                 worked = bs_sub_clamped(bs_os_now_ns(), start);
-            scan_if_due(bs_os_now_ns());
+            if (bg.scans != NULL)
+                bg.scans->round(bs_os_now_ns());
             bs_os_wait(&bg.sleep, 0, pause_ns(&pacer, worked));
         }
         /* full barrier: pairs with the page heap's lock between a door's free and its look */
@@ -285,12 +243,20 @@ static void work_hook(void) {
         piece();
 }
 
+void bs_background_set_scans(const struct bs_background_scans *scans) {
+    bg.scans = scans;
+}
+
+uint64_t bs_background_last_scan(void) {
+    return bg.scans != NULL ? bg.scans->last() : 0;
+}
+
 BS_ALWAYS void bs_background_start(void) {
     bg.pid = bs_os_pid();
     bs_limit_start();
     bs_heap_set_work_hook(work_hook);
     /* a report, or a scan, every few seconds needs the helper whether there is work or not */
-    if (reports_are_due() || scans_are_due())
+    if (stays())
         start_helper();
 }
 
@@ -299,5 +265,6 @@ void bs_background_forked(void) {
     bs_store(&bg.state, (uint32_t)NONE);
     bs_store(&bg.refused, false);
     bs_os_helper_forget();
-    bs_scan_forked();
+    if (bg.scans != NULL)
+        bg.scans->forked();
 }

@@ -16,9 +16,19 @@
 void bs_background_start(void);
 /* One round of all work, as the helper does it (tests call it directly). True: more remains. */
 bool bs_background_round(void);
-/* At the end of the process, with option `scan`: two scans in a row, since a leak is what was lost
- * twice. The number of leaks. */
+/* What scanner.h adds in libbesom-scan.so. */
+struct bs_background_scans {
+    bool (*are_due)(void);          /* the helper stays for them, work or not */
+    void (*begin)(uint64_t now_ns); /* the helper begins */
+    void (*round)(uint64_t now_ns); /* the helper's, outside bs_round */
+    uint64_t (*last)(void);         /* at the end of the process: the number of leaks */
+    void (*forked)(void);           /* in a forked child, with all locks free */
+};
+/* Before bs_background_start. */
+void bs_background_set_scans(const struct bs_background_scans *scans);
+/* At the end of the process, with option `scan`: the number of leaks. */
 uint64_t bs_background_last_scan(void);
+
 /* In a forked child. */
 void bs_background_forked(void);
 

@@ -19,7 +19,6 @@
 #include "tcache.h"
 #include "thp.h"
 #include "thread.h"
-#include "world.h"
 
 #include <pthread.h>
 
@@ -86,7 +85,6 @@ static void child(void) {
     if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)
         bs_self->tid = bs_os_tid();
     bs_thread_forked();
-    bs_world_forked();
     bs_background_forked();
     bs_log_forked();
     bs_record_forked();

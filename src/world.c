@@ -41,8 +41,7 @@ bool bs_world_start(void) {
 }
 
 void bs_world_set_shim(struct bs_world_shim *shim) {
-    if (shim->version == BS_WORLD_SHIM_VERSION)
-        bs_world.shim = shim;
+    bs_world.shim = shim;
 }
 
 int bs_world_signal(void) {

@@ -74,14 +74,12 @@ void bs_world_see_mapping(uintptr_t base, uintptr_t end);
 
 /* --- others ----------------------------------------------------------------------------------- */
 
-/* What libbesom-scan.so gives to libbesom.so (preload/shim.h). */
+/* What the functions in front of libc's share with the handler (preload/shim.h). */
 struct bs_world_interrupts { /* of one thread */
     uint32_t ours;  /* [owner] system calls that return EINTR because a stop interrupted them */
     uint32_t mixed; /* [owner] handlers of the program that ran, or are seen to run next */
 };
-#define BS_WORLD_SHIM_VERSION 1
 struct bs_world_shim {
-    uint32_t version;
     int signal; /* [atomic] written here: the one that is taken, or 0 */
     struct bs_world_interrupts *(*own)(void); /* the calling thread's; called in the handler */
 };

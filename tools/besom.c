@@ -44,7 +44,7 @@ static const char help_text[] =
     "                               besom.conf(5) lists them (for example log:stderr)\n"
     "  -l, --library LIB            the library to preload instead of the one found\n"
     "                               in BESOM_LIB, beside besom, or where it was installed\n"
-    "  -s, --scan                   preload libbesom-scan.so too, which lies beside it, so that\n"
+    "  -s, --scan                   preload libbesom-scan.so instead, which lies beside it, so that\n"
     "                               the program does not notice when its threads are stopped\n"
     "                               (the option scan:leak does so too)\n"
     "\n"

@@ -174,22 +174,21 @@ static int check_program(const char *path, const char *library) {
     return result;
 }
 
-/* libbesom-scan.so beside the library: LIBRARY:SCAN, for LD_PRELOAD; NULL after a message. */
-static char *with_scan(const char *library) {
+/* libbesom-scan.so beside the library; NULL after a message. */
+static char *scanning_one(const char *library) {
     char why[BS_WHY_BYTES];
     int folder = (int)(strrchr(library, '/') - library);
-    char *scan = NULL, *both = NULL;
+    char *scan = NULL;
 
     if (asprintf(&scan, "%.*s/libbesom-scan.so", folder, library) < 0) {
         return NULL;
     }
     if (!bs_preloadable_library(scan, why, sizeof(why))) {
         complain("cannot preload '%s': %s", scan, why);
-    } else if (asprintf(&both, "%s:%s", library, scan) < 0) {
-        both = NULL;
+        free(scan);
+        return NULL;
     }
-    free(scan);
-    return both;
+    return scan;
 }
 
 static int become(char **argv, const char *wanted_library, bool scan) {
@@ -206,10 +205,10 @@ static int become(char **argv, const char *wanted_library, bool scan) {
     }
     int result = check_program(path, library);
     if (result == 0 && scan) {
-        char *both = with_scan(library);
+        char *scanning = scanning_one(library);
         free(library);
-        library = both;
-        result = both != NULL ? 0 : BS_EXIT_LAUNCHER;
+        library = scanning;
+        result = scanning != NULL ? 0 : BS_EXIT_LAUNCHER;
     }
     if (result == 0 && !add_library(library)) {
         result = BS_EXIT_LAUNCHER;

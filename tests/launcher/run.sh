@@ -131,16 +131,16 @@ environment() {
     expect_out "options come after those in BESOM_CONF" "background:off,log:/dev/null"
     scan=$(dirname "$lib")/libbesom-scan.so
     run --scan -- sh -c "$show"
-    expect_out "with --scan there are two objects" "$lib:$scan|"
+    expect_out "with --scan it is the library that scans" "$scan|"
     run -o scan:off,scan:leak -- sh -c "$show"
-    expect_out "scan:leak asks for both" "$lib:$scan|scan:off,scan:leak"
+    expect_out "scan:leak asks for it" "$scan|scan:off,scan:leak"
     run -o scan:leak,scan:off -- sh -c "$show"
     expect_out "scan:off does not" "$lib|scan:leak,scan:off"
     run -s -- grep -c -F "$scan" /proc/self/maps
     if [ "$status" = 0 ] && [ "$(cat out)" -gt 0 ]; then
         ok
     else
-        bad "the second object is mapped in the program" "not in /proc/self/maps"
+        bad "the library that scans is mapped in the program" "not in /proc/self/maps"
     fi
     run -- grep -c -F "$lib" /proc/self/maps
     if [ "$status" = 0 ] && [ "$(cat out)" -gt 0 ]; then

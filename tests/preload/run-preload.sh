@@ -19,7 +19,7 @@
 #   timeout SECONDS   instead of 60
 #   besom             only besom promises this: skip under another library
 #   library NAME      a library of the tests' instead, from tests/preload
-#   scan              libbesom-scan.so is preloaded too, from beside the build's own library
+#   scan              libbesom-scan.so instead, from beside the build's own library
 # Exit status: 0 kept, 1 broken, 77 skipped (the reason is printed), 99 cannot judge.
 set -eu
 
@@ -54,7 +54,7 @@ trap 'rm -rf "$tmp"' EXIT
 trap 'exit 99' HUP INT TERM
 : >"$tmp/patterns"
 : >"$tmp/stdout-patterns"
-args=$* scan='' want=0 want_word=0 limit_s=60 lines='' own_conf='' besom_only=no
+args=$* want=0 want_word=0 limit_s=60 lines='' own_conf='' besom_only=no
 set --
 
 read_line() {
@@ -70,7 +70,7 @@ read_line() {
     timeout) limit_s=$value ;;
     besom) besom_only=yes ;;
     library) lib=$(realpath "$builddir/tests/preload/.libs/$value") ;;
-    scan) scan=$(realpath "$builddir/preload/.libs/libbesom-scan.so") ;;
+    scan) lib=$(realpath "$builddir/preload/.libs/libbesom-scan.so") ;;
     *) give_up "$conf: unknown word \"$key\"; the head of run-preload.sh lists them" ;;
     esac
 }
@@ -114,7 +114,7 @@ ulimit -c 0
 status=0 got=0
 # The arguments of .conf are words without quoting, so splitting is meant.
 # shellcheck disable=SC2086
-timeout -k 5 "$limit_s" env LC_ALL=C "PROMISE_LIB=$lib" "LD_PRELOAD=$lib${scan:+:$scan}" "$@" \
+timeout -k 5 "$limit_s" env LC_ALL=C "PROMISE_LIB=$lib" "LD_PRELOAD=$lib" "$@" \
     "$program" $args >"$tmp/stdout" 2>"$tmp/stderr" || got=$?
 cat "$tmp/stdout"
 sed 's/^/stderr| /' "$tmp/stderr"

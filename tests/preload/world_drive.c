@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * world_drive.c - libbesom-world.so: libbesom.so with a helper that stops the world WORLD_PER_SECOND
+ * world_drive.c - libbesom-world.so: libbesom-scan.so with a helper that stops the world WORLD_PER_SECOND
  * times a second (and does besom's rounds), for programs that must not notice. At the end of the
  * process it is an error if there were less than WORLD_LEAST stops, a quarter of those due by default: the
  * test would prove nothing. WORLD_REPORT=1 says on stdout how long they took.

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan_start.h - where the two libraries differ: libbesom-scan.so has this function, libbesom.so finds
+ * NULL in its place. Called by ctor.c alone.
+ */
+#ifndef BS_SCAN_START_H
+#define BS_SCAN_START_H
+
+#include "base.h"
+
+/* After the options were read, before anything else is started. */
+BS_LOCAL void besom_scan_start(void);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/* scanner.c - see scanner.h. Takes no lock; scan.h says what a scan takes. */
+#include "scanner.h"
+
+#include "background.h"
+#include "log.h"
+#include "opt.h"
+#include "os.h"
+#include "scan.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+
+static uint64_t next_scan_ns; /* [helper] of scan_interval */
+
+static bool are_due(void) {
+    return bs_opt.scan != BS_SCAN_MODE_OFF && bs_opt.scan_interval != 0 && bs_log_is_on();
+}
+
+static void say_scan(void *reason, const struct bs_scan_result *result) {
+    bs_log_scan(reason, result);
+}
+
+static void begin(uint64_t now_ns) {
+    next_scan_ns = now_ns + bs_opt.scan_interval * 1000u * NS_PER_MS;
+}
+
+static void scan_if_due(uint64_t now_ns) {
+    const struct bs_scan_rules rules = {.age_ns = bs_opt.leak_age * 1000u * NS_PER_MS,
+                                        .in_place_bytes = BS_SCAN_IN_PLACE_BYTES};
+    static char reason[] = "interval";
+    if (!are_due() || now_ns < next_scan_ns)
+        return;
+    (void)bs_scan_run(&rules, say_scan, reason);
+    begin(bs_os_now_ns());
+}
+
+struct last_scan {
+    bool is_last; /* of the two that it takes to know a leak */
+    uint64_t leaks;
+};
+
+static void note_last_scan(void *ctx, const struct bs_scan_result *result) {
+    struct last_scan *last = ctx;
+    if (last->is_last || result->verdict == NULL)
+        bs_log_scan("exit", result);
+    last->leaks = last->is_last && result->verdict != NULL ? result->verdict->reported.leaks : 0;
+    last->is_last = result->verdict != NULL;
+}
+
+/* Two in a row: a leak is what was lost twice. */
+static uint64_t last(void) {
+    const struct bs_scan_rules rules = {.in_place_bytes = BS_SCAN_IN_PLACE_BYTES};
+    struct last_scan two = {false, 0};
+    uint32_t sleep = 0;
+    if (!bs_log_is_on() && bs_opt.leak_exit_code == 0)
+        return 0;
+    /* the helper may be at it, for some time */
+    for (unsigned tries = 0; !bs_scan_run(&rules, note_last_scan, &two) && tries < 100; tries++)
+        bs_os_wait(&sleep, 0, 100 * NS_PER_MS);
+    if (two.is_last)
+        (void)bs_scan_run(&rules, note_last_scan, &two);
+    return two.leaks;
+}
+
+static void forked(void) {
+    bs_world_forked();
+    bs_scan_forked();
+}
+
+void bs_scanner_start(struct bs_world_shim *shim) {
+    static const struct bs_background_scans scans = {are_due, begin, scan_if_due, last, forked};
+    bs_world_set_shim(shim);
+    (void)bs_world_start();
+    bs_background_set_scans(&scans);
+}
