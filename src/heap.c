@@ -282,17 +282,16 @@ static BS_NOINLINE void forget_small(void *p) {
 /* Every free of a small block comes here while sampling by bytes is on. True: it is done. */
 static inline bool free_counted(void *p) {
     unsigned counted = 0, class = bs_pagemap_hidden_class((uintptr_t)p, &counted);
-    if (class == 0)
-        return false;
-    if (BS_UNLIKELY(counted != 0))
-        forget_small(p);
-    return bs_tcache_put_counted(class, p);
+    return class != 0 && counted == 0 && bs_tcache_put_counted(class, p);
 }
 
-void bs_heap_free_slow(void *p) {
+static BS_NOINLINE void free_uncounted(void *p) {
     bool hidden = bs_pagemap_is_hidden();
-    if (BS_UNLIKELY(hidden) && free_counted(p))
-        return;
+    if (BS_UNLIKELY(hidden)) {
+        unsigned counted = 0;
+        if (bs_pagemap_hidden_class((uintptr_t)p, &counted) != 0 && counted != 0)
+            forget_small(p);
+    }
     unsigned class = class_of_block((uintptr_t)p);
     unsigned byte = bs_load(&fill_byte);
     if (BS_LIKELY(class != 0)) {
@@ -321,6 +320,13 @@ void bs_heap_free_slow(void *p) {
         forget_large(s);
     bs_large_free(s);
     look_for_work();
+}
+
+/* A frame is made by the second function alone: with sampling most frees end in the first. */
+void bs_heap_free_slow(void *p) {
+    if (BS_UNLIKELY(bs_pagemap_is_hidden()) && free_counted(p))
+        return;
+    free_uncounted(p);
 }
 
 /* --- resizing --------------------------------------------------------------------------------- */

@@ -436,17 +436,6 @@ void *bs_tcache_alloc_slow(unsigned class) {
     return refill(tc, class, tc->bin[class].claim);
 }
 
-bool bs_tcache_put_counted(unsigned class, void *p) {
-    struct bs_tcache *tc = bs_tcache_self();
-    if (BS_UNLIKELY(tc->sampler == NULL))
-        return false;
-    struct bs_sampler_class *c = &tc->sampler->class[class];
-    if (BS_UNLIKELY(c->ready >= c->until) || BS_UNLIKELY(!bs_tcache_put(tc, class, p)))
-        return false;
-    c->ready++; /* what was taken out since the count is found by the next one */
-    return true;
-}
-
 /* With a sampler: true if there is room for one more block before the next mark. */
 static bool make_room_counted(struct bs_tcache *tc, unsigned class) {
     const struct bs_sampler_class *c = &tc->sampler->class[class];

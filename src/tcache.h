@@ -105,9 +105,6 @@ void bs_tcache_give_word(struct bs_tcache *tc);
 /* Drains a borrowed cache and gives the room its magazines grew by back; the bytes it held. */
 size_t bs_tcache_strip(struct bs_tcache *tc);
 
-/* While sampling is on: puts the block into the calling thread's cache if nothing else is to be done
- * for it (sampler.h). False: the slow door's turn. */
-bool bs_tcache_put_counted(unsigned class, void *p);
 /* While sampling is on, after bs_tcache_alloc_slow: the block that it gave, of `size` bytes, is to be
  * sampled. */
 bool bs_tcache_is_sampled(size_t size);

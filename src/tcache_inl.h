@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tcache_inl.h - the fast path: the only inline code of malloc and free.
+ * tcache_inl.h - the fast path: the only inline code of malloc and free, and the form of it that counts
+ * (sampler.h).
  *
  * No atomic instruction, no lock, no store outside the thread's cache, no "initialised?" branch.
  * doc/DESIGN.md states its instruction counts; no change goes in without new ones.
@@ -11,6 +12,7 @@
 #ifndef BS_TCACHE_INL_H
 #define BS_TCACHE_INL_H
 
+#include "sampler.h"
 #include "tcache.h"
 
 /* Moves the top of a magazine by one. Where the machine can add to memory it is one instruction
@@ -68,6 +70,19 @@ BS_INLINE bool bs_tcache_put(struct bs_tcache *tc, size_t class, void *p) {
  * at any moment (tcache.h). */
 BS_INLINE struct bs_tcache *bs_tcache_self(void) {
     return bs_load(&bs_self);
+}
+
+/* bs_tcache_put for the slow door that counts frees (sampler.h); false also where more would be ready
+ * than the next mark is away, or there is no sampler. */
+BS_INLINE bool bs_tcache_put_counted(unsigned class, void *p) {
+    struct bs_tcache *tc = bs_tcache_self();
+    if (BS_UNLIKELY(tc->sampler == NULL))
+        return false;
+    struct bs_sampler_class *c = &tc->sampler->class[class];
+    if (BS_UNLIKELY(c->ready >= c->until) || BS_UNLIKELY(!bs_tcache_put(tc, class, p)))
+        return false;
+    c->ready++; /* what was taken out since the count is found by the next one */
+    return true;
 }
 
 #endif
