@@ -10,6 +10,7 @@
 #define BS_TESTS_UNIT_H
 
 #include <check.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,6 +43,27 @@ static inline size_t count_mappings(void) {
 #define UNIT_TIMEOUT_S 30
 #define UNIT_SLOWNESS 1
 #endif
+
+/* Waits, 60 s at most, until the kernel finds thread tid of this process asleep on a word of the object
+ * at `at` (a semaphore, say). That a thread has said it will sleep is not enough for a test that asks who
+ * sleeps: on a busy machine any time may lie between the two. */
+static inline void wait_until_asleep(int tid, const void *at, size_t bytes) {
+    char path[64], line[256] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
+    for (unsigned tries = 0; tries < 60000; tries++) {
+        unsigned long number, word;
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
+        if (fd >= 0)
+            close(fd);
+        line[n > 0 ? n : 0] = '\0';
+        if (sscanf(line, "%lu 0x%lx", &number, &word) == 2 && word >= (uintptr_t)at &&
+            word < (uintptr_t)at + bytes)
+            return;
+        usleep(1000);
+    }
+    ck_abort_msg("thread %d does not fall asleep; %s says \"%s\"", tid, path, line);
+}
 
 /* splitmix64: the same numbers in every run, so that a failure can be seen again. */
 static inline uint64_t random_next(uint64_t *state) {
