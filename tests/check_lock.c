@@ -75,7 +75,9 @@ START_TEST(sleepers_are_woken) {
     bs_lock_acquire(&shared);
     for (int i = 0; i < THREADS; i++)
         ck_assert_int_eq(pthread_create(&thread[i], NULL, wait_for_lock, &done[i]), 0);
-    usleep(100000); /* by now they sleep in the kernel */
+    for (int i = 0; i < 60000 && bs_load(&shared.word) != 2; i++)
+        usleep(1000); /* until one sleeps in the kernel */
+    usleep(100000);   /* and those that can go through the lock have done so */
     for (int i = 0; i < THREADS; i++)
         ck_assert_msg(bs_load(&done[i]) == 0, "thread %d went through a held lock", i);
     ck_assert_uint_eq(bs_load(&shared.word), 2);
@@ -117,7 +119,7 @@ static void *take_between_breaths(void *arg) {
 START_TEST(a_breath_lets_others_in) {
     uint32_t got = 0;
     pthread_t other;
-    time_t end = time(NULL) + 20;
+    time_t end = time(NULL) + 50;
     bs_lock_acquire(&shared);
     ck_assert_int_eq(pthread_create(&other, NULL, take_between_breaths, &got), 0);
     while (bs_load(&got) < BREATHED && time(NULL) < end) {
