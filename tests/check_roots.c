@@ -347,7 +347,7 @@ START_TEST(a_userfaultfd_makes_nobody_wait) {
     p[2 * page] = 1;
     struct uffd_register reg = {.start = (uintptr_t)p, .len = 8 * page, .mode = 1};
     ck_assert_int_eq(ioctl(fd, _IOWR(0xaa, 0x00, struct uffd_register), &reg), 0);
-    alarm(10); /* nobody serves the descriptor: a read of a missing page waits for ever */
+    alarm(100); /* nobody serves the descriptor: a read of a missing page waits for ever */
     take(NULL, 0, NULL, 0);
     ck_assert_ptr_nonnull(find(p + 2 * page));
     ck_assert_ptr_null(find(p + 3 * page));

@@ -43,7 +43,7 @@ static void at_exit(void) {
 __attribute__((noreturn)) static void child(unsigned n) {
     pthread_t thread;
 
-    alarm(20);
+    alarm(PROMISE_CHILD_LIMIT_S);
     atexit(at_exit);
     for (uintptr_t i = 0; i < nthreads; i++)
         BS_CHECK(pthread_create(&thread, NULL, churn, (void *)(i + n)) == 0, "no thread");

@@ -75,7 +75,7 @@ static void *repeat(void *arg) {
 }
 
 __attribute__((noreturn)) static void child(uint64_t seed) {
-    alarm(25);
+    alarm(PROMISE_CHILD_LIMIT_S);
     for (int i = 0; i < nshared; i++)
         free(atomic_exchange(&shared[i], NULL));
     for (int i = 0; i < 4; i++)

@@ -51,7 +51,7 @@ static void expect_status_zero(pid_t pid, const char *who) {
 
 /* Depth 0 is the child, 1 the grandchild. Half of them leave by exit, which runs handlers. */
 __attribute__((noreturn)) static void descend(struct owner *owner, int depth) {
-    alarm(25);
+    alarm(PROMISE_CHILD_LIMIT_S);
     churn(owner, 200);
     if (depth == 0) {
         pid_t pid = fork();

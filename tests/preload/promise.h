@@ -33,6 +33,7 @@
 
 #define BS_KIB ((size_t)1 << 10)
 #define BS_MIB ((size_t)1 << 20)
+#define PROMISE_CHILD_LIMIT_S 120 /* the alarm of a child that may hang; far above what is needed */
 #define BS_EXIT_SKIP 77 /* automake's status for a test that could not run */
 
 /* Ends the process with a line that says where, what and why when cond does not hold. */

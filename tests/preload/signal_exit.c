@@ -42,7 +42,7 @@ __attribute__((noreturn)) static void child(unsigned delay_us) {
     struct itimerval timer = {.it_value = {0, (suseconds_t)delay_us}};
     pthread_t thread;
 
-    alarm(20);
+    alarm(PROMISE_CHILD_LIMIT_S);
     sigaction(SIGPROF, &action, NULL);
     sigaction(SIGVTALRM, &action, NULL);
     pthread_create(&thread, NULL, churn, (void *)(uintptr_t)1);

@@ -92,7 +92,7 @@ static void *spawn_all(void *arg) {
 }
 
 static int child(void) {
-    alarm(20);
+    alarm(PROMISE_CHILD_LIMIT_S);
     for (size_t i = 1; i < 3000; i++) {
         void *p = malloc(i * 3);
 
