@@ -5,7 +5,7 @@
  * aligns to 16 from 16 bytes on and to 8 below; pvalloc rounds the size up to OS pages; wrong
  * alignments are refused as POSIX says, and posix_memalign reports by its result, not by errno.
  *
- * It is NOT about C++'s aligned new: see new.cc. One thread.
+ * It is NOT about C++'s aligned new: see operator_new.cc. One thread.
  */
 #include "promise.h"
 
