@@ -155,6 +155,7 @@ END_TEST
 
 static void child_stops(void) {
     inside_text();
+    bs_world_forked(); /* as the scanner does in its fork handler: others had not left their handlers */
     CHILD_CHECK(stop_within(1000 * MS) == BS_WORLD_STOPPED);
     CHILD_CHECK(bs_world_count() == 0);
     resume();
