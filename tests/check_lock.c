@@ -220,7 +220,7 @@ static void release_of_others(void *arg) {
 }
 
 START_TEST(the_checker_lets_right_orders_pass) {
-    struct outcome o = child_run(upward, NULL, 10);
+    struct outcome o = child_run(upward, NULL, 60);
     ck_assert_msg(child_ended_well(&o), "status %x: %s", o.status, o.err);
 }
 END_TEST
@@ -243,7 +243,7 @@ START_TEST(the_checker_stops_crimes) {
         {assert_held, "assertion of holding", "broken invariant: bs_lock_held(&low)", 0, 0},
     };
     for (size_t i = 0; i < BS_ARRAY_LEN(crimes); i++) {
-        struct outcome o = child_run(crimes[i].crime, NULL, 10);
+        struct outcome o = child_run(crimes[i].crime, NULL, 60);
         char want[128];
         (void)snprintf(want, sizeof want, crimes[i].message, crimes[i].rank, crimes[i].other);
         ck_assert_msg(child_aborted(&o), "%s: status %x: %s", crimes[i].name, o.status, o.err);

@@ -309,7 +309,7 @@ START_TEST(a_forked_child_has_its_own_file) {
     log_to("log.%p");
     bs_log_start();
     bs_log_note("parent");
-    struct outcome o = child_run(write_in_child, NULL, 20);
+    struct outcome o = child_run(write_in_child, NULL, 60);
     ck_assert_msg(child_ended_well(&o), "status %x: %s", o.status, o.err);
     bs_log_note("parent again");
     snprintf(name, sizeof name, "log.%d", (int)getpid());
@@ -348,7 +348,7 @@ static void unwritable(void *arg) {
 START_TEST(an_unwritable_path_is_said_once) {
     static char paths[][32] = {"/nowhere/at/all/log", "/tmp", "/nowhere/%n"};
     for (size_t i = 0; i < BS_ARRAY_LEN(paths); i++) {
-        struct outcome o = child_run(unwritable, paths[i], 20);
+        struct outcome o = child_run(unwritable, paths[i], 60);
         ck_assert_msg(child_ended_well(&o), "%s: status %x: %s", paths[i], o.status, o.err);
         ck_assert_msg(lines_in(o.err) == 1 && strncmp(o.err, "besom: log file \"/", 18) == 0,
                       "%s: it said: %s", paths[i], o.err);
@@ -371,7 +371,7 @@ static void vanishing(void *arg) {
 }
 
 START_TEST(a_path_that_vanishes_does_no_harm) {
-    struct outcome o = child_run(vanishing, NULL, 20);
+    struct outcome o = child_run(vanishing, NULL, 60);
     ck_assert_msg(child_ended_well(&o), "status %x: %s", o.status, o.err);
 }
 END_TEST
@@ -385,7 +385,7 @@ static void closed_stderr(void *arg) {
 }
 
 START_TEST(a_closed_stderr_does_no_harm) {
-    struct outcome o = child_run(closed_stderr, NULL, 20);
+    struct outcome o = child_run(closed_stderr, NULL, 60);
     ck_assert_msg(child_ended_well(&o), "status %x", o.status);
 }
 END_TEST
@@ -405,7 +405,7 @@ START_TEST(one_write_a_line) {
     int pair[2];
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
     bs_opt.log_format = BS_LOG_JSON; /* its note has no newline inside */
-    struct outcome o = child_run(to_datagrams, &pair[1], 20);
+    struct outcome o = child_run(to_datagrams, &pair[1], 60);
     ck_assert_msg(child_ended_well(&o), "status %x", o.status);
     close(pair[1]);
     unsigned packets = 0;
@@ -430,7 +430,7 @@ static void to_stderr(void *arg) {
 }
 
 START_TEST(stdout_is_the_programs) {
-    struct outcome o = child_run(to_stderr, NULL, 20);
+    struct outcome o = child_run(to_stderr, NULL, 60);
     ck_assert_msg(child_ended_well(&o), "status %x", o.status);
     ck_assert_uint_eq(lines_in(o.err), 1);
     ck_assert_str_eq(text_of("stdout"), "");

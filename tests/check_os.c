@@ -67,7 +67,7 @@ static void write_byte(void *p) {
     *(volatile char *)p = 1;
 }
 static bool faults(void (*access)(void *), void *p) {
-    struct outcome o = child_run(access, p, 10);
+    struct outcome o = child_run(access, p, 60);
     return WIFSIGNALED(o.status) && WTERMSIG(o.status) == SIGSEGV;
 }
 
@@ -162,9 +162,9 @@ static void unused_odd_length(void *arg) {
 
 START_TEST(unaligned_unused_is_fatal) {
     odd = bs_os_alloc(4 * page_bytes);
-    struct outcome o = child_run(unused_odd_address, NULL, 10);
+    struct outcome o = child_run(unused_odd_address, NULL, 60);
     ck_assert_msg(child_aborted(&o), "status %x: %s", o.status, o.err);
-    o = child_run(unused_odd_length, NULL, 10);
+    o = child_run(unused_odd_length, NULL, 60);
     ck_assert_msg(child_aborted(&o), "status %x: %s", o.status, o.err);
     bs_os_free(odd, 4 * page_bytes);
 }
@@ -483,7 +483,7 @@ START_TEST(a_forked_child_may_have_its_own) {
     bs_store(&helper_may_end, 0u);
     ck_assert_int_eq(start_after_end(&one), 0);
     await_run(1);
-    struct outcome o = child_run(start_in_child, &one, 20);
+    struct outcome o = child_run(start_in_child, &one, 60);
     bs_store(&helper_may_end, 1u);
     ck_assert_msg(child_ended_well(&o), "status %x: %s", o.status, o.err);
 }
@@ -558,7 +558,7 @@ START_TEST(abort_runs_the_handler_and_ends_the_process) {
                 {abort_blocked, "blocked", "handled\n"},
                 {abort_in_thread, "thread", "handled\n"}};
     for (size_t i = 0; i < BS_ARRAY_LEN(ways); i++) {
-        struct outcome o = child_run(ways[i].fn, NULL, 10);
+        struct outcome o = child_run(ways[i].fn, NULL, 60);
         ck_assert_msg(child_aborted(&o), "%s: status %x", ways[i].name, o.status);
         ck_assert_str_eq(o.err, ways[i].said);
     }

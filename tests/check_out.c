@@ -124,7 +124,7 @@ static void warn_twice(void *arg) {
 }
 
 START_TEST(a_warning_is_one_line_however_long) {
-    struct outcome o = child_run(warn_twice, NULL, 10);
+    struct outcome o = child_run(warn_twice, NULL, 60);
     ck_assert(child_ended_well(&o));
     ck_assert_int_eq(strncmp(o.err, "besom: this is 1\nbesom: xxx", 27), 0);
     ck_assert_msg(o.len < 1100, "%zu bytes", o.len);
@@ -143,10 +143,10 @@ static void break_invariant(void *arg) {
 }
 
 START_TEST(a_crime_is_named_and_aborts) {
-    struct outcome o = child_run(die, NULL, 10);
+    struct outcome o = child_run(die, NULL, 60);
     ck_assert_msg(child_aborted(&o), "status %x", o.status);
     ck_assert_str_eq(o.err, "besom: block 0x10 is bad\n");
-    o = child_run(break_invariant, NULL, 10);
+    o = child_run(break_invariant, NULL, 60);
     ck_assert_msg(child_aborted(&o), "status %x", o.status);
     ck_assert_msg(strstr(o.err, "besom: broken invariant: 1 + 1 == 3 (check_out.c:") == o.err,
                   "said: %s", o.err);

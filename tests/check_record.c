@@ -330,7 +330,7 @@ static void record_without_memory(void *arg) {
 
 START_TEST(without_memory_it_ends_with_a_line) {
     choose_path();
-    struct outcome o = child_run(record_without_memory, NULL, 20);
+    struct outcome o = child_run(record_without_memory, NULL, 60);
     char line[160];
     snprintf(line, sizeof line,
              "besom: trace \"%s\" cannot be continued (error 12); recording ends\n", path);
@@ -348,10 +348,10 @@ static void record_into_full(void *arg) {
 }
 
 START_TEST(a_file_that_cannot_be_begun_is_said) {
-    struct outcome o = child_run(record_into_full, (char *)"/dev/full", 20);
+    struct outcome o = child_run(record_into_full, (char *)"/dev/full", 60);
     ck_assert_str_eq(o.err,
                      "besom: trace \"/dev/full\" cannot be written (error 28); recording ends\n");
-    o = child_run(record_into_full, (char *)"/nowhere/at/all", 20);
+    o = child_run(record_into_full, (char *)"/nowhere/at/all", 60);
     ck_assert_str_eq(o.err,
                      "besom: trace \"/nowhere/at/all\" cannot be written (error 2); "
                      "recording ends\n");

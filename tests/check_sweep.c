@@ -352,7 +352,7 @@ static void fork_in_a_cycle(void *arg) {
 }
 
 START_TEST(a_forked_child_goes_on) {
-    struct outcome o = child_run(fork_in_a_cycle, NULL, 10);
+    struct outcome o = child_run(fork_in_a_cycle, NULL, 60);
     ck_assert_msg(child_ended_well(&o), "status %x: %s", (unsigned)o.status, o.err);
 }
 END_TEST

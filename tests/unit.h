@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,25 +45,29 @@ static inline size_t count_mappings(void) {
 #define UNIT_SLOWNESS 1
 #endif
 
-/* Waits, 60 s at most, until the kernel finds thread tid of this process asleep on a word of the object
- * at `at` (a semaphore, say). That a thread has said it will sleep is not enough for a test that asks who
- * sleeps: on a busy machine any time may lie between the two. */
-static inline void wait_until_asleep(int tid, const void *at, size_t bytes) {
+/* Waits, 60 s at most, until the kernel finds thread tid of this process asleep in the system call, with a
+ * first argument from low to below high. That a thread has said it will sleep is not enough for a test that
+ * asks who sleeps: on a busy machine any time may lie between the two. */
+static inline void wait_until_in_call(int tid, long call, uintptr_t low, uintptr_t high) {
     char path[64], line[256] = "";
     snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
     for (unsigned tries = 0; tries < 60000; tries++) {
-        unsigned long number, word;
+        unsigned long number, argument;
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
         if (fd >= 0)
             close(fd);
         line[n > 0 ? n : 0] = '\0';
-        if (sscanf(line, "%lu 0x%lx", &number, &word) == 2 && word >= (uintptr_t)at &&
-            word < (uintptr_t)at + bytes)
+        if (sscanf(line, "%lu 0x%lx", &number, &argument) == 2 && number == (unsigned long)call &&
+            argument >= low && argument < high)
             return;
         usleep(1000);
     }
     ck_abort_msg("thread %d does not fall asleep; %s says \"%s\"", tid, path, line);
+}
+/* The same for a wait at a word of the object, a semaphore say. */
+static inline void wait_until_asleep(int tid, const void *at, size_t bytes) {
+    wait_until_in_call(tid, SYS_futex, (uintptr_t)at, (uintptr_t)at + bytes);
 }
 
 /* splitmix64: the same numbers in every run, so that a failure can be seen again. */
