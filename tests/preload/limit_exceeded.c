@@ -5,13 +5,25 @@
  * its free pages are not taken from it over and over (that made 18 faults a step, not 0.2); one line
  * in the log says so, and every request is served.
  *
- * 100 MiB live under limit:50M; then 3 s of taking and giving, 3 s of sleep.
+ * 100 MiB live under limit:50M; then 3 s of taking and giving, 3 s of sleep. What the first steps cost
+ * until every slot has its block is not counted: on a busy machine there may be few others. Time is what
+ * has passed on the wall, however long that was.
  */
 #include "promise.h"
 
 #include <sys/resource.h>
 
-enum { slots = 500 };
+enum { slots = 500, first_steps = 10 * slots, least_steps = 5000, begin_ms = 300, slack_ms = 100 };
+
+static void *slot[slots];
+
+static void step(uint64_t *seed) {
+    size_t i = rng_below(seed, slots), size = 1 + rng_below(seed, 200000);
+    free(slot[i]);
+    slot[i] = malloc(size);
+    BS_CHECK(slot[i] != NULL, "malloc gave NULL");
+    memset(slot[i], 1, size);
+}
 
 /* CPU time of all threads but this one, also of those that have ended. */
 static uint64_t cpu_of_others_ms(void) {
@@ -36,29 +48,27 @@ static uint64_t faults(void) {
 }
 
 int main(void) {
-    static void *slot[slots];
     uint64_t seed = 1, start = now_ms(), steps = 0;
     char *live = malloc(100 * BS_MIB);
     BS_CHECK(live != NULL, "malloc gave NULL");
     memset(live, 1, 100 * BS_MIB);
+    for (int i = 0; i < first_steps; i++)
+        step(&seed);
     (void)faults();
-    for (; now_ms() - start < 3000; steps++) {
-        size_t i = rng_below(&seed, slots), size = 1 + rng_below(&seed, 200000);
-        free(slot[i]);
-        slot[i] = malloc(size);
-        BS_CHECK(slot[i] != NULL, "malloc gave NULL");
-        memset(slot[i], 1, size);
-    }
-    uint64_t working = cpu_of_others_ms();
+    for (; now_ms() - start < 3000 || steps < least_steps; steps++)
+        step(&seed);
+    uint64_t working = cpu_of_others_ms(), worked = now_ms() - start;
     BS_CHECK(faults() < steps * 3,
              "%ju page faults in %ju steps: what is free is given back in vain",
              (uintmax_t)faults(), (uintmax_t)steps);
     sleep_ms(3000);
-    uint64_t sleeping = cpu_of_others_ms() - working;
+    uint64_t sleeping = cpu_of_others_ms() - working, slept = now_ms() - start - worked;
     printf("the helper used %ju ms while the program worked, %ju while it slept; %ju steps\n",
            (uintmax_t)working, (uintmax_t)sleeping, (uintmax_t)steps);
-    BS_CHECK(working <= 300 + 300 + 100, "%ju ms of CPU in 3 s of work", (uintmax_t)working);
-    BS_CHECK(sleeping <= 300 + 100, "%ju ms of CPU in 3 s of sleep", (uintmax_t)sleeping);
+    BS_CHECK(working <= worked / 10 + begin_ms + slack_ms, "%ju ms of CPU in %ju of work",
+             (uintmax_t)working, (uintmax_t)worked);
+    BS_CHECK(sleeping <= slept / 10 + slack_ms, "%ju ms of CPU in %ju of sleep", (uintmax_t)sleeping,
+             (uintmax_t)slept);
     BS_CHECK(live[0] == 1, "the block changed");
     return 0;
 }
