@@ -2,7 +2,8 @@
 /*
  * Promise: threads that end leave nothing behind. 1000 threads made and joined fifty at a time,
  * each using blocks of many sizes and handing some to others, do not grow resident memory; then
- * 1000 threads alive at once end, and memory is bounded after them.
+ * 1000 threads alive at once end, and memory is bounded after them. The fifty wait for one another when
+ * they hold most, so that what they need together is the same each time, however they get their CPUs.
  *
  * It is NOT about end-of-thread destructors: see tls_dtor.cc.
  */
@@ -13,10 +14,10 @@
 
 enum { nthreads = 1000, ntogether = 50, nblocks = 300 };
 
-static pthread_barrier_t all_there;
+static pthread_barrier_t all_there, all_full;
 
 /* Blocks of its own, of which it leaves ten to be freed by the joiner. */
-static void *work(void *arg) {
+static void *work(void *arg, pthread_barrier_t *full) {
     uint64_t seed = (uint64_t)(uintptr_t)arg;
     void *blocks[nblocks];
     size_t sizes[nblocks];
@@ -29,6 +30,8 @@ static void *work(void *arg) {
         BS_CHECK(blocks[i] != NULL, "malloc(%zu) gave NULL", sizes[i]);
         pattern_fill(blocks[i], sizes[i], (uint64_t)(uintptr_t)blocks[i]);
     }
+    if (full != NULL)
+        pthread_barrier_wait(full);
     for (int i = 0; i < nblocks; i++) {
         BS_CHECK_PATTERN(blocks[i], sizes[i], (uint64_t)(uintptr_t)blocks[i]);
         if (i < 10)
@@ -39,8 +42,12 @@ static void *work(void *arg) {
     return left;
 }
 
+static void *work_in_step(void *arg) {
+    return work(arg, &all_full);
+}
+
 static void *work_together(void *arg) {
-    void *left = work(arg);
+    void *left = work(arg, NULL);
 
     pthread_barrier_wait(&all_there);
     return left;
@@ -74,12 +81,13 @@ static void run(int n, void *(*body)(void *)) {
 }
 
 int main(void) {
+    pthread_barrier_init(&all_full, NULL, ntogether);
     for (int i = 0; i < nthreads / ntogether / 4; i++)
-        run(ntogether, work);
+        run(ntogether, work_in_step);
     size_t warm = rss_bytes();
 
     for (int i = 0; i < nthreads / ntogether; i++)
-        run(ntogether, work);
+        run(ntogether, work_in_step);
     size_t after = rss_bytes();
 
     BS_CHECK(after < warm + 16 * BS_MIB, "RSS grew from %zu to %zu over %d threads", warm, after,
