@@ -63,7 +63,8 @@ int main(int argc, char **argv) {
     for (unsigned i = 0; i < n; i++)
         BS_CHECK(pthread_create(&thread[i], &small, i % 64 == 0 ? worker : sleeper, (void *)(uintptr_t)(i + 1)) == 0,
                  "no thread %u", i);
-    for (uint64_t end_ms = now_ms() + seconds * 1000; now_ms() < end_ms; sleep_ms(20)) {
+    for (uint64_t end_ms = now_ms() + seconds * 1000; now_ms() < end_ms || !promise_is_stopped_enough();
+         sleep_ms(20)) {
         BS_CHECK(pthread_create(&other, &small, brief, (void *)(uintptr_t)end_ms) == 0, "no thread");
         pthread_join(other, NULL);
     }

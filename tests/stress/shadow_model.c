@@ -123,7 +123,7 @@ int main(int argc, char **argv) {
 
     first_seed = seed = stress_number(argc, argv, 2, now_ms() * 1000003 % 1000000007);
     dprintf(STDOUT_FILENO, "shadow_model: seed %llu ... ", (unsigned long long)first_seed);
-    while (ncalls != 0 ? nth_call < ncalls : now_ms() < end_ms) {
+    while (ncalls != 0 ? nth_call < ncalls : now_ms() < end_ms || !promise_is_stopped_enough()) {
         if (nth_call % 20000 == 0)
             want = rng_below(&seed, nmax);
         for (int i = 0; i < 100; i++)
