@@ -252,7 +252,7 @@ static BS_COLD void foreign(const char *verb, void *p) {
 }
 
 static BS_COLD void free_unknown(void *p) {
-    if (bs_pagemap_span((uintptr_t)p) != NULL)
+    if (bs_pagemap_was_ours((uintptr_t)p))
         bs_fatal("double free or invalid free of %p", p);
     foreign("free", p);
 }
@@ -261,7 +261,7 @@ static BS_COLD void realloc_unknown(void *p, const struct bs_span *s) {
     if (s != NULL && s->class == 0)
         bs_fatal("invalid realloc of %p, inside the block at %p of %zu bytes", p, (void *)s->base,
                  s->request);
-    if (bs_pagemap_span((uintptr_t)p) != NULL)
+    if (bs_pagemap_was_ours((uintptr_t)p))
         bs_fatal("invalid realloc of %p, which was freed", p);
     foreign("realloc", p);
 }

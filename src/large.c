@@ -147,19 +147,10 @@ static void set_length(struct bs_span *s, size_t npages, size_t size) {
     bs_store(&s->npages, (uint32_t)npages);
 }
 
-/* The arena that the new end lies in gets its entries now, before its tail is somebody else's. */
-static void cut_page_map(struct bs_span *s, size_t npages) {
-    uintptr_t end = s->base + npages * BS_PAGE_SIZE;
-    uintptr_t from = bs_max(bs_align_down(end, BS_ARENA_SIZE), s->base);
-    size_t old_end = s->base + bs_large_usable(s);
-    bs_pagemap_forget_large(from, (old_end - from) / BS_PAGE_SIZE, s);
-    bs_pagemap_set_large(from, (end - from) / BS_PAGE_SIZE, s);
-}
-
 static void shrink(struct bs_span *s, size_t npages, size_t size) {
     size_t old = s->npages;
-    if (npages < old && old >= BS_ARENA_PAGES)
-        cut_page_map(s, npages);
+    if (npages < old)
+        bs_pagemap_cut_large(s->base, npages, old, s);
     set_length(s, npages, size);
     /* A moved mapping's tail goes back as it is; it is mapped anew with the rest, or by nobody:
      * one mapping more either way, within the budget of two a moved block. */

@@ -83,6 +83,16 @@ bool bs_pagemap_add(uintptr_t base, size_t bytes) {
     return true;
 }
 
+bool bs_pagemap_was_ours(uintptr_t p) {
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    if (arena == NULL)
+        return false;
+    size_t page = (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES, g = page / BS_GROUP_PAGES;
+    /* a group is in one region, so all of it is besom's if a page is */
+    return bs_pagemap_span(p) != NULL || bs_load(&arena->span[page]) != NULL ||
+           bs_load(&arena->low[g]) != NULL || bs_load(&arena->high[g]) != NULL;
+}
+
 /* Pages [page, page+n) of one arena. Readers find the span's fields: release. */
 static void set_span(struct bs_arena *arena, size_t page, size_t n, struct bs_span *span) {
 #pragma GCC unroll 8
@@ -148,27 +158,91 @@ void bs_pagemap_count(uintptr_t p, int step) {
         bs_sub(counted, (uint16_t)1);
 }
 
+/* Pages [page, page+n) of one group, all of them the large span's. */
+static void set_in_group(struct bs_arena *arena, size_t page, size_t n, struct bs_span *span) {
+    size_t g = page / BS_GROUP_PAGES, i = page % BS_GROUP_PAGES;
+    if (i == 0) {
+        bs_store_release(&arena->low[g], span);
+        bs_store_release(&arena->group[g].low, (uint8_t)n);
+    } else if (i + n == BS_GROUP_PAGES) {
+        bs_store_release(&arena->high[g], span);
+        bs_store_release(&arena->group[g].high, (uint8_t)n);
+    } else {
+        set_span(arena, page, n, span);
+    }
+}
+
+static void set_in_arena(struct bs_arena *arena, size_t page, size_t n, struct bs_span *span) {
+    if (n == BS_ARENA_PAGES) {
+        bs_store_release(&arena->whole, span);
+        return;
+    }
+    while (n != 0) {
+        size_t here = bs_min(n, BS_GROUP_PAGES - page % BS_GROUP_PAGES);
+        set_in_group(arena, page, here, span);
+        page += here;
+        n -= here;
+    }
+}
+
+/* The pages lie in one group and are neither its first nor its last. */
+static bool is_inside(size_t page, size_t n) {
+    size_t i = page % BS_GROUP_PAGES;
+    return i != 0 && i + n < BS_GROUP_PAGES;
+}
+
 void bs_pagemap_set_large(uintptr_t base, size_t npages, struct bs_span *span) {
+    if (is_inside(base >> BS_PAGE_SHIFT, npages)) {
+        set_span(bs_pagemap_arena(base), (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES, npages, span);
+        return;
+    }
     while (npages != 0) {
         size_t page = (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
         size_t n = bs_min(npages, BS_ARENA_PAGES - page);
-        struct bs_arena *arena = bs_pagemap_arena(base);
-        if (n == BS_ARENA_PAGES)
-            bs_store_release(&arena->whole, span);
-        else
-            set_span(arena, page, n, span);
+        set_in_arena(bs_pagemap_arena(base), page, n, span);
         base += n * BS_PAGE_SIZE;
         npages -= n;
     }
 }
 
-void bs_pagemap_forget_large(uintptr_t base, size_t npages, const struct bs_span *span) {
-    uintptr_t end = base + npages * BS_PAGE_SIZE;
-    for (uintptr_t p = bs_align_up(base, BS_ARENA_SIZE); p < end; p += BS_ARENA_SIZE) {
-        struct bs_arena *arena = bs_pagemap_arena(p);
-        if (bs_load(&arena->whole) == span)
-            bs_store_release(&arena->whole, (struct bs_span *)NULL);
+/* The pointers stay: a reader that has seen the number before finds a span that is gone. */
+static void forget_group(struct bs_arena *arena, size_t g, const struct bs_span *span) {
+    struct bs_group *group = &arena->group[g];
+    /* acquire: another's number is not taken together with the pointer that was there before */
+    if (bs_load_acquire(&group->low) != 0 && bs_load(&arena->low[g]) == span)
+        bs_store_release(&group->low, (uint8_t)0);
+    if (bs_load_acquire(&group->high) != 0 && bs_load(&arena->high[g]) == span)
+        bs_store_release(&group->high, (uint8_t)0);
+}
+
+static void forget_in_arena(struct bs_arena *arena, size_t page, size_t n, const struct bs_span *span) {
+    if (bs_load(&arena->whole) == span) {
+        bs_store_release(&arena->whole, (struct bs_span *)NULL);
+        return;
     }
+    for (size_t g = page / BS_GROUP_PAGES; g <= (page + n - 1) / BS_GROUP_PAGES; g++)
+        forget_group(arena, g, span);
+}
+
+void bs_pagemap_forget_large(uintptr_t base, size_t npages, const struct bs_span *span) {
+    if (is_inside(base >> BS_PAGE_SHIFT, npages))
+        return;
+    while (npages != 0) {
+        size_t page = (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
+        size_t n = bs_min(npages, BS_ARENA_PAGES - page);
+        forget_in_arena(bs_pagemap_arena(base), page, n, span);
+        base += n * BS_PAGE_SIZE;
+        npages -= n;
+    }
+}
+
+void bs_pagemap_cut_large(uintptr_t base, size_t npages, size_t old_npages, struct bs_span *span) {
+    uintptr_t end = base + npages * BS_PAGE_SIZE, old_end = base + old_npages * BS_PAGE_SIZE;
+    uintptr_t from = bs_align_down(end, BS_ARENA_SIZE);
+    if (from < base || old_end - from < BS_ARENA_SIZE) /* not an arena that it covered */
+        from = bs_max(bs_align_down(end, BS_GROUP_PAGES * BS_PAGE_SIZE), base);
+    bs_pagemap_forget_large(from, (old_end - from) / BS_PAGE_SIZE, span);
+    bs_pagemap_set_large(from, (end - from) / BS_PAGE_SIZE, span);
 }
 
 void bs_pagemap_clear_class(uintptr_t base, size_t npages) {

@@ -12,7 +12,7 @@
  * Lock-free for readers with any garbage word. Writers hold what makes them the only writer of
  * their pages: an arena is added under the grow lock, class and span of a page are set by the
  * thread that owns the page (it took it from the page heap and has not published a block in it).
- * Entries in the span table are never cleared: a reader checks what it finds (span.h).
+ * Pointers to spans are never cleared: a reader checks what it finds (span.h).
  */
 #ifndef BS_PAGEMAP_H
 #define BS_PAGEMAP_H
@@ -25,15 +25,26 @@ struct bs_marks;
 
 enum { BS_NSIDES = 8 }; /* kinds of side bits: marks.h */
 
+/* Which pages of a group, 64 of them, belong to a large span that covers the group's first page, its
+ * last page, or (both the same) all. Such a span is named once and not in an entry for each page: it may be
+ * much longer than what is used of it, and entries would be memory that an untouched block costs. */
+struct bs_group {
+    uint8_t low, high; /* [atomic] pages at the start, at the end */
+};
+#define BS_GROUP_PAGES 64
+#define BS_ARENA_GROUPS (BS_ARENA_PAGES / BS_GROUP_PAGES)
+
 /* One arena's tables, in demand-zero metadata. */
 struct bs_arena {
     uint8_t *class; /* [init] for each page the size class of a small block's page, else 0 */
-    struct bs_span *span[BS_ARENA_PAGES]; /* the last span that held the page, or NULL */
-    struct bs_span *whole; /* the large span that covers every page, or NULL; its entries above are
-                              not written then, which saves 64 KiB of memory an arena */
+    struct bs_span *whole; /* the large span that covers every page, or NULL; nothing of it is in the
+                              tables below then */
+    struct bs_group group[BS_ARENA_GROUPS];
+    struct bs_span *low[BS_ARENA_GROUPS], *high[BS_ARENA_GROUPS]; /* whose they are, or were */
     uint8_t thp[BS_ARENA_SIZE / BS_HUGE_SIZE]; /* [lock:thp], read relaxed: enum bs_thp_state */
     struct bs_heap_arena *pages; /* [lock:page heap] the page heap's bitmaps */
     struct bs_marks *side[BS_NSIDES]; /* [atomic] NULL while not needed: marks.h */
+    struct bs_span *span[BS_ARENA_PAGES]; /* the last other span that held the page, or NULL */
     /* While class bytes are hidden; in no memory before. */
     uint8_t hidden[BS_ARENA_PAGES];   /* what the class bytes would be */
     uint16_t counted[BS_ARENA_PAGES]; /* [atomic] blocks that begin in the page and whose free matters */
@@ -75,17 +86,34 @@ BS_INLINE uint8_t bs_pagemap_class(uintptr_t p) {
     struct bs_arena *arena = bs_pagemap_arena(p);
     return arena != NULL ? bs_load(&arena->class[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]) : 0;
 }
-/* What the span table says of the address's page: may be a span that is gone. NULL if none. */
-BS_INLINE struct bs_span *bs_pagemap_span(uintptr_t p) {
+/* The entry of the address's own page: the span, if it is a small one; else any that is or was. */
+BS_INLINE struct bs_span *bs_pagemap_entry(uintptr_t p) {
     struct bs_arena *arena = bs_pagemap_arena(p);
     if (BS_UNLIKELY(arena == NULL))
         return NULL;
     /* acquire: pairs with the releases in bs_pagemap_set, so the span's fields are there */
+    return bs_load_acquire(&arena->span[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]);
+}
+/* What the tables say of the address: may be a span that is gone. NULL if none. */
+BS_INLINE struct bs_span *bs_pagemap_span(uintptr_t p) {
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    if (BS_UNLIKELY(arena == NULL))
+        return NULL;
     struct bs_span *whole = bs_load_acquire(&arena->whole);
     if (BS_UNLIKELY(whole != NULL))
         return whole;
-    return bs_load_acquire(&arena->span[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]);
+    size_t page = (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES, i = page % BS_GROUP_PAGES;
+    const struct bs_group *group = &arena->group[page / BS_GROUP_PAGES];
+    /* what a live block's neighbours change of the two numbers does not change its answer */
+    if (i < bs_load_acquire(&group->low))
+        return bs_load_acquire(&arena->low[page / BS_GROUP_PAGES]);
+    if (BS_GROUP_PAGES - i <= bs_load_acquire(&group->high))
+        return bs_load_acquire(&arena->high[page / BS_GROUP_PAGES]);
+    return bs_load_acquire(&arena->span[page]);
 }
+
+/* False: no span ever held the address (or one that covered its arena whole). */
+bool bs_pagemap_was_ours(uintptr_t p);
 
 /* Makes the arenas of [base, base+bytes) known. Idempotent. False: no memory. Grow lock held. */
 bool bs_pagemap_add(uintptr_t base, size_t bytes);
@@ -114,12 +142,13 @@ BS_INLINE unsigned bs_pagemap_hidden_class(uintptr_t p, unsigned *counted) {
 /* One such block more, or (-1) less; p is in a small span. */
 void bs_pagemap_count(uintptr_t p, int step);
 
-/* The same for pages of a large span, whose class bytes are 0 as those of all free pages are: an
- * arena that it covers whole gets one pointer instead of entries. */
+/* The same for pages of a large span, whose class bytes are 0 as those of all free pages are. A span may
+ * be set piece by piece as it grows. */
 void bs_pagemap_set_large(uintptr_t base, size_t npages, struct bs_span *span);
-/* Before pages of a large span are others' (it ends, or is cut): arenas that it covers whole forget
- * it. What is left of a cut span is set anew. */
+/* Before the pages of a large span are others': arenas and groups forget it. */
 void bs_pagemap_forget_large(uintptr_t base, size_t npages, const struct bs_span *span);
+/* The same for what is behind the first npages of it. */
+void bs_pagemap_cut_large(uintptr_t base, size_t npages, size_t old_npages, struct bs_span *span);
 /* Class bytes to 0: a free of an address in these pages goes to the slow door from now on. */
 void bs_pagemap_clear_class(uintptr_t base, size_t npages);
 

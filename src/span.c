@@ -96,6 +96,11 @@ void bs_span_retire(struct bs_span *s) {
     bs_count(spans_returned, 1);
 }
 
+struct bs_span *bs_span_of_other(uintptr_t p) {
+    struct bs_span *s = bs_pagemap_span(p);
+    return bs_span_holds(s, p) ? s : NULL;
+}
+
 uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max) {
     uint64_t avail = ~s->alloc[w] & bs_span_word_mask(s, w), mask = avail;
     unsigned n = bs_popcount(avail);

@@ -84,12 +84,17 @@ struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request
  * touch it afterwards. All alloc bits must be clear (large: the block is gone). */
 void bs_span_retire(struct bs_span *s);
 
-/* The live span whose pages hold p, or NULL: any word may be asked. */
+/* True if the span, which may be gone, lives and its pages hold p. */
+BS_INLINE bool bs_span_holds(const struct bs_span *s, uintptr_t p) {
+    return s != NULL && bs_load_acquire(&s->state) != BS_SPAN_DEAD &&
+           p - bs_load(&s->base) < (size_t)bs_load(&s->npages) * BS_PAGE_SIZE;
+}
+/* The live span whose pages hold p, or NULL: any word may be asked. There is one at most, so it does not
+ * matter which table leads to it; the first is that of small blocks, which are asked about most. */
+struct bs_span *bs_span_of_other(uintptr_t p);
 BS_INLINE struct bs_span *bs_span_of(uintptr_t p) {
-    struct bs_span *s = bs_pagemap_span(p);
-    if (s == NULL || bs_load_acquire(&s->state) == BS_SPAN_DEAD)
-        return NULL;
-    return p - bs_load(&s->base) < (size_t)bs_load(&s->npages) * BS_PAGE_SIZE ? s : NULL;
+    struct bs_span *s = bs_pagemap_entry(p);
+    return BS_LIKELY(bs_span_holds(s, p)) ? s : bs_span_of_other(p);
 }
 
 /* Claims at most max free slots of word w: their bits, now set in alloc. */

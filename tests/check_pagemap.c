@@ -94,6 +94,122 @@ START_TEST(sets_against_an_array) {
 }
 END_TEST
 
+/* Large spans come, grow, are cut and go among small ones, as their owners have them do. What is free
+ * says anything. */
+enum { LARGE_PAGES = 3 * BS_ARENA_PAGES, LARGE_SPANS = 10 };
+static struct {
+    size_t page, n; /* n == 0: there is none */
+    bool small;
+} spans[LARGE_SPANS];
+static uint16_t owner[LARGE_PAGES]; /* number of the span + 1; 0: free */
+
+static void own_pages(size_t page, size_t n, uint16_t who) {
+    for (size_t i = page; i < page + n; i++)
+        owner[i] = who;
+}
+
+static size_t free_pages_from(size_t page) {
+    size_t n = 0;
+    while (page + n < LARGE_PAGES && owner[page + n] == 0)
+        n++;
+    return n;
+}
+
+static void begin_span(uint16_t k) {
+    size_t page = random_below(&seed, LARGE_PAGES), room = free_pages_from(page);
+    if (random_below(&seed, 2) == 0) /* at a border */
+        page = bs_align_down(page, (size_t)64 << random_below(&seed, 8)), room = free_pages_from(page);
+    if (room == 0)
+        return;
+    spans[k].page = page;
+    spans[k].n = bs_min(room, 1 + random_skewed(&seed, 15));
+    spans[k].small = random_below(&seed, 3) == 0;
+    own_pages(page, spans[k].n, k + 1);
+    uintptr_t base = FIRST + page * BS_PAGE_SIZE;
+    if (spans[k].small)
+        bs_pagemap_set_small(base, spans[k].n, SPAN(k), 5);
+    else
+        bs_pagemap_set_large(base, spans[k].n, SPAN(k));
+}
+
+static void change_span(uint16_t k) {
+    uintptr_t base = FIRST + spans[k].page * BS_PAGE_SIZE;
+    size_t n = spans[k].n, end = spans[k].page + n;
+    size_t more = bs_min(free_pages_from(end), random_skewed(&seed, 14)), fewer = random_below(&seed, n);
+    bool grow = !spans[k].small && random_below(&seed, 3) == 0, cut = !spans[k].small && !grow;
+    if (grow && more != 0) {
+        bs_pagemap_set_large(base + n * BS_PAGE_SIZE, more, SPAN(k));
+        own_pages(end, more, k + 1);
+        spans[k].n += more;
+    } else if (cut && fewer != 0 && random_below(&seed, 2) == 0) {
+        bs_pagemap_cut_large(base, n - fewer, n, SPAN(k));
+        own_pages(end - fewer, fewer, 0);
+        spans[k].n -= fewer;
+    } else {
+        if (spans[k].small)
+            bs_pagemap_clear_class(base, n);
+        else
+            bs_pagemap_forget_large(base, n, SPAN(k));
+        own_pages(spans[k].page, n, 0);
+        spans[k].n = 0;
+    }
+}
+
+static void check_span_at(size_t i, unsigned step) {
+    uintptr_t p = FIRST + i * BS_PAGE_SIZE + random_below(&seed, BS_PAGE_SIZE);
+    require(owner[i] == 0 || bs_pagemap_span(p) == SPAN(owner[i] - 1), "step %u: page %zu", step, i);
+}
+
+START_TEST(large_spans_against_an_array) {
+    ck_assert(bs_pagemap_add(FIRST, LARGE_PAGES * BS_PAGE_SIZE));
+    for (unsigned step = 0; step < 20000 / UNIT_SLOWNESS; step++) {
+        uint16_t k = (uint16_t)random_below(&seed, LARGE_SPANS);
+        if (spans[k].n == 0)
+            begin_span(k);
+        else
+            change_span(k);
+        for (k = 0; k < LARGE_SPANS; k++) {
+            if (spans[k].n == 0)
+                continue;
+            check_span_at(spans[k].page, step);
+            check_span_at(spans[k].page + spans[k].n - 1, step);
+            check_span_at(spans[k].page + random_below(&seed, spans[k].n), step);
+        }
+        if (step % 1000 == 0)
+            for (size_t i = 0; i < LARGE_PAGES; i++)
+                check_span_at(i, step);
+    }
+}
+END_TEST
+
+/* Both ends of a block of many arenas cost a little, and nothing between them. */
+START_TEST(an_untouched_block_costs_little) {
+    enum { ARENAS = 64, PAGES = ARENAS * BS_ARENA_PAGES };
+    ck_assert(bs_pagemap_add(FIRST, (size_t)PAGES * BS_PAGE_SIZE));
+    size_t before = bs_meta_resident_bytes();
+    for (size_t first = 100; first < 10000; first += 99) {
+        bs_pagemap_set_large(FIRST + first * BS_PAGE_SIZE, PAGES - 10000, SPAN(1));
+        bs_pagemap_forget_large(FIRST + first * BS_PAGE_SIZE, PAGES - 10000, SPAN(1));
+    }
+    size_t cost = bs_meta_resident_bytes() - before;
+    ck_assert_msg(cost <= 32 * bs_os_page_size(), "a block costs %zu bytes of memory", cost);
+}
+END_TEST
+
+START_TEST(what_was_ours_is_known) {
+    const uintptr_t base = FIRST + 100 * BS_PAGE_SIZE;
+    ck_assert(bs_pagemap_add(FIRST, BS_ARENA_SIZE));
+    for (size_t n = 1; n < 200; n += 11) {
+        bs_pagemap_set_large(base, n, SPAN(n));
+        bs_pagemap_forget_large(base, n, SPAN(n));
+        for (size_t i = 0; i < n; i++)
+            require(bs_pagemap_was_ours(base + i * BS_PAGE_SIZE), "page %zu of %zu", i, n);
+    }
+    ck_assert(!bs_pagemap_was_ours(FIRST + BS_REGION_SIZE));
+    ck_assert(!bs_pagemap_was_ours(FIRST + BS_ARENA_SIZE));
+}
+END_TEST
+
 START_TEST(arenas_anywhere) {
     const uintptr_t number[] = {1, 2, BS_MAX_ARENAS - 1, 511, 512, 513, BS_MAX_ARENAS / 2};
     for (size_t i = 0; i < BS_ARRAY_LEN(number); i++) {
@@ -153,6 +269,9 @@ int main(void) {
     tcase_add_test(tc, before_the_first_arena);
     tcase_add_test(tc, garbage_is_unknown);
     tcase_add_test(tc, sets_against_an_array);
+    tcase_add_test(tc, large_spans_against_an_array);
+    tcase_add_test(tc, what_was_ours_is_known);
+    tcase_add_test(tc, an_untouched_block_costs_little);
     tcase_add_test(tc, arenas_anywhere);
     tcase_add_test(tc, table_costs_little);
 #if BS_FAULTS
