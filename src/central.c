@@ -67,6 +67,14 @@ bool bs_central_make_ready(const struct bs_pages *pages) {
     return true;
 }
 
+/* Pages without memory were taken, which costs page faults. So empty spans wait no longer: the next who
+ * takes pages finds theirs, which have memory. */
+static void note_growth(size_t nreleased) {
+    bs_limit_took(nreleased * BS_PAGE_SIZE);
+    if (bs_waiting_count() != 0)
+        (void)bs_waiting_return(BS_EMPTY_WAITING_MAX);
+}
+
 bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out) {
     while (!bs_limit_has_room(npages) && bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
         ;
@@ -76,7 +84,7 @@ bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *o
         uint64_t grown = bs_pageheap_grown();
         if (bs_pageheap_alloc(npages, align_pages, out)) {
             if (out->nreleased != 0)
-                bs_limit_took(out->nreleased * BS_PAGE_SIZE);
+                note_growth(out->nreleased);
             return bs_central_make_ready(out);
         }
         if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
