@@ -20,8 +20,13 @@ static inline void *bs_door_recorded(enum bs_record_op op, void *p, size_t size,
         bs_record_made(op, p, size, align);
     return p;
 }
+/* align: a power of two. What a cache cannot serve is in entry.c. */
+BS_LOCAL void *bs_door_alloc_aligned_slow(size_t align, size_t size);
 static inline void *bs_door_alloc_aligned(size_t align, size_t size) {
-    return bs_door_recorded(BS_RECORD_ALIGNED, bs_heap_alloc_aligned(align, size), size, align);
+    void *p;
+    if (BS_LIKELY(bs_heap_alloc_aligned_cached(align, size, &p)))
+        return p;
+    return bs_door_alloc_aligned_slow(align, size);
 }
 
 #endif

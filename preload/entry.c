@@ -38,6 +38,10 @@ BS_NOINLINE void bs_door_free(void *p) {
     bs_heap_free_slow(p);
 }
 
+BS_NOINLINE void *bs_door_alloc_aligned_slow(size_t align, size_t size) {
+    return bs_door_recorded(BS_RECORD_ALIGNED, bs_heap_alloc_aligned(align, size), size, align);
+}
+
 /* A realloc of a block is one call of the program's, whatever it does inside. */
 static BS_NOINLINE void *recorded_realloc(void *p, size_t size) {
     uint64_t number = bs_record_resizing(p);
@@ -102,9 +106,7 @@ BS_EXPORT void *memalign(size_t align, size_t size) {
         errno = EINVAL;
         return NULL;
     }
-    size_t pow2 = sizeof(void *);
-    while (pow2 < align)
-        pow2 *= 2;
+    size_t pow2 = align <= sizeof(void *) ? sizeof(void *) : (size_t)2 << bs_msb(align - 1);
     return or_enomem(bs_door_alloc_aligned(pow2, size));
 }
 

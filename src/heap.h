@@ -31,6 +31,12 @@ BS_INLINE bool bs_heap_alloc_cached(size_t size, void **out) {
            bs_tcache_take(bs_tcache_self(), bs_class_of_medium(size), out);
 }
 
+/* The same for aligned blocks of any small size. align: a power of two. */
+BS_INLINE bool bs_heap_alloc_aligned_cached(size_t align, size_t size, void **out) {
+    /* class 0, "none", has no block: no test of its own */
+    return bs_tcache_take(bs_tcache_self(), bs_class_of_aligned(align, size), out);
+}
+
 BS_INLINE void bs_heap_free_fast(void *p, void (*slow)(void *)) {
     size_t class = bs_pagemap_near_class((uintptr_t)p);
     if (BS_UNLIKELY(!bs_tcache_put(bs_tcache_self(), class, p)))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sizeclass.c - the tables of sizeclass.h, and the one lookup that is too rare to be inline. */
+/* sizeclass.c - the tables of sizeclass.h. */
 #include "sizeclass.h"
 
 const struct bs_class_info bs_class_info[BS_NCLASSES] = {
@@ -19,12 +19,3 @@ const uint8_t bs_class_by_128[] = {
 #include "sizeclass.def"
 #undef BS_CLASS_BY_128
 };
-
-unsigned bs_class_of_aligned(size_t align, size_t size) {
-    if (align > BS_PAGE_SIZE || size > BS_SMALL_MAX)
-        return 0;
-    for (unsigned c = bs_class_of(size); c < BS_NCLASSES; c++)
-        if ((bs_class_info[c].size & (align - 1)) == 0)
-            return c;
-    return 0;
-}

@@ -49,8 +49,14 @@ BS_INLINE uint8_t bs_class_of(size_t size) {
 }
 
 /* The smallest class whose blocks hold size bytes and are aligned to align (a power of two) in a
- * page-aligned span; 0 if there is none (align above a page, or size above BS_SMALL_MAX). */
-unsigned bs_class_of_aligned(size_t align, size_t size);
+ * page-aligned span; 0 if there is none (align above a page, or size above BS_SMALL_MAX). It is the class
+ * of the size rounded up to a multiple of align: the steps of the classes are such that this is a multiple,
+ * too (tests/check_sizeclass.c tries all). */
+BS_INLINE uint8_t bs_class_of_aligned(size_t align, size_t size) {
+    if (BS_UNLIKELY(align > BS_PAGE_SIZE || size > BS_SMALL_MAX))
+        return 0;
+    return bs_class_of(bs_align_up(size + (size == 0), align));
+}
 
 /* The slot that byte `offset` of a span of this class lies in. */
 BS_INLINE uint32_t bs_class_slot(const struct bs_class_info *c, uint32_t offset) {
