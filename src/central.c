@@ -303,7 +303,7 @@ static void release_batch(struct bs_central *c, unsigned class, void *const *blo
     bs_lock_release(&c->lock);
     if (nempty != 0) {
         bs_waiting_add(class, empty, nempty);
-        if (bs_waiting_count() > BS_EMPTY_WAITING_MAX) /* no sweeper keeps up, or there is none */
+        if (bs_waiting_small_count() > BS_EMPTY_WAITING_MAX) /* no sweeper keeps up, or there is none */
             bs_waiting_return(RELEASE_BATCH);
     }
 }

@@ -433,7 +433,7 @@ struct bs_heap_totals bs_heap_totals(void) {
         .allocated = allocated,
         .cached = u.cached,
         .free_span = u.free_span,
-        .dirty = pages.dirty_pages * BS_PAGE_SIZE,
+        .dirty = pages.dirty_pages * BS_PAGE_SIZE + bs_waiting_large_bytes(),
         .released = pages.released_pages * BS_PAGE_SIZE,
         .large = bs_min(u.large, allocated),
         .metadata = bs_meta_mapped_bytes(),

@@ -79,7 +79,7 @@ struct bs_heap_totals {
     size_t allocated; /* blocks the program holds, in slots and pages */
     size_t cached;    /* in thread caches */
     size_t free_span; /* free slots of spans */
-    size_t dirty;     /* free pages with memory */
+    size_t dirty;     /* free pages with memory, and freed large blocks that wait */
     size_t released;  /* free pages without */
     size_t large;     /* part of `allocated` in large blocks */
     size_t metadata;  /* mapped for besom's own structures */

@@ -16,6 +16,7 @@
 #include "os.h"
 #include "out.h"
 #include "thp.h"
+#include "waiting.h"
 
 #include <string.h>
 
@@ -38,15 +39,31 @@ static void give_pages(uintptr_t base, size_t npages) {
     bs_pageheap_free(&run, 1);
 }
 
-static struct bs_span *make_span(size_t size, size_t align, struct bs_pages *pages) {
-    size_t npages = pages_for(size), align_pages = bs_max(1, align / BS_PAGE_SIZE);
-    if (!bs_central_take_pages(npages, align_pages, pages))
+/* A span that was freed lately. Its pages may hold anything. */
+static struct bs_span *reuse_span(size_t size, size_t npages, size_t align, struct bs_pages *pages) {
+    struct bs_span *s = bs_waiting_take_large(npages, align);
+    if (s == NULL)
+        return NULL;
+    *pages = (struct bs_pages){.base = s->base, .npages = npages, .dirty_base = s->base,
+                               .dirty_end = s->base + npages * BS_PAGE_SIZE};
+    bs_span_revive(s, size);
+    return s;
+}
+
+static struct bs_span *new_span(size_t size, size_t npages, size_t align, struct bs_pages *pages) {
+    if (!bs_central_take_pages(npages, bs_max(1, align / BS_PAGE_SIZE), pages))
         return NULL;
     struct bs_span *s = bs_span_make_large(pages->base, npages, size);
-    if (s == NULL) {
+    if (s == NULL)
         give_pages(pages->base, npages);
+    return s;
+}
+
+static struct bs_span *make_span(size_t size, size_t align, struct bs_pages *pages) {
+    size_t npages = pages_for(size);
+    struct bs_span *s = reuse_span(size, npages, align, pages);
+    if (s == NULL && (s = new_span(size, npages, align, pages)) == NULL)
         return NULL;
-    }
     bs_add(&requested_bytes, size);
     bs_add(&span_bytes, npages * BS_PAGE_SIZE);
     return s;
@@ -102,6 +119,8 @@ static void retire(struct bs_span *s, bool empty) {
     size_t npages = s->npages;
     bool moved = (s->flags & BS_SPAN_MOVED) != 0;
     forget_size(s);
+    if (!moved && !empty && bs_waiting_keep_large(s))
+        return;
     bs_span_retire(s);
     return_pages(base, npages, moved, empty);
 }

@@ -83,6 +83,23 @@ struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request
     return s;
 }
 
+void bs_span_rest(struct bs_span *s) {
+    BS_ASSERT(s->class == 0 && bs_load(&s->sweepgen) == bs_load(&bs_sweepgen));
+    bs_store_release(&s->state, (uint8_t)BS_SPAN_DEAD);
+    s->request = 0; /* and so no holes */
+    s->flags = 0;
+    s->nalloc = 0;
+    s->alloc[0] = 0;
+}
+
+void bs_span_revive(struct bs_span *s, size_t request) {
+    bs_store(&s->sweepgen, bs_load(&bs_sweepgen));
+    s->request = request;
+    s->nalloc = 1;
+    s->alloc[0] = 1;
+    bs_store_release(&s->state, (uint8_t)BS_SPAN_LARGE);
+}
+
 void bs_span_retire(struct bs_span *s) {
     BS_ASSERT(s->class == 0 || s->nalloc == 0);
     BS_ASSERT(bs_load(&s->sweepgen) == bs_load(&bs_sweepgen));

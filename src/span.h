@@ -7,6 +7,7 @@
  * used under their class's central lock, a large span by whoever holds its block.
  *
  *   state   DEAD --make--> SMALL or LARGE --retire--> DEAD
+ *           LARGE --rest--> DEAD --revive--> LARGE, or retired
  *
  *   nalloc == popcount(alloc) == live + cached + held slots of the span        (small)
  *   nalloc == 1                                                                  (large)
@@ -80,6 +81,11 @@ BS_INLINE unsigned bs_span_fullness(const struct bs_span *s) {
  * without memory for the descriptor: the caller gives the pages back. `fresh`: pages are zero. */
 struct bs_span *bs_span_make_small(unsigned class, uintptr_t base, bool fresh);
 struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request);
+/* A large span whose block is gone, and that shall be used again as it is: DEAD, and the page map leads
+ * to it still. Its owner is who keeps it; nobody else takes its pages meanwhile. */
+void bs_span_rest(struct bs_span *s);
+/* That span holds a block again. */
+void bs_span_revive(struct bs_span *s, size_t request);
 /* The span leaves the page map's class bytes and its descriptor goes back to its pool: nobody may
  * touch it afterwards. All alloc bits must be clear (large: the block is gone). */
 void bs_span_retire(struct bs_span *s);

@@ -23,5 +23,5 @@ struct bs_sweep_work bs_sweep(size_t max_spans, unsigned max_caches) {
 }
 
 BS_ALWAYS bool bs_sweep_has_work(void) {
-    return bs_waiting_count() > BS_EMPTY_BATCH || bs_cycle_is_under_way();
+    return bs_waiting_small_count() > BS_EMPTY_BATCH || bs_cycle_is_under_way();
 }

@@ -95,6 +95,11 @@
 #define BS_EMPTY_WAITING_MAX 64
 #define BS_EMPTY_BATCH 32
 
+/* Large spans that were freed are kept for the next large block of the same length, instead of going through
+ * the page heap: spans of so many pages at most, and so many pages in all. */
+#define BS_KEPT_SPAN_PAGES 16
+#define BS_KEPT_PAGES 64
+
 /* Spans that one refill sweeps at most, while a sweep is under way, before it takes new pages (Go's
  * bound); and the regions of 4 MiB that it walks for them. */
 #define BS_SWEEP_REFILL_MAX 100

@@ -12,13 +12,17 @@
 #include "os.h"
 #include "pageheap.h"
 
-/* By class, so that a class that needs a span again takes one of its own back. */
+/* By class, so that a class that needs a span again takes one of its own back; class 0 are large ones. */
 static struct {
     struct bs_lock lock;
     struct bs_link spans[BS_NCLASSES]; /* [lock] empty, retired by whoever takes them */
     uint32_t n[BS_NCLASSES];           /* [lock], read relaxed: is it worth a look? */
     size_t total;                      /* [lock], read relaxed: a hint that there is work */
     unsigned next;                     /* [lock] the class the sweeper takes from next */
+    /* Large ones by their pages, the one that was freed last first; n[0] of them. */
+    struct bs_link large[BS_KEPT_SPAN_PAGES + 1]; /* [lock] */
+    uint32_t lengths;                  /* [lock], read relaxed: bit i: large[i] has a span */
+    size_t large_pages;                /* [lock], read relaxed: of all of them */
 } waiting = {.lock = BS_LOCK_INIT(BS_RANK_WAITING)};
 
 void bs_waiting_add(unsigned class, struct bs_span *const *spans, size_t n) {
@@ -33,11 +37,28 @@ void bs_waiting_add(unsigned class, struct bs_span *const *spans, size_t n) {
     bs_lock_release(&waiting.lock);
 }
 
-static struct bs_span *take_waiting_locked(unsigned class) {
-    struct bs_span *s = BS_LIST_ENTRY(waiting.spans[class].next, struct bs_span, link);
+static void leave_locked(struct bs_span *s) {
     bs_list_remove(&s->link);
-    bs_store(&waiting.n[class], waiting.n[class] - 1);
+    bs_store(&waiting.n[s->class], waiting.n[s->class] - 1);
     bs_store(&waiting.total, waiting.total - 1);
+}
+
+static void leave_large_locked(struct bs_span *s) {
+    leave_locked(s);
+    bs_store(&waiting.large_pages, waiting.large_pages - s->npages);
+    if (bs_list_empty(&waiting.large[s->npages]))
+        bs_store(&waiting.lengths, waiting.lengths & ~(1u << s->npages));
+}
+
+/* Of large ones the longest, and of these the one that has waited longest. */
+static struct bs_span *take_waiting_locked(unsigned class) {
+    struct bs_link *l = class != 0 ? waiting.spans[class].next
+                                   : waiting.large[bs_msb(waiting.lengths)].prev;
+    struct bs_span *s = BS_LIST_ENTRY(l, struct bs_span, link);
+    if (class != 0)
+        leave_locked(s);
+    else
+        leave_large_locked(s);
     return s;
 }
 
@@ -65,20 +86,28 @@ static size_t take_waiting(struct bs_span **spans, size_t max) {
     return n;
 }
 
+static void renew_locked(struct bs_link *head, uint32_t sweepgen) {
+    for (struct bs_link *l = head->next; l != NULL && l != head; l = l->next)
+        bs_store(&BS_LIST_ENTRY(l, struct bs_span, link)->sweepgen, sweepgen);
+}
+
 void bs_waiting_renew(uint32_t sweepgen) {
     bs_lock_acquire(&waiting.lock);
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
-        struct bs_link *head = &waiting.spans[class];
-        if (waiting.n[class] == 0)
-            continue;
-        for (struct bs_link *l = head->next; l != head; l = l->next)
-            bs_store(&BS_LIST_ENTRY(l, struct bs_span, link)->sweepgen, sweepgen);
-    }
+    for (unsigned class = 1; class < BS_NCLASSES; class++)
+        renew_locked(&waiting.spans[class], sweepgen);
+    for (unsigned npages = 1; npages <= BS_KEPT_SPAN_PAGES; npages++)
+        renew_locked(&waiting.large[npages], sweepgen);
     bs_lock_release(&waiting.lock);
 }
 
+size_t bs_waiting_small_count(void) {
+    return bs_sub_clamped(bs_load(&waiting.total), bs_load(&waiting.n[0]));
+}
 size_t bs_waiting_count(void) {
     return bs_load(&waiting.total);
+}
+size_t bs_waiting_large_bytes(void) {
+    return bs_load(&waiting.large_pages) * BS_PAGE_SIZE;
 }
 
 /* Frees the pages of a span that is retired already: those that were all holes as released. */
@@ -97,31 +126,84 @@ static void free_with_holes(const struct bs_run *run, uint16_t holes) {
     }
 }
 
+/* At most BS_EMPTY_BATCH spans. */
+static void return_spans(struct bs_span *const *spans, size_t n) {
+    struct bs_run runs[BS_EMPTY_BATCH];
+    size_t nruns = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct bs_run run = {.base = spans[i]->base, .npages = spans[i]->npages};
+        uint16_t holes = spans[i]->holes;
+        bs_span_count_holes(0, bs_popcount(holes));
+        bs_span_retire(spans[i]); /* before the pages are anybody's: it clears the page map */
+        if (holes != 0)
+            free_with_holes(&run, holes);
+        else
+            runs[nruns++] = run;
+    }
+    bs_pageheap_free(runs, nruns);
+}
+
 size_t bs_waiting_return(size_t max) {
     size_t total = 0;
     while (total < max) {
         struct bs_span *spans[BS_EMPTY_BATCH];
-        struct bs_run runs[BS_EMPTY_BATCH];
         size_t n = take_waiting(spans, bs_min(BS_EMPTY_BATCH, max - total));
         if (n == 0)
             break;
-        size_t nruns = 0;
-        for (size_t i = 0; i < n; i++) {
-            struct bs_run run = {.base = spans[i]->base, .npages = spans[i]->npages};
-            uint16_t holes = spans[i]->holes;
-            bs_span_count_holes(0, bs_popcount(holes));
-            bs_span_retire(spans[i]); /* before the pages are anybody's: it clears the page map */
-            if (holes != 0)
-                free_with_holes(&run, holes);
-            else
-                runs[nruns++] = run;
-        }
-        bs_pageheap_free(runs, nruns);
+        return_spans(spans, n);
         total += n;
     }
     if (total != 0)
         bs_count(sweeps, 1);
     return total;
+}
+
+/* --- large spans ------------------------------------------------------------------------------ */
+
+bool bs_waiting_keep_large(struct bs_span *s) {
+    struct bs_span *gone[BS_EMPTY_BATCH];
+    size_t npages = s->npages, n = 0;
+    if (npages > BS_KEPT_SPAN_PAGES)
+        return false;
+    bs_span_rest(s);
+    struct bs_link *head = &waiting.large[npages];
+    bs_lock_acquire(&waiting.lock);
+    if (head->next == NULL)
+        bs_list_init(head);
+    bs_list_push_front(head, &s->link);
+    bs_store(&waiting.lengths, waiting.lengths | 1u << npages);
+    bs_store(&waiting.large_pages, waiting.large_pages + npages);
+    bs_store(&waiting.n[0], waiting.n[0] + 1);
+    bs_store(&waiting.total, waiting.total + 1);
+    /* one too many: half go */
+    bool over = waiting.large_pages > BS_KEPT_PAGES;
+    while (over && n < BS_EMPTY_BATCH && waiting.large_pages > BS_KEPT_PAGES / 2)
+        gone[n++] = take_waiting_locked(0);
+    bs_lock_release(&waiting.lock);
+    if (n != 0)
+        return_spans(gone, n);
+    return true;
+}
+
+/* Spans looked at for one that is aligned. */
+#define LOOKS 8
+
+struct bs_span *bs_waiting_take_large(size_t npages, size_t align) {
+    struct bs_span *found = NULL;
+    if (npages > BS_KEPT_SPAN_PAGES || (bs_load(&waiting.lengths) >> npages & 1) == 0)
+        return NULL;
+    struct bs_link *head = &waiting.large[npages];
+    bs_lock_acquire(&waiting.lock);
+    unsigned looks = (waiting.lengths >> npages & 1) != 0 ? LOOKS : 0;
+    for (struct bs_link *l = head->next; looks-- != 0 && l != head && found == NULL; l = l->next) {
+        struct bs_span *s = BS_LIST_ENTRY(l, struct bs_span, link);
+        if ((s->base & (align - 1)) == 0)
+            found = s;
+    }
+    if (found != NULL)
+        leave_large_locked(found);
+    bs_lock_release(&waiting.lock);
+    return found;
 }
 
 void bs_waiting_lock(void) {

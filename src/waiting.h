@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * waiting.h - empty spans on their way from the central lists to the page heap.
+ * waiting.h - empty spans on their way from the central lists to the page heap, and short large spans
+ * whose block was freed.
  *
  * They wait for the sweeper, so that a program that empties and fills spans of a class in turn does
- * not pay the page heap each time: the class takes its own back first. Whoever needs pages, or adds
- * one too many, returns a batch as well.
+ * not pay the page heap each time: the class takes its own back first, and so does a large block of the
+ * same number of pages. Whoever needs pages, or adds one too many, returns a batch as well.
+ *
+ * A large span that waits is DEAD to everybody who looks at it (span.h), so that a second free of its
+ * block is found; its pages are in use for the page heap, and nobody's for the ledger, as those in the
+ * scavenger's hands are.
  *
  * Lock: BS_RANK_WAITING, then the page heap's, one after the other. No system call.
  */
@@ -17,13 +22,22 @@
 void bs_waiting_add(unsigned class, struct bs_span *const *spans, size_t n);
 /* A waiting span of the class, or NULL. */
 struct bs_span *bs_waiting_take_back(unsigned class);
+/* Keeps a large span whose block is gone, or returns it to the page heap. False: it is too long to be
+ * kept, and still the caller's. */
+bool bs_waiting_keep_large(struct bs_span *s);
+/* A span of just so many pages at an address aligned to `align`, one that was freed lately, or NULL. It
+ * is the caller's, who makes it live again. */
+struct bs_span *bs_waiting_take_large(size_t npages, size_t align);
 /* Returns at most max waiting spans to the page heap, in batches; how many. */
 size_t bs_waiting_return(size_t max);
 /* A new generation has begun: there is nothing in these spans to sweep, so they get it. No thread is
  * inside besom. */
 void bs_waiting_renew(uint32_t sweepgen);
-/* Spans waiting now (relaxed). */
+/* Spans waiting now, of small blocks / with the large ones (relaxed). */
+size_t bs_waiting_small_count(void);
 size_t bs_waiting_count(void);
+/* Bytes of the large ones (relaxed). */
+size_t bs_waiting_large_bytes(void);
 
 void bs_waiting_lock(void);
 void bs_waiting_unlock(void);

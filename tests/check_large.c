@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * check_large.c - large blocks: content kept and lengths exact through growth in place, moves and
- * shrinking; zeros where zeros are promised, whatever lay there before; alignment beyond an arena;
- * sums; a kernel that refuses; and that moving blocks does not eat the process's mappings.
+ * shrinking; spans kept for the next block; zeros where zeros are promised, whatever lay there before;
+ * alignment beyond an arena; sums; a kernel that refuses; and that moving blocks does not eat the process's mappings.
  */
 #include "large.h"
 
@@ -11,6 +11,7 @@
 #include "os.h"
 #include "scavenge.h"
 #include "unit.h"
+#include "waiting.h"
 
 static uint64_t seed = 1;
 
@@ -59,7 +60,9 @@ static void check_sums(size_t requested, size_t in_spans) {
             bs_large_requested_bytes(), requested);
     require(bs_large_span_bytes() == in_spans, "%zu bytes in spans, expected %zu",
             bs_large_span_bytes(), in_spans);
-    require(c.span_pages * BS_PAGE_SIZE == in_spans, "the page heap counts %zu pages in spans",
+    size_t kept = bs_waiting_large_bytes();
+    require(kept <= BS_KEPT_PAGES * BS_PAGE_SIZE, "%zu bytes of spans are kept", kept);
+    require(c.span_pages * BS_PAGE_SIZE == in_spans + kept, "the page heap counts %zu pages in spans",
             c.span_pages);
     require(bs_pageheap_is_valid(), "the page heap is broken");
 }
@@ -116,8 +119,14 @@ START_TEST(huge_blocks_go_back_at_once) {
 }
 END_TEST
 
-/* A neighbour stands in the way. */
+static void return_kept(void) {
+    while (bs_waiting_return(SIZE_MAX) != 0)
+        ;
+}
+
+/* A neighbour stands in the way: no kept span that lies elsewhere. */
 static void move_once(size_t size, size_t to, bool by_tables) {
+    return_kept();
     char *p = alloc(size, false), *wall = alloc(40000, false);
     uint64_t moved = bs_counted(large_moved), copied = bs_counted(large_copied);
     fill(p, size, 3);
@@ -316,6 +325,59 @@ START_TEST(random_lives) {
 }
 END_TEST
 
+/* --- spans kept for the next block ------------------------------------------------------------- */
+
+START_TEST(freed_block_is_used_again) {
+    char *p = alloc(100000, false), *other = alloc(60000, false);
+    uint64_t made = bs_counted(spans_made);
+    memset(p, 0xee, 100000);
+    release(p);
+    ck_assert_ptr_null(bs_span_of((uintptr_t)p)); /* a second free finds no block */
+    check_sums(60000, bs_align_up(60000, BS_PAGE_SIZE));
+    char *q = alloc(100000, true); /* of the same pages */
+    ck_assert_ptr_eq(q, p);
+    check_zero(q, 100000);
+    ck_assert_uint_eq(span_of(q)->request, 100000);
+    check_sums(160000, bs_align_up(100000, BS_PAGE_SIZE) + bs_align_up(60000, BS_PAGE_SIZE));
+    release(other);
+    ck_assert_ptr_ne(alloc(100000, false), other); /* of other pages */
+    ck_assert_uint_eq(bs_counted(spans_made), made + 1);
+}
+END_TEST
+
+START_TEST(kept_spans_are_bounded) {
+    enum { N = 300 };
+    void *block[N];
+    for (unsigned i = 0; i < N; i++)
+        block[i] = alloc(1 + random_below(&seed, 300000), false);
+    for (unsigned i = 0; i < N; i++)
+        release(block[i]);
+    check_sums(0, 0);
+    ck_assert_uint_ne(bs_waiting_large_bytes(), 0);
+    ck_assert_uint_eq(bs_waiting_small_count(), 0);
+    return_kept();
+    ck_assert_uint_eq(bs_waiting_large_bytes() + bs_waiting_count(), 0);
+    check_sums(0, 0);
+    ck_assert_ptr_nonnull(alloc(100000, false));
+}
+END_TEST
+
+START_TEST(kept_spans_are_aligned_as_asked) {
+    enum { N = 60 };
+    uintptr_t block[N];
+    for (unsigned round = 0; round < 40; round++) {
+        for (unsigned i = 0; i < N; i++) {
+            size_t align = BS_PAGE_SIZE << random_below(&seed, 5);
+            block[i] = (uintptr_t)bs_large_alloc(1 + random_below(&seed, 20000), align, false);
+            require(block[i] % align == 0, "%zx is not aligned to %zu", block[i], align);
+        }
+        for (unsigned i = 0; i < N; i++)
+            release((void *)block[i]);
+    }
+    check_sums(0, 0);
+}
+END_TEST
+
 /* --- zeros ------------------------------------------------------------------------------------ */
 
 START_TEST(dirty_pages_are_cleared) {
@@ -425,6 +487,10 @@ int main(void) {
 #endif
     tcase_add_test(tc, live_moved_blocks_have_a_budget);
     tcase_add_test(tc, random_lives);
+    tc = add_case(suite, "kept");
+    tcase_add_test(tc, freed_block_is_used_again);
+    tcase_add_test(tc, kept_spans_are_bounded);
+    tcase_add_test(tc, kept_spans_are_aligned_as_asked);
     tc = add_case(suite, "zero");
     tcase_add_test(tc, dirty_pages_are_cleared);
     tcase_add_test(tc, untouched_pages_are_not_cleared);

@@ -255,6 +255,27 @@ END_TEST
 
 /* --- large blocks ----------------------------------------------------------------------------- */
 
+START_TEST(kept_large_spans_are_not_swept) {
+    char *kept = bs_large_alloc(60000, 1, false), *lost = bs_large_alloc(60000, 1, false);
+    bs_heap_free(kept);
+    begin();
+    ck_assert(!mark(kept));
+    start(BS_SWEEP_COLLECT);
+    ck_assert_ptr_eq(bs_large_alloc(60000, 1, false), kept); /* young: not judged in this cycle */
+    bs_cycle_finish();
+    ck_assert_ptr_nonnull(span_of(kept));
+    ck_assert(was_reported(lost) && nreported == 1);
+    ck_assert_ptr_null(span_of(lost)); /* kept in turn */
+    begin();
+    ck_assert(mark(kept));
+    start(BS_SWEEP_COLLECT);
+    bs_cycle_finish();
+    ck_assert_uint_eq(bs_waiting_return(SIZE_MAX), 1); /* with the generation, as all that leaves */
+    ck_assert_uint_eq(bs_pageheap_counts().span_pages * BS_PAGE_SIZE, bs_large_span_bytes());
+    check_complete();
+}
+END_TEST
+
 START_TEST(large_blocks_are_judged) {
     char *marked = bs_large_alloc(BS_MIB, 1, false), *lost = bs_large_alloc(3 * BS_MIB, 1, false);
     for (int i = 0; i < 2; i++) {
@@ -373,6 +394,7 @@ int main(void) {
     tcase_add_test(tc, a_span_that_leaves_has_the_generation);
     tcase_add_test(tc, a_borrowed_span_is_swept_meanwhile);
     tc = add_case(suite, "large");
+    tcase_add_test(tc, kept_large_spans_are_not_swept);
     tcase_add_test(tc, large_blocks_are_judged);
     tcase_add_test(tc, a_large_block_that_is_used_is_not_released);
     tc = add_case(suite, "rest");
