@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 #
 # startup.sh - what besom costs a program that does next to nothing, with and without it in turn,
-# medians of the difference: the time of /bin/true, and the peak of resident memory of a grep that
-# prints its own (ru_maxrss would not do: it survives exec and shows the parent's). The limits are
-# the project's promise: 0.5 ms and 300 KiB. Not a benchmark: it only fails when that is broken.
+# medians of the difference: the CPU time of /bin/true (the time on the wall is mostly that of others
+# where the machine is busy), and the peak of resident memory of a grep that prints its own (ru_maxrss
+# would not do: it survives exec and shows the parent's). The limits are the project's promise: 0.5 ms
+# and 300 KiB. Not a benchmark: it only fails when that is broken.
 set -eu
 lib=${BESOM_LIB:?startup.sh: BESOM_LIB must name libbesom.so}
 exec /usr/bin/python3 - "$lib" <<'PYTHON'
@@ -12,18 +13,16 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 
 LIMIT_US, LIMIT_KIB, PAIRS = 500, 300, 80
 
 
-def seconds(environment):
-    begin = time.perf_counter()
+def cpu_us(environment):
     pid = os.posix_spawn("/bin/true", ["true"], environment)
-    _, status = os.waitpid(pid, 0)
+    _, status, usage = os.wait4(pid, 0)
     if status != 0:
         sys.exit(f"startup.sh: /bin/true ended with status {status}")
-    return (time.perf_counter() - begin) * 1e6
+    return (usage.ru_utime + usage.ru_stime) * 1e6
 
 
 def peak_kib(environment):
@@ -34,11 +33,11 @@ def peak_kib(environment):
 
 plain = {"PATH": "/bin"}
 preloaded = {"PATH": "/bin", "LD_PRELOAD": sys.argv[1]}
-seconds(plain), seconds(preloaded)
-times = [seconds(preloaded) - seconds(plain) for _ in range(PAIRS)]
+cpu_us(plain), cpu_us(preloaded)
+times = [cpu_us(preloaded) - cpu_us(plain) for _ in range(PAIRS)]
 sizes = [peak_kib(preloaded) - peak_kib(plain) for _ in range(PAIRS // 2)]
 us, kib = statistics.median(times), statistics.median(sizes)
-print(f"startup.sh: besom adds {us:.0f} us (limit {LIMIT_US}) and {kib:.0f} KiB "
+print(f"startup.sh: besom adds {us:.0f} us of CPU time (limit {LIMIT_US}) and {kib:.0f} KiB "
       f"(limit {LIMIT_KIB}) to a small program")
 sys.exit(0 if us <= LIMIT_US and kib <= LIMIT_KIB else 1)
 PYTHON
