@@ -32,11 +32,11 @@ broken() {
     status=1
 }
 
-# bench ARG...: besom bench within 30 s; leaves $code, out and err.
+# bench ARG...: besom bench within 120 s; leaves $code, out and err.
 bench() {
     count=$((count + 1))
     code=0
-    "$timeout" 30 "$besom" bench "$@" >out 2>err </dev/null || code=$?
+    "$timeout" 120 "$besom" bench "$@" >out 2>err </dev/null || code=$?
 }
 
 # ends WHAT CODE [WORDS]: exit status, and these words on stderr.
@@ -75,13 +75,17 @@ $2
 END
 }
 
+# What is killed goes a moment later, on a busy machine longer.
 none_left() {
-    sleep 0.1
-    ! pgrep -f "^$steps " >left || broken "$1: left behind: $(cat left)"
+    for _ in $(seq 200); do
+        pgrep -f "^$steps " >left || return 0
+        sleep 0.1
+    done
+    broken "$1: left behind: $(cat left)"
 }
 
 # steps MODE...: memory in known steps, straight from the kernel, so that it is the same under every
-# malloc.
+# malloc. Each step lasts for long compared with what a sampler may have to wait for a CPU.
 cat >steps.c <<'END'
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -138,12 +142,12 @@ static void below(int leave) {
         if (leave && (setsid() < 0 || fork() > 0))
             _exit(0);
         hold(30);
-        rest(0.5);
+        rest(1.5);
         _exit(0);
     }
     if (leave)
         wait(NULL);
-    rest(leave ? 0.8 : 0.0);
+    rest(leave ? 2.5 : 0.0);
     wait(NULL);
 }
 int main(int argc, char **argv) {
@@ -154,14 +158,14 @@ int main(int argc, char **argv) {
 
     begin = last_at = now();
     if (strcmp(mode, "down") == 0) {
-        double seconds = argc > 2 ? atof(argv[2]) : 0.5;
+        double seconds = argc > 2 ? atof(argv[2]) : 1.5;
         down(seconds);
         rest(seconds);
         mark(10);
         say("mean", area / (now() - begin));
     } else if (strcmp(mode, "serve") == 0) {
-        down(1.1);
-        rest(20);
+        down(3);
+        rest(60);
     } else if (strcmp(mode, "family") == 0) {
         below(0);
     } else if (strcmp(mode, "orphan") == 0) {
@@ -199,7 +203,7 @@ near("end", mib("end_kib"), 10.5, 1.5)
 near("mean, by its own account", mib("mean_kib"), float(open("told").read().split()[1]) + 0.5, 4)
 near("minor faults", first["minor_faults"], 12800, 400)
 assert first["sampler_cpu_s"] < 0.08 * first["whole_s"], first["sampler_cpu_s"]
-assert first["status"] == 0 and 1.0 <= first["wall_s"] < 5, first["wall_s"]
+assert first["status"] == 0 and 3.0 <= first["wall_s"] < 20, first["wall_s"]
 assert first["processes"] == 1'
     bench --alloc glibc -r 1 --json j -- "$steps" family
     judge "a child with 30 MiB more" '
@@ -218,17 +222,17 @@ assert first["processes"] in (2, 3), "the one in the middle may have been seen"'
 }
 
 servers() {
-    bench --alloc glibc -r 1 --json j --for 0.7 --idle 1.1 -- "$steps" serve
+    bench --alloc glibc -r 1 --json j --for 1.5 --idle 4 -- "$steps" serve
     ends "a server" 0
     judge "a server" '
 near("end", mib("end_kib"), 50.5, 1.5)
 near("idle", mib("idle_kib"), 10.5, 1.5)
-near("time", first["wall_s"], 0.7, 0.5)
+near("time", first["wall_s"], 1.5, 1)
 assert first["status"] == 15, first["status"]'
     bench --alloc glibc -r 1 --json j --stop INT --load "kill -0 \$BENCH_PID && sleep 0.3" -- \
         "$steps" serve
     judge "a load" '
-assert 0.3 <= first["wall_s"] < 3, first["wall_s"]
+assert 0.3 <= first["wall_s"] < 20, first["wall_s"]
 assert first["status"] == 2, first["status"]'
     bench --alloc glibc -r 1 --load "sleep 0.1; exit 3" -- "$steps" serve
     ends "a load that fails" 1 "the load ended with exit status 3"
@@ -251,7 +255,7 @@ allocators() {
         grep -q "^$name .* (.*–.*)" out || broken "no row of $name: $(cat out)"
     done
     if ${CC:-cc} -static -o still steps.c 2>/dev/null; then
-        bench --alloc besom -r 1 -- "$tmp/still" sleep 0.6
+        bench --alloc besom -r 1 -- "$tmp/still" sleep 2
         ends "a static program" 1 "is not mapped in the command"
     else
         echo "bench.sh: skipped: a static program: no static libc (package libc6-dev)"
@@ -284,7 +288,7 @@ failures() {
 # --- results ---------------------------------------------------------------------------------
 
 files() {
-    bench --alloc glibc,besom -r 2 --csv c --json j --markdown m --plot p -- "$steps" sleep 0.3
+    bench --alloc glibc,besom -r 2 --csv c --json j --markdown m --plot p -- "$steps" sleep 1
     ends "all files" 0
     judge "JSON" '
 import csv
@@ -318,13 +322,13 @@ assert len({l.count("|") for l in table[:3]}) == 1 and len(table) == 6, table'
 }
 
 gates() {
-    bench --alloc glibc -r 2 --json base --max-rss 100M -- "$steps" down 0.1
+    bench --alloc glibc -r 2 --json base --max-rss 100M -- "$steps" down 0.4
     ends "below --max-rss" 0
-    bench --alloc glibc -r 1 --max-rss glibc=20M -- "$steps" down 0.1
+    bench --alloc glibc -r 1 --max-rss glibc=20M -- "$steps" down 0.4
     ends "above --max-rss" 1
     grep -q 'Gate max-rss FAILED: glibc' out || broken "nothing is said of --max-rss: $(cat out)"
     bench --alloc glibc -r 2 --json j --baseline base --gate peak,end --tolerance 15 -- \
-        "$steps" down 0.1
+        "$steps" down 0.4
     ends "as the baseline" 0
     judge "as the baseline" 'assert [g["passed"] for g in d["gates"]] == [True, True], d["gates"]'
     python3 - <<'END'
@@ -333,13 +337,13 @@ d = json.load(open("base"))
 d["summary"]["glibc"]["peak_kib"]["median"] *= 0.8
 json.dump(d, open("better", "w"))
 END
-    bench --alloc glibc -r 1 --baseline better --gate peak --tolerance 10 -- "$steps" down 0.1
+    bench --alloc glibc -r 1 --baseline better --gate peak --tolerance 10 -- "$steps" down 0.4
     ends "worse than the baseline" 1
     grep -q 'Gate baseline FAILED: glibc, peak: .* +2[0-9].* %' out ||
         broken "no reason: $(cat out)"
-    bench --alloc glibc -r 1 --baseline better --gate peak --tolerance 40 -- "$steps" down 0.11
+    bench --alloc glibc -r 1 --baseline better --gate peak --tolerance 40 -- "$steps" down 0.41
     ends "worse by less than the tolerance" 0
-    grep -q 'baseline is of another command: .* down 0.1\.$' out ||
+    grep -q 'baseline is of another command: .* down 0.4\.$' out ||
         broken "nothing is said of the other command: $(cat out)"
     refused "a baseline that is missing" "cannot read 'nothing'" --baseline nothing -- touch ran
     refused "a baseline of another kind" "besom bench --json wrote" --baseline steps.c -- touch ran
@@ -418,13 +422,13 @@ with open("out", "w") as out, open("err", "w") as err:
                           "echo c >>log", "--", "sh", "-c",
                           f"[ $(grep -c p log) -lt 3 ] || exec {steps} sleep 60"],
                          stdout=out, stderr=err)
-until = time.monotonic() + 20
+until = time.monotonic() + 100
 while subprocess.run(["pgrep", "-f", "^" + steps + " sleep"], stdout=subprocess.DEVNULL).returncode:
     if time.monotonic() > until:
         sys.exit("the third run did not come")
     time.sleep(0.05)
 p.send_signal(signal.SIGINT)
-open("code", "w").write(str(p.wait(20)))
+open("code", "w").write(str(p.wait(100)))
 END
     code=$(cat code)
     ends "Ctrl-C" 130 "interrupted after 2 runs"
