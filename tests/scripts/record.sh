@@ -275,7 +275,7 @@ ends 'a fork without %p' 0 ''
     broken 'a child is in the record of its parent'
 with daemon ./known daemon
 ends 'a daemon' 0 ''
-for _ in $(seq 100); do [ ! -e daemon.done ] || break; sleep 0.05; done
+for _ in $(seq 1200); do [ ! -e daemon.done ] || break; sleep 0.05; done
 sleep 0.2
 [ "$(of daemon largest)" = '424243 bytes' ] || broken 'a child that lives longer takes the record over'
 with 'number.%n' ./known fork
