@@ -207,7 +207,7 @@ compare() {
 run_program() {
     file=$here/programs/$name.sh
     dir=$work/$name
-    what="" packages="" commands="" files="" witnesses="" speed=full limit_seconds=120
+    what="" packages="" commands="" files="" witnesses="" speed=full limit_seconds=600
     version="" took="" rss="-" reason=""
     # shellcheck source=/dev/null
     . "$file"

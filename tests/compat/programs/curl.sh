@@ -50,7 +50,7 @@ PY
     python3 server.py &
     server=$!
     local tries
-    for tries in $(seq 100); do
+    for tries in $(seq 1200); do
         [ ! -e port ] || return 0
         sleep 0.1
     done

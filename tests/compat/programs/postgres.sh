@@ -35,13 +35,13 @@ as_server() {
 sql() { as_server "$bin/psql" -h "$PWD" -X -q -t -A postgres; }
 
 stop_server() {
-    as_server "$bin/pg_ctl" -D "$PWD/data" -m fast -w -t 30 stop >/dev/null || true
+    as_server "$bin/pg_ctl" -D "$PWD/data" -m fast -w -t 300 stop >/dev/null || true
 }
 
 workload() {
     as_server "$bin/initdb" -D "$PWD/data" --no-sync -A trust -E UTF8 --locale=C.UTF-8 >initdb.out
     grep -c 'Success' initdb.out
-    as_server "$bin/pg_ctl" -D "$PWD/data" -w -t 30 -l "$PWD/data/log" start \
+    as_server "$bin/pg_ctl" -D "$PWD/data" -w -t 300 -l "$PWD/data/log" start \
         -o "-c listen_addresses= -k $PWD -c fsync=off" >/dev/null
     trap stop_server EXIT
     as_server "$bin/pgbench" -h "$PWD" -i -q -s 2 postgres 2>/dev/null

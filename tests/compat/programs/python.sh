@@ -10,7 +10,7 @@ commands="python3"
 files=/usr/lib/python3.11/test/test_dict.py
 witnesses='python3[0-9.]*'
 speed=quick
-limit_seconds=400
+limit_seconds=1000
 if [ "${SPEED:-}" = full ]; then
     what="its test suite: test_dict, test_json, test_threading, test_subprocess, \
 test_multiprocessing_fork and 12 more modules"

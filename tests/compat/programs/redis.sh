@@ -18,7 +18,7 @@ ask() { redis-cli -s "$PWD/redis.sock" "$@"; }
 
 wait_until_up() {
     local tries
-    for tries in $(seq 100); do
+    for tries in $(seq 1200); do
         [ "$(ask ping 2>/dev/null)" != PONG ] || return 0
         sleep 0.1
     done
@@ -28,7 +28,7 @@ wait_until_up() {
 
 wait_for_snapshot() {
     local tries
-    for tries in $(seq 300); do
+    for tries in $(seq 1200); do
         if ask info persistence | grep -q '^rdb_bgsave_in_progress:0'; then
             ask info persistence | grep '^rdb_last_bgsave_status'
             return 0
