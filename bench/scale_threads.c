@@ -73,9 +73,10 @@ static void *run_own(void *arg) {
     for (uint32_t i = 0; i < lane->nblocks; i++)
         lane->blocks[i] = own_block(lane);
     pthread_barrier_wait(&shared.ready);
-    for (; !is_over(); lane->ops += 64)
-        for (unsigned i = 0; i < 64; i++)
+    do /* at least once: a busy machine may give it a CPU too late */
+        for (unsigned i = 0; i < 64; i++, lane->ops++)
             replace_own(lane);
+    while (!is_over());
     return NULL;
 }
 
@@ -100,7 +101,7 @@ static void *run_hand(void *arg) {
     if (lane->touch)
         mine = make_batch(lane);
     pthread_barrier_wait(&shared.ready);
-    for (; !is_over(); lane->ops += BATCH_BLOCKS) {
+    do {
         if (lane->touch) {
             for (unsigned i = 0; i < BATCH_BLOCKS; i++, (void)scale_size(&lane->rng, SCALE_SMALL))
                 scale_touch(mine->blocks[i]);
@@ -111,7 +112,8 @@ static void *run_hand(void *arg) {
                 free(other->blocks[i]);
             free(other);
         }
-    }
+        lane->ops += BATCH_BLOCKS;
+    } while (!is_over());
     return NULL;
 }
 

@@ -22,7 +22,7 @@ broken() {
 }
 
 # A folder of compiled modules must not be left in the sources.
-PYTHONDONTWRITEBYTECODE=1 timeout 60 python3 "$top/bench/scale" --smoke --alloc glibc,besom \
+PYTHONDONTWRITEBYTECODE=1 timeout 600 python3 "$top/bench/scale" --smoke --alloc glibc,besom \
     --binary "$build/bench/scale_load" --micro "$build/bench/micro" --besom "$build/libbesom.so" \
     --csv "$tmp/csv" --plots "$tmp/plots" >"$tmp/out" 2>"$tmp/err" ||
     broken "ended with status $?: $(cat "$tmp/err")"
