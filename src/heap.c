@@ -426,15 +426,17 @@ void bs_heap_set_keep(size_t bytes) {
 struct bs_heap_totals bs_heap_totals(void) {
     struct bs_usage u = bs_usage_now();
     struct bs_pageheap_counts pages = bs_pageheap_counts();
-    size_t mapped = pages.mapped_pages * BS_PAGE_SIZE;
+    size_t mapped = pages.mapped_pages * BS_PAGE_SIZE, released = pages.released_pages * BS_PAGE_SIZE;
     size_t allocated = bs_min(u.live, mapped);
+    /* pages that were free a moment ago may be in a span that waits now */
+    size_t dirty = pages.dirty_pages * BS_PAGE_SIZE + bs_waiting_large_bytes();
     return (struct bs_heap_totals){
         .mapped = mapped,
         .allocated = allocated,
         .cached = u.cached,
         .free_span = u.free_span,
-        .dirty = pages.dirty_pages * BS_PAGE_SIZE + bs_waiting_large_bytes(),
-        .released = pages.released_pages * BS_PAGE_SIZE,
+        .dirty = bs_min(dirty, mapped - released),
+        .released = released,
         .large = bs_min(u.large, allocated),
         .metadata = bs_meta_mapped_bytes(),
         .spans = u.spans,
