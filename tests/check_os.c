@@ -193,8 +193,10 @@ START_TEST(move_keeps_contents_and_leaves_zeros) {
     if (err == ENOSYS || err == EINVAL)
         return; /* a kernel before 5.7: the contract allows it */
     ck_assert_int_eq(err, 0);
-    for (size_t i = 0; i < bytes; i++)
-        ck_assert_msg(to[i] == (char)(i * 31 + i / page_bytes), "byte %zu changed", i);
+    size_t same = 0; /* one assertion for all: libcheck writes a line for each */
+    while (same < bytes && to[same] == (char)(same * 31 + same / page_bytes))
+        same++;
+    ck_assert_msg(same == bytes, "byte %zu changed", same);
     ck_assert_msg(is_zero(from, bytes), "the old place is not zero");
     memset(from, 'z', bytes); /* and is Ready */
     ck_assert_int_eq(to[0], 0);
