@@ -1,0 +1,97 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# memcheck.sh - what scan:leak reports at the end of real programs is lost for valgrind's memcheck as well:
+# a stack of ours is found among memcheck's records of lost blocks, of the same program in a run of its own.
+# Stacks are compared by the last 12 bits of their first four places, which do not depend on where a module
+# was loaded. perl, as and java have some leaks when they end.
+#
+# NOT ruby: at its end it unmaps its object heap and leaves what hung on it, several thousand blocks by its own
+# reckoning and memcheck's; which of those a stale word still points to depends on where the heap lay.
+#
+# Called by `make check`; takes BESOM_LIB and BESOM from the environment. Exit status: 0 all right, 1 not,
+# 77 skipped: no valgrind, or no program.
+set -eu
+
+: "${BESOM_LIB:?memcheck.sh: BESOM_LIB must name libbesom.so}" "${BESOM:?memcheck.sh: BESOM must name besom}"
+command -v valgrind >/dev/null || { echo "memcheck.sh: SKIP: no valgrind"; exit 77; }
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+status=0
+count=0
+
+# compare WHAT PROGRAM ARG...
+compare() {
+    what=$1
+    shift
+    rm -f "$tmp/log"
+    if ! timeout 60 "$BESOM" run -l "$BESOM_LIB" --scan \
+        -o "scan:leak,sample:all,scan_interval:0,log_stacks:200,log:$tmp/log" -- "$@" >"$tmp/out" 2>&1 ||
+        ! timeout 200 valgrind --leak-check=full --show-leak-kinds=all --num-callers=12 \
+            --log-file="$tmp/memcheck" "$@" >"$tmp/out" 2>&1; then
+        echo "memcheck.sh: $what: $(tail -n 5 "$tmp/out")"
+        status=1
+        return
+    fi
+    python3 - "$what" "$tmp/log" "$tmp/memcheck" <<'PYTHON' || status=1
+import re, sys
+what, log, memcheck = sys.argv[1:]
+FRAMES = 4
+lost, record = set(), None
+for line in open(memcheck, errors="replace"):
+    line = re.sub(r"^==\d+== ?", "", line.rstrip("\n"))
+    if " in loss record " in line:
+        record = []
+        is_lost = "still reachable" not in line
+    elif record is not None:
+        frame = re.match(r"\s+(?:at|by) 0x([0-9A-F]+):(.*)", line)
+        if frame and not ("vgpreload" in frame[2] and not record):
+            record.append(int(frame[1], 16) & 0xfff)
+        if not frame or len(record) == FRAMES:
+            if is_lost:
+                lost.add(tuple(record))
+            record = None
+scans = [l for l in open(log) if "] scan: " in l]
+stacks = [l for l in open(log) if "] leak: " in l]
+bad = 0
+for line in stacks:
+    frames = [int(f.split("+")[1], 16) & 0xfff for f in line.split(" frames ")[1].split()[:FRAMES]]
+    # memcheck's end at main
+    if not any(tuple(frames[:n]) in lost for n in range(2, FRAMES + 1)):
+        bad += 1
+        print("memcheck.sh: %s: not lost for memcheck: %s" % (what, line.rstrip()))
+if not scans or " verdict done " not in scans[-1] or not stacks or not lost:
+    print("memcheck.sh: %s: %d scans, %d stacks, %d lost: %s" %
+          (what, len(scans), len(stacks), len(lost), "".join(scans)))
+    sys.exit(1)
+print("memcheck.sh: %s: %d stacks" % (what, len(stacks)))
+sys.exit(bad != 0)
+PYTHON
+    count=$((count + 1))
+}
+
+if command -v perl >"$tmp/out"; then
+    # shellcheck disable=SC2016
+    compare perl perl -e '$x{$_} = [$_] for 1 .. 300; print scalar keys %x'
+fi
+if command -v as >"$tmp/out"; then
+    printf '.text\n.globl f\nf: ret\n' >"$tmp/f.s"
+    compare as as "$tmp/f.s" -o "$tmp/f.o"
+fi
+if command -v javac >"$tmp/out"; then
+    cat >"$tmp/Hello.java" <<'JAVA'
+public class Hello {
+    public static void main(String[] args) {
+        int n = 0;
+        for (int i = 0; i < 200000; i++)
+            n += new int[10].length;
+        System.out.println(n);
+    }
+}
+JAVA
+    javac -d "$tmp" "$tmp/Hello.java"
+    # memcheck takes the second compiler's code for minutes; java ends by closing itself down
+    compare java java -XX:TieredStopAtLevel=1 -cp "$tmp" Hello
+fi
+[ "$count" -ne 0 ] || { echo "memcheck.sh: SKIP: no program here"; exit 77; }
+exit "$status"
