@@ -109,6 +109,7 @@ uint64_t bs_os_wall_ns(void);       /* since 1970, for the log */
 uint64_t bs_os_thread_cpu_ns(void); /* CPU time of the calling thread */
 int bs_os_pid(void);                /* asked of the kernel: right in vfork children too */
 int bs_os_tid(void);
+uintptr_t bs_os_thread_pointer(void); /* of the calling thread; on x86-64 its word at 0 */
 /* True while thread tid of this process exists. */
 bool bs_os_thread_alive(int tid);
 /* True while there is a process of that number. */

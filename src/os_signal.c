@@ -160,7 +160,7 @@ __asm__(".pushsection .text\n\t"
         ".popsection");
 extern void bs_os_sigreturn(void);
 
-static uintptr_t thread_pointer(void) {
+uintptr_t bs_os_thread_pointer(void) {
     uintptr_t tp;
     __asm__("mov %%fs:0, %0" : "=r"(tp));
     return tp;
@@ -185,7 +185,7 @@ static void read_registers(struct bs_os_frame *f, const ucontext_t *uc) {
 
 #else
 
-static uintptr_t thread_pointer(void) {
+uintptr_t bs_os_thread_pointer(void) {
     return (uintptr_t)__builtin_thread_pointer();
 }
 
@@ -242,7 +242,7 @@ static void entry(int signal, siginfo_t *info, void *context) {
         act_by_default(signal);
         return;
     }
-    struct bs_os_frame f = {.thread_pointer = thread_pointer(), .mask = low_mask(&uc->uc_sigmask)};
+    struct bs_os_frame f = {.thread_pointer = bs_os_thread_pointer(), .mask = low_mask(&uc->uc_sigmask)};
     read_registers(&f, uc);
     if ((uc->uc_stack.ss_flags & SS_DISABLE) == 0) {
         f.alt_base = (uintptr_t)uc->uc_stack.ss_sp;

@@ -268,7 +268,7 @@ static bool cannot_see(int pages) {
 /* The lowest byte of the mapping that may be alive. */
 static uintptr_t live_start(const struct bs_mapping *m, const struct bs_root_stack *stack,
                             size_t nstacks) {
-    for (size_t i = 0; i < nstacks; i++)
+    for (size_t i = 0; i < nstacks && stack[i].low <= BS_STACK_MAPPING; i++)
         if (stack[i].low == BS_STACK_MAPPING && stack[i].sp - m->start < m->end - m->start)
             return bs_max(m->start, dead_end(&stack[i]));
     return m->start;

@@ -34,7 +34,7 @@
 #define BS_RED_ZONE 128
 
 struct bs_root_stack {
-    uintptr_t low; /* the stack's lowest byte; BS_STACK_MAPPING: its mapping's; 0: not known */
+    uintptr_t low; /* the stack's lowest byte; 0: not known; BS_STACK_MAPPING: its mapping's (these come first) */
     uintptr_t sp;  /* of the thread while it is on that stack */
 };
 #define BS_STACK_MAPPING ((uintptr_t)1)

@@ -65,14 +65,25 @@ static void keep_verdict(struct shared *old) {
 
 /* --- words and ranges, while all stand --------------------------------------------------------- */
 
+/* A thread that is on its own stack needs nothing of what lies below. One that is on another, which may be
+ * a part of the first, needs all. */
+static void add_stack(struct bs_scan_work *w, uintptr_t thread_pointer, uintptr_t sp) {
+    uintptr_t low = bs_bounds_low(thread_pointer, sp);
+    if (low != 0 && w->nstacks < BS_ARRAY_LEN(w->stack))
+        w->stack[w->nstacks++] = (struct bs_root_stack){low, sp};
+}
+
 /* A stack pointer and the like is a pointer as well: it holds the stack of a coroutine, say. */
 static void visit_thread(void *ctx, const struct bs_world_thread *t) {
     struct bs_scan_work *w = ctx;
+    bool on_alternate = t->sp - t->alt_base < t->alt_end - t->alt_base;
+    uintptr_t sp = on_alternate ? 0 : t->sp;
     bs_scan_add_word(w, t->sp);
     bs_scan_add_word(w, t->alt_base);
     bs_scan_add_word(w, t->thread_pointer);
     if (t->tid == bs_os_pid())
-        w->first_sp = t->sp;
+        w->first_sp = sp;
+    add_stack(w, t->thread_pointer, sp);
 }
 static void visit_registers(void *ctx, const struct bs_world_thread *t) {
     struct bs_scan_work *w = ctx;
@@ -94,21 +105,35 @@ static bool is_on_first_stack(uintptr_t sp, uintptr_t first_stack) {
     return found && sp >= m.start;
 }
 
-static enum bs_roots_result take_roots(struct bs_scan_work *w) {
-    struct bs_range without[3] = {bs_os_helper_memory()};
-    size_t n = 1;
-    const struct shared *const ours[] = {&scan.now, &scan.before};
-    for (size_t i = 0; i < BS_ARRAY_LEN(ours); i++)
-        if (ours[i]->verdict != NULL)
-            without[n++] = (struct bs_range){(uintptr_t)ours[i]->verdict,
-                                             (uintptr_t)ours[i]->verdict + ours[i]->bytes};
+/* Dead parts of stacks: the first thread's, whose mapping nobody shares, comes first. */
+static void take_stacks(struct bs_scan_work *w) {
     w->nwords = 0;
+    w->nstacks = 1;
     w->first_sp = bs_os_tid() == bs_os_pid() ? w->caller_sp : 0;
     bs_scan_add_word(w, w->caller_sp);
+    if (w->caller_sp != 0)
+        add_stack(w, bs_os_thread_pointer(), w->caller_sp);
     bs_world_each(visit_thread, w);
-    const struct bs_root_stack first = {BS_STACK_MAPPING, w->first_sp};
-    enum bs_roots_result result = bs_roots_take(
-        &w->roots, &first, is_on_first_stack(w->first_sp, w->first_stack), without, n);
+    bool known = is_on_first_stack(w->first_sp, w->first_stack);
+    w->stack[0] = (struct bs_root_stack){known ? BS_STACK_MAPPING : 0, w->first_sp};
+}
+
+static size_t take_ours(struct bs_scan_work *w) {
+    size_t n = bs_bounds_ended(w->without, BS_BOUNDS_MAX);
+    const struct shared *const ours[] = {&scan.now, &scan.before};
+    w->without[n++] = bs_os_helper_memory();
+    for (size_t i = 0; i < BS_ARRAY_LEN(ours); i++)
+        if (ours[i]->verdict != NULL)
+            w->without[n++] = (struct bs_range){(uintptr_t)ours[i]->verdict,
+                                                (uintptr_t)ours[i]->verdict + ours[i]->bytes};
+    return n;
+}
+
+static enum bs_roots_result take_roots(struct bs_scan_work *w) {
+    take_stacks(w);
+    size_t nwithout = take_ours(w);
+    enum bs_roots_result result =
+        bs_roots_take(&w->roots, w->stack, w->nstacks, w->without, nwithout);
     if (result != BS_ROOTS_TAKEN)
         return result;
     (void)bs_roots_take_kernel(&w->roots); /* older kernels do not tell of timers */

@@ -7,6 +7,7 @@
 #ifndef BS_SCAN_INTERNAL_H
 #define BS_SCAN_INTERNAL_H
 
+#include "bounds.h"
 #include "roots.h"
 #include "scan.h"
 
@@ -18,6 +19,9 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     uint64_t now_ns;
     uintptr_t caller_sp; /* 0: the helper, whose stack does not count */
     uintptr_t first_sp;  /* stack pointer of the process's first thread; 0: not seen */
+    size_t nstacks;
+    struct bs_root_stack stack[BS_BOUNDS_MAX + 2]; /* with a dead part */
+    struct bs_range without[BS_BOUNDS_MAX + 4];    /* stacks of threads that ended; our own memory */
     uintptr_t first_stack; /* an address above all frames of that thread's usual stack */
     size_t nwords;
     uintptr_t word[BS_SCAN_WORDS]; /* stack pointers and the like; what the copy would not see */

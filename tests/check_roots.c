@@ -257,9 +257,9 @@ START_TEST(the_dead_part_of_a_stack_is_not_listed) {
     memset(stack, 1, pages * page);
     memset(other, 1, pages * page);
     char *sp = stack + 40 * page + 1000, *sp2 = other + 10 * page;
-    const struct bs_root_stack stacks[] = {{(uintptr_t)stack + page, (uintptr_t)sp},
-                                      {0, (uintptr_t)sp2},
-                                      {BS_STACK_MAPPING, (uintptr_t)&here}};
+    const struct bs_root_stack stacks[] = {{BS_STACK_MAPPING, (uintptr_t)&here},
+                                           {0, (uintptr_t)sp2},
+                                           {(uintptr_t)stack + page, (uintptr_t)sp}};
     take(stacks, 3, NULL, 0);
     ck_assert_ptr_nonnull(find(stack)); /* a neighbour's page in the same mapping */
     ck_assert_ptr_null(find(stack + page));

@@ -2,8 +2,9 @@
 /*
  * Promise: with scan:leak what was lost is reported, by the stack it came from and no other, and what is
  * in use is not: lists that several threads change all the time, blocks that only a thread-local
- * variable, a register or an epoll descriptor knows. The program has a SIGCHLD handler, waits for
- * children, and counts descriptors: it notices nothing of the scans.
+ * variable, a register or an epoll descriptor knows. Words that dead frames left on stacks hide nothing.
+ * The program has a SIGCHLD handler, waits for children, and counts descriptors: it notices nothing of
+ * the scans.
  *
  * The heap grows on the way, so that scans are made in place first, and in a copy then.
  * scan_leaks.conf asks for a scan a second, and this program reads its own log, until it has seen enough:
@@ -22,6 +23,7 @@
 #define THREADS 4
 #define LOST 50
 #define MOST_MS 100000 /* that is waited for scans */
+#define ALL_LOST (LOST + 2) /* and one of a thread that ends, one of a thread that stays */
 
 static volatile sig_atomic_t nchildren;
 static int end_all;
@@ -44,6 +46,38 @@ __attribute__((noinline)) static void wipe(void) {
     volatile char junk[8192];
     for (size_t i = 0; i < sizeof junk; i++)
         junk[i] = 0;
+}
+
+/* A lost block, and words about it where dead frames were: far below what the thread calls next. */
+__attribute__((noinline)) static void leave_words(void **block, unsigned depth) {
+    void **volatile left[64];
+    for (size_t i = 0; i < 64; i++)
+        left[i] = block;
+    if (depth != 0)
+        leave_words(block, depth - 1);
+    (void)left[63];
+}
+__attribute__((noinline)) static void lose_deep(unsigned depth) {
+    volatile char room[1024];
+    room[0] = 0;
+    if (depth != 0) {
+        lose_deep(depth - 1);
+    } else {
+        void **p = calloc(1, 300);
+        p[1] = calloc(1, 300);
+        leave_words(p, 8);
+    }
+    (void)room[0];
+}
+static void *lose_and_end(void *arg) {
+    lose_deep(2);
+    return arg;
+}
+static void *lose_and_stay(void *arg) {
+    lose_deep(20);
+    while (!__atomic_load_n(&end_all, __ATOMIC_RELAXED))
+        usleep(10000);
+    return arg;
 }
 
 static void *shuffle(void *arg) {
@@ -108,13 +142,14 @@ static void judge_line(char *line) {
         verdicts++;
         copies += strstr(line, " way copy ") != NULL;
         unsigned long leaks = number(line, "leaks"), lost = number(line, "lost_blocks");
-        BS_CHECK(lost == 2 * LOST, "lost %lu blocks, not %d: %s", lost, 2 * LOST, line);
-        BS_CHECK(leaks == (verdicts == 1 ? 0 : LOST), "leaks %lu: %s", leaks, line);
+        BS_CHECK(lost == 2 * ALL_LOST, "lost %lu blocks, not %d: %s", lost, 2 * ALL_LOST, line);
+        BS_CHECK(leaks == (verdicts == 1 ? 0 : ALL_LOST), "leaks %lu: %s", leaks, line);
     }
     if (strstr(line, " leak: ") != NULL) {
         reports++;
-        BS_CHECK(number(line, "leaks") == LOST && number(line, "bytes") == LOST * 300 &&
-                     number(line, "indirect_blocks") == LOST,
+        unsigned long n = number(line, "leaks");
+        BS_CHECK((n == LOST || n == 1) && number(line, "bytes") == n * 300 &&
+                     number(line, "indirect_blocks") == n,
                  "another leak: %s", line);
     }
 }
@@ -144,7 +179,7 @@ static void sleep_until(time_t end) {
 int main(void) {
     static int fds[2], epoll; /* not on the stack: nothing there may look like a pointer */
     static char path[64];
-    pthread_t thread[THREADS];
+    pthread_t thread[THREADS], ends, stays;
     signal(SIGCHLD, count_child);
     epoll = epoll_create1(0);
     BS_CHECK(pipe(fds) == 0, "pipe");
@@ -153,6 +188,9 @@ int main(void) {
         lose(300);
     for (size_t i = 0; i < THREADS; i++)
         BS_CHECK(pthread_create(&thread[i], NULL, shuffle, (void *)i) == 0, "thread");
+    BS_CHECK(pthread_create(&ends, NULL, lose_and_end, NULL) == 0, "thread");
+    pthread_join(ends, NULL);
+    BS_CHECK(pthread_create(&stays, NULL, lose_and_stay, NULL) == 0, "thread");
     wipe();
     int nfds = count_fds();
     uint64_t start_ms = now_ms();
@@ -172,6 +210,7 @@ int main(void) {
     __atomic_store_n(&end_all, 1, __ATOMIC_RELAXED);
     for (size_t i = 0; i < THREADS; i++)
         pthread_join(thread[i], NULL);
+    pthread_join(stays, NULL);
     BS_CHECK(nchildren == 0, "%d times SIGCHLD", (int)nchildren);
     for (unsigned i = 0; i < 6000 && count_fds() != nfds; i++)
         usleep(10000); /* a scan may be under way */

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shim_thread.c - each thread tells bounds.h of its stack before its first function runs.
+ *
+ * libc is asked for the bounds by the thread itself, which needs no knowledge of libc's layouts. No frame of
+ * ours stays: an address of besom's code on a stack makes its thread look as if it was inside besom
+ * (text.h). So the thread begins in a few instructions that call us, clear the stack that we have used, and
+ * jump to the program's function. Threads that libc makes by itself do not come here.
+ */
+#define _GNU_SOURCE
+#include "shim_real.h"
+
+#include "bounds.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <threads.h>
+
+typedef void *thread_function(void *);
+
+/* From the thread that makes one to the one that is made. */
+struct start {
+    thread_function *fn;
+    void *arg;
+    bool own_stack; /* the program's memory */
+};
+/* What the thread goes on with; the instructions below know it. */
+struct next {
+    thread_function *fn;
+    void *arg;
+};
+
+BS_LOCAL void *besom_thread_entry(void *start);
+BS_LOCAL void besom_thread_begin(struct start *start, struct next *next);
+
+#define SCRUB "4096" /* bytes, of the 16 KiB that the smallest stack has */
+#if defined(__x86_64__)
+__asm__(".pushsection .text\n\t"
+        ".hidden besom_thread_entry\n\t"
+        ".globl besom_thread_entry\n\t"
+        ".type besom_thread_entry, @function\n"
+        "besom_thread_entry:\n\t"
+        ".cfi_startproc\n\t"
+        "subq $24, %rsp\n\t"
+        ".cfi_adjust_cfa_offset 24\n\t"
+        "movq %rsp, %rsi\n\t"
+        "call besom_thread_begin\n\t"
+        "xorl %eax, %eax\n\t"
+        "leaq -" SCRUB "(%rsp), %rdi\n\t"
+        "movl $" SCRUB "/8, %ecx\n\t"
+        "rep stosq\n\t"
+        "popq %rdx\n\t"
+        ".cfi_adjust_cfa_offset -8\n\t"
+        "popq %rdi\n\t"
+        ".cfi_adjust_cfa_offset -8\n\t"
+        "addq $8, %rsp\n\t"
+        ".cfi_adjust_cfa_offset -8\n\t"
+        "jmp *%rdx\n\t"
+        ".cfi_endproc\n\t"
+        ".size besom_thread_entry, .-besom_thread_entry\n\t"
+        ".popsection");
+#else
+__asm__(".pushsection .text\n\t"
+        ".hidden besom_thread_entry\n\t"
+        ".globl besom_thread_entry\n\t"
+        ".type besom_thread_entry, %function\n"
+        "besom_thread_entry:\n\t"
+        ".cfi_startproc\n\t"
+        "hint #34\n\t" /* bti c */
+        "stp x29, x30, [sp, #-32]!\n\t"
+        ".cfi_def_cfa_offset 32\n\t"
+        ".cfi_offset 29, -32\n\t"
+        ".cfi_offset 30, -24\n\t"
+        "add x1, sp, #16\n\t"
+        "bl besom_thread_begin\n\t"
+        "sub x9, sp, #" SCRUB "\n\t"
+        "mov x10, sp\n"
+        "1:\tstp xzr, xzr, [x9], #16\n\t"
+        "cmp x9, x10\n\t"
+        "b.ne 1b\n\t"
+        "ldp x16, x0, [sp, #16]\n\t"
+        "ldp x29, x30, [sp], #32\n\t"
+        ".cfi_restore 29\n\t"
+        ".cfi_restore 30\n\t"
+        ".cfi_def_cfa_offset 0\n\t"
+        "br x16\n\t"
+        ".cfi_endproc\n\t"
+        ".size besom_thread_entry, .-besom_thread_entry\n\t"
+        ".popsection");
+#endif
+
+static __thread uintptr_t mark;
+
+static void tell_bounds(bool own_stack, uintptr_t kept) {
+    pthread_attr_t attr;
+    void *low;
+    size_t bytes;
+    if (pthread_getattr_np(pthread_self(), &attr) != 0)
+        return;
+    if (pthread_attr_getstack(&attr, &low, &bytes) == 0) {
+        const struct bs_bounds b = {.low = (uintptr_t)low,
+                                    .high = (uintptr_t)low + bytes,
+                                    .kept = kept,
+                                    .mark = &mark,
+                                    .is_libc = !own_stack};
+        if (kept > b.low && kept < b.high)
+            bs_bounds_note(bs_os_thread_pointer(), &b);
+    }
+    pthread_attr_destroy(&attr);
+}
+
+/* What lies above `next` is libc's, and the frame that jumps to the program's function. */
+void besom_thread_begin(struct start *start, struct next *next) {
+    bool own_stack = start->own_stack;
+    *next = (struct next){start->fn, start->arg};
+    free(start);
+    tell_bounds(own_stack, (uintptr_t)next);
+}
+
+static struct start *start_of(thread_function *fn, void *arg) {
+    struct start *start = malloc(sizeof *start);
+    if (start != NULL)
+        *start = (struct start){fn, arg, false};
+    return start;
+}
+
+/* Without a stack of its own an attribute says that it ends at address 0. */
+static bool has_own_stack(const pthread_attr_t *attr) {
+    void *low;
+    size_t bytes;
+    return attr != NULL && pthread_attr_getstack(attr, &low, &bytes) == 0 &&
+           (uintptr_t)low + bytes != 0;
+}
+
+BS_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, thread_function *fn,
+                             void *arg) {
+    struct start *start = start_of(fn, arg);
+    if (start == NULL)
+        return EAGAIN;
+    start->own_stack = has_own_stack(attr);
+    int error = REAL(pthread_create)(thread, attr, besom_thread_entry, start);
+    if (error != 0)
+        free(start);
+    return error;
+}
+
+/* The result comes in the same register. */
+BS_EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg) {
+    union {
+        thrd_start_t theirs;
+        thread_function *ours;
+        void *(*entry)(void *);
+    } u = {.theirs = fn};
+    struct start *start = start_of(u.ours, arg);
+    if (start == NULL)
+        return thrd_nomem;
+    u.entry = besom_thread_entry;
+    int result = REAL(thrd_create)(thread, u.theirs, start);
+    if (result != thrd_success)
+        free(start);
+    return result;
+}
