@@ -59,6 +59,8 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
         bs_line_bytes(&l, "lost", v->lost_bytes);
         bs_line_number(&l, "lost_blocks", v->lost_blocks);
         bs_line_number(&l, "waiting", v->waiting);
+        bs_line_number(&l, "suppressed", v->suppressed.leaks);
+        bs_line_bytes(&l, "suppressed_bytes", weight(&v->suppressed));
         sum_fields(&l, &v->reported, r->before != NULL ? &r->before->reported : NULL);
     }
     bs_line_end(&l);
@@ -101,7 +103,7 @@ static void leak_lines(const struct bs_scan_result *r) {
     struct top t = {.max = (size_t)bs_min(bs_opt.log_stacks, LEAKS_MAX)};
     uint64_t now = bs_os_now_ns();
     for (size_t i = 0; i < BS_SCAN_STACKS; i++)
-        if (r->verdict->stack[i].stack != NULL)
+        if (r->verdict->stack[i].stack != NULL && r->verdict->stack[i].sums.leaks != 0)
             rank(&t, &r->verdict->stack[i]);
     bs_line_modules(t.stack, t.n);
     for (size_t i = 0; i < t.n; i++)
@@ -122,6 +124,23 @@ static void size_lines(const struct bs_scan_result *r) {
     }
 }
 
+/* Rules that something was suppressed by. */
+static void rule_lines(const struct bs_scan_verdict *v) {
+    for (unsigned i = 0; i < BS_SUPPRESS_RULES; i++) {
+        unsigned number;
+        const char *text = v->rule[i].leaks != 0 ? bs_suppress_rule(i, &number) : NULL;
+        struct bs_line l;
+        if (text == NULL)
+            continue;
+        bs_line_begin(&l, "suppression");
+        bs_line_number(&l, "line", number);
+        bs_line_number(&l, "leaks", v->rule[i].leaks);
+        bs_line_bytes(&l, "bytes", weight(&v->rule[i]));
+        bs_line_string(&l, "rule", text);
+        bs_line_end(&l);
+    }
+}
+
 void bs_log_scan(const char *reason, const struct bs_scan_result *result) {
     if (!bs_sink_is_open())
         return;
@@ -130,4 +149,5 @@ void bs_log_scan(const char *reason, const struct bs_scan_result *result) {
         return;
     leak_lines(result);
     size_lines(result);
+    rule_lines(result->verdict);
 }

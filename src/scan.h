@@ -21,6 +21,7 @@
 #define BS_SCAN_H
 
 #include "sizeclass.h"
+#include "suppress.h"
 #include "trace.h"
 #include "world.h"
 
@@ -54,6 +55,7 @@ struct bs_leak_stack {
     struct bs_stack *stack; /* NULL: an empty place */
     struct bs_leak_sums sums; /* `leaks`: those that were seen, not an estimate */
     uint64_t oldest_ns, newest_ns; /* when they were allocated */
+    uint32_t rule; /* 0: not asked yet; 1: none; 2 and more: suppressed by rule - 2 */
 };
 
 /* What the search found. In memory that the copy shares. */
@@ -67,6 +69,8 @@ struct bs_scan_verdict {
     uint64_t waiting;                         /* leaks that may be reported the next time */
     struct bs_leak_sums class[BS_NCLASSES];   /* reported leaks that are not sampled; 0: large ones */
     struct bs_leak_sums other;                /* sampled, without a place in the table */
+    struct bs_leak_sums suppressed;           /* not reported: exact, and by the rule */
+    struct bs_leak_sums rule[BS_SUPPRESS_RULES];
     size_t nstacks;
     struct bs_leak_stack stack[BS_SCAN_STACKS]; /* hashed by address */
 };

@@ -51,9 +51,17 @@ static void add(struct bs_leak_sums *sums, const struct bs_leak *leak, uint64_t 
     sums->indirect_bytes += (leak->bytes - leak->head.size) * blocks;
 }
 
+/* Each stack is asked once. */
+static int rule_of(struct bs_leak_stack *place, const struct bs_stack *stack) {
+    if (place == NULL)
+        return bs_suppress_find(stack);
+    if (place->rule == 0)
+        place->rule = (uint32_t)(bs_suppress_find(stack) + 2);
+    return (int)place->rule - 2;
+}
+
 static void add_to_stack(struct bs_scan_verdict *v, const struct bs_leak *leak,
-                         const struct bs_sampled *sampled) {
-    struct bs_leak_stack *place = place_for(v, sampled->stack);
+                         const struct bs_sampled *sampled, struct bs_leak_stack *place) {
     add(place != NULL ? &place->sums : &v->other, leak, sampled->blocks, sampled->bytes);
     if (place == NULL)
         return;
@@ -78,9 +86,16 @@ static void judge_leak(void *ctx, const struct bs_leak *leak) {
         v->waiting++;
         return;
     }
+    struct bs_leak_stack *place = known ? place_for(v, sampled.stack) : NULL;
+    int rule = known ? rule_of(place, sampled.stack) : -1;
+    if (rule >= 0) {
+        add(&v->suppressed, leak, 1, leak->head.size);
+        add(&v->rule[rule], leak, 1, leak->head.size);
+        return;
+    }
     add(&v->reported, leak, 1, leak->head.size);
     if (known)
-        add_to_stack(v, leak, &sampled);
+        add_to_stack(v, leak, &sampled, place);
     else
         add(&v->class[s->class], leak, 1, leak->head.size);
 }

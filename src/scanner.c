@@ -7,6 +7,7 @@
 #include "opt.h"
 #include "os.h"
 #include "scan.h"
+#include "suppress.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 
@@ -70,6 +71,8 @@ static void forked(void) {
 void bs_scanner_start(struct bs_world_shim *shim) {
     static const struct bs_background_scans scans = {are_due, begin, scan_if_due, last, forked};
     bs_world_set_shim(shim);
+    if (bs_opt.scan != BS_SCAN_MODE_OFF)
+        bs_suppress_start();
     (void)bs_world_start();
     bs_background_set_scans(&scans);
 }

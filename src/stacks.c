@@ -240,6 +240,10 @@ uint32_t bs_stacks_modules(void) {
     return bs_load_acquire(&stacks.nmodules);
 }
 
+const struct bs_module *bs_stacks_known(uint32_t number) {
+    return number != 0 && number <= bs_stacks_modules() ? stacks.module[number - 1] : NULL;
+}
+
 bool bs_stacks_module(uint32_t number, struct bs_module *module, bool *loaded) {
     struct bs_place now;
     if (number == 0 || number > bs_stacks_modules())

@@ -53,6 +53,8 @@ size_t bs_stacks_count(void);
 uint32_t bs_stacks_modules(void);
 /* *loaded: it is still where it was seen last. False: there is no such module. */
 bool bs_stacks_module(uint32_t number, struct bs_module *module, bool *loaded);
+/* Build-id and path alone may be read, which never change; no lock. NULL: there is no such module. */
+const struct bs_module *bs_stacks_known(uint32_t number);
 
 void bs_stacks_lock(void);
 void bs_stacks_unlock(void);

@@ -35,7 +35,7 @@ static const struct {
 static const char help_text[] =
     "Usage: besom run [-o KEY:VALUE,...] [-l LIB] [--scan] [--] PROGRAM [ARGUMENT...]\n"
     "       besom bench [--alloc NAME,...] [-r ROUNDS] [OPTION...] -- COMMAND [ARGUMENT...]\n"
-    "       besom symbolize [-d DIR] [LOG...]\n"
+    "       besom symbolize [-d DIR] [-s FILE] [LOG...]\n"
     "       besom --help | --version\n"
     "\n"
     "besom run runs an unmodified program on the besom memory allocator:\n"
@@ -53,6 +53,7 @@ static const char help_text[] =
     "\n"
     "  -d, --debug-dir DIR          where debug information is searched by build-id, beside\n"
     "                               /usr/lib/debug\n"
+    "  -s, --suppressions FILE      leaks by functions and files that are not to be shown\n"
     "\n"
     "The exit status of run is the program's own; 125 means that besom failed or that the\n"
     "program cannot be preloaded, 126 that it cannot be executed, 127 that there is\n"

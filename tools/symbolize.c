@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * symbolize.c -- `besom symbolize [-d DIR] [FILE...]`: prints a log of besom's with the function, file
+ * symbolize.c -- `besom symbolize [-d DIR] [-s FILE] [FILE...]`: prints a log of besom's with the function, file
  * and line of each frame. Text lines are followed by a line for each frame; JSON lines get a member
- * "symbols". All other lines pass as they are, so anything may be mixed in.
+ * "symbols". All other lines pass as they are, so anything may be mixed in. Leaks whose names a rule of -s
+ * matches are left out, and counted on stderr.
  *
  * It reads what src/log.c writes, not JSON and text in general. The modules that frames name stand in
  * the log before them, by process. No threads.
  */
 #include "symbolize.h"
 #include "run.h"
+#include "suppressions.h"
 #include "symbols.h"
 
 #include <errno.h>
@@ -28,6 +30,8 @@ struct module {
 };
 
 static struct module *modules;
+static FILE *out;          /* stdout, or the text of one leak */
+static unsigned long nsuppressed;
 
 static void *needed(void *p) {
     if (p == NULL) {
@@ -90,58 +94,60 @@ struct frame {
     const char *text;
     const char *module;
     uint64_t offset;
+    bool suppressed;
 };
 
 static void print_json_string(const char *s) {
-    putchar('"');
+    fputc('"', out);
     for (; *s != '\0'; s++) {
         if (*s == '"' || *s == '\\' || (unsigned char)*s < 0x20) {
-            printf("\\u%04x", (unsigned)(unsigned char)*s);
+            fprintf(out, "\\u%04x", (unsigned)(unsigned char)*s);
         } else {
-            putchar(*s);
+            fputc(*s, out);
         }
     }
-    putchar('"');
+    fputc('"', out);
 }
 
 static void print_json(const struct frame *f, const char *function, const char *file, int line,
                        bool inlined) {
-    printf("%s{\"frame\":\"%s\"", f->index == 0 ? "" : ",", f->text);
+    fprintf(out, "%s{\"frame\":\"%s\"", f->index == 0 ? "" : ",", f->text);
     if (f->module != NULL) {
-        fputs(",\"module\":", stdout);
+        fputs(",\"module\":", out);
         print_json_string(f->module);
     }
     if (function != NULL) {
-        fputs(",\"function\":", stdout);
+        fputs(",\"function\":", out);
         print_json_string(function);
-        printf(",\"inlined\":%s", inlined ? "true" : "false");
+        fprintf(out, ",\"inlined\":%s", inlined ? "true" : "false");
     }
     if (file != NULL) {
-        fputs(",\"file\":", stdout);
+        fputs(",\"file\":", out);
         print_json_string(file);
-        printf(",\"line\":%d", line);
+        fprintf(out, ",\"line\":%d", line);
     }
-    putchar('}');
+    fputc('}', out);
 }
 
 static void print_text(const struct frame *f, const char *function, const char *file, int line,
                        bool inlined) {
-    printf("    #%-2u %s", f->index, function != NULL ? function : "??");
+    fprintf(out, "    #%-2u %s", f->index, function != NULL ? function : "??");
     if (file != NULL) {
-        printf(" at %s:%d", file, line);
+        fprintf(out, " at %s:%d", file, line);
     }
     if (inlined) {
-        fputs(" (inlined)\n", stdout);
+        fputs(" (inlined)\n", out);
     } else if (f->module != NULL) {
-        printf(" (%s+0x%" PRIx64 ")\n", f->module, f->offset);
+        fprintf(out, " (%s+0x%" PRIx64 ")\n", f->module, f->offset);
     } else {
-        printf(" (0x%" PRIx64 ", in no module)\n", f->offset);
+        fprintf(out, " (0x%" PRIx64 ", in no module)\n", f->offset);
     }
 }
 
 static void found(void *ctx, const char *function, const char *file, int line, bool inlined) {
     struct frame *f = ctx;
 
+    f->suppressed = f->suppressed || bs_suppressions_match(function) || bs_suppressions_match(file);
     (f->json ? print_json : print_text)(f, function, file, line, inlined);
     f->index++;
 }
@@ -215,21 +221,24 @@ static bool is_stack(const char *line, const char *mark, const char *other_mark)
     return strstr(line, mark) != NULL || strstr(line, other_mark) != NULL;
 }
 
-static void text_line(const char *line) {
+/* True: it is not to be printed. */
+static bool text_line(const char *line) {
     long pid = strtol(line + strlen("besom["), NULL, 10);
     const char *frames = after(line, " frames ");
 
-    puts(line);
+    fprintf(out, "%s\n", line);
     if (strstr(line, "] module: ") != NULL) {
         note_line(pid, after(line, " number "), after(line, " build_id "), after(line, " path "),
                   ' ', '\0');
     } else if (is_stack(line, "] stack: ", "] leak: ") && frames != NULL) {
         struct frame f = {.json = false};
         print_frames(&f, pid, frames);
+        return f.suppressed && strstr(line, "] leak: ") != NULL;
     }
+    return false;
 }
 
-static void json_line(const char *line) {
+static bool json_line(const char *line) {
     const char *pid_text = after(line, "\"pid\":"), *frames = after(line, "\"frames\":[");
     long pid = pid_text != NULL ? strtol(pid_text, NULL, 10) : 0;
     size_t length = strlen(line);
@@ -239,14 +248,33 @@ static void json_line(const char *line) {
                   after(line, "\"path\":\""), '"', '"');
     }
     if (!is_stack(line, "\"event\":\"stack\"", "\"event\":\"leak\"") || frames == NULL || line[length - 1] != '}') {
-        puts(line);
-        return;
+        fprintf(out, "%s\n", line);
+        return false;
     }
     struct frame f = {.json = true};
-    fwrite(line, 1, length - 1, stdout);
-    fputs(",\"symbols\":[", stdout);
+    fwrite(line, 1, length - 1, out);
+    fputs(",\"symbols\":[", out);
     print_frames(&f, pid, frames);
-    puts("]}");
+    fputs("]}\n", out);
+    return f.suppressed && strstr(line, "\"event\":\"leak\"") != NULL;
+}
+
+/* A leak is known to be suppressed when its last frame has its name. */
+static void besom_line(bool (*print)(const char *line), const char *line) {
+    char *text = NULL;
+    size_t length = 0;
+
+    if (bs_suppressions_any()) {
+        out = needed(open_memstream(&text, &length));
+    }
+    bool suppressed = print(line);
+    if (out != stdout) {
+        fclose(out);
+        out = stdout;
+        fwrite(text, 1, suppressed ? 0 : length, stdout);
+        free(text);
+    }
+    nsuppressed += suppressed;
 }
 
 static void read_log(FILE *in) {
@@ -259,9 +287,9 @@ static void read_log(FILE *in) {
             line[n - 1] = '\0';
         }
         if (strncmp(line, "besom[", 6) == 0) {
-            text_line(line);
+            besom_line(text_line, line);
         } else if (strncmp(line, "{\"besom\":", 9) == 0) {
-            json_line(line);
+            besom_line(json_line, line);
         } else {
             puts(line);
         }
@@ -290,13 +318,21 @@ static bool read_file(const char *name) {
 int bs_symbolize_main(int argc, char **argv) {
     static const struct option long_options[] = {
         {"debug-dir", required_argument, NULL, 'd'},
+        {"suppressions", required_argument, NULL, 's'},
         {NULL, 0, NULL, 0},
     };
     int option;
     bool ok = true;
 
+    out = stdout;
     opterr = 0;
-    while ((option = getopt_long(argc, argv, "+:d:", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "+:d:s:", long_options, NULL)) != -1) {
+        if (option == 's') {
+            if (!bs_suppressions_read(optarg)) {
+                return BS_EXIT_LAUNCHER;
+            }
+            continue;
+        }
         if (option != 'd') {
             fprintf(stderr, "besom: symbolize: option '%s' %s; see besom --help\n",
                     argv[optind - 1], option == ':' ? "needs a value" : "is unknown");
@@ -314,6 +350,9 @@ int bs_symbolize_main(int argc, char **argv) {
         fprintf(stderr, "besom: symbolize: cannot write to the standard output: %s\n",
                 strerror(errno));
         ok = false;
+    }
+    if (nsuppressed != 0) {
+        fprintf(stderr, "besom: symbolize: %lu leaks suppressed\n", nsuppressed);
     }
     return ok ? 0 : BS_EXIT_LAUNCHER;
 }

@@ -111,6 +111,27 @@ run leak_exit_code:23,scan_interval:0 "$tmp/leaky"
 run leak_exit_code:23,scan_interval:0 true
 [ "$code" -eq 0 ] || broken "leak_exit_code without a leak: exit status $code"
 
+# Suppressions: by module in the program, by function afterwards.
+printf '# all of it\nmodule:/leaky$\nnonsense\n' >"$tmp/rules"
+run "log_format:json,leak_exit_code:23,scan_interval:0,sample:all,leak_suppressions:$tmp/rules" "$tmp/leaky"
+[ "$code" -eq 0 ] || broken "suppressed leaks: exit status $code"
+grep -q "rules:3: .*nonsense.* is wanted" "$tmp/err" || broken "a bad rule: $(cat "$tmp/err")"
+judge "suppressed" '
+assert scans[0]["suppressed"] == 21 and scans[0]["leaks"] == 0 and not leaks
+rules = [l for l in lines if l["event"] == "suppression"]
+assert len(rules) == 1 and rules[0]["line"] == 2 and rules[0]["leaks"] == 21
+assert rules[0]["bytes"] == scans[0]["suppressed_bytes"] and rules[0]["rule"] == "module:/leaky$"
+'
+printf 'leak:^leak_by_n*\n' >"$tmp/rules"
+for format in text json; do
+    run log_format:$format,scan_interval:0,sample:all "$tmp/leaky"
+    "$BESOM" symbolize -s "$tmp/rules" "$tmp/log" >"$tmp/out" 2>"$tmp/err"
+    if grep -q -e '] leak:' -e '"event":"leak"' "$tmp/out" || ! grep -q -e '] stack:' -e '"event":"stack"' "$tmp/out" ||
+        ! grep -q '2 leaks suppressed' "$tmp/err"; then
+        broken "symbolize -s: $(cat "$tmp/out" "$tmp/err")"
+    fi
+done
+
 run log_format:json,scan_interval:1,leak_age:0,sample:1M "$tmp/leaky" 3 "$tmp/log"
 judge "by size, while it runs" '
 assert len(by_time) >= 2 and by_time[0]["leaks"] == 0 and by_time[0]["waiting"] == 21
