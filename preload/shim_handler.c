@@ -3,6 +3,8 @@
  * shim_handler.c - the program's signal handlers, counted: which of its threads has run one since when.
  * See shim.h.
  *
+ * The signal that asks for a scan (option scan_signal) does so beside a handler of the program's.
+ *
  * sigaction and signal install one function in place of each handler, which counts and calls it; asked
  * for the handler, they name the program's. The table is written while other threads install handlers
  * and signals come, so its entries are atomics; nothing here takes a lock.
@@ -23,6 +25,8 @@ static handler_of_all *program[_NSIG]; /* [atomic] */
 
 static void run(int signal, siginfo_t *info, void *context) {
     bs_shim_note_handler();
+    if (signal == besom_shim.scan_signal)
+        besom_shim.ask_scan();
     bs_load(&program[signal])(signal, info, context);
 }
 
@@ -57,21 +61,35 @@ static bool is_hidden(int signal, bool is_action) {
     return signal != 0 && signal == bs_load(&besom_shim.signal) && !is_action;
 }
 
+/* What asks for a scan: where the program has no handler for it, besom's is there, and the program sees none. */
+static bool asks_for_scans(int signal) {
+    return signal != 0 && signal == besom_shim.scan_signal;
+}
+
 BS_EXPORT int sigaction(int signal, const struct sigaction *action, struct sigaction *old) {
     handler_of_all *kept = kept_for(signal);
+    bool asks = asks_for_scans(signal), watched = asks && besom_shim.is_watched();
+    bool takes = action != NULL && is_an_action(action->sa_handler);
     struct sigaction copy;
-    if (is_hidden(signal, action != NULL && is_an_action(action->sa_handler))) {
+    int ret;
+    if (is_hidden(signal, takes)) {
         if (old != NULL)
             *old = (struct sigaction){.sa_handler = SIG_DFL};
         return 0;
     }
-    if (action != NULL) {
+    if (action != NULL && asks && !takes) {
+        ret = REAL(sigaction)(signal, NULL, old);
+        besom_shim.watch();
+    } else if (action != NULL) {
         copy = *action;
         copy.sa_handler = hide(signal, copy.sa_handler);
-        action = &copy;
+        ret = REAL(sigaction)(signal, &copy, old);
+    } else {
+        ret = REAL(sigaction)(signal, NULL, old);
     }
-    int ret = REAL(sigaction)(signal, action, old);
-    if (ret == 0 && old != NULL)
+    if (ret == 0 && old != NULL && watched)
+        *old = (struct sigaction){.sa_handler = SIG_DFL};
+    else if (ret == 0 && old != NULL)
         old->sa_handler = show(old->sa_handler, kept);
     return ret;
 }
@@ -80,5 +98,9 @@ BS_EXPORT __sighandler_t signal(int number, __sighandler_t handler) {
     handler_of_all *kept = kept_for(number);
     if (is_hidden(number, is_an_action(handler)))
         return SIG_DFL;
+    if (asks_for_scans(number) && (!is_an_action(handler) || besom_shim.is_watched())) {
+        struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
+        return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
+    }
     return show(REAL(signal)(number, hide(number, handler)), kept);
 }

@@ -32,7 +32,7 @@ enum { NONE, RUNNING };
 static struct {
     const struct bs_background_scans *scans; /* [init] NULL: the plain library */
     uint32_t state;         /* [atomic] */
-    uint32_t sleep;         /* futex word; nobody wakes it: only the timeout does */
+    uint32_t sleep;         /* [atomic] futex word; 1: do not sleep */
     int pid;                /* [init; child after fork] a vfork child is seen by its other pid */
     bool refused;           /* [atomic] no thread to be had: pieces from now on */
     uint64_t next_piece_ns; /* [atomic] no piece before */
@@ -184,27 +184,41 @@ static void helper(void *arg) {
             if (bg.scans != NULL)
                 bg.scans->round(bs_os_now_ns());
             bs_os_wait(&bg.sleep, 0, pause_ns(&pacer, worked));
+            bs_store(&bg.sleep, 0u); /* what it was woken for is looked for after this */
         }
         /* full barrier: pairs with the page heap's lock between a door's free and its look */
         (void)__atomic_exchange_n(&bg.state, (uint32_t)NONE, __ATOMIC_SEQ_CST);
     } while (!rights_given_up && resume());
 }
 
-static void start_helper(void) {
+/* True: refused, and that is to be said. In a handler too. */
+static bool start_helper_quietly(void) {
     uint32_t expected = NONE;
     if (!__atomic_compare_exchange_n(&bg.state, &expected, RUNNING, false, __ATOMIC_ACQUIRE,
                                      __ATOMIC_RELAXED))
-        return;
+        return false;
     int err = bs_os_pid() != bg.pid ? EBUSY : bs_os_helper_start(helper, NULL);
     if (err == 0) {
         bs_count(background_starts, 1);
-        return;
+        return false;
     }
     bs_store_release(&bg.state, (uint32_t)NONE);
-    if (err != EBUSY) { /* EBUSY: the last helper is about to end, or this is a vfork child */
-        bs_store(&bg.refused, true);
+    if (err == EBUSY) /* the last helper is about to end, or this is a vfork child */
+        return false;
+    bs_store(&bg.refused, true);
+    return true;
+}
+
+static void start_helper(void) {
+    if (start_helper_quietly())
         bs_log_note("no helper thread can be had: memory is returned in small pieces");
-    }
+}
+
+void bs_background_wake(void) {
+    bs_store(&bg.sleep, 1u);
+    bs_os_wake(&bg.sleep, 1);
+    if (bs_load(&bg.state) != RUNNING && bs_opt.background && !bs_load(&bg.refused))
+        (void)start_helper_quietly();
 }
 
 /* --- the slow doors' hook --------------------------------------------------------------------- */

@@ -26,6 +26,8 @@ struct bs_background_scans {
 };
 /* Before bs_background_start. */
 void bs_background_set_scans(const struct bs_background_scans *scans);
+/* The helper looks at once whether something is due; it is made if there is none. Async-signal-safe. */
+void bs_background_wake(void);
 /* At the end of the process, with option `scan`: the number of leaks. */
 uint64_t bs_background_last_scan(void);
 

@@ -235,6 +235,10 @@ typedef void bs_os_signal_handler(uint64_t value, const struct bs_os_frame *fram
 int bs_os_signal_take(bs_os_signal_handler *handler, uint64_t avoid);
 /* False once the program has installed a handler, or an action, of its own for it. */
 bool bs_os_signal_is_ours(int signal);
+/* Whatever comes with this signal, fn is called with its number, on any thread, and the program goes on:
+ * until somebody installs another action. An errno value. */
+int bs_os_signal_watch(int signal, bs_os_signal_handler *fn);
+bool bs_os_signal_is_watched(int signal);
 /* 0 or errno: ESRCH no such thread of ours, EAGAIN too many signals wait. */
 int bs_os_signal_send(int signal, int tid, uint64_t value);
 /* Those that were sent and have not been delivered yet never will be. */

@@ -234,30 +234,37 @@ static void act_by_default(int signal) {
 #define MAGIC_MASK 0xffff000000000000u
 #define MAGIC 0xbe50000000000000u
 
+static struct bs_os_frame frame_of(const ucontext_t *uc) {
+    struct bs_os_frame f = {.thread_pointer = bs_os_thread_pointer(),
+                            .mask = low_mask(&uc->uc_sigmask)};
+    read_registers(&f, uc);
+    if ((uc->uc_stack.ss_flags & SS_DISABLE) == 0) {
+        f.alt_base = (uintptr_t)uc->uc_stack.ss_sp;
+        f.alt_end = f.alt_base + uc->uc_stack.ss_size;
+    }
+    return f;
+}
+
 static void entry(int signal, siginfo_t *info, void *context) {
-    const ucontext_t *uc = context;
     uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
     if (info->si_code != SI_QUEUE || info->si_pid != bs_os_pid() ||
         (value & MAGIC_MASK) != MAGIC) {
         act_by_default(signal);
         return;
     }
-    struct bs_os_frame f = {.thread_pointer = bs_os_thread_pointer(), .mask = low_mask(&uc->uc_sigmask)};
-    read_registers(&f, uc);
-    if ((uc->uc_stack.ss_flags & SS_DISABLE) == 0) {
-        f.alt_base = (uintptr_t)uc->uc_stack.ss_sp;
-        f.alt_end = f.alt_base + uc->uc_stack.ss_size;
-    }
+    struct bs_os_frame f = frame_of(context);
     handler(value & ~(uint64_t)MAGIC_MASK, &f);
 }
 
 /* --- the signal ------------------------------------------------------------------------------- */
 
-static struct bs_kernel_sigaction our_action(void) {
+typedef void info_handler(int, siginfo_t *, void *);
+
+static struct bs_kernel_sigaction action_of(info_handler *fn) {
     union {
-        void (*with_info)(int, siginfo_t *, void *);
+        info_handler *with_info;
         void (*plain)(int);
-    } u = {.with_info = entry};
+    } u = {.with_info = fn};
     struct bs_kernel_sigaction action = {.handler = u.plain, .mask = ~(uint64_t)0,
                                          .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
 #if defined(__x86_64__)
@@ -269,10 +276,36 @@ static struct bs_kernel_sigaction our_action(void) {
     return action;
 }
 
-bool bs_os_signal_is_ours(int signal) {
+static struct bs_kernel_sigaction our_action(void) {
+    return action_of(entry);
+}
+
+static bs_os_signal_handler *watcher; /* [init] */
+
+static void see(int signal, siginfo_t *info, void *context) {
+    struct bs_os_frame f = frame_of(context);
+    (void)info;
+    watcher((uint64_t)signal, &f);
+}
+
+int bs_os_signal_watch(int signal, bs_os_signal_handler *fn) {
+    struct bs_kernel_sigaction action = action_of(see);
+    watcher = fn;
+    return (int)-bs_sys4(SYS_rt_sigaction, signal, &action, NULL, sizeof action.mask);
+}
+
+static bool has_action(int signal, struct bs_kernel_sigaction action) {
     struct bs_kernel_sigaction now = {0};
     return bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask) == 0 &&
-           now.handler == our_action().handler;
+           now.handler == action.handler;
+}
+
+bool bs_os_signal_is_watched(int signal) {
+    return has_action(signal, action_of(see));
+}
+
+bool bs_os_signal_is_ours(int signal) {
+    return has_action(signal, our_action());
 }
 
 int bs_os_signal_take(bs_os_signal_handler *fn, uint64_t avoid) {
@@ -319,7 +352,8 @@ bool bs_os_signal_another_waits(const struct bs_os_frame *frame) {
         struct bs_kernel_sigaction now = {0};
         int signal = __builtin_ctzll(waiting) + 1;
         (void)bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask);
-        if (now.handler != SIG_DFL && now.handler != SIG_IGN && now.handler != our_action().handler)
+        if (now.handler != SIG_DFL && now.handler != SIG_IGN &&
+            now.handler != our_action().handler && now.handler != action_of(see).handler)
             return true;
     }
     return false;

@@ -13,6 +13,7 @@
 #include "sample.h"
 #include "sides.h"
 #include "snapshot.h"
+#include "text.h"
 #include "thread.h"
 
 #include <sys/auxv.h>
@@ -121,7 +122,9 @@ static void take_stacks(struct bs_scan_work *w) {
 static size_t take_ours(struct bs_scan_work *w) {
     size_t n = bs_bounds_ended(w->without, BS_BOUNDS_MAX);
     const struct shared *const ours[] = {&scan.now, &scan.before};
+    const struct bs_text data = bs_text_data();
     w->without[n++] = bs_os_helper_memory();
+    w->without[n++] = (struct bs_range){data.base, data.end};
     for (size_t i = 0; i < BS_ARRAY_LEN(ours); i++)
         if (ours[i]->verdict != NULL)
             w->without[n++] = (struct bs_range){(uintptr_t)ours[i]->verdict,

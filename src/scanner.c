@@ -6,15 +6,22 @@
 #include "log.h"
 #include "opt.h"
 #include "os.h"
+#include "out.h"
 #include "scan.h"
 #include "suppress.h"
+
+#include <signal.h>
 
 #define NS_PER_MS UINT64_C(1000000)
 
 static uint64_t next_scan_ns; /* [helper] of scan_interval */
 
+static uint32_t asked;                /* [atomic] by scan_signal, since the last scan began */
+static struct bs_world_shim *front;   /* [init] */
+
 static bool are_due(void) {
-    return bs_opt.scan != BS_SCAN_MODE_OFF && bs_opt.scan_interval != 0 && bs_log_is_on();
+    return bs_opt.scan != BS_SCAN_MODE_OFF && bs_log_is_on() &&
+           (bs_opt.scan_interval != 0 || front->scan_signal != 0);
 }
 
 static void say_scan(void *reason, const struct bs_scan_result *result) {
@@ -28,10 +35,11 @@ static void begin(uint64_t now_ns) {
 static void scan_if_due(uint64_t now_ns) {
     const struct bs_scan_rules rules = {.age_ns = bs_opt.leak_age * 1000u * NS_PER_MS,
                                         .in_place_bytes = BS_SCAN_IN_PLACE_BYTES};
-    static char reason[] = "interval";
-    if (!are_due() || now_ns < next_scan_ns)
+    static char by_time[] = "interval", by_signal[] = "signal";
+    bool in_time = bs_opt.scan_interval != 0 && now_ns >= next_scan_ns;
+    if (!are_due() || (__atomic_exchange_n(&asked, 0u, __ATOMIC_ACQUIRE) == 0 && !in_time))
         return;
-    (void)bs_scan_run(&rules, say_scan, reason);
+    (void)bs_scan_run(&rules, say_scan, in_time ? by_time : by_signal);
     begin(bs_os_now_ns());
 }
 
@@ -68,11 +76,59 @@ static void forked(void) {
     bs_scan_forked();
 }
 
+/* --- by signal -------------------------------------------------------------------------------- */
+
+/* In a handler: nothing is scanned here. */
+static void ask(void) {
+    bs_store_release(&asked, 1u);
+    bs_background_wake();
+}
+static void on_signal(uint64_t number, const struct bs_os_frame *frame) {
+    (void)number;
+    ask();
+    bs_world_note_interrupt(frame);
+}
+static void watch(void) {
+    (void)bs_os_signal_watch(front->scan_signal, on_signal);
+}
+
+static bool is_watched(void) {
+    return bs_os_signal_is_watched(front->scan_signal);
+}
+
+static bool may_be_asked_by(int number) {
+    static const int others[] = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP,
+                                 SIGSYS,  SIGABRT, 32,      33}; /* the last two are libc's */
+    for (size_t i = 0; i < BS_ARRAY_LEN(others); i++)
+        if (number == others[i])
+            return false;
+    return true;
+}
+
+static void start_signal(int number) {
+    if (number == 0)
+        return;
+    if (!may_be_asked_by(number)) {
+        bs_warn("option scan_signal: %d is no signal to ask by; there are no scans by signal", number);
+        return;
+    }
+    if (!bs_opt.background)
+        bs_warn("option scan_signal: with background:off nobody scans when the signal comes");
+    front->ask_scan = ask;
+    front->watch = watch;
+    front->is_watched = is_watched;
+    front->scan_signal = number;
+    watch();
+}
+
 void bs_scanner_start(struct bs_world_shim *shim) {
     static const struct bs_background_scans scans = {are_due, begin, scan_if_due, last, forked};
     bs_world_set_shim(shim);
     if (bs_opt.scan != BS_SCAN_MODE_OFF)
         bs_suppress_start();
+    front = shim;
+    if (bs_opt.scan != BS_SCAN_MODE_OFF)
+        start_signal((int)bs_opt.scan_signal);
     (void)bs_world_start();
     bs_background_set_scans(&scans);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scanner.h - when the program is scanned: by the helper every scan_interval, and at exit.
+ * scanner.h - when the program is scanned: by the helper every scan_interval and after each scan_signal,
+ * and at exit.
  *
  * Only libbesom-scan.so has it. What the plain library shares with it knows scans by the table that
  * bs_scanner_start hands to background.h; without a reference the linker leaves out all that lies below

@@ -11,6 +11,7 @@
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
 static struct bs_text text; /* [atomic] whoever is first finds it; end 0: not found yet */
+static struct bs_text data; /* [atomic] written before text */
 
 void bs_text_set(uintptr_t base, uintptr_t end) {
     bs_store(&text.base, base);
@@ -27,6 +28,11 @@ static void find(void) {
         if (part[i].p_type == PT_LOAD && part[i].p_offset == 0)
             shift = (uintptr_t)__ehdr_start - part[i].p_vaddr;
     for (unsigned i = 0; i < file->e_phnum; i++)
+        if (part[i].p_type == PT_LOAD && (part[i].p_flags & PF_W) != 0) {
+            bs_store(&data.base, shift + part[i].p_vaddr);
+            bs_store(&data.end, shift + part[i].p_vaddr + part[i].p_memsz);
+        }
+    for (unsigned i = 0; i < file->e_phnum; i++)
         if (part[i].p_type == PT_LOAD && (part[i].p_flags & PF_X) != 0)
             bs_text_set(shift + part[i].p_vaddr, shift + part[i].p_vaddr + part[i].p_memsz);
 }
@@ -35,6 +41,11 @@ struct bs_text bs_text(void) {
     if (bs_load_acquire(&text.end) == 0) /* pairs with bs_text_set: base is there too */
         find();
     return (struct bs_text){bs_load(&text.base), bs_load(&text.end)};
+}
+
+struct bs_text bs_text_data(void) {
+    (void)bs_text();
+    return (struct bs_text){bs_load(&data.base), bs_load(&data.end)};
 }
 
 bool bs_text_sleeps_outside(int tid, const void *own) {

@@ -17,6 +17,10 @@ struct bs_text {
 /* The executable segment of the file that besom was linked into. */
 struct bs_text bs_text(void);
 
+/* Its segment of variables; empty where bs_text_set was called. They lead to no block of the program's: what
+ * looks so is the beginning of a span, an arena. */
+struct bs_text bs_text_data(void);
+
 /* For programs that link the core (tests), whose own functions would count as besom's otherwise. */
 void bs_text_set(uintptr_t base, uintptr_t end);
 

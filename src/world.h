@@ -29,6 +29,8 @@
 
 #include "base.h"
 
+struct bs_os_frame;
+
 enum bs_world_result {
     BS_WORLD_STOPPED,
     BS_WORLD_NOT_OURS,    /* a vfork child: the threads are its parent's */
@@ -82,7 +84,13 @@ struct bs_world_interrupts { /* of one thread */
 struct bs_world_shim {
     int signal; /* [atomic] written here: the one that is taken, or 0 */
     struct bs_world_interrupts *(*own)(void); /* the calling thread's; called in the handler */
+    int scan_signal;         /* [init] what a scan is asked for by, or 0 (scanner.c) */
+    void (*ask_scan)(void);  /* [init] in a handler of the program's for that signal, before it */
+    void (*watch)(void);      /* [init] the program has no handler for it any more */
+    bool (*is_watched)(void); /* [init] it has none */
 };
+/* In the handler of a signal that is not the program's: a call that it has interrupted counts. */
+void bs_world_note_interrupt(const struct bs_os_frame *frame);
 /* Before threads exist. */
 void bs_world_set_shim(struct bs_world_shim *shim);
 

@@ -67,7 +67,7 @@ static void stand(struct slot *s, uint32_t asking, const struct bs_os_frame *f) 
     bs_store_release(&s->word, (uint32_t)FREE); /* the last use of the slot */
 }
 
-static void note_interrupt(const struct bs_os_frame *f) {
+void bs_world_note_interrupt(const struct bs_os_frame *f) {
     if (bs_world.shim == NULL || !f->call_failed)
         return;
     struct bs_world_interrupts *count = bs_world.shim->own();
@@ -83,7 +83,7 @@ void bs_world_answer_signal(uint64_t value, const struct bs_os_frame *f) {
     /* another number, or given up: the signal is late, and nobody waits for it */
     if (!LOST_SIGNAL() && step(s, asking, ASKED, CLAIMED))
         stand(s, asking, f);
-    note_interrupt(f);
+    bs_world_note_interrupt(f);
 }
 
 void bs_world_pause(uint64_t ns) {

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Promise: with scan_signal a scan is made when the signal comes, whoever gets it, and the program does not notice:
+ * calls are not interrupted, it has no handler, its own handler for the signal runs as well once it
+ * has one, and once it has none again the signal does not kill it. A forked child is asked in the same way.
+ * What was lost is reported at the second signal. scan_signal.conf says which, and no interval.
+ */
+#include "promise.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define SIGNAL SIGUSR2 /* scan_signal.conf */
+
+static volatile sig_atomic_t handled;
+
+static void handle(int signo) {
+    handled += signo == SIGNAL;
+}
+
+__attribute__((noinline)) static void lose(void) {
+    void *volatile p = malloc(300);
+    BS_CHECK(p != NULL, "malloc");
+    p = NULL;
+}
+__attribute__((noinline)) static void wipe(void) {
+    volatile char junk[8192];
+    for (size_t i = 0; i < sizeof junk; i++)
+        junk[i] = 0;
+}
+
+static unsigned count_scans(unsigned *leaks) {
+    char path[64], line[4096];
+    unsigned scans = 0;
+    snprintf(path, sizeof path, "scan_signal.%d.tmp", (int)getpid());
+    FILE *f = fopen(path, "r");
+    if (f == NULL)
+        return 0;
+    while (fgets(line, sizeof line, f) != NULL) {
+        const char *at = strstr(line, " leaks ");
+        if (strstr(line, " scan: reason signal verdict done ") == NULL || at == NULL)
+            continue;
+        scans++;
+        *leaks = (unsigned)strtoul(at + 7, NULL, 10);
+    }
+    fclose(f);
+    return scans;
+}
+
+static unsigned wait_for_scans(unsigned n) {
+    unsigned leaks = 0, seen = 0;
+    for (unsigned i = 0; i < 500 && (seen = count_scans(&leaks)) < n; i++)
+        BS_CHECK(usleep(10000) == 0, "usleep: errno %d", errno);
+    BS_CHECK(seen == n, "%u scans, not %u", seen, n);
+    return leaks;
+}
+
+static void must_have(__sighandler_t handler) {
+    struct sigaction now;
+    BS_CHECK(sigaction(SIGNAL, NULL, &now) == 0 && now.sa_handler == handler, "another handler");
+}
+
+/* In a sleep that a signal ends with EINTR: the other thread sends it to this one. */
+static void *send_to(void *arg) {
+    struct timespec pause = {0, 200000000};
+    nanosleep(&pause, NULL);
+    BS_CHECK(pthread_kill(*(pthread_t *)arg, SIGNAL) == 0, "pthread_kill");
+    return NULL;
+}
+static int sleep_and_get_it(void) {
+    struct timespec second = {1, 0};
+    pthread_t self = pthread_self(), other;
+    BS_CHECK(pthread_create(&other, NULL, send_to, &self) == 0, "thread");
+    int ret = nanosleep(&second, NULL) == 0 ? 0 : errno;
+    pthread_join(other, NULL);
+    return ret;
+}
+
+static void in_child(void) {
+    for (unsigned i = 1; i <= 2; i++) {
+        raise(SIGNAL);
+        BS_CHECK(wait_for_scans(i) == (i == 1 ? 0 : 1), "leaks of the child");
+    }
+    char path[64];
+    snprintf(path, sizeof path, "scan_signal.%d.tmp", (int)getpid());
+    unlink(path);
+    _exit(0);
+}
+
+int main(void) {
+    unsigned n = 0;
+    must_have(SIG_DFL);
+    lose();
+    wipe();
+    raise(SIGNAL);
+    BS_CHECK(wait_for_scans(++n) == 0, "a leak in the first scan");
+    BS_CHECK(kill(getpid(), SIGNAL) == 0, "kill");
+    BS_CHECK(wait_for_scans(++n) == 1, "no leak in the second scan");
+    BS_CHECK(sleep_and_get_it() == 0, "a sleep was interrupted");
+    wait_for_scans(++n);
+
+    BS_CHECK(signal(SIGNAL, handle) == SIG_DFL, "there was a handler");
+    must_have(handle);
+    BS_CHECK(sleep_and_get_it() == EINTR, "the program's handler did not interrupt");
+    BS_CHECK(handled == 1, "handled %d times", (int)handled);
+    wait_for_scans(++n);
+
+    BS_CHECK(signal(SIGNAL, SIG_IGN) == handle, "another handler");
+    must_have(SIG_DFL);
+    struct sigaction action = {.sa_handler = handle}, old;
+    BS_CHECK(sigaction(SIGNAL, &action, &old) == 0 && old.sa_handler == SIG_DFL, "sigaction");
+    BS_CHECK(signal(SIGNAL, SIG_DFL) == handle, "another handler");
+    raise(SIGNAL);
+    BS_CHECK(handled == 1, "handled %d times", (int)handled);
+    wait_for_scans(++n);
+
+    int status;
+    pid_t child = fork();
+    if (child == 0)
+        in_child();
+    BS_CHECK(waitpid(child, &status, 0) == child && status == 0, "child %#x", (unsigned)status);
+    char path[64];
+    snprintf(path, sizeof path, "scan_signal.%d.tmp", (int)getpid());
+    unlink(path);
+    _exit(0); /* no report at exit */
+}
