@@ -69,22 +69,39 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
 /* --- by stack --------------------------------------------------------------------------------- */
 
 struct top {
+    uint64_t (*weight_of)(const struct bs_leak_stack *);
     size_t n, max;
     const struct bs_leak_stack *leak[LEAKS_MAX];
     struct bs_stack *stack[LEAKS_MAX];
 };
 
+static uint64_t lost_by(const struct bs_leak_stack *leak) {
+    return weight(&leak->sums);
+}
+static uint64_t possibly_lost_by(const struct bs_leak_stack *leak) {
+    return leak->possible_bytes;
+}
+
 static void rank(struct top *t, const struct bs_leak_stack *leak) {
-    uint64_t key = weight(&leak->sums);
-    if (t->max == 0 || (t->n == t->max && key <= weight(&t->leak[t->n - 1]->sums)))
+    uint64_t key = t->weight_of(leak);
+    if (key == 0 || t->max == 0 || (t->n == t->max && key <= t->weight_of(t->leak[t->n - 1])))
         return;
     size_t i = t->n < t->max ? t->n++ : t->n - 1;
-    for (; i > 0 && weight(&t->leak[i - 1]->sums) < key; i--) {
+    for (; i > 0 && t->weight_of(t->leak[i - 1]) < key; i--) {
         t->leak[i] = t->leak[i - 1];
         t->stack[i] = t->stack[i - 1];
     }
     t->leak[i] = leak;
     t->stack[i] = leak->stack;
+}
+
+static void take_top(struct top *t, const struct bs_scan_verdict *v) {
+    t->n = 0;
+    t->max = (size_t)bs_min(bs_opt.log_stacks, LEAKS_MAX);
+    for (size_t i = 0; i < BS_SCAN_STACKS; i++)
+        if (v->stack[i].stack != NULL)
+            rank(t, &v->stack[i]);
+    bs_line_modules(t->stack, t->n);
 }
 
 static void leak_line(const struct bs_leak_stack *leak, const struct bs_scan_verdict *before,
@@ -99,15 +116,28 @@ static void leak_line(const struct bs_leak_stack *leak, const struct bs_scan_ver
     bs_line_end(&l);
 }
 
+static void possible_line(const struct bs_leak_stack *leak, const struct bs_scan_verdict *before) {
+    const struct bs_leak_stack *last = before != NULL ? bs_scan_find(before, leak->stack) : NULL;
+    struct bs_line l;
+    bs_line_begin(&l, "leak_possible");
+    bs_line_bytes(&l, "bytes", leak->possible_bytes);
+    bs_line_number(&l, "blocks", leak->possible_blocks);
+    bs_line_signed(&l, "delta",
+                   (int64_t)(leak->possible_bytes - (last != NULL ? last->possible_bytes : 0)));
+    bs_line_frames(&l, leak->stack);
+    bs_line_end(&l);
+}
+
 static void leak_lines(const struct bs_scan_result *r) {
-    struct top t = {.max = (size_t)bs_min(bs_opt.log_stacks, LEAKS_MAX)};
+    struct top t = {.weight_of = lost_by};
     uint64_t now = bs_os_now_ns();
-    for (size_t i = 0; i < BS_SCAN_STACKS; i++)
-        if (r->verdict->stack[i].stack != NULL && r->verdict->stack[i].sums.leaks != 0)
-            rank(&t, &r->verdict->stack[i]);
-    bs_line_modules(t.stack, t.n);
+    take_top(&t, r->verdict);
     for (size_t i = 0; i < t.n; i++)
         leak_line(t.leak[i], r->before, now);
+    t.weight_of = possibly_lost_by;
+    take_top(&t, r->verdict);
+    for (size_t i = 0; i < t.n; i++)
+        possible_line(t.leak[i], r->before);
 }
 
 /* Those whose stack is not known. */

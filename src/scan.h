@@ -55,6 +55,7 @@ struct bs_leak_stack {
     struct bs_stack *stack; /* NULL: an empty place */
     struct bs_leak_sums sums; /* `leaks`: those that were seen, not an estimate */
     uint64_t oldest_ns, newest_ns; /* when they were allocated */
+    uint64_t possible_blocks, possible_bytes; /* that only pointers to their middle lead to */
     uint32_t rule; /* 0: not asked yet; 1: none; 2 and more: suppressed by rule - 2 */
 };
 

@@ -102,7 +102,21 @@ static void judge_leak(void *ctx, const struct bs_leak *leak) {
 
 /* --- all blocks ------------------------------------------------------------------------------- */
 
-static void note_span(struct bs_scan_verdict *v, const struct bs_span *s) {
+/* Which stack a block is from that may be lost: it is old enough, and not suppressed. */
+static void note_possible(struct bs_scan_work *w, uintptr_t block) {
+    struct bs_sampled sampled;
+    if (!bs_sample_find((void *)block, &sampled) ||
+        bs_sub_clamped(w->now_ns, sampled.time_ns) < w->rules.age_ns)
+        return;
+    struct bs_leak_stack *place = place_for(w->verdict, sampled.stack);
+    if (place == NULL || rule_of(place, sampled.stack) >= 0)
+        return;
+    place->possible_blocks += sampled.blocks;
+    place->possible_bytes += sampled.bytes;
+}
+
+static void note_span(struct bs_scan_work *work, const struct bs_span *s) {
+    struct bs_scan_verdict *v = work->verdict;
     size_t size = bs_slot_block(s, 0).size;
     for (size_t w = 0; w < bs_span_words(s); w++) {
         uint64_t marked = bs_marks_bits(s->base, BS_SIDE_MARK, w);
@@ -117,6 +131,8 @@ static void note_span(struct bs_scan_verdict *v, const struct bs_span *s) {
         v->lost_bytes += bs_popcount(lost) * size;
         v->interior_blocks += bs_popcount(interior);
         v->interior_bytes += bs_popcount(interior) * size;
+        for (; interior != 0; interior &= interior - 1)
+            note_possible(work, bs_slot_block(s, (uint32_t)(w * 64 + bs_ctz(interior))).base);
     }
 }
 
@@ -141,7 +157,7 @@ static bool search(struct bs_scan_work *w) {
     bs_trace_work(&w->trace, 0);
     bool found = bs_leaks_find(&w->trace, judge_leak, w, &total);
     if (found)
-        bs_pageheap_each_region(note_region, w->verdict);
+        bs_pageheap_each_region(note_region, w);
     return bs_trace_end(&w->trace, &w->verdict->trace) && found;
 }
 

@@ -173,7 +173,12 @@ START_TEST(reachable_blocks_are_none) {
         must_scan();
         ck_assert_uint_eq(verdict.lost_blocks, 0);
     }
-    ck_assert_int_eq(verdict.interior_blocks, ways[_i % NWAYS] == by_inside);
+    bool inside = ways[_i % NWAYS] == by_inside;
+    ck_assert_int_eq(verdict.interior_blocks, inside);
+    ck_assert_uint_eq(POSSIBLE_OF(site_a), inside ? 1000 : 0);
+    rules.age_ns = 1000000 * MS;
+    must_scan();
+    ck_assert_uint_eq(POSSIBLE_OF(site_a), 0);
 }
 END_TEST
 

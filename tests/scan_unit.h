@@ -87,6 +87,14 @@ static inline struct bs_leak_sums leaks_of(const char *from, const char *to) {
         }
     return sums;
 }
+static inline uint64_t possible_of(const char *from, const char *to) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < BS_SCAN_STACKS; i++)
+        if (verdict.stack[i].stack != NULL && is_of(verdict.stack[i].stack, from, to))
+            bytes += verdict.stack[i].possible_bytes;
+    return bytes;
+}
+#define POSSIBLE_OF(site) possible_of(__start_in_##site, __stop_in_##site)
 #define LEAKS_OF(site) leaks_of(__start_in_##site, __stop_in_##site)
 
 /* What dead frames have left on a stack. */

@@ -217,8 +217,15 @@ static void note_line(long pid, const char *number, const char *id, const char *
     free(name);
 }
 
-static bool is_stack(const char *line, const char *mark, const char *other_mark) {
-    return strstr(line, mark) != NULL || strstr(line, other_mark) != NULL;
+static bool is_leak(const char *line) {
+    return strstr(line, "] leak: ") != NULL || strstr(line, "] leak_possible: ") != NULL ||
+           strstr(line, "\"event\":\"leak\"") != NULL ||
+           strstr(line, "\"event\":\"leak_possible\"") != NULL;
+}
+
+static bool is_stack(const char *line) {
+    return is_leak(line) || strstr(line, "] stack: ") != NULL ||
+           strstr(line, "\"event\":\"stack\"") != NULL;
 }
 
 /* True: it is not to be printed. */
@@ -230,10 +237,10 @@ static bool text_line(const char *line) {
     if (strstr(line, "] module: ") != NULL) {
         note_line(pid, after(line, " number "), after(line, " build_id "), after(line, " path "),
                   ' ', '\0');
-    } else if (is_stack(line, "] stack: ", "] leak: ") && frames != NULL) {
+    } else if (is_stack(line) && frames != NULL) {
         struct frame f = {.json = false};
         print_frames(&f, pid, frames);
-        return f.suppressed && strstr(line, "] leak: ") != NULL;
+        return f.suppressed && is_leak(line);
     }
     return false;
 }
@@ -247,7 +254,7 @@ static bool json_line(const char *line) {
         note_line(pid, after(line, "\"number\":"), after(line, "\"build_id\":\""),
                   after(line, "\"path\":\""), '"', '"');
     }
-    if (!is_stack(line, "\"event\":\"stack\"", "\"event\":\"leak\"") || frames == NULL || line[length - 1] != '}') {
+    if (!is_stack(line) || frames == NULL || line[length - 1] != '}') {
         fprintf(out, "%s\n", line);
         return false;
     }
@@ -256,7 +263,7 @@ static bool json_line(const char *line) {
     fputs(",\"symbols\":[", out);
     print_frames(&f, pid, frames);
     fputs("]}\n", out);
-    return f.suppressed && strstr(line, "\"event\":\"leak\"") != NULL;
+    return f.suppressed && is_leak(line);
 }
 
 /* A leak is known to be suppressed when its last frame has its name. */

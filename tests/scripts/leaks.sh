@@ -41,6 +41,7 @@ import json, sys
 lines = [json.loads(l) for l in open(sys.argv[1])]
 scans = [l for l in lines if l["event"] == "scan"]
 leaks = [l for l in lines if l["event"] == "leak"]
+possible = [l for l in lines if l["event"] == "leak_possible"]
 sizes = [l for l in lines if l["event"] == "leak_size"]
 done = [s for s in scans if s["verdict"] == "done"]
 by_time = [s for s in done if s["reason"] == "interval"]
@@ -53,11 +54,14 @@ cat >"$tmp/leaky.c" <<'END'
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-static void *kept;
+static void *kept, *inside;
 __attribute__((noinline)) void leak_by_name(size_t bytes) {
     void **volatile p = calloc(1, bytes);
     ((void *volatile *)p)[1] = calloc(1, bytes);
     p = NULL;
+}
+__attribute__((noinline)) void *hold_inside(void) {
+    return (char *)calloc(1, 3000) + 16;
 }
 __attribute__((noinline)) static void wipe(void) {
     volatile char junk[8192];
@@ -78,13 +82,14 @@ static int scans_in(const char *path) {
 }
 int main(int argc, char **argv) {
     kept = calloc(1, 5000);
+    inside = hold_inside();
     for (int i = 0; i < 20; i++)
         leak_by_name(1000);
     leak_by_name(100000);
     wipe();
     for (int i = 0; i < 600 && argc == 3 && scans_in(argv[2]) < atoi(argv[1]); i++)
         usleep(100000);
-    return kept == NULL;
+    return kept == NULL || inside == NULL;
 }
 END
 ${CC:-cc} -g -O1 -fno-builtin -o "$tmp/leaky" "$tmp/leaky.c"
@@ -101,10 +106,15 @@ assert scans[0]["leaks"] == 21 and scans[0]["indirect_blocks"] == 21
 assert len(leaks) == 2 and not sizes
 assert sorted(l["bytes"] for l in leaks) == [20000, 100000]
 assert all(l["delta"] > 0 and l["newest"] < 60 for l in leaks)
+assert len(possible) == 1 and possible[0]["bytes"] == 3000 and possible[0]["blocks"] == 1
+assert scans[0]["interior_blocks"] == 1
 '
 run log_format:text,scan_interval:0,sample:all "$tmp/leaky"
 "$BESOM" symbolize "$tmp/log" | grep -q '#0 .*leak_by_name at .*leaky.c:7' ||
     broken "no name of the function: $("$BESOM" symbolize "$tmp/log" | grep -A3 leak:)"
+
+"$BESOM" symbolize "$tmp/log" | grep -A1 '] leak_possible:' | grep -q 'hold_inside' ||
+    broken "no name of what may be lost: $("$BESOM" symbolize "$tmp/log" | grep -A3 leak_poss)"
 
 run leak_exit_code:23,scan_interval:0 "$tmp/leaky"
 [ "$code" -eq 23 ] || broken "leak_exit_code: exit status $code"
