@@ -18,12 +18,18 @@
 
 typedef void *thread_function(void *);
 
-/* From the thread that makes one to the one that is made. */
+/*
+ * From the thread that makes one to the one that is made. libc keeps the address for as long as the thread's
+ * stack: so it is no block of the heap, which would be held by it when it is another's. It lies in memory that a
+ * scan reads, since nobody else may hold `arg` for a while.
+ */
 struct start {
-    thread_function *fn;
+    thread_function *fn; /* [atomic] NULL: free */
     void *arg;
     bool own_stack; /* the program's memory */
 };
+#define STARTS 1024 /* at the same time; more come from the heap */
+static struct start *starts; /* [atomic] */
 /* What the thread goes on with; the instructions below know it. */
 struct next {
     thread_function *fn;
@@ -109,19 +115,48 @@ static void tell_bounds(bool own_stack, uintptr_t kept) {
     pthread_attr_destroy(&attr);
 }
 
+static struct start *table(void) {
+    struct start *none = NULL, *made = bs_load_acquire(&starts);
+    if (made != NULL)
+        return made;
+    made = bs_os_alloc(STARTS * sizeof *made);
+    if (made != NULL && !__atomic_compare_exchange_n(&starts, &none, made, false, __ATOMIC_ACQ_REL,
+                                                     __ATOMIC_ACQUIRE))
+        bs_os_free(made, STARTS * sizeof *made);
+    return bs_load_acquire(&starts);
+}
+
+static struct start *start_of(thread_function *fn, void *arg) {
+    struct start *t = table(), *start = NULL;
+    for (size_t i = 0; t != NULL && i < STARTS && start == NULL; i++) {
+        thread_function *none = NULL;
+        if (bs_load(&t[i].fn) == NULL &&
+            __atomic_compare_exchange_n(&t[i].fn, &none, fn, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            start = &t[i];
+    }
+    if (start == NULL)
+        start = malloc(sizeof *start);
+    if (start != NULL)
+        *start = (struct start){fn, arg, false};
+    return start;
+}
+
+static void drop(struct start *start) {
+    struct start *t = bs_load_acquire(&starts);
+    if (t == NULL || start < t || start >= t + STARTS) {
+        free(start);
+        return;
+    }
+    start->arg = NULL;
+    bs_store_release(&start->fn, NULL);
+}
+
 /* What lies above `next` is libc's, and the frame that jumps to the program's function. */
 void besom_thread_begin(struct start *start, struct next *next) {
     bool own_stack = start->own_stack;
     *next = (struct next){start->fn, start->arg};
-    free(start);
+    drop(start);
     tell_bounds(own_stack, (uintptr_t)next);
-}
-
-static struct start *start_of(thread_function *fn, void *arg) {
-    struct start *start = malloc(sizeof *start);
-    if (start != NULL)
-        *start = (struct start){fn, arg, false};
-    return start;
 }
 
 /* Without a stack of its own an attribute says that it ends at address 0. */
@@ -140,7 +175,7 @@ BS_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, thre
     start->own_stack = has_own_stack(attr);
     int error = REAL(pthread_create)(thread, attr, besom_thread_entry, start);
     if (error != 0)
-        free(start);
+        drop(start);
     return error;
 }
 
@@ -157,6 +192,6 @@ BS_EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg) {
     u.entry = besom_thread_entry;
     int result = REAL(thrd_create)(thread, u.theirs, start);
     if (result != thrd_success)
-        free(start);
+        drop(start);
     return result;
 }
