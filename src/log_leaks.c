@@ -43,6 +43,8 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
     bs_line_number(&l, "thread", (uint64_t)r->culprit);
     bs_line_number(&l, "errno", (uint64_t)r->error);
     bs_line_number(&l, "stop_ns", r->stop_ns);
+    bs_line_number(&l, "stand_ns", r->stand_ns);
+    bs_line_number(&l, "roots_ns", r->roots_ns);
     bs_line_number(&l, "clone_ns", r->clone_ns);
     bs_line_number(&l, "ns", r->ns);
     bs_line_number(&l, "ranges", r->nroots);

@@ -218,7 +218,10 @@ static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapsho
 /* All stand from here to the resume. */
 static enum bs_scan_end scan_stopped(struct bs_scan_work *w, struct bs_snapshot *copy,
                                      struct bs_scan_result *result, bool *again) {
+    uint64_t start = bs_os_now_ns();
+    result->stand_ns = start - bs_world_asked_ns();
     enum bs_roots_result roots = take_roots(w);
+    result->roots_ns = bs_os_now_ns() - start;
     *again = roots == BS_ROOTS_NO_ROOM;
     result->threads = bs_world_count();
     result->nroots = w->roots.n;
@@ -241,10 +244,10 @@ static enum bs_scan_end stop_and_scan(struct bs_scan_work *w, struct bs_snapshot
     if (result->world == BS_WORLD_STOPPED) {
         end = scan_stopped(w, copy, result, again);
         bs_world_resume();
+        result->stop_ns = bs_os_now_ns() - bs_world_asked_ns();
     } else {
         result->culprit = bs_world_culprit();
     }
-    result->stop_ns = bs_os_now_ns() - start;
     if (*again)
         scan.nroots = bs_max(2 * scan.nroots, w->roots.needed + w->roots.needed / 4);
     if (copy->pid == 0)

@@ -84,7 +84,9 @@ struct bs_scan_result {
     bool in_place;
     size_t threads;    /* that stood */
     size_t nroots, root_bytes;
-    uint64_t stop_ns;  /* from before the first signal to the end of the pause */
+    uint64_t stop_ns;  /* from before the first signal to the end of the pause; 0: nobody stood */
+    uint64_t stand_ns; /* of that, until all stood */
+    uint64_t roots_ns; /* of that, the listing of roots */
     uint64_t clone_ns;
     uint64_t ns;       /* in all */
     const struct bs_scan_verdict *verdict; /* NULL: none */

@@ -211,6 +211,10 @@ void bs_world_resume(void) {
     bs_count(world_stopped_ns, bs_os_now_ns() - bs_world.stopped_ns);
 }
 
+uint64_t bs_world_asked_ns(void) {
+    return bs_world.stopped_ns;
+}
+
 int bs_world_culprit(void) {
     return bs_world.culprit;
 }

@@ -44,6 +44,8 @@ enum bs_world_result {
 /* The deadline is a time of bs_os_now_ns(). A thread that cannot be stopped is found out sooner. */
 enum bs_world_result bs_world_stop(uint64_t deadline_ns);
 void bs_world_resume(void);
+/* When the first thread was asked in the last stop that came so far; before that nobody waits. */
+uint64_t bs_world_asked_ns(void);
 /* The thread that a stop was given up for; 0: none. */
 int bs_world_culprit(void);
 /* The signal that is taken, or 0. */
