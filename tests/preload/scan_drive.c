@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan_drive.c - libbesom-scans.so: libbesom-scan.so with a helper that scans when a program of this
+ * folder asks for it (scan_drive.h), and SCAN_PER_SECOND times a second besides, every second time by a
+ * copy; SCAN_LEAKS=N: it is an error if such a scan reports another number of leaks, but while there is no
+ * verdict before it. At the end of the process it is an error if less than SCAN_LEAST of them came to a
+ * verdict, a quarter of those due by default: the test would prove nothing. Each scan gets its line in
+ * the log, if there is one.
+ *
+ * The helper is of the kind that besom's is, and takes its place, so it uses of libc mem* and str* alone.
+ */
+#define _GNU_SOURCE
+#include "scan_drive.h"
+
+#include "background.h"
+#include "log.h"
+#include "marks.h"
+#include "os.h"
+#include "scan.h"
+#include "settle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define NS_PER_S UINT64_C(1000000000)
+#define SHOWN __attribute__((visibility("default")))
+
+static struct {
+    uint64_t period_ns, start_ns;
+    long leaks;                 /* every scan has to report; negative: any */
+    unsigned verdicts, others;  /* [atomic] of the periodic scans */
+    unsigned wrong;             /* [atomic] leaks that the first wrong one reported, + 1 */
+    uint32_t stop, sleep;       /* [atomic] */
+    uint32_t asked, answered;   /* [atomic] scans that the program has asked for */
+    unsigned how;
+    struct scan_seen seen;
+    int pid;                    /* of the process that has the helper */
+} drive = {.leaks = -1};
+
+static void note(void *ctx, const struct bs_scan_result *r) {
+    struct scan_seen *seen = ctx;
+    *seen = (struct scan_seen){.end = (int)r->end,
+                               .world = (int)r->world,
+                               .culprit = r->culprit,
+                               .threads = r->threads};
+    if (r->verdict != NULL) {
+        seen->lost_blocks = r->verdict->lost_blocks;
+        seen->lost_bytes = r->verdict->lost_bytes;
+        seen->leaks = r->verdict->reported.leaks;
+        seen->waiting = r->verdict->waiting;
+    }
+    bs_log_scan("test", r);
+}
+
+static void run(unsigned how, struct scan_seen *seen) {
+    const struct bs_scan_rules rules = {.in_place_bytes = (how & SCAN_BY_COPY) != 0 ? 0 : SIZE_MAX};
+    *seen = (struct scan_seen){.end = -1};
+    (void)bs_scan_run(&rules, note, seen);
+}
+
+static void periodic(void) {
+    struct scan_seen seen;
+    run(drive.verdicts % 2 != 0 ? SCAN_BY_COPY : 0, &seen);
+    if (seen.end != BS_SCAN_DONE) {
+        (void)bs_add(&drive.others, 1u);
+        return;
+    }
+    if (drive.leaks >= 0 && drive.verdicts != 0 && seen.leaks != (uint64_t)drive.leaks &&
+        bs_load(&drive.wrong) == 0)
+        bs_store(&drive.wrong, (unsigned)seen.leaks + 1);
+    (void)bs_add(&drive.verdicts, 1u);
+}
+
+static void helper(void *arg) {
+    uint64_t next = bs_os_now_ns();
+    (void)arg;
+    while (!bs_load(&drive.stop)) {
+        uint32_t asked = bs_load_acquire(&drive.asked);
+        if (asked != bs_load(&drive.answered)) {
+            run(drive.how, &drive.seen);
+            bs_store_release(&drive.answered, asked);
+            bs_os_wake(&drive.answered, 1);
+        }
+        uint64_t now = bs_os_now_ns(), pause = NS_PER_S / 10;
+        if (drive.period_ns != 0 && now >= next) {
+            periodic();
+            now = bs_os_now_ns();
+            next = next + drive.period_ns > now ? next + drive.period_ns : now;
+        }
+        (void)bs_background_round();
+        if (drive.period_ns != 0)
+            pause = bs_min(pause, bs_sub_clamped(next, now) + 1);
+        bs_os_wait(&drive.asked, asked, pause);
+    }
+}
+
+/* --- for programs ----------------------------------------------------------------------------- */
+
+static BS_NOINLINE void ask(unsigned how) {
+    if ((how & SCAN_BY_CALLER) != 0 || drive.pid != bs_os_pid()) {
+        run(how, &drive.seen);
+        return;
+    }
+    drive.how = how;
+    (void)bs_add(&drive.asked, 1u);
+    bs_os_wake(&drive.asked, 1);
+}
+
+static bool over(struct scan_seen *seen) {
+    if (bs_load_acquire(&drive.answered) != bs_load(&drive.asked))
+        return false;
+    *seen = drive.seen;
+    return true;
+}
+
+static int is_lost(const void *block) {
+    uint32_t slot;
+    struct bs_span *s = bs_span_of((uintptr_t)block);
+    if (s == NULL || !bs_slot_of(s, (uintptr_t)block, &slot))
+        return -1;
+    return (int)(bs_marks_bits(s->base, BS_SIDE_LOST, slot / 64) >> (slot % 64) & 1);
+}
+
+static void counts(unsigned *verdicts, unsigned *others) {
+    *verdicts = bs_load(&drive.verdicts);
+    *others = bs_load(&drive.others);
+}
+
+extern const struct scan_drive scan_drive_functions;
+SHOWN const struct scan_drive scan_drive_functions = {ask, over, is_lost, counts};
+
+/* --- begin and end ---------------------------------------------------------------------------- */
+
+__attribute__((constructor(102))) static void start(void) {
+    const char *rate = getenv("SCAN_PER_SECOND"), *leaks = getenv("SCAN_LEAKS");
+    drive.period_ns = rate != NULL && atoi(rate) > 0 ? NS_PER_S / (unsigned)atoi(rate) : 0;
+    drive.leaks = leaks != NULL ? atol(leaks) : -1;
+    drive.start_ns = bs_os_now_ns();
+    if (bs_os_helper_start(helper, NULL) == 0)
+        drive.pid = bs_os_pid();
+}
+
+__attribute__((destructor(102))) static void finish(void) {
+    if (drive.pid != bs_os_pid())
+        return;
+    bs_store(&drive.stop, 1u);
+    bs_os_wake(&drive.asked, 1);
+    while (bs_os_helper_tid() != 0)
+        usleep(1000);
+    if (drive.period_ns == 0)
+        return;
+    const char *text = getenv("SCAN_LEAST");
+    uint64_t due = (bs_os_now_ns() - drive.start_ns) / drive.period_ns;
+    uint64_t least = text != NULL ? (uint64_t)atoi(text) : due / 4;
+    dprintf(1, "scan_drive: %u verdicts, %u scans without one\n", drive.verdicts, drive.others);
+    if (drive.wrong != 0)
+        dprintf(2, "scan_drive: %u leaks were reported, not %ld\n", drive.wrong - 1, drive.leaks);
+    if (drive.verdicts < least)
+        dprintf(2, "scan_drive: only %u verdicts of %llu due\n", drive.verdicts,
+                (unsigned long long)due);
+    if (drive.wrong != 0 || drive.verdicts < least)
+        _exit(1);
+}
