@@ -114,6 +114,7 @@ void oracle_aside(struct oracle_holder *h, void (*work)(struct oracle_holder *h)
         makecontext(&h->there, aside, 0);
         swapcontext(&h->here, &h->there);
         memset(h->aside, 0, aside_bytes);
+        oracle_forget_contexts(h);
     }
     wipe_stack();
     forget_registers();
@@ -263,7 +264,7 @@ static struct scan_seen scan(unsigned how) {
 /* Two scans, since a leak is what is lost twice. */
 static void judge(const char *when) {
     uint64_t blocks = 0, lost_graphs = 0;
-    unsigned how = (unsigned)rng_below(&state, 4);
+    unsigned how = (unsigned)rng_below(&state, 2);
     for (unsigned k = 0; k < ngraphs; k++)
         if (graphs[k].fate == LOST) {
             blocks += graphs[k].n;

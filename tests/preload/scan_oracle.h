@@ -53,6 +53,12 @@ void oracle_stay(struct oracle_holder *h);
 /* h->work on a stack that is overwritten afterwards, and so are the registers. */
 void oracle_aside(struct oracle_holder *h, void (*work)(struct oracle_holder *h));
 
+/* They have registers in them. */
+static inline void oracle_forget_contexts(struct oracle_holder *h) {
+    memset(&h->here, 0, sizeof h->here);
+    memset(&h->there, 0, sizeof h->there);
+}
+
 /* *dest = what is hidden, and nothing is left of it in a register. */
 static inline void oracle_put(void *dest, uintptr_t hidden) {
 #if defined __x86_64__

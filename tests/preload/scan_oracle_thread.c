@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-enum { stack_bytes = 64 * 1024, high_key = 40 };
+enum { stack_bytes = 64 * 1024, end_bytes = 64, high_key = 40 };
 
 /* --- thread-local memory ---------------------------------------------------------------------- */
 
@@ -69,6 +69,9 @@ static void by_value(struct oracle_holder *h) {
     oracle_stay(h); /* for ever: libc keeps the stack, with the value, for the next thread */
 }
 
+/* A stack's end is an address beside it, and may not be that of the next block: so the last bytes of the
+ * block are left unused. */
+
 /* --- stacks ----------------------------------------------------------------------------------- */
 
 static void by_local(struct oracle_holder *h) {
@@ -91,7 +94,8 @@ static void handler(int signo) {
 }
 static void hold_in_handler(struct oracle_holder *h, char *stack) {
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_ONSTACK};
-    stack_t on = {.ss_sp = stack, .ss_size = stack_bytes}, off = {.ss_flags = SS_DISABLE};
+    stack_t on = {.ss_sp = stack, .ss_size = stack_bytes - end_bytes}, off = {.ss_flags = SS_DISABLE};
+    memset(stack, 0, stack_bytes);
     handled = h;
     BS_CHECK(sigaction(SIGUSR1, &action, NULL) == 0 && sigaltstack(&on, NULL) == 0, "sigaltstack");
     pthread_kill(pthread_self(), SIGUSR1);
@@ -117,7 +121,7 @@ static void by_alternate_stack(struct oracle_holder *h) {
 static uintptr_t hidden_stacks[oracle_threads];
 static void give_alternate_stack(struct oracle_holder *h) {
     char *stack = calloc(1, stack_bytes);
-    stack_t on = {.ss_sp = stack, .ss_size = stack_bytes};
+    stack_t on = {.ss_sp = stack, .ss_size = stack_bytes - end_bytes};
     oracle_put(stack + 800, h->hidden);
     BS_CHECK(sigaltstack(&on, NULL) == 0, "sigaltstack");
     hidden_stacks[h->number] = ~(uintptr_t)stack;
@@ -137,7 +141,7 @@ static void by_unused_alternate_stack(struct oracle_holder *h) {
 static void enter(struct oracle_holder *h, ucontext_t *to, char *stack, void (*fn)(void)) {
     getcontext(to);
     to->uc_stack.ss_sp = stack;
-    to->uc_stack.ss_size = stack_bytes;
+    to->uc_stack.ss_size = stack_bytes - end_bytes;
     to->uc_link = &h->here;
     makecontext(to, fn, 0);
     swapcontext(&h->here, to);
@@ -147,7 +151,9 @@ static void run_coroutine(void) {
 }
 static void hold_on_coroutine(struct oracle_holder *h, char *stack) {
     handled = h;
+    memset(stack, 0, stack_bytes);
     enter(h, &h->there, stack, run_coroutine);
+    oracle_forget_contexts(h);
     memset(stack, 0, stack_bytes);
 }
 static void by_mapped_coroutine(struct oracle_holder *h) {
@@ -169,13 +175,13 @@ static void suspend(void) {
     word[1] = NULL;
 }
 static void by_suspended_coroutine(struct oracle_holder *h) {
-    static ucontext_t resume[oracle_threads];
     char *stack = malloc(stack_bytes);
+    memset(stack, 0, stack_bytes);
     handled = h;
     enter(h, &h->there, stack, suspend);
     oracle_stay(h);
-    getcontext(&resume[h->number]);
     swapcontext(&h->here, &h->there);
+    oracle_forget_contexts(h);
     memset(stack, 0, stack_bytes);
     free(stack);
 }
