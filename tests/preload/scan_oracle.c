@@ -56,11 +56,6 @@ static void set(uint32_t *word, uint32_t value) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-void oracle_stay(struct oracle_holder *h) {
-    set(&h->ready, 1);
-    wait_until(&h->released);
-}
-
 #if defined __x86_64__
 __attribute__((target("avx512f"))) static void forget_wide_registers(void) {
     __asm__ volatile("vpxorq %%zmm16, %%zmm16, %%zmm16; vmovdqa64 %%zmm16, %%zmm17;"
@@ -94,9 +89,15 @@ static void forget_registers(void) {}
 #endif
 
 static void __attribute__((noinline)) wipe_stack(void) {
-    volatile char junk[48 * 1024];
+    volatile char junk[40 * 1024];
     for (size_t i = 0; i < sizeof junk; i++)
         junk[i] = 0;
+}
+
+void oracle_stay(struct oracle_holder *h) {
+    wipe_stack(); /* what dlopen, say, has left there */
+    set(&h->ready, 1);
+    wait_until(&h->released);
 }
 
 static __thread struct oracle_holder *here;
