@@ -2,8 +2,7 @@
 /*
  * scan_drive.c - libbesom-scans.so: libbesom-scan.so with a helper that scans when a program of this
  * folder asks for it (scan_drive.h), and SCAN_PER_SECOND times a second besides, every second time by a
- * copy; SCAN_LEAKS=N: it is an error if such a scan reports another number of leaks, but while there is no
- * verdict before it. At the end of the process it is an error if less than SCAN_LEAST of them came to a
+ * copy. The program may say how many leaks each of these has to report. At the end of the process it is an error if less than SCAN_LEAST of them came to a
  * verdict, a quarter of those due by default: the test would prove nothing. Each scan gets its line in
  * the log, if there is one.
  *
@@ -28,7 +27,8 @@
 
 static struct {
     uint64_t period_ns, start_ns;
-    long leaks;                 /* every scan has to report; negative: any */
+    long leaks;                 /* [atomic] every scan has to report; negative: any */
+    unsigned leaks_from;        /* [atomic] verdicts, before it has to */
     unsigned verdicts, others;  /* [atomic] of the periodic scans */
     unsigned wrong;             /* [atomic] leaks that the first wrong one reported, + 1 */
     uint32_t stop, sleep;       /* [atomic] */
@@ -66,7 +66,8 @@ static void periodic(void) {
         (void)bs_add(&drive.others, 1u);
         return;
     }
-    if (drive.leaks >= 0 && drive.verdicts != 0 && seen.leaks != (uint64_t)drive.leaks &&
+    long leaks = bs_load_acquire(&drive.leaks);
+    if (leaks >= 0 && drive.verdicts >= bs_load(&drive.leaks_from) && seen.leaks != (uint64_t)leaks &&
         bs_load(&drive.wrong) == 0)
         bs_store(&drive.wrong, (unsigned)seen.leaks + 1);
     (void)bs_add(&drive.verdicts, 1u);
@@ -127,15 +128,20 @@ static void counts(unsigned *verdicts, unsigned *others) {
     *others = bs_load(&drive.others);
 }
 
+/* One scan may be under way, one finds them lost, the next one reports them. */
+static void expect(unsigned leaks) {
+    bs_store(&drive.leaks_from, bs_load(&drive.verdicts) + 2);
+    bs_store_release(&drive.leaks, (long)leaks);
+}
+
 extern const struct scan_drive scan_drive_functions;
-SHOWN const struct scan_drive scan_drive_functions = {ask, over, is_lost, counts};
+SHOWN const struct scan_drive scan_drive_functions = {ask, over, is_lost, counts, expect};
 
 /* --- begin and end ---------------------------------------------------------------------------- */
 
 __attribute__((constructor(102))) static void start(void) {
-    const char *rate = getenv("SCAN_PER_SECOND"), *leaks = getenv("SCAN_LEAKS");
+    const char *rate = getenv("SCAN_PER_SECOND");
     drive.period_ns = rate != NULL && atoi(rate) > 0 ? NS_PER_S / (unsigned)atoi(rate) : 0;
-    drive.leaks = leaks != NULL ? atol(leaks) : -1;
     drive.start_ns = bs_os_now_ns();
     if (bs_os_helper_start(helper, NULL) == 0)
         drive.pid = bs_os_pid();

@@ -33,6 +33,8 @@ typedef bool scan_drive_over(struct scan_seen *seen);
 typedef int scan_drive_lost(const void *block);
 /* Verdicts so far of the scans that SCAN_PER_SECOND asks for, and scans without one. */
 typedef void scan_drive_counts(unsigned *verdicts, unsigned *others);
+/* From now on, each of these has to report so many leaks. */
+typedef void scan_drive_expect(unsigned leaks);
 
 /* All of them, under this name. */
 struct scan_drive {
@@ -40,6 +42,7 @@ struct scan_drive {
     scan_drive_over *over;
     scan_drive_lost *is_lost;
     scan_drive_counts *counts;
+    scan_drive_expect *expect;
 };
 #define SCAN_DRIVE_NAME "scan_drive_functions"
 
