@@ -3,7 +3,7 @@
  * Promise: a program that is scanned 10 times a second, every second time by a copy, does not notice. No
  * call that waits returns EINTR; there is no SIGCHLD but for children of its own, no wait finds another
  * child, with WNOWAIT neither; there is no descriptor and no process more than before, and no zombie. What
- * its calls to wait look like to others is tests/scripts/unseen.sh's matter; all ways to wait for something,
+ * its calls to wait look like to others is scan_unseen_strace.sh's matter; all ways to wait for something,
  * under stops alone, are no_eintr's.
  */
 #include "promise.h"
