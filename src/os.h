@@ -65,6 +65,9 @@ int bs_os_renew(void *addr, size_t bytes);
 int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec);
 /* True if the word that holds byte p can be read: the kernel tries, nobody faults. */
 bool bs_os_readable(uintptr_t p);
+/* Copies memory of the process that may be gone: bytes read, less where the mapping ends; negative: none,
+ * or the kernel does not say. */
+long bs_os_read_memory(uintptr_t from, void *buf, size_t bytes);
 /* Names the mappings of the range in /proc/self/maps where the kernel can (5.17). Never fails. */
 void bs_os_name(void *addr, size_t bytes, const char *name);
 

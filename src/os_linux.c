@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #ifndef MREMAP_DONTUNMAP
@@ -201,6 +202,20 @@ int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec) {
  * knows: EFAULT or EINVAL. No system call is allowed in more places than this one. */
 bool bs_os_readable(uintptr_t p) {
     return bs_sys4(SYS_rt_sigprocmask, -1, bs_align_down(p, 8), NULL, 8) == -EINVAL;
+}
+
+/* Where seccomp refuses the call that is made for it, a file does. */
+long bs_os_read_memory(uintptr_t from, void *buf, size_t bytes) {
+    struct iovec local = {buf, bytes}, remote = {(void *)from, bytes};
+    long n = bs_sys6(SYS_process_vm_readv, bs_os_pid(), &local, 1, &remote, 1, 0);
+    if (BS_LIKELY(n > 0 || n == -EFAULT))
+        return n;
+    int fd = (int)bs_sys4(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return n;
+    n = bs_sys4(SYS_pread64, fd, buf, bytes, from);
+    (void)bs_sys1(SYS_close, fd);
+    return n == -EIO ? -EFAULT : n; /* the file's word for it */
 }
 
 void bs_os_name(void *addr, size_t bytes, const char *name) {

@@ -18,7 +18,6 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/uio.h>
 #include <ucontext.h>
 
 /* The kernel's numbers: 32 and 33 are libc's, and 62 to 64 are what others take first from above. */
@@ -94,9 +93,7 @@ static bool waits_for(int tid, int signal) {
     if (read_task_file(tid, "syscall", text, sizeof text) <= 0 || strncmp(text, number, len) != 0)
         return false;
     const char *s = text + len;
-    struct iovec local = {&set, sizeof set}, remote = {(void *)parse_hex(&s), sizeof set};
-    return bs_sys6(SYS_process_vm_readv, bs_os_pid(), &local, 1, &remote, 1, 0) ==
-               (long)sizeof set &&
+    return bs_os_read_memory(parse_hex(&s), &set, sizeof set) == (long)sizeof set &&
            (set & signal_bit(signal)) != 0;
 }
 
@@ -133,9 +130,7 @@ static bool is_call(uintptr_t at) {
     const uint32_t call = 0xd4000001, bytes = 4;
 #endif
     uint32_t code = 0;
-    struct iovec local = {&code, bytes}, remote = {(void *)at, bytes};
-    return bs_sys6(SYS_process_vm_readv, bs_os_pid(), &local, 1, &remote, 1, 0) == (long)bytes &&
-           code == call;
+    return bs_os_read_memory(at, &code, bytes) == (long)bytes && code == call;
 }
 
 /* A call that a handler interrupts has failed, or has been wound back to begin again. That of the clock

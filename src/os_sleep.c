@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <string.h>
-#include <sys/uio.h>
 
 /* Stacks deeper than this are not read to their end, and their threads do not count as asleep. */
 #define STACK_MAX_BYTES BS_MIB
@@ -108,13 +107,6 @@ static bool in_text(uintptr_t word, uintptr_t base, uintptr_t end) {
     return word >= base && word < end;
 }
 
-/* Bytes read of the process's memory at `from`, less where the mapping ends; 0 or negative where
- * nothing can be read. */
-static long read_memory(int pid, uintptr_t from, void *buf, size_t bytes) {
-    struct iovec local = {buf, bytes}, remote = {(void *)from, bytes};
-    return bs_sys6(SYS_process_vm_readv, pid, &local, 1, &remote, 1, 0);
-}
-
 /* Looks at a stack word by word, from sp up. */
 struct look {
     uintptr_t base, end;    /* the text */
@@ -158,13 +150,12 @@ enum seen { CLEAR, SHOWS, UNREADABLE, TOO_DEEP };
  * mapping or itself ends below them. */
 static enum seen look_at_stack(struct look *l, uintptr_t sp, uintptr_t top, size_t max_bytes) {
     uintptr_t words[PIECE_BYTES / sizeof(uintptr_t)];
-    int pid = bs_os_pid();
     uintptr_t at = bs_align_down(sp, sizeof(uintptr_t));
     for (uintptr_t limit = at + max_bytes; at < limit;) {
         if (at >= top && sp < top)
             return CLEAR;
         size_t want = PIECE_BYTES - at % PIECE_BYTES; /* so that a piece is whole or not there */
-        long got = read_memory(pid, at, words, want);
+        long got = bs_os_read_memory(at, words, want);
         if (got == -EFAULT)
             return at > sp ? CLEAR : UNREADABLE; /* nothing at all could be read: not a stack */
         if (got != (long)want)
@@ -202,6 +193,6 @@ bool bs_os_sleep_is_known(void) {
     uintptr_t word;
     /* About itself a thread learns the read it is in. */
     return read_wait(bs_os_tid(), line, sizeof line) > 0 && line[0] >= '0' && line[0] <= '9' &&
-           read_memory(bs_os_pid(), (uintptr_t)line & ~(uintptr_t)7, &word, sizeof word) ==
+           bs_os_read_memory((uintptr_t)line & ~(uintptr_t)7, &word, sizeof word) ==
                (long)sizeof word;
 }
