@@ -102,6 +102,10 @@ int bs_os_clone(void (*fn)(void *), void *arg) {
 #endif
     if (children_are_elsewhere())
         return -EXDEV;
+    /* who may not wait (seccomp) would leave a dead child */
+    long waits = bs_sys4(SYS_wait4, parent, NULL, WNOHANG | (long)(int)__WCLONE, NULL);
+    if (waits != -ECHILD)
+        return waits < 0 ? (int)waits : -ECHILD;
     (void)bs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof all);
     long pid = bs_sys5(SYS_clone, CLONE_UNTRACED, 0, 0, 0, 0);
     if (pid == 0) {
