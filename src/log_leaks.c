@@ -13,7 +13,7 @@ static const char *verdict_of(const struct bs_scan_result *r) {
     static const char *const ends[] = {"done",    "threads", "no_memory", "no_roots",
                                        "no_copy", "died",    "killed"};
     static const char *const worlds[] = {"done",   "vfork",  "unavailable", "blocked",
-                                         "silent", "inside", "late"};
+                                         "silent", "inside", "late",   "traced"};
     return r->end == BS_SCAN_WORLD ? worlds[r->world] : ends[r->end];
 }
 

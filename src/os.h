@@ -213,9 +213,12 @@ struct bs_os_task {
     bool runs;        /* or waits for a CPU */
     bool in_sigwait;  /* it waits for a signal of a set that holds the one asked about */
     uint64_t blocked; /* signals, bit number - 1 */
+    int tracer;       /* the process that traces it, or 0 */
 };
 /* What thread tid of this process does about a signal. 0 or errno; ENOENT, ESRCH: gone is set. */
 int bs_os_task(int tid, int signal, struct bs_os_task *task);
+/* True unless the tracer is known for only looking on. A debugger stops the program for each signal. */
+bool bs_os_tracer_interferes(int tracer);
 
 /* --- the signal that stops threads (os_signal.c) ---------------------------------------------- */
 

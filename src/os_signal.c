@@ -106,6 +106,7 @@ int bs_os_task(int tid, int signal, struct bs_os_task *task) {
         return n == 0 ? ESRCH : (int)-n;
     }
     const char *state = strstr(text, "\nState:\t"), *mask = strstr(text, "\nSigBlk:\t");
+    const char *tracer = strstr(text, "\nTracerPid:\t");
     if (state == NULL || mask == NULL)
         return ENOSYS;
     state += strlen("\nState:\t");
@@ -113,8 +114,24 @@ int bs_os_task(int tid, int signal, struct bs_os_task *task) {
     task->gone = *state == 'Z' || *state == 'X';
     task->runs = *state == 'R';
     task->blocked = parse_hex(&mask);
+    if (tracer != NULL)
+        for (tracer += strlen("\nTracerPid:\t"); *tracer >= '0' && *tracer <= '9'; tracer++)
+            task->tracer = task->tracer * 10 + (*tracer - '0');
     task->in_sigwait = *state == 'S' && waits_for(tid, signal);
     return 0;
+}
+
+bool bs_os_tracer_interferes(int tracer) {
+    static const char *const lookers[] = {"strace\n", "ltrace\n", "perf\n"};
+    char path[64], name[32];
+    struct bs_out out;
+    bs_out_init(&out, path, sizeof path);
+    bs_out_printf(&out, "/proc/%d/comm", tracer);
+    if (bs_os_read_text(bs_out_text(&out), name, sizeof name) > 0)
+        for (size_t i = 0; i < BS_ARRAY_LEN(lookers); i++)
+            if (strcmp(name, lookers[i]) == 0)
+                return false;
+    return true;
 }
 
 /* --- the handler ------------------------------------------------------------------------------ */

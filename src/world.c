@@ -55,34 +55,39 @@ int bs_world_signal(void) {
 struct suspects {
     int tid[MAX_SUSPECTS];
     unsigned n;
+    int tracer; /* of any thread, or 0 */
 };
-static unsigned would_not_answer(int tid) {
+static unsigned would_not_answer(int tid, int *tracer) {
     struct bs_os_task task;
-    return !bs_world_may_ask(tid) || bs_os_task(tid, bs_world.signal, &task) != 0 || task.gone
-               ? 0
-               : bs_world_blocks(&task);
+    if (!bs_world_may_ask(tid) || bs_os_task(tid, bs_world.signal, &task) != 0 || task.gone)
+        return 0;
+    if (task.tracer != 0)
+        *tracer = task.tracer;
+    return bs_world_blocks(&task);
 }
 static void visit_suspect(void *ctx, int tid) {
     struct suspects *s = ctx;
-    if (s->n < MAX_SUSPECTS && would_not_answer(tid) != 0)
+    if (s->n < MAX_SUSPECTS && would_not_answer(tid, &s->tracer) != 0)
         s->tid[s->n++] = tid;
 }
-static bool all_would_answer(void) {
+static enum bs_world_result look_at_all(void) {
     struct suspects s = {.n = 0};
     bs_world.error = bs_os_tasks(visit_suspect, &s);
+    if (s.tracer != 0 && bs_os_tracer_interferes(s.tracer))
+        return BS_WORLD_TRACED;
     for (unsigned looks = 0; s.n != 0 && bs_world.error == 0;) {
         bs_world.culprit = s.tid[s.n - 1];
-        unsigned weight = would_not_answer(bs_world.culprit);
+        unsigned weight = would_not_answer(bs_world.culprit, &s.tracer);
         looks += weight;
         if (weight == 0)
             s.n--;
         else if (looks < BS_WORLD_LOOKS)
             bs_world_pause(BS_WORLD_LOOK_NS);
         else
-            return false;
+            return BS_WORLD_BLOCKED;
     }
     bs_world.culprit = 0;
-    return true;
+    return bs_world.error != 0 ? BS_WORLD_UNAVAILABLE : BS_WORLD_STOPPED;
 }
 
 /* Passes over the list of threads until two find nobody new; whoever was found stands by then. So the
@@ -179,11 +184,8 @@ static enum bs_world_result prepare(uint64_t deadline_ns) {
     bs_store(&bs_world.wanted, UINT32_MAX);
     bs_world.self = bs_os_tid();
     bs_world.helper = bs_os_helper_tid();
-    if (!all_would_answer())
-        return BS_WORLD_BLOCKED;
-    return bs_world.error != 0      ? BS_WORLD_UNAVAILABLE
-           : bs_os_now_ns() >= deadline_ns ? BS_WORLD_LATE
-                                 : BS_WORLD_STOPPED;
+    enum bs_world_result result = look_at_all();
+    return result == BS_WORLD_STOPPED && bs_os_now_ns() >= deadline_ns ? BS_WORLD_LATE : result;
 }
 
 enum bs_world_result bs_world_stop(uint64_t deadline_ns) {

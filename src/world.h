@@ -39,6 +39,7 @@ enum bs_world_result {
     BS_WORLD_SILENT,      /* a thread did not answer: in vfork, in an uninterruptible wait, traced */
     BS_WORLD_INSIDE,      /* a thread was inside besom each time */
     BS_WORLD_LATE,        /* the time was over with no thread to blame */
+    BS_WORLD_TRACED,      /* a debugger would stop the program for the signal */
 };
 
 /* The deadline is a time of bs_os_now_ns(). A thread that cannot be stopped is found out sooner. */

@@ -24,7 +24,7 @@
 
 static struct {
     uint64_t period_ns, start_ns;
-    unsigned results[BS_WORLD_LATE + 1]; /* [atomic] */
+    unsigned results[BS_WORLD_TRACED + 1]; /* [atomic] */
     unsigned n;                          /* [atomic] */
     uint32_t stop, sleep;                /* [atomic] */
     int pid;
