@@ -35,15 +35,25 @@ enum bs_rank {
     BS_RANK_COUNT
 };
 
+/* Where nobody asks for the rank a lock is all zeros, and so are the structures that have one: they cost a
+ * process no page that it does not use. */
+#define BS_LOCK_RANKS (BS_DEBUG >= 1 || BS_LOCK_PROFILE)
+
 struct bs_lock {
     uint32_t word; /* [atomic] 0 free, 1 held, 2 held with sleepers */
+#if BS_LOCK_RANKS
     uint32_t rank; /* [init] enum bs_rank */
+#endif
 #if BS_LOCK_PROFILE
     struct bs_lockprof prof;
 #endif
 };
 
+#if BS_LOCK_RANKS
 #define BS_LOCK_INIT(r) {.word = 0, .rank = (r)}
+#else
+#define BS_LOCK_INIT(r) {.word = 0}
+#endif
 
 void bs_lock_slow(struct bs_lock *lock);
 void bs_unlock_wake(struct bs_lock *lock);
