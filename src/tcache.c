@@ -50,8 +50,16 @@ static struct bs_meta_pool *storage_of(uint32_t cap) {
     return &storage_pool[bs_ctz(cap) - 4];
 }
 
+/* A fresh magazine of large blocks has less room: the start is a bound in bytes as well. */
+static uint16_t start_capacity(uint32_t size) {
+    uint16_t cap = BS_MAGAZINE_START;
+    while (cap > 2 && (size_t)cap * size > BS_MAGAZINE_MAX_BYTES)
+        cap /= 2;
+    return cap;
+}
+
 static uint32_t max_capacity(uint32_t size) {
-    uint32_t cap = BS_MAGAZINE_START;
+    uint32_t cap = BS_MAGAZINE_LEAST;
     while (cap < BS_MAGAZINE_MAX && (size_t)cap * 2 * size <= BS_MAGAZINE_MAX_BYTES)
         cap *= 2;
     return cap;
@@ -79,12 +87,8 @@ static void init_bins(struct bs_tcache *tc) {
     use_first_blocks(tc, 0, 0);
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         struct bs_bin *bin = &tc->bin[class];
-        uint16_t cap = BS_MAGAZINE_START;
         bin->size = (uint16_t)bs_class_info[class].size;
-        /* few large blocks: the start is a bound in bytes as well */
-        while (cap > 2 && (size_t)cap * bin->size > BS_MAGAZINE_MAX_BYTES)
-            cap /= 2;
-        use_first_blocks(tc, class, cap);
+        use_first_blocks(tc, class, start_capacity(bin->size));
         bin->claim = (uint8_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
     }
 }
@@ -92,13 +96,15 @@ static void init_bins(struct bs_tcache *tc) {
 /* The magazine is empty. */
 static void free_storage(struct bs_tcache *tc, unsigned class) {
     struct bs_bin *bin = &tc->bin[class];
-    if (bin->cap <= BS_MAGAZINE_START)
+    uint16_t start = start_capacity(bin->size);
+    if (bin->cap <= start)
         return;
-    size_t bytes = (size_t)(bin->cap - BS_MAGAZINE_START) * bin->size;
-    bs_meta_pool_free(storage_of(bin->cap), bin->blocks - 1);
+    size_t bytes = (size_t)(bin->cap - start) * bin->size;
+    if (bin->cap > BS_MAGAZINE_START)
+        bs_meta_pool_free(storage_of(bin->cap), bin->blocks - 1);
     tc->extra_bytes -= bytes;
     bs_thread_refund(bytes);
-    use_first_blocks(tc, class, BS_MAGAZINE_START);
+    use_first_blocks(tc, class, start);
 }
 
 /* The cache is empty and in no registry. */
@@ -280,11 +286,17 @@ void bs_tcache_drain_own(void) {
 /* Room for twice as many blocks, if the budgets allow. The magazine is full. */
 static bool grow(struct bs_tcache *tc, unsigned class) {
     struct bs_bin *bin = &tc->bin[class];
-    if (bin->cap < BS_MAGAZINE_START || bin->cap >= max_capacity(bin->size))
+    if (bin->cap >= max_capacity(bin->size))
         return false;
     size_t bytes = (size_t)bin->cap * bin->size;
     if (tc->extra_bytes + bytes > BS_CACHE_THREAD_BYTES || !bs_thread_grant(bytes))
         return false;
+    if (bin->cap < BS_MAGAZINE_START) { /* in the cache's own storage */
+        bs_store(&tc->limit[class], tc->limit[class] + bin->cap);
+        bin->cap *= 2;
+        tc->extra_bytes += bytes;
+        return true;
+    }
     void **bottom = bs_meta_pool_alloc(storage_of(bin->cap * 2u));
     if (bottom == NULL) {
         bs_thread_refund(bytes);

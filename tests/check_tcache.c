@@ -45,6 +45,13 @@ static size_t slots_out(void) {
     return n;
 }
 
+static uint32_t first_capacity(size_t size) {
+    uint32_t cap = BS_MAGAZINE_START;
+    while (cap > 2 && cap * size > BS_MAGAZINE_MAX_BYTES)
+        cap /= 2;
+    return cap;
+}
+
 /* What has left the spans is live or in this thread's cache; magazines are within their bounds. */
 static void check_conservation(void) {
     size_t bytes = 0, extra = 0;
@@ -62,9 +69,9 @@ static void check_conservation(void) {
                 count, bin->cap);
         require(bs_self->limit[class] == bin->blocks + bin->cap - 1 && bin->blocks[-1] == NULL,
                 "class %u: a magazine without its limit or bottom", class);
-        require(bin->cap == BS_MAGAZINE_START || bin->cap * size <= BS_MAGAZINE_MAX_BYTES,
+        require(bin->cap <= BS_MAGAZINE_LEAST || bin->cap * size <= BS_MAGAZINE_MAX_BYTES,
                 "class %u: room for %zu bytes", class, bin->cap * size);
-        extra += bin->cap > BS_MAGAZINE_START ? (bin->cap - BS_MAGAZINE_START) * size : 0;
+        extra += (bin->cap - first_capacity(size)) * size;
     }
     require(bs_tcache_bytes(bs_self) == bytes, "%zu bytes cached, expected %zu",
             bs_tcache_bytes(bs_self), bytes);
@@ -131,7 +138,7 @@ END_TEST
 
 /* The capacity at which a magazine of this size stops to grow. */
 static uint32_t full_capacity(size_t size) {
-    uint32_t cap = BS_MAGAZINE_START;
+    uint32_t cap = BS_MAGAZINE_LEAST;
     while (cap < BS_MAGAZINE_MAX && cap * 2 * size <= BS_MAGAZINE_MAX_BYTES)
         cap *= 2;
     return cap;
@@ -162,9 +169,19 @@ START_TEST(magazines_grow_on_demand) {
 END_TEST
 
 START_TEST(large_blocks_have_small_magazines) {
-    fill_and_empty(32768, 20);
+    fill_and_empty(32768, 2);
     const struct bs_bin *bin = &bs_self->bin[bs_class_of(32768)];
     ck_assert_uint_eq(bin->cap, 2);
+    check_conservation();
+    fill_and_empty(32768, 20); /* on demand they grow, out of the budget */
+    ck_assert_uint_eq(bin->cap, BS_MAGAZINE_LEAST);
+    check_conservation();
+    void *storage = bin->blocks;
+    bs_tcache_borrow_lock();
+    (void)bs_tcache_strip(bs_self);
+    bs_tcache_borrow_unlock();
+    ck_assert_uint_eq(bin->cap, 2);
+    ck_assert_ptr_eq(bin->blocks, storage);
     check_conservation();
     fill_and_empty(4096, 200);
     ck_assert_uint_eq(bs_self->bin[bs_class_of(4096)].cap, BS_MAGAZINE_MAX_BYTES / 4096);
@@ -284,7 +301,7 @@ START_TEST(unused_magazines_shrink) {
     size_t before = bs_tcache_count(bs_self, class);
     ck_assert_uint_ge(before, full_capacity(64) / 2);
     for (unsigned i = 0; i < 8 * 1024 && bs_tcache_count(bs_self, class) > 1; i++) /* another phase of the program */
-        fill_and_empty(32768, 4);
+        fill_and_empty(32768, 20);
     ck_assert_uint_le(bs_tcache_count(bs_self, class), 1);
     check_conservation();
 }
