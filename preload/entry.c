@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Not in this libc's headers (yet, or any more). */
 void free_sized(void *p, size_t size);
@@ -36,6 +37,13 @@ BS_NOINLINE void bs_door_free(void *p) {
     if (bs_record_is_on())
         bs_record_freed(p);
     bs_heap_free_slow(p);
+}
+
+static BS_NOINLINE void *zero_slow(size_t size) {
+    void *p = bs_door_recorded(BS_RECORD_CALLOC, bs_heap_alloc_zero(size), size, 1);
+    if (BS_UNLIKELY(p == NULL))
+        errno = ENOMEM;
+    return p;
 }
 
 BS_NOINLINE void *bs_door_alloc_aligned_slow(size_t align, size_t size) {
@@ -68,7 +76,10 @@ BS_EXPORT void *calloc(size_t n, size_t size) {
     size_t bytes;
     if (BS_UNLIKELY(__builtin_mul_overflow(n, size, &bytes)))
         return or_enomem(NULL);
-    return or_enomem(bs_door_recorded(BS_RECORD_CALLOC, bs_heap_alloc_zero(bytes), bytes, 1));
+    void *p;
+    if (bs_heap_alloc_tiny_cached(bytes, &p))
+        return memset(p, 0, bytes);
+    return zero_slow(bytes);
 }
 
 BS_EXPORT void *realloc(void *p, size_t size) {

@@ -31,6 +31,12 @@ BS_INLINE bool bs_heap_alloc_cached(size_t size, void **out) {
            bs_tcache_take(bs_tcache_self(), bs_class_of_medium(size), out);
 }
 
+/* calloc's fast path: a tiny block of the magazine, which is not zero. */
+BS_INLINE bool bs_heap_alloc_tiny_cached(size_t size, void **out) {
+    return BS_LIKELY(size <= BS_TINY_MAX) &&
+           BS_LIKELY(bs_tcache_take(bs_tcache_self(), bs_class_of_tiny(size), out));
+}
+
 /* The same for aligned blocks of any small size. align: a power of two. */
 BS_INLINE bool bs_heap_alloc_aligned_cached(size_t align, size_t size, void **out) {
     /* class 0, "none", has no block: no test of its own */
