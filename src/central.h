@@ -68,6 +68,11 @@ bool bs_central_sweep(struct bs_span *s, unsigned class, struct bs_found *found,
  * already. The arena has its table of held bits. */
 enum bs_free_result bs_central_hold(struct bs_span *s, uintptr_t p);
 
+/* For collect.c, while nobody else uses the span: free slots leave it, slots that are out come back.
+ * A bit a slot. release: true if the span is empty and has left its class, as after bs_central_sweep. */
+void bs_central_reserve(struct bs_span *s, const uint64_t *bits);
+bool bs_central_release_bits(struct bs_span *s, const uint64_t *bits);
+
 /* Slots that have left the spans of a class, its spans, and OS pages given back inside them. */
 struct bs_central_counts {
     size_t spans, slots_out, holes;

@@ -92,3 +92,40 @@ enum bs_free_result bs_central_hold(struct bs_span *s, uintptr_t p) {
     bs_lock_release(&c->lock);
     return result;
 }
+
+/* --- collection ------------------------------------------------------------------------------- */
+
+void bs_central_reserve(struct bs_span *s, const uint64_t *bits) {
+    struct bs_central *c = &bs_centrals[s->class];
+    unsigned n = 0;
+    bs_lock_acquire(&c->lock);
+    for (size_t w = 0; w < bs_span_words(s); w++) {
+        BS_CHECK((s->alloc[w] & bits[w]) == 0);
+        if (bits[w] != 0)
+            bs_store(&s->alloc[w], s->alloc[w] | bits[w]);
+        n += bs_popcount(bits[w]);
+    }
+    s->nalloc = (uint16_t)(s->nalloc + n);
+    c->slots_out += n;
+    fill_holes_locked(c, s);
+    relist_locked(c, s);
+    bs_lock_release(&c->lock);
+}
+
+bool bs_central_release_bits(struct bs_span *s, const uint64_t *bits) {
+    struct bs_central *c = &bs_centrals[s->class];
+    unsigned n = 0;
+    bs_lock_acquire(&c->lock);
+    for (size_t w = 0; w < bs_span_words(s); w++) {
+        n += bs_popcount(s->alloc[w] & bits[w]);
+        if (bits[w] != 0)
+            bs_store(&s->alloc[w], s->alloc[w] & ~bits[w]);
+    }
+    s->nalloc = (uint16_t)(s->nalloc - n);
+    s->flags &= (uint8_t)~BS_SPAN_FRESH;
+    c->slots_out -= n;
+    touch(s);
+    bool left = n != 0 && settle_locked(c, s);
+    bs_lock_release(&c->lock);
+    return left;
+}

@@ -31,6 +31,7 @@
 #include <string.h>
 
 static void (*work_hook)(void); /* [init] */
+static void (*freed_hook)(void *p); /* [init] */
 static unsigned fill_byte;      /* [atomic] 0: no filling */
 
 /* Request sizes seen at the slow door, a sample of about one in a refill. [atomic] */
@@ -40,6 +41,10 @@ static struct {
 
 void bs_heap_set_work_hook(void (*hook)(void)) {
     work_hook = hook;
+}
+
+void bs_heap_set_freed_hook(void (*hook)(void *p)) {
+    freed_hook = hook;
 }
 
 void bs_heap_set_fill(unsigned byte) {
@@ -144,10 +149,14 @@ static BS_NOINLINE void sample_large(void *p, size_t size) {
 }
 
 static void forget_large(struct bs_span *s) {
-    if ((s->flags & BS_SPAN_SAMPLED) == 0)
+    unsigned flags = s->flags & (BS_SPAN_SAMPLED | BS_SPAN_PARKED);
+    if (flags == 0)
         return;
-    s->flags &= (uint8_t)~BS_SPAN_SAMPLED;
-    (void)bs_sample_freed((void *)s->base);
+    if ((flags & BS_SPAN_PARKED) != 0)
+        freed_hook((void *)s->base);
+    s->flags &= (uint8_t)~flags;
+    if ((flags & BS_SPAN_SAMPLED) != 0)
+        (void)bs_sample_freed((void *)s->base);
 }
 
 /* The size class of the block at p; 0: it is large, or none. */
@@ -275,6 +284,8 @@ static void fill_freed(void *p, unsigned class, unsigned byte) {
 
 /* The small block at p, which may be sampled, goes. */
 static BS_NOINLINE void forget_small(void *p) {
+    if (BS_UNLIKELY(freed_hook != NULL))
+        freed_hook(p);
     if (bs_sample_freed(p))
         bs_pagemap_count((uintptr_t)p, -1);
 }

@@ -106,6 +106,11 @@ void bs_heap_start_sampling(void);
  * there may be work. Set once, before threads exist. */
 void bs_heap_set_work_hook(void (*hook)(void));
 
+/* While sampling is on: told of a block that is freed or resized before that is done, if it is sampled,
+ * large and marked BS_SPAN_PARKED, or counted by its page (bs_pagemap_count). Set once, before threads
+ * exist. */
+void bs_heap_set_freed_hook(void (*hook)(void *p));
+
 /* The average bytes that rounding up to the class costs a block of the class, in 1/256 bytes, from
  * sizes sampled at the slow door; 0 without a sample. */
 uint64_t bs_heap_rounding_256ths(unsigned class);

@@ -31,9 +31,13 @@ enum bs_side {
     BS_SIDE_SEEN,  /* of unreached slots, while they are sorted into leaks (leaks.h) */
     BS_SIDE_HEAD,  /* the same: the search began at it once */
     BS_SIDE_LOST,  /* unreached in the last scan (scan.h) */
-    BS_SIDE_NOW    /* the same in the one that is under way */
+    BS_SIDE_NOW,   /* the same in the one that is under way */
+    BS_SIDE_DOOMED, /* of those, what collect.h may close, or give away */
+    BS_SIDE_COUNT0, /* in how many scans in a row: collect.h */
+    BS_SIDE_COUNT1,
+    BS_SIDE_COUNT2
 };
-_Static_assert(BS_SIDE_NOW + 1 == BS_NSIDES, "an arena has a place for each kind");
+_Static_assert(BS_SIDE_COUNT2 + 1 == BS_NSIDES, "an arena has a place for each kind");
 
 /* The table of p's arena, which is one; NULL: there is none. */
 BS_INLINE struct bs_marks *bs_marks_table(uintptr_t p, enum bs_side side) {

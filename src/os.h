@@ -45,6 +45,8 @@ void *bs_os_alloc(size_t bytes);
 /* None -> readable zeros that cost no commit charge; bs_os_writable() opens parts of it. */
 void *bs_os_alloc_readonly(size_t bytes);
 int bs_os_writable(void *addr, size_t bytes);
+/* Ready, and an access faults until bs_os_writable: what it holds stays. */
+int bs_os_forbid(void *addr, size_t bytes);
 int bs_os_map(void *addr, size_t bytes);
 /* ENOMEM: the pages could not be made Ready and must not be touched. */
 int bs_os_used(void *addr, size_t bytes);

@@ -143,6 +143,10 @@ int bs_os_writable(void *addr, size_t bytes) {
     return (int)-GUARDED(bs_sys3(SYS_mprotect, addr, bytes, PROT_READ | PROT_WRITE));
 }
 
+int bs_os_forbid(void *addr, size_t bytes) {
+    return (int)-GUARDED(bs_sys3(SYS_mprotect, addr, bytes, PROT_NONE));
+}
+
 /* In one of the two: what becomes writable is charged to the process from then on. */
 int bs_os_map(void *addr, size_t bytes) {
     return bs_opt.decommit == BS_DECOMMIT_HARD ? 0 : bs_os_writable(addr, bytes);

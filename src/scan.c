@@ -36,9 +36,9 @@ static size_t verdict_bytes(void) {
     return bs_align_up(sizeof(struct bs_scan_verdict), BS_MIB);
 }
 
-static bool make_shared(void) {
-    size_t n = bs_sides_count();
-    scan.now.bytes = verdict_bytes() + n * sizeof(struct bs_marks);
+static bool make_shared(const struct bs_scan_rules *rules) {
+    size_t n = bs_sides_count(), kinds = rules->guest != NULL ? 2 : 1;
+    scan.now.bytes = verdict_bytes() + n * kinds * sizeof(struct bs_marks);
     scan.now.ntables = n;
     scan.now.verdict = bs_os_alloc_shared(scan.now.bytes);
     return scan.now.verdict != NULL;
@@ -50,10 +50,11 @@ static void drop(struct shared *s) {
     *s = (struct shared){NULL, 0, 0};
 }
 
-static void publish_tables(void) {
-    bs_sides_publish(BS_SIDE_NOW,
-                     (struct bs_marks *)(void *)((char *)scan.now.verdict + verdict_bytes()),
-                     scan.now.ntables);
+static void publish_tables(const struct bs_scan_rules *rules) {
+    struct bs_marks *tables = (struct bs_marks *)(void *)((char *)scan.now.verdict + verdict_bytes());
+    bs_sides_publish(BS_SIDE_NOW, tables, scan.now.ntables);
+    if (rules->guest != NULL)
+        bs_sides_publish(BS_SIDE_DOOMED, tables + scan.now.ntables, scan.now.ntables);
 }
 
 /* What was found now is what the next scan compares with. */
@@ -141,6 +142,8 @@ static enum bs_roots_result take_roots(struct bs_scan_work *w) {
         return result;
     (void)bs_roots_take_kernel(&w->roots); /* older kernels do not tell of timers */
     bs_world_each(visit_registers, w);
+    if (w->rules.guest != NULL)
+        w->rules.guest->roots(&w->roots);
     w->roots.needed = bs_max(w->roots.n, w->roots.nwords) + 1; /* and our own words */
     return w->roots.needed > w->roots.capacity ? BS_ROOTS_NO_ROOM : BS_ROOTS_TAKEN;
 }
@@ -189,6 +192,8 @@ static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_
 
 static enum bs_scan_end search_in_place(struct bs_scan_work *w) {
     enum bs_scan_end end = bs_scan_judge(w);
+    if (w->rules.guest != NULL)
+        w->rules.guest->close();
     bs_cycle_abandon(); /* also what was not even prepared */
     return end;
 }
@@ -228,7 +233,7 @@ static enum bs_scan_end scan_stopped(struct bs_scan_work *w, struct bs_snapshot 
     result->root_bytes = w->roots.bytes;
     if (roots != BS_ROOTS_TAKEN)
         return BS_SCAN_NO_ROOTS;
-    publish_tables();
+    publish_tables(&w->rules);
     return search_or_copy(w, copy, result);
 }
 
@@ -259,7 +264,7 @@ static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result 
     struct bs_snapshot copy = {.pid = 0};
     enum bs_scan_end end;
     bool again;
-    if (!make_shared() || !bs_trace_prepare(&w->trace, 1, BS_SCAN_STACK_RANGES))
+    if (!make_shared(&w->rules) || !bs_trace_prepare(&w->trace, 1, BS_SCAN_STACK_RANGES))
         return BS_SCAN_NO_MEMORY;
     w->verdict = scan.now.verdict;
     bs_round_enter();
@@ -301,6 +306,7 @@ static BS_NOINLINE void run(const struct bs_scan_rules *rules, bs_scan_reporter 
         bs_count(scans, 1);
     } else {
         bs_sides_publish(BS_SIDE_NOW, NULL, 0);
+        bs_sides_publish(BS_SIDE_DOOMED, NULL, 0);
         bs_count(scans_given_up, 1);
     }
     result.ns = bs_os_now_ns() - start;
@@ -325,6 +331,7 @@ void bs_scan_forked(void) {
         return;
     bs_sides_publish(BS_SIDE_NOW, NULL, 0);
     bs_sides_publish(BS_SIDE_LOST, NULL, 0);
+    bs_sides_publish(BS_SIDE_DOOMED, NULL, 0);
     drop(&scan.now);
     drop(&scan.before);
     bs_store(&scan.busy, 0u);

@@ -37,9 +37,22 @@ enum bs_scan_end {
     BS_SCAN_KILLED     /* the copy took too long, or memory ran short */
 };
 
+/* Somebody who wants to know more of the same search than its report says (collect.h). */
+struct bs_roots;
+struct bs_scan_guest {
+    enum bs_past_end past_end;
+    void (*roots)(struct bs_roots *roots); /* all stand: adds ranges to be read */
+    void (*open)(void);                    /* before any block is read, in the copy if there is one; slots
+                                              of its own can be made idle */
+    void (*close)(void);                   /* after a search in place */
+    void (*judge)(struct bs_trace *t);     /* last: BS_SIDE_NOW is there, BS_SIDE_DOOMED its own; what it
+                                              marks besides counts for nothing else */
+};
+
 struct bs_scan_rules {
     uint64_t age_ns;       /* of blocks to be reported, if it is known */
     size_t in_place_bytes; /* heap and roots up to this size are searched while the program waits */
+    const struct bs_scan_guest *guest; /* NULL: none */
 };
 
 struct bs_leak_sums {

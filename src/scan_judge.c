@@ -151,14 +151,22 @@ static bool note_region(void *ctx, uintptr_t base, const uint64_t *alloc,
 /* --- the search ------------------------------------------------------------------------------- */
 
 static bool search(struct bs_scan_work *w) {
-    const struct bs_trace_rules rules = {.starts = true};
+    const struct bs_scan_guest *guest = w->rules.guest;
+    const struct bs_trace_rules rules = {
+        .starts = true, .past_end = guest != NULL ? guest->past_end : BS_PAST_END_FREE};
+    struct bs_trace_sums sums;
     struct bs_leak total;
     bs_trace_begin(&w->trace, &rules, w->roots.range, w->roots.n);
     bs_trace_work(&w->trace, 0);
     bool found = bs_leaks_find(&w->trace, judge_leak, w, &total);
     if (found)
         bs_pageheap_each_region(note_region, w);
-    return bs_trace_end(&w->trace, &w->verdict->trace) && found;
+    w->verdict->trace = bs_trace_so_far(&w->trace);
+    if (found && guest != NULL)
+        guest->judge(&w->trace);
+    found &= bs_trace_end(&w->trace, &sums);
+    w->verdict->trace.rounds = sums.rounds;
+    return found;
 }
 
 enum bs_scan_end bs_scan_judge(struct bs_scan_work *w) {
@@ -169,6 +177,8 @@ enum bs_scan_end bs_scan_judge(struct bs_scan_work *w) {
     if (!bs_cycle_prepare() || !bs_cycle_begin() || !bs_sides_make(&starts, BS_SIDE_START))
         return BS_SCAN_NO_MEMORY;
     bs_cycle_note_idle();
+    if (w->rules.guest != NULL)
+        w->rules.guest->open();
     bool found = search(w);
     bs_sides_drop(&starts);
     w->verdict->search_ns = bs_os_thread_cpu_ns() - cpu;

@@ -31,6 +31,7 @@ enum {
     BS_SPAN_MOVED = 2, /* large: its mapping came by mremap and cannot merge with neighbours */
     BS_SPAN_LISTED = 4, /* small: on the list of its fullness group */
     BS_SPAN_SAMPLED = 16, /* large: the block is sampled */
+    BS_SPAN_PARKED = 32,  /* large: its memory is closed, or was (park.h) */
     BS_SPAN_BORROWED = 8 /* small: the scavenger gives its holes back; nobody claims from it */
 };
 

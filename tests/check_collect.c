@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_collect.c - scan after scan with the collector as guest: which blocks are closed and when, what
+ * brings them back, what is given away; each test in place and by copy. The pages of one span are compared
+ * with a slow model. Whole programs are tests/preload's.
+ */
+#define _GNU_SOURCE
+#include "world_unit.h"
+
+#include "collect.h"
+#include "collect_pick.h"
+#include "heap.h"
+#include "large.h"
+#include "opt.h"
+#include "park.h"
+#include "sample.h"
+#include "scan.h"
+#include "thread.h"
+
+#define HIDE(p) (~(uintptr_t)(p))
+/* Not before it is wanted: no register may have it. */
+static inline uint64_t *SHOWN(uintptr_t hidden) {
+    __asm__ volatile("" : "+r"(hidden));
+    return (uint64_t *)~hidden;
+}
+
+static struct bs_scan_rules rules;
+static struct bs_scan_result got;
+static const struct bs_collect_report *report;
+static struct bs_collect_rules collect = {.scans = 3};
+static bool unwatched;
+static uintptr_t touch_late; /* hidden: between the search and what follows from it */
+
+static bool is_watched(void) {
+    return !unwatched;
+}
+
+static void on_fault(int signo, siginfo_t *info, void *context) {
+    (void)context;
+    if (!bs_park_touch((uintptr_t)info->si_addr))
+        signal(signo, SIG_DFL);
+}
+
+static void note_result(void *ctx, const struct bs_scan_result *result) {
+    ck_assert_ptr_eq(ctx, &got);
+    got = *result;
+    if (touch_late != 0)
+        ck_assert_uint_eq(SHOWN(touch_late)[3], 3 + 200000);
+    touch_late = 0;
+    report = bs_collect_after(result);
+}
+static void scan(void) {
+    rules.guest = bs_collect_guest();
+    ck_assert(bs_scan_run(&rules, note_result, &got));
+}
+static void must_scan(void) {
+    scan();
+    require(got.end == BS_SCAN_DONE, "end %d, world %d, thread %d, error %d", got.end, got.world,
+            got.culprit, got.error);
+    ck_assert_int_eq(got.in_place, rules.in_place_bytes != 0);
+}
+static void setup(int by_copy) {
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+    inside_text();
+    rules = (struct bs_scan_rules){.in_place_bytes = by_copy ? 0 : SIZE_MAX};
+    bs_heap_free(bs_heap_alloc(10));
+    bs_opt.sample = 1;
+    bs_heap_start_sampling();
+    bs_heap_set_freed_hook(bs_park_freed);
+    ck_assert(bs_collect_start(&collect, is_watched));
+    sigaction(SIGSEGV, &action, NULL);
+}
+
+static uint64_t blocks(enum bs_collect_what what) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < report->n; i++)
+        n += report->note[i].what == what ? report->note[i].blocks : 0;
+    return n;
+}
+
+static void __attribute__((noinline)) wipe(void) {
+    volatile char junk[16384];
+    for (size_t i = 0; i < sizeof junk; i++)
+        junk[i] = 0;
+}
+/* Full of numbers that are no addresses. */
+static uintptr_t __attribute__((noinline)) site_a(size_t size) {
+    uint64_t *p = bs_heap_alloc_zero(size);
+    for (size_t i = 0; i < size / 8; i++)
+        p[i] = i + size;
+    __asm__ volatile("" ::"r"(p) : "memory");
+    return HIDE(p);
+}
+static uintptr_t __attribute__((noinline)) site_b(size_t size) {
+    uintptr_t hidden = site_a(size);
+    __asm__ volatile("" ::: "memory");
+    return hidden;
+}
+static bool is_whole(uintptr_t hidden, size_t size) {
+    const uint64_t *p = SHOWN(hidden);
+    for (size_t i = 0; i < size / 8; i++)
+        if (p[i] != i + size)
+            return false;
+    return true;
+}
+static bool is_out_at(uintptr_t hidden) {
+    struct bs_span *s = bs_span_of((uintptr_t)SHOWN(hidden));
+    uint32_t slot;
+    return s != NULL && bs_slot_of(s, (uintptr_t)SHOWN(hidden), &slot) && bs_bit_test(s->alloc, slot);
+}
+
+static void *volatile a_global;
+
+/* --- the pages of a span ------------------------------------------------------------------------ */
+
+/* Byte by byte: whose is it? */
+static void check_pick(struct bs_span *s, const uint64_t *lost, const struct bs_pick *pick) {
+    size_t size = bs_span_class(s)->size, os_page = bs_os_page_size();
+    uintptr_t first = bs_span_os_page_base(s, os_page);
+    bool block[1024], changed = true;
+    for (size_t i = 0; i < s->nslots; i++)
+        block[i] = bs_bit_test(lost, i);
+    while (changed) {
+        changed = false;
+        for (size_t i = 0; i < s->nslots; i++) {
+            uintptr_t from = s->base + i * size;
+            bool bad = from < first || from + size > s->base + s->npages * BS_PAGE_SIZE;
+            for (uintptr_t page = bs_align_down(from, os_page); page < from + size && !bad; page += os_page)
+                for (size_t k = 0; k < s->nslots; k++)
+                    bad |= s->base + k * size < page + os_page && s->base + (k + 1) * size > page &&
+                           bs_bit_test(s->alloc, k) && !block[k];
+            if (block[i] && bad) {
+                block[i] = false;
+                changed = true;
+            }
+        }
+    }
+    for (size_t i = 0; i < s->nslots; i++) {
+        uint32_t on = 0;
+        for (uintptr_t p = s->base + i * size; p < s->base + (i + 1) * size; p++)
+            on |= p >= first ? 1u << ((p - first) / os_page) : 0;
+        require(bs_bit_test(pick->block, i) == block[i], "class %u slot %zu", s->class, i);
+        require(!block[i] || (on & ~pick->pages) == 0, "class %u slot %zu pages", s->class, i);
+        bool free_there = !bs_bit_test(s->alloc, i) && (on & pick->pages) != 0;
+        require(bs_bit_test(pick->reserve, i) == free_there, "class %u free slot %zu", s->class, i);
+    }
+}
+
+START_TEST(pages_of_lost_and_free_slots_alone) {
+    uint64_t seed = 4711;
+    size_t with_pages = 0;
+    for (unsigned round = 0; round < 600 / UNIT_SLOWNESS; round++) {
+        unsigned class = 1 + (unsigned)random_below(&seed, BS_NCLASSES - 1);
+        union {
+            struct bs_span s;
+            char room[sizeof(struct bs_span) + 128];
+        } u = {.s = {.base = 0x10000000, .class = (uint8_t)class}};
+        uint64_t lost[BS_MARKS_PLANES] = {0};
+        struct bs_pick pick;
+        uint64_t kinds[] = {2, 20, 1000};
+        size_t few = kinds[random_below(&seed, 3)];
+        u.s.npages = bs_class_info[class].npages;
+        u.s.nslots = bs_class_info[class].nslots;
+        for (size_t i = 0; i < u.s.nslots; i++) {
+            bool live = random_below(&seed, few) == 0, is_free = random_below(&seed, 3) == 0;
+            if (live || !is_free)
+                u.s.alloc[i / 64] |= (uint64_t)1 << (i % 64);
+            if (!live && !is_free)
+                lost[i / 64] |= (uint64_t)1 << (i % 64);
+        }
+        bool any = bs_collect_pick(&u.s, lost, &pick);
+        ck_assert_int_eq(any, pick.pages != 0);
+        check_pick(&u.s, lost, &pick);
+        with_pages += any;
+    }
+    ck_assert_uint_gt(with_pages, 100 / UNIT_SLOWNESS);
+}
+END_TEST
+
+/* --- from lost to reclaimed ----------------------------------------------------------------------- */
+
+#define LARGE 200000
+#define SMALL 512
+#define NSMALL 200
+static uintptr_t small[NSMALL], large[3];
+
+static void __attribute__((noinline, noclone)) plant(void) {
+    for (unsigned i = 0; i < NSMALL; i++)
+        small[i] = site_a(SMALL);
+    for (unsigned i = 0; i < BS_ARRAY_LEN(large); i++)
+        large[i] = site_b(LARGE);
+}
+static void until_closed(void) {
+    wipe();
+    for (unsigned i = 0; i < collect.scans; i++) {
+        ck_assert_uint_eq(bs_park_count(), 0);
+        must_scan();
+    }
+    ck_assert_uint_ne(bs_park_count(), 0);
+}
+
+START_TEST(lost_blocks_are_closed_then_given_away) {
+    setup(_i);
+    plant();
+    until_closed();
+    uint64_t closed = blocks(BS_COLLECT_CLOSED);
+    /* at the ends others, or slots that a cache holds, may share a page with them */
+    require(closed >= 3 + NSMALL - 20, "%ju closed", (uintmax_t)closed);
+    ck_assert_ptr_null(report->why_not);
+    must_scan();
+    ck_assert_uint_eq(blocks(BS_COLLECT_RECLAIMED), closed);
+    for (unsigned i = 0; i < BS_ARRAY_LEN(large); i++)
+        ck_assert(!is_out_at(large[i]));
+    ck_assert(!is_out_at(small[NSMALL / 2]));
+    bool again = false;
+    for (unsigned i = 0; i < 10 && !again; i++) {
+        char *p = bs_heap_alloc(LARGE); /* whole, and accessible */
+        memset(p, 1, LARGE);
+        again = HIDE(p) == large[0];
+    }
+    ck_assert(again);
+    for (unsigned i = 0; i < NSMALL; i++)
+        memset(bs_heap_alloc(SMALL), 1, SMALL);
+    must_scan();
+    ck_assert_uint_eq(blocks(BS_COLLECT_CLOSED), 0);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+static void __attribute__((noinline)) bring_back(void) {
+    uintptr_t a = small[NSMALL / 2], b = large[1], other = site_b(4 * LARGE);
+    until_closed();
+    ck_assert(is_whole(a, SMALL));
+    touch_late = b;
+    must_scan();
+    uint64_t back = blocks(BS_COLLECT_REVIVED);
+    require(back > 1 && back < NSMALL, "%ju", (uintmax_t)back);
+    ck_assert_uint_eq(blocks(BS_COLLECT_RECLAIMED), 0); /* somebody was there: wait */
+    must_scan();
+    ck_assert_uint_ne(blocks(BS_COLLECT_RECLAIMED), 0);
+    ck_assert(!is_out_at(other)); /* closed before its like was touched */
+    for (unsigned i = 0; i < 6; i++)
+        must_scan();
+    ck_assert(is_whole(a, SMALL) && is_whole(b, LARGE));
+    ck_assert(is_out_at(a) && is_out_at(b));
+}
+/* Of the stacks that were brought back nothing is closed any more. */
+static void __attribute__((noinline)) leave_alone(void) {
+    wipe();
+    for (unsigned i = 0; i < 6; i++) {
+        must_scan();
+        for (unsigned k = 0; k < NSMALL; k++)
+            ck_assert_ptr_null(bs_park_find((uintptr_t)SHOWN(small[k])));
+        ck_assert_ptr_null(bs_park_find((uintptr_t)SHOWN(large[1])));
+    }
+}
+
+START_TEST(a_touch_brings_back) {
+    static void (*const volatile then[])(void) = {bring_back, leave_alone};
+    setup(_i);
+    for (volatile unsigned round = 0; round < 2; round++) { /* the same place calls both times */
+        plant();
+        then[round]();
+    }
+}
+END_TEST
+
+/* Freed, or resized, without being touched before. */
+START_TEST(a_free_brings_back) {
+    setup(_i);
+    plant();
+    until_closed();
+    bs_heap_free(SHOWN(large[0]));
+    bs_heap_free(SHOWN(small[NSMALL / 2]));
+    large[1] = HIDE(bs_heap_realloc(SHOWN(large[1]), 2 * LARGE));
+    ck_assert(is_whole(large[1], 8) || SHOWN(large[1])[7] == 7 + LARGE);
+    ck_assert_uint_eq(SHOWN(large[1])[LARGE / 8 - 1], LARGE / 8 - 1 + LARGE);
+    small[NSMALL / 2 + 1] = HIDE(bs_heap_realloc(SHOWN(small[NSMALL / 2 + 1]), 4 * SMALL));
+    ck_assert_uint_eq(SHOWN(small[NSMALL / 2 + 1])[9], 9 + SMALL);
+    for (unsigned i = 0; i < 4; i++) {
+        memset(bs_heap_alloc(LARGE), 1, LARGE);
+        for (unsigned k = 0; k < 50; k++)
+            memset(bs_heap_alloc(SMALL), 1, SMALL);
+        must_scan();
+        if (i == 0) {
+            require(blocks(BS_COLLECT_FREED) >= 3, "%ju", (uintmax_t)blocks(BS_COLLECT_FREED));
+            ck_assert_uint_ne(blocks(BS_COLLECT_RECLAIMED), 0); /* they came before the scan */
+        }
+    }
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+static void free_again(void *arg) {
+    bs_heap_free(arg);
+    bs_heap_free(arg);
+}
+START_TEST(a_double_free_is_found) {
+    setup(_i);
+    plant();
+    until_closed();
+    expect_abort(free_again, SHOWN(small[NSMALL / 2]), "double free of");
+    expect_abort(free_again, SHOWN(large[0]), "free of");
+    must_scan();
+    ck_assert_uint_ne(blocks(BS_COLLECT_RECLAIMED), 0);
+    expect_abort(free_again, SHOWN(small[NSMALL / 2]), "double free of");
+}
+END_TEST
+
+/* What leads to a doomed block is doomed, or it is not. */
+START_TEST(a_component_goes_as_a_whole) {
+    setup(_i);
+    void **head = (void **)SHOWN(site_a(64)); /* beside live ones: cannot be closed */
+    a_global = SHOWN(site_a(64));
+    uintptr_t inner = site_b(LARGE), deeper = site_b(LARGE), own = site_b(LARGE);
+    head[3] = SHOWN(inner) + 5;
+    *(void **)SHOWN(inner) = SHOWN(deeper);
+    *(void **)SHOWN(own) = SHOWN(own) + LARGE / 8; /* its own end */
+    head = NULL;
+    wipe();
+    for (unsigned i = 0; i < 7; i++)
+        must_scan();
+    ck_assert(is_out_at(inner) && is_out_at(deeper));
+    ck_assert(!is_out_at(own));
+}
+END_TEST
+
+/* A way back that the scan sees. */
+START_TEST(what_is_reached_is_opened) {
+    setup(_i);
+    plant();
+    until_closed();
+    a_global = SHOWN(large[2]);
+    must_scan();
+    /* the end of one block may be the beginning of another, and then holds it as well */
+    uint64_t opened = blocks(BS_COLLECT_REACHED);
+    require(opened == 1 || opened == 2, "%ju", (uintmax_t)opened);
+    ck_assert(is_whole(large[2], LARGE));
+    ck_assert(!is_out_at(large[0]));
+    a_global = NULL;
+    wipe();
+    for (unsigned i = 0; i < 4; i++)
+        must_scan();
+    ck_assert(!is_out_at(large[2]));
+}
+END_TEST
+
+static void *blocks_all(void *arg) {
+    struct runner *r = arg;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    bs_store(&r->tid, bs_os_tid());
+    sem_wait(&go_on);
+    return NULL;
+}
+
+START_TEST(an_incomplete_world_counts_from_the_start) {
+    setup(_i);
+    plant();
+    wipe();
+    must_scan();
+    must_scan();
+    start_threads(1, blocks_all);
+    scan();
+    ck_assert_int_eq(got.end, BS_SCAN_WORLD);
+    join_threads(1);
+    wipe();
+    must_scan();
+    must_scan();
+    ck_assert_uint_eq(bs_park_count(), 0);
+    must_scan();
+    ck_assert_uint_ne(bs_park_count(), 0);
+}
+END_TEST
+
+START_TEST(scans_count_only_some_time_apart) {
+    collect.spacing_ns = 100 * MS;
+    collect.grace_ns = 300 * MS;
+    collect.age_ns = 150 * MS;
+    setup(_i);
+    uint64_t start = bs_os_now_ns(), closed = 0;
+    plant();
+    wipe();
+    for (;; usleep(10000)) {
+        must_scan();
+        uint64_t now = bs_os_now_ns();
+        if (closed == 0 && bs_park_count() != 0) {
+            closed = now;
+            require(now - start >= 200 * MS, "closed after %ju ns", (uintmax_t)(now - start));
+        }
+        if (blocks(BS_COLLECT_RECLAIMED) == 0)
+            continue;
+        require(now - closed >= 290 * MS, "given away after %ju ns", (uintmax_t)(now - closed));
+        break;
+    }
+}
+END_TEST
+
+START_TEST(nothing_is_closed_that_nobody_watches) {
+    setup(_i);
+    plant();
+    until_closed();
+    unwatched = true;
+    must_scan();
+    ck_assert_uint_eq(bs_park_count(), 0);
+    ck_assert_ptr_nonnull(report->why_not);
+    signal(SIGSEGV, SIG_DFL);
+    for (unsigned i = 0; i < NSMALL; i++)
+        ck_assert(is_whole(small[i], SMALL));
+    for (unsigned i = 0; i < 4; i++)
+        must_scan();
+    ck_assert_uint_eq(bs_park_count(), 0);
+}
+END_TEST
+
+START_TEST(a_forked_child_begins_anew) {
+    setup(_i);
+    plant();
+    until_closed();
+    pid_t pid = fork();
+    if (pid == 0) {
+        bs_thread_forked();
+        bs_world_forked();
+        bs_scan_forked();
+        bs_collect_forked();
+        if (!is_whole(large[0], LARGE))
+            _exit(1);
+        rules.guest = bs_collect_guest();
+        if (!bs_scan_run(&rules, note_result, &got) || got.end != BS_SCAN_DONE || bs_park_count() != 0)
+            _exit(2);
+        signal(SIGSEGV, SIG_DFL);
+        for (unsigned i = 0; i < NSMALL; i++)
+            if (!is_whole(small[i], SMALL))
+                _exit(3);
+        _exit(is_whole(large[1], LARGE) ? 0 : 4);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    must_scan();
+    ck_assert_uint_ne(blocks(BS_COLLECT_RECLAIMED), 0);
+}
+END_TEST
+
+/* Whatever the kernel refuses, what is closed opens to who comes. */
+START_TEST(failures_are_survived) {
+    setup(_i % 2);
+    for (unsigned n = 1; n < 60; n++) {
+        plant();
+        wipe();
+        bs_os_fail(n, _i < 2 ? ENOMEM : EAGAIN, false);
+        scan();
+        bs_os_fail(0, 0, false);
+        ck_assert(n % 3 != 0 || is_whole(small[NSMALL / 2], SMALL));
+    }
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("collect");
+    TCase *tc = add_case(suite, "collect");
+    tcase_add_test(tc, pages_of_lost_and_free_slots_alone);
+    tcase_add_loop_test(tc, lost_blocks_are_closed_then_given_away, 0, 2);
+    tcase_add_loop_test(tc, a_touch_brings_back, 0, 2);
+    tcase_add_loop_test(tc, a_free_brings_back, 0, 2);
+    tcase_add_loop_test(tc, a_double_free_is_found, 0, 2);
+    tcase_add_loop_test(tc, a_component_goes_as_a_whole, 0, 2);
+    tcase_add_loop_test(tc, what_is_reached_is_opened, 0, 2);
+    tcase_add_loop_test(tc, an_incomplete_world_counts_from_the_start, 0, 2);
+    tcase_add_loop_test(tc, scans_count_only_some_time_apart, 0, 2);
+    tcase_add_loop_test(tc, nothing_is_closed_that_nobody_watches, 0, 2);
+    tcase_add_loop_test(tc, a_forked_child_begins_anew, 0, 2);
+    tcase_add_loop_test(tc, failures_are_survived, 0, 4);
+    return run_suite(suite);
+}
