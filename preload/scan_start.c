@@ -4,7 +4,8 @@
 
 #include "scanner.h"
 #include "shim.h"
+#include "shim_fault.h"
 
 void besom_scan_start(void) {
-    bs_scanner_start(&besom_shim);
+    bs_scanner_start(&besom_shim, &besom_shim_faults);
 }

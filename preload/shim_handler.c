@@ -9,6 +9,7 @@
  * for the handler, they name the program's. The table is written while other threads install handlers
  * and signals come, so its entries are atomics; nothing here takes a lock.
  */
+#include "shim_fault.h"
 #include "shim_real.h"
 
 #include <signal.h>
@@ -77,11 +78,15 @@ BS_EXPORT int sigaction(int signal, const struct sigaction *action, struct sigac
             *old = (struct sigaction){.sa_handler = SIG_DFL};
         return 0;
     }
+    if (signal == SIGSEGV && bs_shim_faults_are_on())
+        return bs_shim_fault_action(action, old);
     if (action != NULL && asks && !takes) {
         ret = REAL(sigaction)(signal, NULL, old);
         besom_shim.watch();
     } else if (action != NULL) {
         copy = *action;
+        if (bs_shim_faults_are_on()) /* closed memory may be touched in any handler */
+            sigdelset(&copy.sa_mask, SIGSEGV);
         copy.sa_handler = hide(signal, copy.sa_handler);
         ret = REAL(sigaction)(signal, &copy, old);
     } else {
@@ -101,6 +106,11 @@ BS_EXPORT __sighandler_t signal(int number, __sighandler_t handler) {
     if (asks_for_scans(number) && (!is_an_action(handler) || besom_shim.is_watched())) {
         struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
         return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
+    }
+    if (number == SIGSEGV && bs_shim_faults_are_on()) {
+        struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
+        sigemptyset(&action.sa_mask);
+        return bs_shim_fault_action(&action, &old) == 0 ? old.sa_handler : SIG_ERR;
     }
     return show(REAL(signal)(number, hide(number, handler)), kept);
 }

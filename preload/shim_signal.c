@@ -5,6 +5,7 @@
  */
 #include "shim_signal.h"
 
+#include "shim_fault.h"
 #include "shim_real.h"
 
 #include <pthread.h>
@@ -24,21 +25,28 @@ const sigset_t *bs_shim_without_ours(const sigset_t *set, sigset_t *copy) {
     return copy;
 }
 
+const sigset_t *bs_shim_mask(const sigset_t *set, sigset_t *copy) {
+    set = bs_shim_without_ours(set, copy);
+    if (set == NULL || !bs_shim_faults_are_on() || sigismember(set, SIGSEGV) != 1)
+        return set;
+    *copy = *set;
+    sigdelset(copy, SIGSEGV);
+    return copy;
+}
+
 BS_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
     sigset_t copy;
-    return REAL(pthread_sigmask)(how, how == SIG_UNBLOCK ? set : bs_shim_without_ours(set, &copy),
-                                 old);
+    return REAL(pthread_sigmask)(how, how == SIG_UNBLOCK ? set : bs_shim_mask(set, &copy), old);
 }
 
 BS_EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old) {
     sigset_t copy;
-    return REAL(sigprocmask)(how, how == SIG_UNBLOCK ? set : bs_shim_without_ours(set, &copy),
-                             old);
+    return REAL(sigprocmask)(how, how == SIG_UNBLOCK ? set : bs_shim_mask(set, &copy), old);
 }
 
 BS_EXPORT int sigsuspend(const sigset_t *mask) {
     sigset_t copy;
-    mask = bs_shim_without_ours(mask, &copy);
+    mask = bs_shim_mask(mask, &copy);
     return REPEAT(REAL(sigsuspend)(mask), (void)0);
 }
 

@@ -7,5 +7,7 @@
 
 /* `set` if it does not hold it, else a copy without it. */
 const sigset_t *bs_shim_without_ours(const sigset_t *set, sigset_t *copy);
+/* The same for what is to be blocked, and without SIGSEGV where faults are ours (shim_fault.h). */
+const sigset_t *bs_shim_mask(const sigset_t *set, sigset_t *copy);
 
 #endif

@@ -35,7 +35,7 @@ BS_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout_ms, size_t by
 BS_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
                     const sigset_t *mask) {
     sigset_t copy;
-    mask = bs_shim_without_ours(mask, &copy);
+    mask = bs_shim_mask(mask, &copy);
     return TIMED(REAL(ppoll)(fds, n, timeout, mask));
 }
 
@@ -44,7 +44,7 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, co
 BS_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
                           const sigset_t *mask, size_t bytes) {
     sigset_t copy;
-    mask = bs_shim_without_ours(mask, &copy);
+    mask = bs_shim_mask(mask, &copy);
     return TIMED(REAL(__ppoll_chk)(fds, n, timeout, mask, bytes));
 }
 
@@ -68,7 +68,7 @@ BS_EXPORT int select(int n, fd_set *in, fd_set *out, fd_set *except, struct time
 BS_EXPORT int pselect(int n, fd_set *in, fd_set *out, fd_set *except,
                       const struct timespec *timeout, const sigset_t *mask) {
     sigset_t copy;
-    mask = bs_shim_without_ours(mask, &copy);
+    mask = bs_shim_mask(mask, &copy);
     return TIMED(REAL(pselect)(n, in, out, except, timeout, mask));
 }
 
@@ -82,7 +82,7 @@ BS_EXPORT int epoll_pwait(int fd, struct epoll_event *events, int max, int timeo
                           const sigset_t *mask) {
     struct bs_shim_end end = bs_shim_after_ms(timeout_ms);
     sigset_t copy;
-    mask = bs_shim_without_ours(mask, &copy);
+    mask = bs_shim_mask(mask, &copy);
     return REPEAT(REAL(epoll_pwait)(fd, events, max, timeout_ms, mask),
                   timeout_ms = bs_shim_left_ms(end));
 }
@@ -92,6 +92,6 @@ int epoll_pwait2(int fd, struct epoll_event *events, int max, const struct times
 BS_EXPORT int epoll_pwait2(int fd, struct epoll_event *events, int max,
                            const struct timespec *timeout, const sigset_t *mask) {
     sigset_t copy;
-    mask = bs_shim_without_ours(mask, &copy);
+    mask = bs_shim_mask(mask, &copy);
     return TIMED(REAL(epoll_pwait2)(fd, events, max, timeout, mask));
 }

@@ -12,6 +12,7 @@
 #include "roots.h"
 #include "round.h"
 #include "sample.h"
+#include "sampler.h"
 #include "tcache.h"
 #include "thread.h"
 #include "waiting.h"
@@ -20,11 +21,11 @@
 
 struct bs_collect bs_collect;
 
-bool bs_collect_start(const struct bs_collect_rules *rules, bool (*is_watched)(void)) {
+bool bs_collect_start(const struct bs_collect_rules *rules, const struct bs_collect_faults *faults) {
     bs_collect.rules = *rules;
-    bs_collect.is_watched = is_watched;
+    bs_collect.faults = faults;
     bs_collect.store = bs_meta_map(sizeof *bs_collect.store);
-    return bs_collect.store != NULL && bs_park_prepare();
+    return bs_collect.store != NULL && bs_park_prepare() && faults->start();
 }
 
 void bs_collect_forked(void) {
@@ -189,7 +190,7 @@ static void leave_alone(struct bs_stack *stack, unsigned class, size_t bytes) {
     if (store->nstacks < BS_COLLECT_STACKS)
         store->stack[store->nstacks++] = stack;
     else
-        store->off = "too many stacks have hidden pointers";
+        store->off = "scan:collect ends: too many stacks have hidden pointers";
 }
 
 static void keep_block(const struct bs_parked *e, struct bs_marked block, void *ctx) {
@@ -199,7 +200,7 @@ static void keep_block(const struct bs_parked *e, struct bs_marked block, void *
     bool known = bs_sample_find((void *)block.base, &sampled);
     leave_alone(known ? sampled.stack : NULL, e->class, block.size);
     if (store->nkept == BS_COLLECT_KEPT)
-        store->off = "too many blocks have hidden pointers";
+        store->off = "scan:collect ends: too many blocks have hidden pointers";
     else if (bs_load(&e->state) != BS_PARK_FREED || e->touched != block.base)
         store->kept[store->nkept++] = block.base;
 }
@@ -418,7 +419,7 @@ static void act(bool may_close) {
     if (may_close && !bs_park_is_closed())
         bs_collect_each(BS_SIDE_DOOMED, propose, store);
     if (store->ncandidates != 0 && !check_candidates(store)) {
-        store->report.why_not = "the kernel holds addresses for io_uring or aio";
+        store->report.why_not = "scan:collect waits: the kernel works with addresses of its own (io_uring, aio)";
         store->ncandidates = 0;
     }
     if (bs_park_count() == 0 && store->ncandidates == 0)
@@ -426,19 +427,21 @@ static void act(bool may_close) {
     bs_round_enter();
     bs_cycle_finish();
     if (bs_world_stop(bs_os_now_ns() + BS_SCAN_STOP_NS) == BS_WORLD_STOPPED) {
-        bool watched = bs_collect.is_watched();
+        bool watched = bs_collect.faults->are_ours();
         bool go = act_stopped(!may_close || !watched, watched);
         bs_world_resume();
         for (size_t i = 0; go && i < bs_park_count(); i++)
             give_away(bs_park_entry(i));
         if (!watched)
-            store->report.why_not = "the program handles SIGSEGV by other ways than sigaction";
+            store->report.why_not = "scan:collect waits: the program handles SIGSEGV by other ways than sigaction";
     }
     bs_round_leave();
 }
 
 const struct bs_collect_report *bs_collect_after(const struct bs_scan_result *result) {
     struct bs_collect_store *store = bs_collect.store;
+    if (!bs_sample_is_on()) /* frees of closed blocks would not be seen */
+        store->off = "scan:collect ends: blocks are not sampled";
     store->report.n = 0;
     store->report.why_not = store->off;
     if (bs_collect.inherited || result->end == BS_SCAN_WORLD)

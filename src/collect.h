@@ -51,8 +51,13 @@ struct bs_collect_report {
     struct bs_collect_note note[BS_COLLECT_NOTES];
 };
 
-/* Before threads exist. is_watched: faults still come to bs_park_touch. False: no memory. */
-bool bs_collect_start(const struct bs_collect_rules *rules, bool (*is_watched)(void));
+/* What stands before the program's handlers of SIGSEGV (preload/shim_fault.h). */
+struct bs_collect_faults {
+    bool (*start)(void);    /* from now on faults come to bs_park_touch first; false: they cannot */
+    bool (*are_ours)(void); /* they still do. Any thread */
+};
+/* Before threads exist. False: no memory, or faults cannot be seen. */
+bool bs_collect_start(const struct bs_collect_rules *rules, const struct bs_collect_faults *faults);
 /* Before a scan: the guest for its rules. */
 const struct bs_scan_guest *bs_collect_guest(void);
 /* In the scan's reporter: counts, closes, opens, gives away. What was done; valid until the next call. */

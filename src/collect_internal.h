@@ -29,7 +29,7 @@ struct bs_collect_store {
 struct bs_collect {
     struct bs_collect_rules rules;
     struct bs_collect_store *store; /* NULL: off */
-    bool (*is_watched)(void);
+    const struct bs_collect_faults *faults;
     bool counts;         /* the scan that is under way does */
     bool inherited;      /* a forked child: begin anew */
     uint64_t counted_ns; /* when the last one that counted did; 0: never */

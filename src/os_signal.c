@@ -320,6 +320,16 @@ bool bs_os_signal_is_ours(int signal) {
     return has_action(signal, our_action());
 }
 
+uintptr_t bs_os_signal_handler_of(int signal) {
+    struct bs_kernel_sigaction now = {0};
+    (void)bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask);
+    return (uintptr_t)now.handler;
+}
+
+void bs_os_signal_again(int signal, const void *info) {
+    (void)bs_sys4(SYS_rt_tgsigqueueinfo, bs_os_pid(), bs_os_tid(), signal, info);
+}
+
 int bs_os_signal_take(bs_os_signal_handler *fn, uint64_t avoid) {
     struct bs_kernel_sigaction ours = our_action(), now;
     handler = fn;

@@ -3,10 +3,12 @@
 #include "scanner.h"
 
 #include "background.h"
+#include "heap.h"
 #include "log.h"
 #include "opt.h"
 #include "os.h"
 #include "out.h"
+#include "park.h"
 #include "scan.h"
 #include "suppress.h"
 
@@ -26,6 +28,13 @@ static bool are_due(void) {
 
 static void say_scan(void *reason, const struct bs_scan_result *result) {
     bs_log_scan(reason, result);
+    if (bs_opt.scan == BS_SCAN_MODE_COLLECT)
+        bs_log_collect(bs_collect_after(result));
+}
+
+/* What is closed has to be opened for whoever searches. */
+static const struct bs_scan_guest *guest(void) {
+    return bs_opt.scan == BS_SCAN_MODE_COLLECT ? bs_collect_guest() : NULL;
 }
 
 static void begin(uint64_t now_ns) {
@@ -34,7 +43,8 @@ static void begin(uint64_t now_ns) {
 
 static void scan_if_due(uint64_t now_ns) {
     const struct bs_scan_rules rules = {.age_ns = bs_opt.leak_age * 1000u * NS_PER_MS,
-                                        .in_place_bytes = BS_SCAN_IN_PLACE_BYTES};
+                                        .in_place_bytes = BS_SCAN_IN_PLACE_BYTES,
+                                        .guest = guest()};
     static char by_time[] = "interval", by_signal[] = "signal";
     bool in_time = bs_opt.scan_interval != 0 && now_ns >= next_scan_ns;
     if (!are_due() || (__atomic_exchange_n(&asked, 0u, __ATOMIC_ACQUIRE) == 0 && !in_time))
@@ -58,7 +68,7 @@ static void note_last_scan(void *ctx, const struct bs_scan_result *result) {
 
 /* Two in a row: a leak is what was lost twice. */
 static uint64_t last(void) {
-    const struct bs_scan_rules rules = {.in_place_bytes = BS_SCAN_IN_PLACE_BYTES};
+    const struct bs_scan_rules rules = {.in_place_bytes = BS_SCAN_IN_PLACE_BYTES, .guest = guest()};
     struct last_scan two = {false, 0};
     uint32_t sleep = 0;
     if (!bs_log_is_on() && bs_opt.leak_exit_code == 0)
@@ -74,6 +84,7 @@ static uint64_t last(void) {
 static void forked(void) {
     bs_world_forked();
     bs_scan_forked();
+    bs_collect_forked();
 }
 
 /* --- by signal -------------------------------------------------------------------------------- */
@@ -121,7 +132,37 @@ static void start_signal(int number) {
     watch();
 }
 
-void bs_scanner_start(struct bs_world_shim *shim) {
+/* --- collection ------------------------------------------------------------------------------- */
+
+/* So many scans that count take as long as collect_age, and a minute each at least. */
+static struct bs_collect_rules collect_rules(void) {
+    uint64_t age = bs_opt.collect_age * 1000u * NS_PER_MS, scans = bs_opt.collect_scans;
+    return (struct bs_collect_rules){
+        .scans = (unsigned)scans,
+        .spacing_ns = bs_max(age / (scans - 1), BS_COLLECT_SPACING_NS),
+        .age_ns = age,
+        .grace_ns = bs_opt.collect_grace * 1000u * NS_PER_MS};
+}
+
+/* One word is easily written by mistake, or left in a file: it takes two. */
+static void start_collecting(const struct bs_collect_faults *faults) {
+    const struct bs_collect_rules rules = collect_rules();
+    const char *why = NULL;
+    if (bs_opt.collect != BS_COLLECT_RECLAIM)
+        why = "memory of the program is reused only if collect:reclaim-unreachable says so as well";
+    else if (!bs_opt.background || bs_opt.log[0] == 0)
+        why = "it needs background:on and a log";
+    else if (!bs_collect_start(&rules, faults))
+        why = "no memory, or faults cannot be seen";
+    if (why == NULL) {
+        bs_heap_set_freed_hook(bs_park_freed);
+        return;
+    }
+    bs_warn("scan:collect refused: %s; leaks are reported only (scan:leak)", why);
+    bs_opt.scan = BS_SCAN_MODE_LEAK;
+}
+
+void bs_scanner_start(struct bs_world_shim *shim, const struct bs_collect_faults *faults) {
     static const struct bs_background_scans scans = {are_due, begin, scan_if_due, last, forked};
     bs_world_set_shim(shim);
     if (bs_opt.scan != BS_SCAN_MODE_OFF)
@@ -131,4 +172,6 @@ void bs_scanner_start(struct bs_world_shim *shim) {
         start_signal((int)bs_opt.scan_signal);
     (void)bs_world_start();
     bs_background_set_scans(&scans);
+    if (bs_opt.scan == BS_SCAN_MODE_COLLECT)
+        start_collecting(faults);
 }

@@ -278,6 +278,8 @@
 #define BS_SCAN_STACK_RANGES 65536
 /* Bytes between sampled blocks while scans are on and nothing else was said. */
 #define BS_SCAN_SAMPLE_BYTES (512 * BS_KIB)
+/* Between two scans that count for scan:collect, at least. */
+#define BS_COLLECT_SPACING_NS UINT64_C(60000000000)
 /* A stop is given up, and a copy killed, after so many ns. */
 #define BS_SCAN_STOP_NS UINT64_C(500000000)
 #define BS_SCAN_TIME_NS UINT64_C(60000000000)

@@ -31,14 +31,19 @@ static struct bs_collect_rules collect = {.scans = 3};
 static bool unwatched;
 static uintptr_t touch_late; /* hidden: between the search and what follows from it */
 
-static bool is_watched(void) {
-    return !unwatched;
-}
 
 static void on_fault(int signo, siginfo_t *info, void *context) {
     (void)context;
     if (!bs_park_touch((uintptr_t)info->si_addr))
         signal(signo, SIG_DFL);
+}
+
+static bool start_watching(void) {
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+    return sigaction(SIGSEGV, &action, NULL) == 0;
+}
+static bool is_watched(void) {
+    return !unwatched;
 }
 
 static void note_result(void *ctx, const struct bs_scan_result *result) {
@@ -60,15 +65,14 @@ static void must_scan(void) {
     ck_assert_int_eq(got.in_place, rules.in_place_bytes != 0);
 }
 static void setup(int by_copy) {
-    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+    static const struct bs_collect_faults faults = {start_watching, is_watched};
     inside_text();
     rules = (struct bs_scan_rules){.in_place_bytes = by_copy ? 0 : SIZE_MAX};
     bs_heap_free(bs_heap_alloc(10));
     bs_opt.sample = 1;
     bs_heap_start_sampling();
     bs_heap_set_freed_hook(bs_park_freed);
-    ck_assert(bs_collect_start(&collect, is_watched));
-    sigaction(SIGSEGV, &action, NULL);
+    ck_assert(bs_collect_start(&collect, &faults));
 }
 
 static uint64_t blocks(enum bs_collect_what what) {
