@@ -38,6 +38,9 @@ void bs_collect_forked(void) {
 static void add_roots(struct bs_roots *roots) {
     const struct bs_collect_store *store = bs_collect.store;
     bs_collect.events = bs_park_events();
+    bs_collect.counts =
+        bs_collect.counted_ns == 0 || bs_sub_clamped(bs_os_now_ns(), bs_collect.counted_ns) >=
+                                          bs_collect.rules.spacing_ns;
     if (store->nkept != 0)
         bs_roots_add(roots, (uintptr_t)store->kept, (uintptr_t)(store->kept + store->nkept),
                      BS_ROOT_WORDS);
@@ -62,9 +65,6 @@ static void open_all(void) {
 const struct bs_scan_guest *bs_collect_guest(void) {
     static const struct bs_scan_guest guest = {BS_PAST_END_ALWAYS, add_roots, open_all,
                                                bs_park_close_all, bs_collect_judge};
-    uint64_t now = bs_os_now_ns();
-    bs_collect.counts = bs_collect.counted_ns == 0 ||
-                        bs_sub_clamped(now, bs_collect.counted_ns) >= bs_collect.rules.spacing_ns;
     return &guest;
 }
 
@@ -282,9 +282,7 @@ static bool close_span(struct bs_span *s) {
         s->flags |= BS_SPAN_PARKED;
     bool closed = bs_park_close(s, &pick);
     if (closed) {
-        const struct bs_parked *e = bs_park_entry(bs_park_count() - 1);
-        watch_frees(e, +1);
-        note_entry(BS_COLLECT_CLOSED, e);
+        watch_frees(bs_park_entry(bs_park_count() - 1), +1);
     } else if (s->class != 0) {
         release(s, pick.reserve);
     } else {
@@ -429,9 +427,13 @@ static void act(bool may_close) {
     if (bs_world_stop(bs_os_now_ns() + BS_SCAN_STOP_NS) == BS_WORLD_STOPPED) {
         bool watched = bs_collect.faults->are_ours();
         bool go = act_stopped(!may_close || !watched, watched);
+        bool closed = !go && store->ncandidates != 0 && bs_park_is_closed();
         bs_world_resume();
-        for (size_t i = 0; go && i < bs_park_count(); i++)
-            give_away(bs_park_entry(i));
+        for (size_t i = 0; i < bs_park_count(); i++)
+            if (go)
+                give_away(bs_park_entry(i));
+            else if (closed)
+                note_entry(BS_COLLECT_CLOSED, bs_park_entry(i));
         if (!watched)
             store->report.why_not = "scan:collect waits: the program handles SIGSEGV by other ways than sigaction";
     }
