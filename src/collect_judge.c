@@ -21,7 +21,7 @@
 struct judge {
     struct bs_trace *t;
     uint64_t now_ns;
-    size_t nspans; /* with doomed blocks */
+    size_t nspans, nruns; /* with doomed blocks, and stretches of pages in them */
     bool changed;
 };
 
@@ -148,7 +148,7 @@ static void reduce(void *ctx, struct bs_span *s) {
                     ~bs_marks_bits(s->base, BS_SIDE_MARK, w);
     if (bs_park_is_closed())
         keep_whole(s, doomed);
-    else if (j->nspans == BS_PARK_MAX || !bs_collect_pick(s, doomed, &pick))
+    else if (j->nspans == BS_PARK_MAX || j->nruns >= BS_PARK_RUNS || !bs_collect_pick(s, doomed, &pick))
         __builtin_memset(doomed, 0, sizeof doomed);
     else
         __builtin_memcpy(doomed, pick.block, sizeof doomed);
@@ -161,6 +161,7 @@ static void reduce(void *ctx, struct bs_span *s) {
             *word = doomed[w];
     }
     j->nspans += any != 0;
+    j->nruns += any != 0 ? bs_max(1, bs_popcount(pick.pages & ~((uint32_t)pick.pages << 1))) : 0;
 }
 
 static void pardon(void *ctx, struct bs_span *s) {
@@ -178,7 +179,7 @@ void bs_collect_judge(struct bs_trace *t) {
     bs_collect_each(BS_SIDE_NOW, propose, &j);
     for (unsigned round = 0; j.changed && round < ROUNDS_MAX; round++) {
         j.changed = false;
-        j.nspans = 0;
+        j.nspans = j.nruns = 0;
         bs_collect_each(BS_SIDE_NOW, flood, &j);
         bs_collect_each(BS_SIDE_DOOMED, reduce, &j);
     }

@@ -22,7 +22,8 @@
 
 struct bs_stack;
 
-#define BS_PARK_MAX 2048 /* spans; each costs two mappings, or more where its pages are not adjacent */
+#define BS_PARK_MAX 2048  /* spans at once */
+#define BS_PARK_RUNS 2048 /* stretches of pages in them, about: each costs two mappings */
 
 enum bs_park_state { BS_PARK_CLOSED, BS_PARK_TOUCHED, BS_PARK_FREED, BS_PARK_GOING, BS_PARK_GONE };
 
