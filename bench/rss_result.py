@@ -68,7 +68,7 @@ def memory_rows(programs):
 def describe_log(program):
     """Where the memory is that besom still has, for who looks for a reason."""
     report = program.report
-    parts = ("live", "rounding", "cached", "span_free", "pinned", "heap_dirty", "metadata",
+    parts = ("live", "rounding", "leaked", "cached", "span_free", "pinned", "heap_dirty", "metadata",
              "outside", "remainder")
     return (f"{program.label}'s log, MiB: "
             + ", ".join(f"{part} {report[part] / 1048576:.1f}" for part in parts)

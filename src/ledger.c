@@ -7,8 +7,11 @@
 
 #include "heap.h"
 #include "large.h"
+#include "marks.h"
+#include "opt.h"
 #include "os.h"
 #include "residency.h"
+#include "round.h"
 #include "smaps.h"
 #include "thread.h"
 
@@ -17,6 +20,7 @@ struct walk {
     struct bs_residency resident;
     size_t os_page;
     uint64_t out[BS_NCLASSES]; /* slots out of their span (live or cached), by class */
+    uint64_t lost[BS_NCLASSES]; /* of these, blocks that nothing led to in the last scan; 0: large ones */
     uint64_t large_live, large_rounding;
     uint64_t span_free, pinned, heap_dirty;
     uint64_t held_pages; /* OS pages with a block out */
@@ -38,6 +42,24 @@ static size_t bytes_out(const struct bs_span *s, const uint64_t *bits, uintptr_t
             out += bs_min(start + c->size, to) - bs_max(start, from);
     }
     return out;
+}
+
+/* Of slots that are out, those that the last scan did not reach; false: none. */
+static bool lost_bits(const struct bs_span *s, const uint64_t *bits, uint64_t *lost) {
+    uint64_t any = 0;
+    for (size_t w = 0; w < bs_span_words(s); w++)
+        any |= lost[w] = bits[w] & bs_marks_bits(s->base, BS_SIDE_LOST, w);
+    return any != 0;
+}
+
+/* After the page was counted as live. */
+static void lost_page(struct walk *w, const struct bs_span *s, const uint64_t *lost, uintptr_t page) {
+    uintptr_t from = bs_max(page, s->base);
+    uintptr_t to = bs_min(page + w->os_page, s->base + bs_large_usable(s));
+    size_t live = from < s->base + s->request ? bs_min(to, s->base + s->request) - from : 0;
+    w->lost[s->class] += s->class != 0 ? bytes_out(s, lost, from, to) : to - from;
+    w->large_live -= s->class != 0 ? 0 : live;
+    w->large_rounding -= s->class != 0 ? 0 : to - from - live;
 }
 
 static void small_page(struct walk *w, const struct bs_span *s, const uint64_t *bits,
@@ -64,12 +86,13 @@ static void large_page(struct walk *w, const struct bs_span *s, uintptr_t page) 
 
 /* Accounts for the span's part of the region; the address behind that part. */
 static uintptr_t visit_span(struct walk *w, struct bs_span *s, uintptr_t region, uintptr_t from) {
-    uint64_t bits[16];
+    uint64_t bits[16] = {1}, lost[16];
     uint16_t holes = 0;
     uintptr_t first = bs_span_os_page_base(s, w->os_page);
     uintptr_t end = bs_min(s->base + bs_large_usable(s), region + BS_REGION_SIZE);
     if (s->class != 0)
         bs_central_copy_bits(s, bits, &holes);
+    bool any_lost = lost_bits(s, bits, lost);
     for (uintptr_t p = bs_align_down(from, w->os_page); p < end; p += w->os_page) {
         if (!bs_residency_at(&w->resident, p))
             continue;
@@ -79,6 +102,8 @@ static uintptr_t visit_span(struct walk *w, struct bs_span *s, uintptr_t region,
             small_page(w, s, bits, p);
         else
             large_page(w, s, p);
+        if (any_lost)
+            lost_page(w, s, lost, p);
     }
     return end;
 }
@@ -152,11 +177,14 @@ static uint64_t cached_bytes(const struct walk *w, unsigned class) {
 static void sum_up(const struct walk *w, struct bs_ledger *l) {
     l->live = w->large_live;
     l->rounding = w->large_rounding;
+    l->leaked = w->lost[0];
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         uint64_t cached = cached_bytes(w, class);
-        uint64_t held = w->out[class] - cached, size = bs_class_info[class].size;
+        uint64_t lost = bs_min(w->lost[class], w->out[class] - cached);
+        uint64_t held = w->out[class] - cached - lost, size = bs_class_info[class].size;
         uint64_t rounding = held / size * bs_heap_rounding_256ths(class) / 256;
         l->cached += cached;
+        l->leaked += lost;
         l->rounding += rounding;
         l->live += held - rounding;
     }
@@ -170,10 +198,16 @@ bool bs_ledger_take(struct bs_ledger *l) {
     struct bs_smaps maps;
     struct bs_heap_totals totals = bs_heap_totals();
     *l = (struct bs_ledger){.released = totals.released, .allocated = totals.allocated};
+    /* tables of a scan are unmapped in a round */
+    bool scans = bs_opt.scan != BS_SCAN_MODE_OFF;
+    if (scans)
+        bs_round_enter();
     (void)bs_residency_take(&w.resident);
     bs_thread_each(visit_cache, &w);
     bs_pageheap_each_region(visit_region, &w);
     bs_residency_drop(&w.resident);
+    if (scans)
+        bs_round_leave();
     sum_up(&w, l);
     bool ok = bs_smaps_read(&maps);
     if (ok) {
@@ -181,8 +215,8 @@ bool bs_ledger_take(struct bs_ledger *l) {
         l->metadata = maps.metadata;
         l->anon_huge = maps.anon_huge;
         l->outside = maps.rss - maps.heap - maps.metadata;
-        l->remainder = (int64_t)(maps.heap - (l->live + l->rounding + l->cached + l->span_free +
-                                              l->pinned + l->heap_dirty));
+        l->remainder = (int64_t)(maps.heap - (l->live + l->rounding + l->leaked + l->cached +
+                                              l->span_free + l->pinned + l->heap_dirty));
     }
     l->thp_overfill = w.overfill;
     l->floor = l->outside + l->metadata + w.held_pages;

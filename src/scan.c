@@ -311,7 +311,9 @@ static BS_NOINLINE void run(const struct bs_scan_rules *rules, bs_scan_reporter 
     }
     result.ns = bs_os_now_ns() - start;
     report(ctx, &result);
+    bs_round_enter(); /* a ledger looks at the bits in one */
     drop(&old);
+    bs_round_leave();
     drop(&scan.now);
 }
 

@@ -9,8 +9,11 @@
  */
 #include "heap.h"
 #include "ledger.h"
+#include "opt.h"
 #include "os.h"
 #include "scavenge.h"
+#include "sides.h"
+#include "span.h"
 #include "smaps.h"
 #include "sweep.h"
 #include "thread.h"
@@ -42,8 +45,8 @@ static void assert_near(const char *name, uint64_t got, uint64_t want, uint64_t 
 }
 
 static void assert_adds_up(void) {
-    int64_t parts = (int64_t)(ledger.live + ledger.rounding + ledger.cached + ledger.span_free +
-                              ledger.pinned + ledger.heap_dirty + ledger.metadata + ledger.outside);
+    int64_t parts = (int64_t)(ledger.live + ledger.rounding + ledger.leaked + ledger.cached +
+                              ledger.span_free + ledger.pinned + ledger.heap_dirty + ledger.metadata + ledger.outside);
     int64_t bound = (int64_t)(ledger.rss / 100 + 256 * BS_KIB);
     ck_assert_msg((int64_t)ledger.rss == parts + ledger.remainder, "rss %ju, parts %jd, rest %jd",
                   (uintmax_t)ledger.rss, (intmax_t)parts, (intmax_t)ledger.remainder);
@@ -193,6 +196,43 @@ START_TEST(rounding_is_told_from_live) {
     assert_adds_up();
     assert_near("live", ledger.live, 20000 * 1100, 20000 * 1100 / 100);
     assert_near("rounding", ledger.rounding, 20000 * (size - 1100), 20000 * 1100 / 100);
+}
+END_TEST
+
+/* As a scan would say. */
+static void call_lost(const void *p) {
+    const struct bs_span *s = bs_span_of((uintptr_t)p);
+    uint32_t slot = 0;
+    ck_assert(s->class == 0 || bs_span_slot_at(s, (uintptr_t)p, &slot));
+    ck_assert(bs_marks_set(s->base, BS_SIDE_LOST, slot));
+}
+
+START_TEST(lost_blocks_are_not_live) {
+    struct bs_sides lost;
+    char *large = bs_heap_alloc(1000000);
+    memset(large, 1, 1000000);
+    for (int i = 0; i < 40000; i++)
+        keep_new(256);
+    drain();
+    take();
+    uint64_t live = ledger.live;
+    ck_assert_uint_eq(ledger.leaked, 0);
+    ck_assert(bs_sides_make(&lost, BS_SIDE_LOST));
+    bs_opt.scan = BS_SCAN_MODE_LEAK;
+    for (int i = 0; i < 40000; i += 4)
+        call_lost((void *)block[i].p);
+    take();
+    assert_adds_up();
+    assert_near("leaked", ledger.leaked, 10000 * 256, 4096);
+    assert_near("live", ledger.live, live - 10000 * 256, 4096);
+    call_lost(large);
+    take();
+    assert_adds_up();
+    assert_near("leaked", ledger.leaked, 10000 * 256 + 1000000, 16384);
+    assert_near("live", ledger.live, live - 10000 * 256 - 1000000, 16384);
+    bs_sides_drop(&lost);
+    take();
+    ck_assert_uint_eq(ledger.leaked, 0);
 }
 END_TEST
 
@@ -383,6 +423,7 @@ int main(void) {
     tcase_add_test(tc, an_empty_heap);
     tcase_add_test(tc, live_blocks_of_one_size);
     tcase_add_test(tc, rounding_is_told_from_live);
+    tcase_add_test(tc, lost_blocks_are_not_live);
     tcase_add_test(tc, what_the_cache_holds);
     tcase_add_test(tc, another_threads_cache_counts);
     tcase_add_test(tc, free_slots_pinned_or_returnable);
