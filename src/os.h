@@ -266,6 +266,9 @@ void *bs_os_alloc_shared(size_t bytes);
  * are blocked in it. It is a child that no wait(2) of the program sees. Its pid, or a negated errno:
  * EXDEV where children belong to another namespace. */
 int bs_os_clone(void (*fn)(void *), void *arg);
+/* Whether such copies have the range (whole mappings). ENOSYS: a page that a device writes to might be moved by
+ * it, before Linux 5.12. */
+int bs_os_clone_has(uintptr_t start, uintptr_t end, bool has);
 /* 1: it has ended, *status as wait(2) says, and is gone. 0: it runs. Or a negated errno. */
 int bs_os_clone_ended(int pid, int *status);
 /* Ends it and waits for that. Its status. */

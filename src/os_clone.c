@@ -17,9 +17,11 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <sys/utsname.h>
 
 #ifndef SYS_close_range
 #define SYS_close_range 436
@@ -118,6 +120,28 @@ int bs_os_clone(void (*fn)(void *), void *arg) {
     if (pid < 0)
         bs_count(os_failures, 1);
     return (int)pid;
+}
+
+/* "6.18.0-..." */
+static bool copies_pinned_pages(void) {
+    static uint32_t known; /* [atomic] 1: it does, 2: it does not */
+    struct utsname name;
+    if (bs_load(&known) == 0 && bs_sys1(SYS_uname, &name) == 0) {
+        unsigned version[2] = {0, 0}, n = 0;
+        for (const char *s = name.release; n < 2 && ((*s >= '0' && *s <= '9') || *s == '.'); s++)
+            if (*s == '.')
+                n++;
+            else
+                version[n] = version[n] * 10 + (unsigned)(*s - '0');
+        bs_store(&known, version[0] > 5 || (version[0] == 5 && version[1] >= 12) ? 1u : 2u);
+    }
+    return bs_load(&known) == 1;
+}
+
+int bs_os_clone_has(uintptr_t start, uintptr_t end, bool has) {
+    if (!copies_pinned_pages())
+        return ENOSYS;
+    return (int)-bs_sys3(SYS_madvise, start, end - start, has ? MADV_DOFORK : MADV_DONTFORK);
 }
 
 int bs_os_clone_ended(int pid, int *status) {

@@ -16,7 +16,7 @@
 /* Where all pages have to be tried, 100 ns each, a mapping of more bytes makes the scan impossible. */
 #define BLIND_MAX (4 * BS_GIB)
 
-enum { DEVICE = 1, WAITS = 2, SWAPPED = 4, NO_FORK = 8, WIPED = 16 };
+enum { DEVICE = 1, WAITS = 2, SWAPPED = 4, NO_FORK = 8, WIPED = 16, THERE = 32, OPENED = 64 };
 
 struct bs_special {
     struct bs_range range;
@@ -26,14 +26,15 @@ struct bs_special {
 /* --- memory ----------------------------------------------------------------------------------- */
 
 bool bs_roots_prepare(struct bs_roots *r, size_t capacity) {
-    size_t each = 2 * sizeof(struct bs_range) + sizeof(struct bs_special) + sizeof(uintptr_t) + 1;
+    size_t each = 3 * sizeof(struct bs_range) + sizeof(struct bs_special) + sizeof(uintptr_t) + 1;
     *r = (struct bs_roots){.capacity = capacity, .mapped_bytes = capacity * each, .pages = -1};
     char *p = bs_meta_map(r->mapped_bytes);
     if (p == NULL)
         return false;
     r->range = (struct bs_range *)(void *)p;
     r->own = r->range + capacity;
-    r->special = (struct bs_special *)(void *)(r->own + capacity);
+    r->forked = r->own + capacity;
+    r->special = (struct bs_special *)(void *)(r->forked + capacity);
     r->words = (uintptr_t *)(void *)(r->special + capacity);
     r->flags = (uint8_t *)(r->words + capacity);
     return true;
@@ -78,11 +79,20 @@ static unsigned read_flags(const char *line) {
     return what;
 }
 
+/* A copy would have it. Neighbours become one. */
+static void note_forked(struct bs_roots *r, const struct bs_mapping *m) {
+    if (r->nforked != 0 && r->forked[r->nforked - 1].end == m->start)
+        r->forked[r->nforked - 1].end = m->end;
+    else if (r->nforked < r->capacity)
+        r->forked[r->nforked++] = (struct bs_range){m->start, m->end};
+}
+
 bool bs_roots_learn(struct bs_roots *r) {
     struct bs_lines lines;
     struct bs_mapping m = {.start = 0};
     char line[160];
-    r->nspecial = 0;
+    r->nspecial = r->nforked = 0;
+    r->some_unforked = false;
     if (!bs_lines_open(&lines, "/proc/self/smaps"))
         return false;
     bool is_new = false, fits = true, flags_seen = false;
@@ -95,6 +105,9 @@ bool bs_roots_learn(struct bs_roots *r) {
         if (m.perms[3] == 's' && bs_lines_kib(line, "Swap:") != 0)
             what |= SWAPPED;
         flags_seen |= line[0] == 'V';
+        r->some_unforked |= (what & NO_FORK) != 0;
+        if (line[0] == 'V' && (what & (NO_FORK | WIPED)) == 0)
+            note_forked(r, &m);
         if (what == 0)
             continue;
         if (is_new && r->nspecial == r->capacity) {
@@ -110,14 +123,27 @@ bool bs_roots_learn(struct bs_roots *r) {
     return fits && flags_seen;
 }
 
+/* Of a program that marks memory so, what it has mapped since may be marked as well. */
+static bool may_be_unforked(struct bs_roots *r, const struct bs_mapping *m) {
+    while (r->next_forked < r->nforked && r->forked[r->next_forked].end <= m->start)
+        r->next_forked++;
+    return r->some_unforked && m->perms[3] != 's' &&
+           (r->next_forked == r->nforked || r->forked[r->next_forked].start > m->start ||
+            r->forked[r->next_forked].end < m->end);
+}
+
 /* What is known of any part of the mapping. Mappings are asked in address order. */
 static unsigned special_of(struct bs_roots *r, const struct bs_mapping *m) {
     unsigned what = 0;
     while (r->next_special < r->nspecial && r->special[r->next_special].range.end <= m->start)
         r->next_special++;
-    for (size_t i = r->next_special; i < r->nspecial && r->special[i].range.start < m->end; i++)
-        what |= r->special[i].what;
-    return what;
+    for (size_t i = r->next_special; i < r->nspecial && r->special[i].range.start < m->end; i++) {
+        struct bs_special *s = &r->special[i];
+        what |= s->what;
+        s->what |= s->range.start == m->start && s->range.end == m->end ? THERE : 0u;
+    }
+    bool may_be = may_be_unforked(r, m) && (what & WIPED) == 0;
+    return what | (may_be ? (unsigned)NO_FORK : 0u);
 }
 
 /* --- what is left out ------------------------------------------------------------------------- */
@@ -279,7 +305,7 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
     struct bs_lines lines;
     struct bs_mapping m;
     char line[160];
-    r->n = r->bytes = r->needed = r->nmappings = r->nwords = r->next_special = 0;
+    r->n = r->bytes = r->needed = r->nmappings = r->nwords = r->next_special = r->next_forked = 0;
     if (!collect_own(r, stack, nstacks, without, nwithout))
         return BS_ROOTS_NO_ROOM;
     if (!bs_lines_open(&lines, "/proc/self/maps"))
@@ -300,4 +326,33 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
         return all && r->nmappings != 0 ? BS_ROOTS_TAKEN : BS_ROOTS_UNKNOWN;
     r->n = r->capacity;
     return BS_ROOTS_NO_ROOM;
+}
+
+/* --- memory that a copy would not have -------------------------------------------------------- */
+
+/* It is the mapping that was looked at before the stop, and NO_FORK is all that is the matter with it. */
+static bool can_be_opened(const struct bs_special *s) {
+    return (s->what & (NO_FORK | THERE | DEVICE | WIPED)) == (NO_FORK | THERE);
+}
+
+void bs_roots_open(struct bs_roots *r) {
+    size_t i = 0;
+    for (size_t k = 0; k < r->nspecial; k++) {
+        struct bs_special *s = &r->special[k];
+        if (!can_be_opened(s) || bs_os_clone_has(s->range.start, s->range.end, true) != 0)
+            continue;
+        s->what |= OPENED;
+        while (i < r->n && r->range[i].end <= s->range.start)
+            i++;
+        for (; i < r->n && r->range[i].start >= s->range.start && r->range[i].end <= s->range.end; i++)
+            r->flags[i] &= (uint8_t)~BS_ROOT_NO_FORK;
+    }
+}
+
+void bs_roots_close(struct bs_roots *r) {
+    for (size_t k = 0; k < r->nspecial; k++)
+        if ((r->special[k].what & OPENED) != 0) {
+            r->special[k].what &= ~(unsigned)OPENED;
+            (void)bs_os_clone_has(r->special[k].range.start, r->special[k].range.end, false);
+        }
 }

@@ -62,6 +62,9 @@ struct bs_roots {
     size_t nown, next_own;
     struct bs_special *special; /* [learn] mappings with flags that matter */
     size_t nspecial, next_special;
+    struct bs_range *forked; /* [learn] what a copy would have */
+    size_t nforked, next_forked;
+    bool some_unforked; /* [learn] the program has memory that it would not */
     uintptr_t *words;
     size_t mapped_bytes;
     int pages;
@@ -88,5 +91,11 @@ bool bs_roots_take_kernel(struct bs_roots *r);
 
 /* For roots_kernel.c: a range, in the order of calls. */
 void bs_roots_add(struct bs_roots *r, uintptr_t start, uintptr_t end, unsigned flags);
+
+/* After bs_roots_take, around a clone, while all stand: memory that is marked MADV_DONTFORK comes into the copy
+ * as well, and its ranges lose BS_ROOT_NO_FORK; then it is marked again. Where that cannot be, ranges keep
+ * the flag. */
+void bs_roots_open(struct bs_roots *r);
+void bs_roots_close(struct bs_roots *r);
 
 #endif

@@ -204,11 +204,13 @@ static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapsho
     size_t bytes = bs_pageheap_used_bytes() + w->roots.bytes;
     result->in_place = bytes <= w->rules.in_place_bytes;
     if (!result->in_place) {
+        bs_roots_open(&w->roots);
         bs_scan_copy_unstable(w);
         uint64_t start = bs_os_now_ns();
         lock_all();
         bool made = bs_snapshot_start(copy, in_copy, w);
         unlock_all();
+        bs_roots_close(&w->roots);
         result->clone_ns = bs_os_now_ns() - start;
         result->error = copy->error;
         if (made)

@@ -182,6 +182,38 @@ START_TEST(reachable_blocks_are_none) {
 }
 END_TEST
 
+static bool is_unforked(const void *p) {
+    char line[256];
+    unsigned long start, end;
+    bool in = false, found = false;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    while (fgets(line, sizeof line, f) != NULL) {
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            in = start <= (uintptr_t)p && (uintptr_t)p < end;
+        else if (in && strncmp(line, "VmFlags:", 8) == 0)
+            found = strstr(line, " dc") != NULL;
+    }
+    fclose(f);
+    return found;
+}
+
+/* The program's own children do without it, as it has said, and what is beside it they have. */
+START_TEST(advice_is_as_it_was) {
+    setup(_i);
+    char *p = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_int_eq(madvise(p + 16384, 16384, MADV_DONTFORK), 0);
+    ((void **)(void *)p)[3000] = SHOWN(site_a(100));
+    size_t mappings = count_mappings();
+    for (unsigned i = 0; i < 3; i++) {
+        must_scan();
+        ck_assert_uint_eq(verdict.lost_blocks, 0);
+        ck_assert(!is_unforked(p + 16383) && is_unforked(p + 16384) && is_unforked(p + 32767) &&
+                  !is_unforked(p + 32768));
+    }
+    ck_assert_uint_le(count_mappings(), mappings + 4);
+}
+END_TEST
+
 /* --- other threads ---------------------------------------------------------------------------- */
 
 static void *on_stack(void *arg) {
@@ -384,6 +416,7 @@ int main(void) {
     tcase_add_loop_test(tc, young_blocks_wait, 0, 2);
     tcase_add_loop_test(tc, lost_twice_means_in_a_row, 0, 2);
     tcase_add_loop_test(tc, reachable_blocks_are_none, 0, 2 * NWAYS);
+    tcase_add_loop_test(tc, advice_is_as_it_was, 0, 2);
     tcase_add_loop_test(tc, threads_hold_blocks, 0, 4);
     tcase_add_loop_test(tc, the_first_thread_holds_blocks, 0, 2);
     /* a sanitizer's frames are large, and have old words in them */
