@@ -245,6 +245,18 @@ START_TEST(residency_tells_touched_pages) {
 }
 END_TEST
 
+START_TEST(memory_that_may_be_gone_is_read) {
+    char *p = bs_os_alloc(2 * page_bytes), copy[16];
+    memset(p, 'a', 2 * page_bytes);
+    bs_os_free(p + page_bytes, page_bytes);
+    ck_assert_int_eq(bs_os_read_memory((uintptr_t)p, copy, sizeof copy), sizeof copy);
+    ck_assert_int_eq(memcmp(copy, p, sizeof copy), 0);
+    ck_assert_int_eq(bs_os_read_memory((uintptr_t)p + page_bytes - 5, copy, sizeof copy), 5);
+    ck_assert_int_eq(bs_os_read_memory((uintptr_t)p + page_bytes, copy, sizeof copy), -EFAULT);
+    bs_os_free(p, page_bytes);
+}
+END_TEST
+
 /* --- process, time, files --------------------------------------------------------------------- */
 
 START_TEST(clocks) {
@@ -621,6 +633,7 @@ static TCase *memory_tests(void) {
     tcase_add_test(tc, move_keeps_contents_and_leaves_zeros);
     tcase_add_test(tc, a_renewed_range_merges_again);
     tcase_add_test(tc, residency_tells_touched_pages);
+    tcase_add_test(tc, memory_that_may_be_gone_is_read);
 #if BS_FAULTS
     tcase_add_test(tc, a_refused_lazy_free_is_the_last);
     tcase_add_test(tc, the_nth_call_fails);

@@ -11,6 +11,8 @@
 #include "heap.h"
 
 #include <spawn.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 
 /* --- threads that cannot be stopped ----------------------------------------------------------- */
 
@@ -154,6 +156,50 @@ START_TEST(who_does_not_answer_is_named) {
     bs_world_lose(0, 0);
     must_stop();
     resume();
+    join_threads(2);
+}
+END_TEST
+
+/* Traces the thread until it is killed, by the name of somebody who stops it for signals or does not. */
+static pid_t start_tracer(int tid, const char *name) {
+    int ready_pipe[2], status;
+    char byte;
+    ck_assert_int_eq(pipe(ready_pipe), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_NAME, name);
+        byte = ptrace(PTRACE_SEIZE, tid, 0, 0) == 0;
+        if (write(ready_pipe[1], &byte, 1) != 1 || !byte)
+            _exit(0);
+        while (waitpid(tid, &status, __WALL) == tid && WIFSTOPPED(status))
+            ptrace(PTRACE_CONT, tid, 0, status >> 16 != 0 ? 0 : WSTOPSIG(status));
+        _exit(0);
+    }
+    close(ready_pipe[1]);
+    prctl(PR_SET_PTRACER, pid);
+    bool traces = read(ready_pipe[0], &byte, 1) == 1 && byte == 1;
+    close(ready_pipe[0]);
+    return traces ? pid : 0;
+}
+
+START_TEST(a_debugger_is_left_alone) {
+    start_threads(2, busy);
+    must_stop(); /* the signal is taken */
+    resume();
+    pid_t pid = start_tracer(runners[0].tid, "gdb");
+    if (pid == 0)
+        return; /* nobody may trace here */
+    ck_assert_int_eq(stop_within(LONG), BS_WORLD_TRACED);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    must_stop();
+    resume();
+    pid = start_tracer(runners[0].tid, "strace");
+    ck_assert_int_ne(pid, 0);
+    must_stop();
+    resume();
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
     join_threads(2);
 }
 END_TEST
@@ -362,6 +408,7 @@ int main(void) {
     tcase_add_test(tc, lost_signals_and_answers);
     tcase_add_test(tc, the_time_is_over);
     tcase_add_test(tc, who_does_not_answer_is_named);
+    tcase_add_test(tc, a_debugger_is_left_alone);
     tc = add_case(suite, "beside");
     tcase_add_loop_test(tc, beside_forks, 0, 2);
     tcase_add_test(tc, not_from_a_vfork_child);
