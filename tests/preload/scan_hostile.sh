@@ -58,7 +58,8 @@ static void *work(void *arg) {
             sum += n->value;
             free(n);
         }
-        usleep(10000);
+        if (usleep(10000) != 0) /* EINTR */
+            return NULL;
     }
     return (void *)sum;
 }
