@@ -109,7 +109,7 @@ static BS_NOINLINE void ask(unsigned how) {
 }
 
 static bool over(struct scan_seen *seen) {
-    if (bs_load_acquire(&drive.answered) != bs_load(&drive.asked))
+    if (drive.pid == bs_os_pid() && bs_load_acquire(&drive.answered) != bs_load(&drive.asked))
         return false;
     *seen = drive.seen;
     return true;

@@ -48,6 +48,10 @@ struct oracle_place {
 extern const struct oracle_place oracle_memory_places[], oracle_thread_places[],
     oracle_register_places[]; /* up to the one without a name */
 
+/* Threads that come and go, libraries, children: until oracle_end_storm, which says how many. */
+void oracle_begin_storm(void);
+void oracle_end_storm(void);
+
 /* Says that the pointer is there, and waits in a system call until it has to go. */
 void oracle_stay(struct oracle_holder *h);
 /* h->work on a stack that is overwritten afterwards, and so are the registers. */

@@ -236,6 +236,31 @@ static void by_socket(struct oracle_holder *h) {
     close(fds[h->number][1]);
 }
 
+/* It waits, since the thread blocks it. */
+static void send_signal(struct oracle_holder *h) {
+    union sigval value = {.sival_ptr = ORACLE_SHOWN(h)};
+    BS_CHECK(pthread_sigqueue(pthread_self(), SIGRTMIN + 3, value) == 0, "pthread_sigqueue");
+}
+static void take_signal(struct oracle_holder *h) {
+    static const struct timespec now;
+    sigset_t set;
+    siginfo_t info;
+    (void)h;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 3);
+    BS_CHECK(sigtimedwait(&set, &info, &now) == SIGRTMIN + 3, "sigtimedwait");
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+static void by_signal(struct oracle_holder *h) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 3);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    oracle_aside(h, send_signal);
+    oracle_stay(h);
+    oracle_aside(h, take_signal);
+}
+
 const struct oracle_place oracle_memory_places[] = {
     {.name = "initialised data", .hold = by_data},
     {.name = "zeroed data", .hold = by_bss},
@@ -263,6 +288,7 @@ const struct oracle_place oracle_memory_places[] = {
     {.name = "turned bits", .hold = by_turned_bits, .sight = ORACLE_BLIND},
     {.name = "odd address in data", .hold = by_odd_address, .sight = ORACLE_BLIND},
     {.name = "compressed to 32 bits", .hold = by_half, .sight = ORACLE_BLIND},
+    {.name = "value of a signal that waits", .hold = by_signal, .sight = ORACLE_BLIND},
     {.name = "bytes in a socket", .hold = by_socket, .sight = ORACLE_BLIND},
     {.name = NULL},
 };
