@@ -107,6 +107,8 @@ static inline size_t bs_region_free_above(const uint64_t alloc[BS_REGION_WORDS],
  * words are read only if the longest run was cut. */
 static inline struct bs_sum bs_region_took(const uint64_t alloc[BS_REGION_WORDS], size_t first,
                                            size_t n, struct bs_sum old) {
+    if (n == BS_REGION_PAGES)
+        return (struct bs_sum){0, 0, 0};
     size_t below = bs_region_free_below(alloc, first), above = bs_region_free_above(alloc, first + n);
     if (below + n + above >= old.max)
         return bs_region_summary(alloc);

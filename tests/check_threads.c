@@ -82,7 +82,7 @@ static struct header *make(uint64_t *seed) {
             require(((char *)h)[i] == 0, "calloc of %zu bytes: byte %zu is not zero", size, i);
         break;
     case 1:
-        h = bs_heap_alloc_aligned((size_t)8 << random_below(seed, 10), size);
+        h = bs_heap_alloc_aligned((size_t)8 << random_below(seed, 13), size);
         break;
     default:
         h = bs_heap_alloc(size);
