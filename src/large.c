@@ -10,6 +10,7 @@
 #include "large.h"
 
 #include "central.h"
+#include "clear.h"
 #include "counter.h"
 #include "limit.h"
 #include "opt.h"
@@ -74,11 +75,8 @@ void *bs_large_alloc(size_t size, size_t align, bool zero) {
     struct bs_span *s = make_span(size, align, &pages);
     if (s == NULL)
         return NULL;
-    if (zero && pages.dirty_end != 0) {
-        uintptr_t end = bs_min(pages.dirty_end, s->base + size);
-        if (end > pages.dirty_base)
-            memset((void *)pages.dirty_base, 0, end - pages.dirty_base);
-    }
+    if (zero)
+        bs_clear_block(s->base, size, pages.dirty_base, pages.dirty_end);
     bs_count(large_allocs, 1);
     return (void *)s->base;
 }
@@ -119,6 +117,7 @@ static void retire(struct bs_span *s, bool empty) {
     size_t npages = s->npages;
     bool moved = (s->flags & BS_SPAN_MOVED) != 0;
     forget_size(s);
+    bs_clear_freed(base, empty ? 0 : npages * BS_PAGE_SIZE);
     if (!moved && !empty && bs_waiting_keep_large(s))
         return;
     bs_span_retire(s);

@@ -119,6 +119,15 @@
  * smaller ones are kept a moment, since blocks of 5 to 25 MB in turn (bench/micro large-turn) take three
  * times as long without. */
 #define BS_LARGE_GIVE_BYTES (32 * BS_MIB)
+/* From this size on, in bytes, what is dirty of a block from calloc loses its memory instead of being
+ * cleared, while the last one that was watched used at most this part of its own (clear.h). A fifth used costs
+ * as much either way at 16 MiB (1.84 and 1.96 ms for calloc, write, free) and 1.6 times at 4 and 8, where
+ * the same block in turn stays in the processor's cache; with several that do not (bench/micro
+ * calloc-large) CPU time is 0.89 with 4 MiB here and 1.09 with 8. All used: 3 times (2026-11-26). */
+#define BS_CLEAR_EMPTY_BYTES (4 * BS_MIB)
+#define BS_CLEAR_SPARSE_PART 4
+/* So many others that could be watched come before a watched block that still lives is given up. */
+#define BS_CLEAR_OTHERS 64
 /* Live blocks moved by mremap, at most: each may cost two mappings of its own; the kernel allows
  * a process 65530. Beyond it blocks are copied. */
 #define BS_MREMAP_BUDGET 4096

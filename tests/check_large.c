@@ -13,6 +13,8 @@
 #include "unit.h"
 #include "waiting.h"
 
+#include <sys/prctl.h>
+
 static uint64_t seed = 1;
 
 static struct bs_span *span_of(void *p) {
@@ -325,6 +327,75 @@ START_TEST(random_lives) {
 }
 END_TEST
 
+/* --- clearing or giving back (clear.h) ---------------------------------------------------------- */
+
+static size_t resident_pages(const char *p, size_t size) {
+    static unsigned char vec[16 * BS_MIB / 4096];
+    size_t resident = 0;
+    ck_assert_int_eq(bs_os_residency(p, size, vec), 0);
+    for (size_t i = 0; i < size / bs_os_page_size(); i++)
+        resident += vec[i] & 1;
+    return resident;
+}
+
+/* A block from calloc of which a part is used, and freed; the next one takes its place. The OS pages of that
+ * which have memory at once. */
+static size_t resident_after(size_t size, size_t used) {
+    char *p = alloc(size, true);
+    ck_assert_int_eq(p[size - 1], 0);
+    memset(p, 0xee, used);
+    release(p);
+    p = alloc(size, true);
+    size_t resident = resident_pages(p, size);
+    check_zero(p, used);
+    memset(p, 0xdd, used);
+    release(p);
+    return resident;
+}
+
+START_TEST(sparse_blocks_stay_sparse) {
+    size_t size = 16 * BS_MIB, all = size / bs_os_page_size(), small = BS_CLEAR_EMPTY_BYTES - BS_PAGE_SIZE;
+    ck_assert_int_eq(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+    ck_assert_uint_eq(resident_after(size, size), all);
+    ck_assert_uint_eq(resident_after(size, size / 8), all); /* no block without memory was seen */
+    bs_scavenge_to(0);
+    ck_assert_uint_eq(resident_after(size, size / 8), 0);
+    ck_assert_uint_eq(resident_after(size, size / 8), 0);
+    ck_assert_uint_eq(resident_after(size, size / 2), all);
+    ck_assert_uint_eq(resident_after(small, 8), small / bs_os_page_size());
+}
+END_TEST
+
+/* Nor does a watched block that lives long keep others from being seen. */
+START_TEST(sparse_blocks_beside_one_that_lives) {
+    size_t size = 16 * BS_MIB, last = 1;
+    ck_assert_int_eq(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+    char *kept = alloc(size, true);
+    for (unsigned i = 0; i <= BS_CLEAR_OTHERS; i++) {
+        bs_scavenge_to(0);
+        last = resident_after(size, 8);
+    }
+    ck_assert_uint_eq(last, 0);
+    release(kept);
+}
+END_TEST
+
+/* A block that was watched and grows, is cut, or moves is judged by what it is at its end. */
+START_TEST(watched_block_changes_its_size) {
+    ck_assert_int_eq(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        char *p = alloc(16 * BS_MIB, true), *behind = i == 0 ? alloc(BS_MIB, false) : NULL;
+        p = bs_large_resize(span_of(p), i == 2 ? 64 * 1024 : 40 * BS_MIB);
+        ck_assert_ptr_nonnull(p);
+        release(p);
+        if (behind != NULL)
+            release(behind);
+        check_zero(p = alloc(16 * BS_MIB, true), 16 * BS_MIB);
+        release(p);
+    }
+}
+END_TEST
+
 /* --- spans kept for the next block ------------------------------------------------------------- */
 
 START_TEST(freed_block_is_used_again) {
@@ -489,6 +560,9 @@ int main(void) {
     tcase_add_test(tc, random_lives);
     tc = add_case(suite, "kept");
     tcase_add_test(tc, freed_block_is_used_again);
+    tcase_add_test(tc, sparse_blocks_stay_sparse);
+    tcase_add_test(tc, sparse_blocks_beside_one_that_lives);
+    tcase_add_test(tc, watched_block_changes_its_size);
     tcase_add_test(tc, kept_spans_are_bounded);
     tcase_add_test(tc, kept_spans_are_aligned_as_asked);
     tc = add_case(suite, "zero");
