@@ -150,7 +150,7 @@ static uint64_t pause_ns(struct bs_pacer *pacer, uint64_t worked_ns) {
 /* Looks once more after NONE was stored: a slow door that saw RUNNING has left its work to us. One
  * that is trying to start a helper cannot succeed while we exist, so we wait until it gave up. */
 static bool resume(void) {
-    while (bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work()) {
+    while (bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work() || bs_load(&bg.sleep) != 0) {
         uint32_t expected = NONE;
         if (__atomic_compare_exchange_n(&bg.state, &expected, RUNNING, false, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED))
@@ -158,6 +158,18 @@ static bool resume(void) {
         bs_os_yield();
     }
     return false;
+}
+
+/* Waits so long; scans that are called for come between. */
+static void pause_for(uint64_t ns) {
+    for (uint64_t now = bs_os_now_ns(), end = now + ns; now < end; now = bs_os_now_ns()) {
+        bs_os_wait(&bg.sleep, 0, end - now);
+        if (bs_load(&bg.sleep) == 0)
+            continue;
+        bs_store(&bg.sleep, 0u);
+        if (bg.scans != NULL)
+            bg.scans->round(bs_os_now_ns());
+    }
 }
 
 static void helper(void *arg) {
@@ -183,8 +195,7 @@ static void helper(void *arg) {
                 worked = bs_sub_clamped(bs_os_now_ns(), start);
             if (bg.scans != NULL)
                 bg.scans->round(bs_os_now_ns());
-            bs_os_wait(&bg.sleep, 0, pause_ns(&pacer, worked));
-            bs_store(&bg.sleep, 0u); /* what it was woken for is looked for after this */
+            pause_for(pause_ns(&pacer, worked));
         }
         /* full barrier: pairs with the page heap's lock between a door's free and its look */
         (void)__atomic_exchange_n(&bg.state, (uint32_t)NONE, __ATOMIC_SEQ_CST);
@@ -219,6 +230,11 @@ void bs_background_wake(void) {
     bs_os_wake(&bg.sleep, 1);
     if (bs_load(&bg.state) != RUNNING && bs_opt.background && !bs_load(&bg.refused))
         (void)start_helper_quietly();
+}
+
+bool bs_background_call(void) {
+    bs_background_wake();
+    return bs_load(&bg.state) == RUNNING;
 }
 
 /* --- the slow doors' hook --------------------------------------------------------------------- */

@@ -24,6 +24,9 @@ struct bs_background_scans {
     uint64_t (*last)(void);         /* at the end of the process: the number of leaks */
     void (*forked)(void);           /* in a forked child, with all locks free */
 };
+/* The helper does its round of scans soon; it is made for that if need be. False: there can be none. No
+ * lock is held. */
+bool bs_background_call(void);
 /* Before bs_background_start. */
 void bs_background_set_scans(const struct bs_background_scans *scans);
 /* The helper looks at once whether something is due; it is made if there is none. Async-signal-safe. */

@@ -67,6 +67,9 @@ bool bs_central_sweep(struct bs_span *s, unsigned class, struct bs_found *found,
 /* Puts the allocated slot at p into quarantine (bs_settle_hold). BS_FREE_TWICE: it is free or held
  * already. The arena has its table of held bits. */
 enum bs_free_result bs_central_hold(struct bs_span *s, uintptr_t p);
+/* Of a span with held slots, outside of any cycle: those without a mark are free, and all marks go.
+ * *found: how many went, and which stay. True: as bs_central_sweep. */
+bool bs_central_release_held(struct bs_span *s, struct bs_found *found);
 
 /* For collect.c, while nobody else uses the span: free slots leave it, slots that are out come back.
  * A bit a slot. release: true if the span is empty and has left its class, as after bs_central_sweep. */

@@ -129,3 +129,16 @@ bool bs_central_release_bits(struct bs_span *s, const uint64_t *bits) {
     bs_lock_release(&c->lock);
     return left;
 }
+
+/* --- quarantine ------------------------------------------------------------------------------- */
+
+/* Held slots are nobody's but the caller's: no generation is needed to tell them from others. */
+bool bs_central_release_held(struct bs_span *s, struct bs_found *found) {
+    struct bs_central *c = &bs_centrals[s->class];
+    bs_lock_acquire(&c->lock);
+    bs_settle_held(s, found);
+    count_swept_locked(c, s, found);
+    bool left = found->released != 0 && settle_locked(c, s);
+    bs_lock_release(&c->lock);
+    return left;
+}

@@ -32,6 +32,7 @@
 
 static void (*work_hook)(void); /* [init] */
 static void (*freed_hook)(void *p); /* [init] */
+static const struct bs_heap_keeper *keeper; /* [init] with hidden classes only */
 static unsigned fill_byte;      /* [atomic] 0: no filling */
 
 /* Request sizes seen at the slow door, a sample of about one in a refill. [atomic] */
@@ -133,6 +134,12 @@ void bs_heap_start_sampling(void) {
     bs_tcache_renew();
 }
 
+void bs_heap_set_keeper(const struct bs_heap_keeper *k) {
+    keeper = k;
+    bs_pagemap_hide(0, 0); /* also where the heap is empty still */
+    bs_pageheap_each_region(hide_classes, NULL);
+}
+
 static BS_NOINLINE void sample_small(void *p, unsigned class, size_t size) {
     if (!bs_tcache_is_sampled(bs_class_info[class].size))
         return;
@@ -189,9 +196,10 @@ static void *alloc_large(size_t size, size_t align, bool zero) {
 static void *resize_large(struct bs_span *s, size_t size) {
     if (bs_sample_is_on())
         forget_large(s);
-    void *p = bs_large_resize(s, size);
+    void *(*resize)(struct bs_span *, size_t) = keeper != NULL ? keeper->resize : bs_large_resize;
+    void *p = resize(s, size);
     if (BS_UNLIKELY(p == NULL))
-        p = settle(make_room() ? bs_large_resize(s, size) : NULL);
+        p = settle(make_room() ? resize(s, size) : NULL);
     if (bs_sample_is_on())
         sample_large(p != NULL ? p : (void *)s->base, p != NULL ? size : s->request);
     return p;
@@ -290,10 +298,17 @@ static BS_NOINLINE void forget_small(void *p) {
         bs_pagemap_count((uintptr_t)p, -1);
 }
 
-/* Every free of a small block comes here while sampling by bytes is on. True: it is done. */
+/* Every free of a small block comes here while sampling by bytes is on, or blocks are held back. True:
+ * it is done. */
 static inline bool free_counted(void *p) {
     unsigned counted = 0, class = bs_pagemap_hidden_class((uintptr_t)p, &counted);
-    return class != 0 && counted == 0 && bs_tcache_put_counted(class, p);
+    if (class == 0 || counted != 0)
+        return false;
+    if (keeper == NULL)
+        return bs_tcache_put_counted(class, p);
+    keeper->small(p, class);
+    look_for_work();
+    return true;
 }
 
 static BS_NOINLINE void free_uncounted(void *p) {
@@ -305,6 +320,11 @@ static BS_NOINLINE void free_uncounted(void *p) {
     }
     unsigned class = class_of_block((uintptr_t)p);
     unsigned byte = bs_load(&fill_byte);
+    if (BS_UNLIKELY(keeper != NULL) && class != 0) {
+        keeper->small(p, class);
+        look_for_work();
+        return;
+    }
     if (BS_LIKELY(class != 0)) {
         if (bs_sample_is_on() && !hidden)
             forget_small(p);
@@ -329,7 +349,10 @@ static BS_NOINLINE void free_uncounted(void *p) {
                  s->request);
     if (bs_sample_is_on())
         forget_large(s);
-    bs_large_free(s);
+    if (BS_UNLIKELY(keeper != NULL))
+        keeper->large(s);
+    else
+        bs_large_free(s);
     look_for_work();
 }
 
@@ -363,6 +386,8 @@ static inline bool stays(unsigned class, size_t size) {
 
 /* A large block, a small one too far away, or any while classes are hidden. */
 static BS_NOINLINE void *realloc_other(void *p, size_t size) {
+    if (keeper != NULL)
+        keeper->check(p, "realloc");
     unsigned class = class_of_block((uintptr_t)p);
     if (class != 0)
         return stays(class, size) ? p : copy_to_new(p, 0, bs_class_info[class].size, size);
@@ -388,6 +413,8 @@ void *bs_heap_realloc(void *p, size_t size) {
 }
 
 size_t bs_heap_usable(const void *p) {
+    if (BS_UNLIKELY(bs_pagemap_is_hidden()) && keeper != NULL)
+        keeper->check(p, "malloc_usable_size");
     unsigned class = class_of_block((uintptr_t)p);
     if (BS_LIKELY(class != 0))
         return bs_class_info[class].size;
@@ -406,6 +433,8 @@ size_t bs_heap_os_page(void) {
 /* --- the whole heap --------------------------------------------------------------------------- */
 
 bool bs_heap_trim(size_t keep_bytes) {
+    if (keeper != NULL)
+        keeper->trim();
     bs_tcache_drain_own();
     bs_round_enter(); /* nobody else holds spans or pages back while we look for them */
     struct bs_tcache *orphan;

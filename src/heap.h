@@ -110,6 +110,19 @@ void bs_heap_set_work_hook(void (*hook)(void));
  * large and marked BS_SPAN_PARKED, or counted by its page (bs_pagemap_count). Set once, before threads
  * exist. */
 void bs_heap_set_freed_hook(void (*hook)(void *p));
+/* Blocks that are freed are held back (quarantine.h), by who knows how; libbesom.so has nobody. */
+struct bs_heap_keeper {
+    /* Takes a block that the program has freed: a small one of a class, a large one. */
+    void (*small)(void *p, unsigned class);
+    void (*large)(struct bs_span *s);
+    /* A large block is to hold more or less; what it leaves is taken, too. NULL: no memory. */
+    void *(*resize)(struct bs_span *s, size_t size);
+    /* The program names a block to a function of that name: fatal if it is held. */
+    void (*check)(const void *p, const char *verb);
+    void (*trim)(void);      /* lets go what it can */
+};
+/* Before threads exist: from now on every free goes to the keeper. For good. */
+void bs_heap_set_keeper(const struct bs_heap_keeper *keeper);
 
 /* The average bytes that rounding up to the class costs a block of the class, in 1/256 bytes, from
  * sizes sampled at the slow door; 0 without a sample. */

@@ -84,10 +84,13 @@ void *bs_large_alloc(size_t size, size_t align, bool zero) {
 /* A block so large is given to the OS when it is freed, not when the scavenger comes: its memory is
  * a good part of the process's, and where only some of its pages were used all of them would count as
  * dirty until then. (With decommit:hard the scavenger does it, which counts what is closed.) */
+static bool may_give(void) {
+    return bs_opt.scavenge && bs_opt.decommit != BS_DECOMMIT_HARD &&
+           bs_opt.advice != BS_ADVICE_FREE;
+}
 static bool is_given_at_once(uintptr_t base, size_t npages) {
     size_t bytes = npages * BS_PAGE_SIZE;
-    return bytes >= BS_LARGE_GIVE_BYTES && bs_opt.scavenge && bs_opt.decommit != BS_DECOMMIT_HARD &&
-           bs_opt.advice != BS_ADVICE_FREE && bs_thp_unused(base, bytes) == 0;
+    return bytes >= BS_LARGE_GIVE_BYTES && may_give() && bs_thp_unused(base, bytes) == 0;
 }
 
 /* The pages of a span go back; `empty`: they have no physical memory any more (moved away). */
@@ -149,6 +152,17 @@ bool bs_large_sweep(struct bs_span *s, struct bs_found *found, bool *swept) {
         return false;
     retire(s, false);
     return true;
+}
+
+void bs_large_release_held(struct bs_span *s, bool empty) {
+    BS_ASSERT(!bs_settling_is_open());
+    bs_store(&s->alloc[0], (uint64_t)0);
+    s->nalloc = 0;
+    retire(s, empty);
+}
+
+bool bs_large_empty(struct bs_span *s) {
+    return may_give() && bs_thp_unused(s->base, bs_large_usable(s)) == 0;
 }
 
 bool bs_large_hold(struct bs_span *s) {
@@ -232,7 +246,8 @@ static enum moved move_pages(struct bs_span *from, struct bs_span *to) {
     return STAYED;
 }
 
-static void *move(struct bs_span *s, size_t size) {
+/* The block's content goes to a new one. *moved: by its pages, so that the old one is empty. */
+static void *move_content(struct bs_span *s, size_t size, bool *was_moved) {
     struct bs_pages pages;
     struct bs_span *to = make_span(size, BS_PAGE_SIZE, &pages);
     if (to == NULL)
@@ -248,8 +263,16 @@ static void *move(struct bs_span *s, size_t size) {
         bs_count(large_moved, 1);
     else
         bs_count(large_copied, 1);
-    retire(s, moved == MOVED);
+    *was_moved = moved == MOVED;
     return (void *)to->base;
+}
+
+static void *move(struct bs_span *s, size_t size) {
+    bool moved;
+    void *p = move_content(s, size, &moved);
+    if (p != NULL)
+        retire(s, moved);
+    return p;
 }
 
 void *bs_large_resize(struct bs_span *s, size_t size) {
@@ -262,4 +285,26 @@ void *bs_large_resize(struct bs_span *s, size_t size) {
     if (grow_in_place(s, npages, size))
         return (void *)s->base;
     return move(s, size);
+}
+
+void *bs_large_resize_keeping(struct bs_span *s, size_t size, bool *left) {
+    size_t npages = pages_for(size);
+    bool moved;
+    *left = false;
+    void *p;
+    if (npages <= s->npages && npages >= s->npages / 2) {
+        set_length(s, s->npages, size);
+        return (void *)s->base;
+    }
+    if (npages < s->npages) {
+        p = bs_large_alloc(size, BS_PAGE_SIZE, false);
+        if (p != NULL)
+            memcpy(p, (void *)s->base, size);
+    } else {
+        if (grow_in_place(s, npages, size))
+            return (void *)s->base;
+        p = move_content(s, size, &moved);
+    }
+    *left = p != NULL;
+    return p;
 }

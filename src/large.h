@@ -23,6 +23,13 @@ void bs_large_free(struct bs_span *s);
 bool bs_large_sweep(struct bs_span *s, struct bs_found *found, bool *swept);
 /* Puts the block into quarantine; the arena has its table of held bits. False: it is held already. */
 bool bs_large_hold(struct bs_span *s);
+/* Ends a block that is held (quarantine.h), outside of any cycle; `empty`: its pages have no memory. */
+void bs_large_release_held(struct bs_span *s, bool empty);
+/* Gives the memory behind a block to the OS, so that it reads as zeros. False: nothing was done. */
+bool bs_large_empty(struct bs_span *s);
+/* As bs_large_resize, but no byte of the block becomes free: it stays as long as it is, or grows in
+ * place, or another one is made, and then *left is true: it is the caller's still. */
+void *bs_large_resize_keeping(struct bs_span *s, size_t size, bool *left);
 /* Makes the block hold `size` bytes (> BS_SMALL_MAX): in place, or moved by page tables or by
  * copying. NULL: no memory, and the block is as it was. */
 void *bs_large_resize(struct bs_span *s, size_t size);

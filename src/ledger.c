@@ -21,6 +21,7 @@ struct walk {
     size_t os_page;
     uint64_t out[BS_NCLASSES]; /* slots out of their span (live or cached), by class */
     uint64_t lost[BS_NCLASSES]; /* of these, blocks that nothing led to in the last scan; 0: large ones */
+    uint64_t held[BS_NCLASSES]; /* of these, in quarantine; 0: large blocks */
     uint64_t large_live, large_rounding;
     uint64_t span_free, pinned, heap_dirty;
     uint64_t held_pages; /* OS pages with a block out */
@@ -62,12 +63,23 @@ static void lost_page(struct walk *w, const struct bs_span *s, const uint64_t *l
     w->large_rounding -= s->class != 0 ? 0 : to - from - live;
 }
 
+/* Slots that are out and in quarantine; false: none. */
+static bool held_bits(const struct bs_span *s, const uint64_t *bits, uint64_t *held) {
+    uint64_t any = 0;
+    for (size_t w = 0; w < bs_span_words(s); w++)
+        any |= held[w] = bits[w] & (bs_marks_bits(s->base, BS_SIDE_HELD, w) |
+                                    bs_marks_bits(s->base, BS_SIDE_FRESH, w));
+    return any != 0;
+}
+
 static void small_page(struct walk *w, const struct bs_span *s, const uint64_t *bits,
-                       uintptr_t page) {
+                       const uint64_t *held, uintptr_t page) {
     uintptr_t from = bs_max(page, s->base);
     uintptr_t to = bs_min(page + w->os_page, s->base + bs_large_usable(s));
     size_t out = bytes_out(s, bits, from, to), bytes = to - from;
     w->out[s->class] += out;
+    if (held != NULL)
+        w->held[s->class] += bytes_out(s, held, from, to);
     if (out == 0)
         w->span_free += bytes;
     else
@@ -75,33 +87,38 @@ static void small_page(struct walk *w, const struct bs_span *s, const uint64_t *
     w->held_pages += out != 0 ? bytes : 0;
 }
 
-static void large_page(struct walk *w, const struct bs_span *s, uintptr_t page) {
+static void large_page(struct walk *w, const struct bs_span *s, bool held, uintptr_t page) {
     uintptr_t from = bs_max(page, s->base);
     uintptr_t to = bs_min(page + w->os_page, s->base + bs_large_usable(s));
     size_t live = from < s->base + s->request ? bs_min(to, s->base + s->request) - from : 0;
-    w->large_live += live;
-    w->large_rounding += to - from - live;
+    if (held) {
+        w->held[0] += to - from;
+    } else {
+        w->large_live += live;
+        w->large_rounding += to - from - live;
+    }
     w->held_pages += to - from;
 }
 
 /* Accounts for the span's part of the region; the address behind that part. */
 static uintptr_t visit_span(struct walk *w, struct bs_span *s, uintptr_t region, uintptr_t from) {
-    uint64_t bits[16] = {1}, lost[16];
+    uint64_t bits[16] = {1}, lost[16], held[16];
     uint16_t holes = 0;
     uintptr_t first = bs_span_os_page_base(s, w->os_page);
     uintptr_t end = bs_min(s->base + bs_large_usable(s), region + BS_REGION_SIZE);
     if (s->class != 0)
         bs_central_copy_bits(s, bits, &holes);
     bool any_lost = lost_bits(s, bits, lost);
+    bool any_held = held_bits(s, bits, held);
     for (uintptr_t p = bs_align_down(from, w->os_page); p < end; p += w->os_page) {
         if (!bs_residency_at(&w->resident, p))
             continue;
         if (holes != 0 && p >= first && ((holes >> ((p - first) / w->os_page)) & 1) != 0)
             w->overfill += w->os_page;
         if (s->class != 0)
-            small_page(w, s, bits, p);
+            small_page(w, s, bits, any_held ? held : NULL, p);
         else
-            large_page(w, s, p);
+            large_page(w, s, any_held, p);
         if (any_lost)
             lost_page(w, s, lost, p);
     }
@@ -166,27 +183,32 @@ static void visit_cache(void *ctx, const struct bs_tcache *tc) {
  * class's blocks outside runs are on average. */
 static uint64_t cached_bytes(const struct walk *w, unsigned class) {
     uint64_t size = bs_class_info[class].size, out = bs_central_counts(class).slots_out;
-    uint64_t others = out > w->run_slots[class] ? out - w->run_slots[class] : 0;
-    uint64_t resident = w->out[class] > w->runs[class] ? w->out[class] - w->runs[class] : 0;
+    uint64_t elsewhere = w->runs[class] + w->held[class];
+    uint64_t without = w->run_slots[class] + w->held[class] / size;
+    uint64_t others = out > without ? out - without : 0;
+    uint64_t resident = w->out[class] > elsewhere ? w->out[class] - elsewhere : 0;
     uint64_t in_magazines = w->magazines[class] < others ? w->magazines[class] : others;
     uint64_t average = others != 0 ? resident / others : 0;
     uint64_t cached = w->runs[class] + in_magazines * (average < size ? average : size);
-    return cached < w->out[class] ? cached : w->out[class];
+    uint64_t most = w->out[class] - w->held[class];
+    return cached < most ? cached : most;
 }
 
 static void sum_up(const struct walk *w, struct bs_ledger *l) {
     l->live = w->large_live;
+    l->held = w->held[0];
     l->rounding = w->large_rounding;
     l->leaked = w->lost[0];
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         uint64_t cached = cached_bytes(w, class);
-        uint64_t lost = bs_min(w->lost[class], w->out[class] - cached);
-        uint64_t held = w->out[class] - cached - lost, size = bs_class_info[class].size;
-        uint64_t rounding = held / size * bs_heap_rounding_256ths(class) / 256;
+        uint64_t lost = bs_min(w->lost[class], w->out[class] - w->held[class] - cached);
+        uint64_t live = w->out[class] - w->held[class] - cached - lost;
+        uint64_t rounding = live / bs_class_info[class].size * bs_heap_rounding_256ths(class) / 256;
         l->cached += cached;
+        l->held += w->held[class];
         l->leaked += lost;
         l->rounding += rounding;
-        l->live += held - rounding;
+        l->live += live - rounding;
     }
     l->span_free = w->span_free;
     l->pinned = w->pinned;
@@ -215,7 +237,7 @@ bool bs_ledger_take(struct bs_ledger *l) {
         l->metadata = maps.metadata;
         l->anon_huge = maps.anon_huge;
         l->outside = maps.rss - maps.heap - maps.metadata;
-        l->remainder = (int64_t)(maps.heap - (l->live + l->rounding + l->leaked + l->cached +
+        l->remainder = (int64_t)(maps.heap - (l->live + l->rounding + l->leaked + l->cached + l->held +
                                               l->span_free + l->pinned + l->heap_dirty));
     }
     l->thp_overfill = w.overfill;

@@ -3,7 +3,7 @@
  * ledger.h - where the process's resident memory is: categories from different sources that must
  * add up to what the kernel says.
  *
- *   rss = live + rounding + leaked + cached + span_free + pinned + heap_dirty + metadata + outside
+ *   rss = live + rounding + leaked + cached + held + span_free + pinned + heap_dirty + metadata + outside
  *         + remainder
  *
  * rss and outside come from /proc/self/smaps; which OS pages of the heap are in memory from
@@ -26,6 +26,7 @@ struct bs_ledger {
     uint64_t rounding;   /* what rounding up to classes and pages adds to them */
     uint64_t leaked;     /* blocks that nothing led to in the last scan, by slots: not live */
     uint64_t cached;     /* blocks and slots in thread caches */
+    uint64_t held;       /* freed blocks in quarantine, by slots; 0 without scan:quarantine */
     uint64_t span_free;  /* OS pages of spans without a block that is out: returnable */
     uint64_t pinned;     /* free bytes on OS pages that a block which is out holds */
     uint64_t heap_dirty; /* free pages of the page heap that are in memory */

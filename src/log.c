@@ -26,6 +26,7 @@ static void ledger_fields(struct bs_line *l, const struct bs_ledger *g) {
     bs_line_bytes(l, "rounding", g->rounding);
     bs_line_bytes(l, "leaked", g->leaked);
     bs_line_bytes(l, "cached", g->cached);
+    bs_line_bytes(l, "held", g->held);
     bs_line_bytes(l, "span_free", g->span_free);
     bs_line_bytes(l, "pinned", g->pinned);
     bs_line_bytes(l, "heap_dirty", g->heap_dirty);

@@ -9,12 +9,15 @@
 #define LEAKS_MAX 200
 #define NS_PER_S UINT64_C(1000000000)
 
+static const char *world_name(enum bs_world_result world) {
+    static const char *const worlds[] = {"done",   "vfork",  "unavailable", "blocked",
+                                         "silent", "inside", "late",   "traced"};
+    return worlds[world];
+}
 static const char *verdict_of(const struct bs_scan_result *r) {
     static const char *const ends[] = {"done",    "threads", "no_memory", "no_roots",
                                        "no_copy", "died",    "killed"};
-    static const char *const worlds[] = {"done",   "vfork",  "unavailable", "blocked",
-                                         "silent", "inside", "late",   "traced"};
-    return r->end == BS_SCAN_WORLD ? worlds[r->world] : ends[r->end];
+    return r->end == BS_SCAN_WORLD ? world_name(r->world) : ends[r->end];
 }
 
 /* Of the whole leak, with what hangs on it. */
@@ -65,6 +68,33 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
         bs_line_bytes(&l, "suppressed_bytes", weight(&v->suppressed));
         sum_fields(&l, &v->reported, r->before != NULL ? &r->before->reported : NULL);
     }
+    bs_line_end(&l);
+}
+
+void bs_log_hunt(const char *reason, const struct bs_hunt_result *r) {
+    static const char *const ends[] = {"done", "threads", "no_memory", "no_roots"};
+    static const char *const ways[] = {"sound"};
+    struct bs_line l;
+    if (!bs_sink_is_open() || (r->end == BS_SCAN_DONE && (bs_opt.trace & BS_TRACE_SCAN) == 0))
+        return;
+    bs_line_begin(&l, "quarantine");
+    bs_line_string(&l, "reason", reason);
+    bs_line_string(&l, "verdict", r->end == BS_SCAN_WORLD ? world_name(r->world) : ends[r->end]);
+    bs_line_string(&l, "way", ways[r->mode]);
+    bs_line_number(&l, "threads", r->threads);
+    bs_line_number(&l, "thread", (uint64_t)r->culprit);
+    bs_line_number(&l, "stop_ns", r->stop_ns);
+    bs_line_number(&l, "search_ns", r->search_ns);
+    bs_line_number(&l, "ns", r->ns);
+    bs_line_number(&l, "ranges", r->nroots);
+    bs_line_bytes(&l, "roots", r->root_bytes);
+    bs_line_bytes(&l, "read", r->read.root_bytes + r->read.heap_bytes);
+    bs_line_bytes(&l, "held", r->held.bytes);
+    bs_line_number(&l, "held_blocks", r->held.blocks);
+    bs_line_bytes(&l, "released", r->released.gone.bytes);
+    bs_line_number(&l, "released_blocks", r->released.gone.blocks);
+    bs_line_bytes(&l, "kept", r->released.kept.bytes);
+    bs_line_number(&l, "kept_blocks", r->released.kept.blocks);
     bs_line_end(&l);
 }
 

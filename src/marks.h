@@ -35,9 +35,10 @@ enum bs_side {
     BS_SIDE_DOOMED, /* of those, what collect.h may close, or give away */
     BS_SIDE_COUNT0, /* in how many scans in a row: collect.h */
     BS_SIDE_COUNT1,
-    BS_SIDE_COUNT2
+    BS_SIDE_COUNT2,
+    BS_SIDE_FRESH /* freed since the last search of the quarantine began (quarantine.h) */
 };
-_Static_assert(BS_SIDE_COUNT2 + 1 == BS_NSIDES, "an arena has a place for each kind");
+_Static_assert(BS_SIDE_FRESH + 1 == BS_NSIDES, "an arena has a place for each kind");
 
 /* The table of p's arena, which is one; NULL: there is none. */
 BS_INLINE struct bs_marks *bs_marks_table(uintptr_t p, enum bs_side side) {

@@ -42,11 +42,11 @@ enum { BS_THP_AUTO, BS_THP_EDGE, BS_THP_NEVER, BS_THP_SYSTEM };
 enum { BS_ADVICE_DONTNEED, BS_ADVICE_FREE };
 enum { BS_DECOMMIT_SOFT, BS_DECOMMIT_HARD };
 enum { BS_FOREIGN_IGNORE, BS_FOREIGN_ABORT };
-enum { BS_SCAN_MODE_OFF, BS_SCAN_MODE_LEAK, BS_SCAN_MODE_COLLECT };
+enum { BS_SCAN_MODE_OFF, BS_SCAN_MODE_LEAK, BS_SCAN_MODE_COLLECT, BS_SCAN_MODE_QUARANTINE };
 enum { BS_COLLECT_OFF, BS_COLLECT_RECLAIM };
 enum { BS_LOG_TEXT, BS_LOG_JSON };
 enum { BS_LOG_AT_EXIT = 1 };
-enum { BS_TRACE_SWEEP = 1, BS_TRACE_SCAVENGE = 2 };
+enum { BS_TRACE_SWEEP = 1, BS_TRACE_SCAVENGE = 2, BS_TRACE_SCAN = 4 };
 
 /* The one instance (opt.c), with the defaults of options.def until options.c has read the environment. */
 BS_LOCAL extern struct bs_opt bs_opt;

@@ -133,7 +133,7 @@ static size_t take_ours(struct bs_scan_work *w) {
     return n;
 }
 
-static enum bs_roots_result take_roots(struct bs_scan_work *w) {
+enum bs_roots_result bs_scan_take_roots(struct bs_scan_work *w) {
     take_stacks(w);
     size_t nwithout = take_ours(w);
     enum bs_roots_result result =
@@ -227,7 +227,7 @@ static enum bs_scan_end scan_stopped(struct bs_scan_work *w, struct bs_snapshot 
                                      struct bs_scan_result *result, bool *again) {
     uint64_t start = bs_os_now_ns();
     result->stand_ns = start - bs_world_asked_ns();
-    enum bs_roots_result roots = take_roots(w);
+    enum bs_roots_result roots = bs_scan_take_roots(w);
     result->roots_ns = bs_os_now_ns() - start;
     *again = roots == BS_ROOTS_NO_ROOM;
     result->threads = bs_world_count();

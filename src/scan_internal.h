@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * scan_internal.h - what a scan carries, between its order (scan.c), words beside the roots (scan_words.c) and
- * the search (scan_judge.c).
+ * the search (scan_judge.c); and the searches of the quarantine (hunt.c), which have the same roots.
  * Nobody else includes it.
  */
 #ifndef BS_SCAN_INTERNAL_H
@@ -26,6 +26,12 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     size_t nwords;
     uintptr_t word[BS_SCAN_WORDS]; /* stack pointers and the like; what the copy would not see */
 };
+
+/* --- scan.c ------------------------------------------------------------------------------------ */
+
+/* Lists all that leads into the heap; for hunt.c, too. Its own words come last: bs_scan_finish_words. All
+ * stand. */
+enum bs_roots_result bs_scan_take_roots(struct bs_scan_work *w);
 
 /* --- scan_words.c ----------------------------------------------------------------------------- */
 

@@ -115,6 +115,33 @@ uintptr_t bs_settle_bits(struct bs_span *s, struct bs_found *found) {
     return 0;
 }
 
+void bs_settle_held(struct bs_span *s, struct bs_found *found) {
+    BS_ASSERT(!bs_settling_is_open());
+    found->base = s->base;
+    found->class = s->class;
+    found->size = s->class != 0 ? bs_span_class(s)->size : bs_load(&s->npages) * BS_PAGE_SIZE;
+    found->released = found->reported = 0;
+    for (size_t w = 0; w < bs_span_words(s); w++) {
+        uint64_t held = bs_marks_bits(s->base, BS_SIDE_HELD, w),
+                 mark = bs_marks_bits(s->base, BS_SIDE_MARK, w), released = held & ~mark;
+        BS_ASSERT((held & ~s->alloc[w]) == 0);
+        found->bits[w] = held & mark;
+        found->reported += bs_popcount(held & mark);
+        found->released += bs_popcount(released);
+        if (released != 0)
+            bs_store(&s->alloc[w], s->alloc[w] & ~released);
+        clear_word(s, BS_SIDE_MARK, w, ~(uint64_t)0);
+        clear_word(s, BS_SIDE_HELD, w, released);
+    }
+    if (found->released == 0)
+        return;
+    s->nalloc = (uint16_t)(s->nalloc - found->released);
+    if (s->class != 0)
+        s->flags &= (uint8_t)~BS_SPAN_FRESH;
+    bs_count(slots_swept, found->released);
+    BS_ASSERT(bs_span_is_valid(s));
+}
+
 void bs_settle_empty(struct bs_span *s) {
     struct bs_found nothing;
     BS_ASSERT(s->nalloc == 0);

@@ -82,6 +82,9 @@ bool bs_settle_own(struct bs_span *s);
 /* Of an owned span: releases and reports as the mode says, clears mark and idle bits. Returns 0, or
  * the address of a free slot that is marked; then nothing else was done. */
 uintptr_t bs_settle_bits(struct bs_span *s, struct bs_found *found);
+/* Outside of any cycle, by whoever holds what protects the span: held slots without a mark are free;
+ * *found->bits are those with one. All marks are clear then. */
+void bs_settle_held(struct bs_span *s, struct bs_found *found);
 /* gen - 1 to gen: the end of the ownership. */
 void bs_settle_publish(struct bs_span *s);
 /* The three in one for a span without any slot out, which leaves its class. */

@@ -293,6 +293,25 @@
 #define BS_SCAN_STOP_NS UINT64_C(500000000)
 #define BS_SCAN_TIME_NS UINT64_C(60000000000)
 
+/* --- quarantine (warden.h) ---------------------------------------------------------------------- */
+
+/* A thread tells of what it has freed when it is so much. */
+#define BS_QUARANTINE_TELL_BYTES (32 * BS_KIB)
+/* A large block that is held has no memory: one part in so many of its bytes counts. */
+#define BS_QUARANTINE_LARGE_PART 8
+/* Freed bytes that are not worth a search, whatever the share of the heap. */
+#define BS_QUARANTINE_FLOOR_BYTES (2 * BS_MIB)
+/* Where so many percent of the heap were freed, and so many bytes, the thread that frees searches itself. */
+#define BS_QUARANTINE_HARD_PCT 50
+#define BS_QUARANTINE_HARD_BYTES (16 * BS_MIB)
+/* Searches take at most one part in so many of the time, below that. */
+#define BS_QUARANTINE_REST 10
+/* After a search that could not be made the next one waits so long, in ns, and twice that the next time. */
+#define BS_QUARANTINE_RETRY_NS UINT64_C(100000000)
+#define BS_QUARANTINE_RETRY_MAX_NS UINT64_C(60000000000)
+/* What the kernel says of mappings (smaps) is read again after so long, in ns: it walks all page tables. */
+#define BS_QUARANTINE_LEARN_NS UINT64_C(10000000000)
+
 _Static_assert(BS_PAGE_SIZE == 8192, "size classes are generated for 8 KiB pages");
 _Static_assert(BS_REGION_PAGES % 64 == 0, "a region's bitmap is whole words");
 _Static_assert(BS_MAGAZINE_START <= BS_MAGAZINE_MAX, "magazines only grow");

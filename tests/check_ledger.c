@@ -45,7 +45,7 @@ static void assert_near(const char *name, uint64_t got, uint64_t want, uint64_t 
 }
 
 static void assert_adds_up(void) {
-    int64_t parts = (int64_t)(ledger.live + ledger.rounding + ledger.leaked + ledger.cached +
+    int64_t parts = (int64_t)(ledger.live + ledger.rounding + ledger.leaked + ledger.cached + ledger.held +
                               ledger.span_free + ledger.pinned + ledger.heap_dirty + ledger.metadata + ledger.outside);
     int64_t bound = (int64_t)(ledger.rss / 100 + 256 * BS_KIB);
     ck_assert_msg((int64_t)ledger.rss == parts + ledger.remainder, "rss %ju, parts %jd, rest %jd",

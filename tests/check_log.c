@@ -80,7 +80,7 @@ static void all_events(void) {
 }
 
 static const char *const ledger_names[] = {
-    "rss", "live", "rounding", "leaked", "cached", "span_free", "pinned", "heap_dirty", "metadata",
+    "rss", "live", "rounding", "leaked", "cached", "held", "span_free", "pinned", "heap_dirty", "metadata",
     "outside", "remainder", "floor", "anon_huge", "thp_overfill", "released", "allocated",
     "limit", "limit_used", "minor_faults", "major_faults"};
 static const char *const counter_names[] = {
@@ -102,7 +102,7 @@ static const char judge[] =
     "for l in lines[:2]:\n"
     "    for name in sys.argv[3:]:\n"
     "        assert isinstance(l[name], int), name\n"
-    "    parts = 'live rounding leaked cached span_free pinned heap_dirty metadata outside remainder'\n"
+    "    parts = 'live rounding leaked cached held span_free pinned heap_dirty metadata outside remainder'\n"
     "    assert l['rss'] == sum(l[p] for p in parts.split()), l\n"
     "    assert l['live'] >= 3000000 and l['allocated'] >= 3000000, l\n"
     "    assert set(l) == set(sys.argv[3:] + 'besom event pid time_ns'.split()), set(l)\n"

@@ -121,7 +121,7 @@ START_TEST(sets_of_words) {
     static const char *const wrong[] = {"", "+", "sweep+", "+sweep", "sweep++scavenge", "sweeps",
                                         "none+sweep", "sweep,scavenge"};
     for (size_t i = 0; i < BS_ARRAY_LEN(wrong); i++)
-        assert_refused("trace", wrong[i], "is not one of sweep|scavenge joined by +, or none");
+        assert_refused("trace", wrong[i], "is not one of sweep|scavenge|scan joined by +, or none");
 }
 END_TEST
 

@@ -57,7 +57,7 @@ END
 
 sums='
 for l in lines:
-    parts = "live rounding leaked cached span_free pinned heap_dirty metadata outside remainder"
+    parts = "live rounding leaked cached held span_free pinned heap_dirty metadata outside remainder"
     if "rss" in l:
         assert l["rss"] == sum(l[p] for p in parts.split()), l
         assert abs(l["remainder"]) <= l["rss"] / 100 + 256 * 1024, l

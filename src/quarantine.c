@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+/* quarantine.c - see quarantine.h. */
+#include "quarantine.h"
+
+#include "bits.h"
+#include "central.h"
+#include "counter.h"
+#include "large.h"
+#include "marks.h"
+#include "os.h"
+#include "out.h"
+#include "pageheap.h"
+#include "waiting.h"
+
+#include <string.h>
+
+size_t bs_quarantine_fresh;
+static void (*told)(size_t fresh_bytes); /* [init] */
+
+/* Bytes of this thread that nobody was told of. The helper, which has no thread block, frees nothing. */
+static __thread size_t untold;
+
+void bs_quarantine_set_hook(void (*hook)(size_t fresh_bytes)) {
+    told = hook;
+}
+
+static BS_NOINLINE void tell(void) {
+    size_t fresh = bs_add(&bs_quarantine_fresh, untold) + untold;
+    untold = 0;
+    if (told != NULL)
+        told(fresh);
+}
+
+static inline void count(size_t bytes) {
+    untold += bytes;
+    if (BS_UNLIKELY(untold >= BS_QUARANTINE_TELL_BYTES))
+        tell();
+}
+
+/* --- one block ---------------------------------------------------------------------------------- */
+
+static BS_COLD _Noreturn void crime(const char *what, const void *p, size_t size, unsigned class) {
+    if (class == 0)
+        bs_fatal("%s of %p, a block of %zu bytes that was freed", what, p, size);
+    bs_fatal("%s of %p (size class %zu bytes)", what, p, size);
+}
+
+/* Its words in the two tables of its arena. */
+struct words {
+    uint64_t *fresh, *held;
+};
+static inline bool find_words(uintptr_t base, uint32_t slot, struct words *w) {
+    w->fresh = bs_marks_word(base, BS_SIDE_FRESH, slot / 64);
+    w->held = bs_marks_word(base, BS_SIDE_HELD, slot / 64);
+    return BS_LIKELY(w->fresh != NULL && w->held != NULL);
+}
+static BS_NOINLINE bool make_words(uintptr_t base, uint32_t slot, struct words *w) {
+    return bs_marks_make(base, BS_SIDE_HELD) && bs_marks_make(base, BS_SIDE_FRESH) &&
+           find_words(base, slot, w);
+}
+
+/* (fresh first: a search sets the held bit before it clears the other) */
+static inline bool is_in(const struct words *w, uint64_t bit) {
+    return ((bs_load_acquire(w->fresh) | bs_load(w->held)) & bit) != 0;
+}
+
+/* True: it is in quarantine now. False: it was already. release: pairs with bs_quarantine_turn, and with
+ * who gets the slot then: it was zeroed before. */
+static inline bool put(const struct words *w, uint64_t bit) {
+    return (__atomic_fetch_or(w->fresh, bit, __ATOMIC_RELEASE) & bit) == 0;
+}
+
+/* Sizes are multiples of 8. */
+static inline void zero(void *p, size_t size) {
+    typedef uint64_t __attribute__((may_alias)) word;
+    if (size > 64) {
+        memset(p, 0, size);
+        return;
+    }
+    for (size_t i = 0; i < size / sizeof(word); i++)
+        ((word *)p)[i] = 0;
+}
+
+void bs_quarantine_small(void *p, unsigned class) {
+    struct bs_span *s = bs_pagemap_span((uintptr_t)p);
+    size_t size = bs_class_info[class].size;
+    uint32_t slot;
+    struct words w;
+    if (BS_UNLIKELY(s == NULL || s->class != class))
+        crime("double free", p, size, class);
+    if (BS_UNLIKELY(!bs_span_slot_at(s, (uintptr_t)p, &slot)))
+        crime("invalid free", p, size, class);
+    uint64_t bit = (uint64_t)1 << (slot % 64);
+    if (BS_UNLIKELY((bs_load(&s->alloc[slot / 64]) & bit) == 0))
+        crime("double free", p, size, class);
+    if (!find_words(s->base, slot, &w) && !make_words(s->base, slot, &w)) {
+        bs_count(quarantine_lost, 1); /* nobody gets it any more: that is safe */
+        return;
+    }
+    if (BS_UNLIKELY(is_in(&w, bit)))
+        crime("double free", p, size, class);
+    zero(p, size);
+    if (BS_UNLIKELY(!put(&w, bit)))
+        crime("double free", p, size, class);
+    count(size);
+}
+
+/* What the OS may not be given is cleared where there is something. */
+static void clear_large(struct bs_span *s) {
+    uintptr_t p = s->base, end = p + bs_large_usable(s);
+    struct bs_range part[32];
+    if (bs_large_empty(s))
+        return;
+    for (int fd = bs_os_pages_open(); p < end || (fd >= 0 && (bs_os_close(fd), false));)
+        for (size_t n = bs_os_populated(fd, p, end, 0, part, BS_ARRAY_LEN(part), &p), i = 0; i < n; i++)
+            memset((void *)part[i].start, 0, part[i].end - part[i].start);
+}
+
+void bs_quarantine_large(struct bs_span *s) {
+    void *p = (void *)s->base;
+    struct words w;
+    if (!find_words(s->base, 0, &w) && !make_words(s->base, 0, &w)) {
+        bs_count(quarantine_lost, 1);
+        return;
+    }
+    if (BS_UNLIKELY(is_in(&w, 1)))
+        crime("double free", p, s->request, 0);
+    clear_large(s);
+    if (BS_UNLIKELY(!put(&w, 1)))
+        crime("double free", p, s->request, 0);
+    count(bs_large_usable(s) / BS_QUARANTINE_LARGE_PART);
+}
+
+void *bs_quarantine_resize(struct bs_span *s, size_t size) {
+    bool left;
+    void *p = bs_large_resize_keeping(s, size, &left);
+    if (left)
+        bs_quarantine_large(s);
+    return p;
+}
+
+void bs_quarantine_check(const void *p, const char *verb) {
+    struct bs_span *s = p != NULL ? bs_span_of((uintptr_t)p) : NULL;
+    uint32_t slot;
+    struct words w;
+    if (s == NULL || !bs_slot_of(s, (uintptr_t)p, &slot) || !find_words(s->base, slot, &w) ||
+        !is_in(&w, (uint64_t)1 << (slot % 64)))
+        return;
+    bs_fatal("use after free: %s of %p, a block of %zu bytes", verb, p,
+             s->class != 0 ? (size_t)bs_span_class(s)->size : s->request);
+}
+
+/* --- all of them -------------------------------------------------------------------------------- */
+
+struct visit {
+    bool failed;
+    struct bs_quarantine_sums *held;
+    struct bs_quarantine_released *released;
+    bs_quarantine_visitor *visit;
+    void *ctx;
+    struct bs_span *empty[BS_EMPTY_BATCH]; /* of one class, on their way to the waiting list */
+    unsigned nempty, class;
+};
+
+/* Calls fn for each span that begins in the region and may have blocks here. */
+static void each_span(struct visit *v, uintptr_t base, const uint64_t *alloc,
+                      void (*fn)(struct visit *, struct bs_span *)) {
+    if (bs_marks_table(base, BS_SIDE_FRESH) == NULL)
+        return;
+    for (size_t page = 0; page < BS_REGION_PAGES; page++) {
+        uintptr_t p = base + page * BS_PAGE_SIZE;
+        struct bs_span *s = bs_bit_test(alloc, page) ? bs_span_of(p) : NULL;
+        if (s != NULL && bs_load(&s->base) == p)
+            fn(v, s);
+    }
+}
+
+static bool make_marks(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
+    struct visit *v = ctx;
+    (void)alloc, (void)released;
+    if (bs_marks_table(base, BS_SIDE_FRESH) != NULL && !bs_marks_make(base, BS_SIDE_MARK))
+        v->failed = true;
+    return !v->failed;
+}
+
+/* A span that changes at this moment has neither kind of bit. */
+static void turn_span(struct visit *v, struct bs_span *s) {
+    size_t n = 0, size = s->class != 0 ? bs_span_class(s)->size : bs_large_usable(s);
+    for (size_t w = 0; w < bs_span_words(s) && w < BS_MARKS_PLANES; w++) {
+        uint64_t *fresh = bs_marks_word(s->base, BS_SIDE_FRESH, w);
+        uint64_t *held = bs_marks_word(s->base, BS_SIDE_HELD, w);
+        uint64_t bits = bs_load_acquire(fresh), all = bs_load(held) | bits; /* pairs with put */
+        if (bits != 0) {
+            bs_store(held, all);
+            (void)__atomic_fetch_and(fresh, ~bits, __ATOMIC_RELEASE); /* after that: is_in */
+        }
+        n += bs_popcount(all);
+    }
+    v->held->blocks += n;
+    v->held->bytes += n * size;
+}
+static bool turn_region(void *ctx, uintptr_t base, const uint64_t *alloc,
+                        const uint64_t *released) {
+    (void)released;
+    each_span(ctx, base, alloc, turn_span);
+    return true;
+}
+
+bool bs_quarantine_turn(struct bs_quarantine_sums *sums) {
+    struct visit v = {.held = sums};
+    *sums = (struct bs_quarantine_sums){0, 0};
+    bs_pageheap_each_region(make_marks, &v);
+    if (v.failed)
+        return false;
+    bs_store(&bs_quarantine_fresh, (size_t)0);
+    bs_pageheap_each_region(turn_region, &v);
+    return true;
+}
+
+static void give_empty(struct visit *v) {
+    if (v->nempty != 0)
+        bs_waiting_add(v->class, v->empty, v->nempty);
+    v->nempty = 0;
+}
+
+static void release_large(struct visit *v, struct bs_span *s, struct bs_found *found) {
+    bool marked = bs_marks_bits(s->base, BS_SIDE_MARK, 0) != 0;
+    uint64_t *held = bs_marks_word(s->base, BS_SIDE_HELD, 0);
+    *found = (struct bs_found){.base = s->base, .size = bs_large_usable(s), .reported = marked};
+    found->bits[0] = marked;
+    found->released = !marked;
+    if (marked) {
+        bs_store(bs_marks_word(s->base, BS_SIDE_MARK, 0), (uint64_t)0);
+        return;
+    }
+    bs_store(held, (uint64_t)0);
+    v->released->large_bytes += found->size;
+    /* a use after free may have brought memory back: given once more, it is known to be zero */
+    bs_large_release_held(s, bs_large_empty(s));
+}
+
+static void release_small(struct visit *v, struct bs_span *s, struct bs_found *found) {
+    unsigned class = s->class;
+    if (!bs_central_release_held(s, found))
+        return;
+    if (v->class != class || v->nempty == BS_EMPTY_BATCH)
+        give_empty(v);
+    v->class = class;
+    v->empty[v->nempty++] = s;
+}
+
+static bool has_held(const struct bs_span *s) {
+    for (size_t w = 0; w < bs_span_words(s) && w < BS_MARKS_PLANES; w++)
+        if (bs_marks_bits(s->base, BS_SIDE_HELD, w) != 0)
+            return true;
+    return false;
+}
+
+static void tell_kept(const struct visit *v, const struct bs_found *found) {
+    if (found->reported == 0 || v->visit == NULL)
+        return;
+    for (size_t w = 0; w < BS_MARKS_PLANES; w++)
+        for (uint64_t bits = found->bits[w]; bits != 0; bits &= bits - 1)
+            v->visit(v->ctx, found->base + (w * 64 + bs_ctz(bits)) * found->size, found->size);
+}
+
+static void release_span(struct visit *v, struct bs_span *s) {
+    struct bs_found found;
+    if (!has_held(s))
+        return;
+    memset(found.bits, 0, sizeof found.bits);
+    if (s->class == 0)
+        release_large(v, s, &found);
+    else
+        release_small(v, s, &found);
+    v->released->gone.blocks += found.released;
+    v->released->gone.bytes += found.released * found.size;
+    v->released->kept.blocks += found.reported;
+    v->released->kept.bytes += found.reported * found.size;
+    tell_kept(v, &found);
+}
+static bool release_region(void *ctx, uintptr_t base, const uint64_t *alloc,
+                           const uint64_t *released) {
+    (void)released;
+    each_span(ctx, base, alloc, release_span);
+    return true;
+}
+
+void bs_quarantine_release(struct bs_quarantine_released *r, bs_quarantine_visitor *visit, void *ctx) {
+    struct visit v = {.released = r, .visit = visit, .ctx = ctx};
+    *r = (struct bs_quarantine_released){.large_bytes = 0};
+    bs_pageheap_each_region(release_region, &v);
+    give_empty(&v);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * quarantine.h - blocks that the program has freed and that are not handed out again before a search of
+ * its memory (hunt.h) has found no pointer to them: what a use after free finds is zeros, never another
+ * block. heap.c sends every free here (struct bs_heap_keeper); only libbesom-scan.so has it.
+ *
+ *   live --free: zeroed--> fresh --a search begins--> held --it finds no pointer--> free slot
+ *                                                       ^------it finds one------'
+ *
+ * A block's state is two side bits (marks.h), BS_SIDE_FRESH and BS_SIDE_HELD; its alloc bit stays set, so
+ * to the span it is a slot that is out. Any thread sets fresh bits, without a lock. Held bits are set and
+ * cleared by the thread that searches alone: so a search judges only blocks that were freed before it
+ * began, and nobody else ever touches what it judges.
+ *
+ * Freeing a block that is fresh or held is a double free, using it in realloc or malloc_usable_size a use
+ * after free: fatal at once. Blocks are zeroed before their bit is set, so whoever sees the bit sees no
+ * pointers in the block; of large blocks the memory goes back to the OS and only the addresses stay.
+ *
+ * It is NOT about when to search (warden.h) or how. No lock of its own. The tables of an arena are made
+ * when the first block in it is freed, and stay.
+ */
+#ifndef BS_QUARANTINE_H
+#define BS_QUARANTINE_H
+
+#include "span.h"
+
+/* The keeper's functions of heap.h. */
+void bs_quarantine_small(void *p, unsigned class);
+void bs_quarantine_large(struct bs_span *s);
+void *bs_quarantine_resize(struct bs_span *s, size_t size);
+void bs_quarantine_check(const void *p, const char *verb);
+
+/* --- how much --------------------------------------------------------------------------------- */
+
+/* Bytes freed since the last search began, as far as threads have told: each tells of
+ * BS_QUARANTINE_TELL_BYTES at once. Of large blocks, which hold no memory, a part counts. [atomic] */
+BS_LOCAL extern size_t bs_quarantine_fresh;
+/* Called by the thread that has told, outside of all locks, with the number above. Set once, before
+ * threads exist; NULL: nobody. */
+void bs_quarantine_set_hook(void (*hook)(size_t fresh_bytes));
+
+struct bs_quarantine_sums {
+    uint64_t blocks, bytes; /* slots, and what they hold */
+};
+
+/* --- for the search ----------------------------------------------------------------------------- */
+
+/* What is fresh becomes held, and the count begins anew. Threads may go on freeing. False: no memory for
+ * the marks; nothing has changed. `sums`: what is held now, older blocks too. */
+bool bs_quarantine_turn(struct bs_quarantine_sums *sums);
+/* Held slots without a mark are free from now on, and no mark is left. */
+struct bs_quarantine_released {
+    struct bs_quarantine_sums gone, kept;
+    uint64_t large_bytes; /* part of gone: addresses, not memory */
+};
+/* Called for each block that stays, under no lock. */
+typedef void bs_quarantine_visitor(void *ctx, uintptr_t base, size_t size);
+void bs_quarantine_release(struct bs_quarantine_released *r, bs_quarantine_visitor *visit, void *ctx);
+
+#endif

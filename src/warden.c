@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* warden.c - see warden.h. */
+#include "warden.h"
+
+#include "background.h"
+#include "heap.h"
+#include "hunt.h"
+#include "limit.h"
+#include "log.h"
+#include "opt.h"
+#include "os.h"
+#include "pageheap.h"
+
+static struct {
+    size_t soft_bytes;       /* [atomic] below it nothing is to be done */
+    size_t kept_bytes;       /* [atomic] what the last search left in quarantine */
+    uint64_t not_before_ns;  /* [atomic] */
+    uint64_t retry_ns;       /* [atomic] 0: the last search was made */
+    uint32_t called;         /* [atomic] the helper is to search */
+} warden = {.soft_bytes = BS_QUARANTINE_FLOOR_BYTES};
+
+static size_t heap_bytes(void) {
+    return bs_sub_clamped(bs_pageheap_used_bytes(), bs_load(&warden.kept_bytes));
+}
+static size_t soft_bytes(size_t heap) {
+    size_t bytes = bs_limit_pressure() == BS_PRESSURE_NONE ? heap / 100 * bs_opt.quarantine : 0;
+    return bs_max(bytes, BS_QUARANTINE_FLOOR_BYTES);
+}
+static size_t hard_bytes(size_t heap) {
+    return bs_max(heap / 100 * BS_QUARANTINE_HARD_PCT, BS_QUARANTINE_HARD_BYTES);
+}
+
+static void search(const char *reason, size_t above) {
+    struct bs_hunt_result r;
+    if (!bs_hunt_run((enum bs_hunt_mode)bs_opt.quarantine_mode, above, NULL, NULL, &r))
+        return;
+    uint64_t now = bs_os_now_ns(), pause = r.ns * (BS_QUARANTINE_REST - 1);
+    if (r.end == BS_SCAN_DONE) {
+        bs_store(&warden.retry_ns, (uint64_t)0);
+        bs_store(&warden.kept_bytes, (size_t)r.released.kept.bytes);
+    } else {
+        pause = bs_min(bs_max(2 * bs_load(&warden.retry_ns), BS_QUARANTINE_RETRY_NS),
+                       BS_QUARANTINE_RETRY_MAX_NS);
+        bs_store(&warden.retry_ns, pause);
+    }
+    bs_store(&warden.not_before_ns, now + pause);
+    bs_store(&warden.soft_bytes, soft_bytes(heap_bytes()));
+    bs_log_hunt(reason, &r);
+}
+
+/* All stand still for a sound search, and the thread that frees is known to be ready for it. */
+static bool searches_itself(void) {
+    return bs_opt.quarantine_mode == BS_HUNT_SOUND;
+}
+
+/* A thread has freed some more. */
+static void look(size_t fresh_bytes) {
+    if (BS_LIKELY(fresh_bytes < bs_load(&warden.soft_bytes)))
+        return;
+    size_t heap = heap_bytes(), soft = soft_bytes(heap), hard = hard_bytes(heap);
+    uint64_t now = bs_os_now_ns(), not_before = bs_load(&warden.not_before_ns);
+    bs_store(&warden.soft_bytes, soft);
+    if (fresh_bytes < soft)
+        return;
+    if (fresh_bytes >= hard && (now >= not_before || bs_load(&warden.retry_ns) == 0)) {
+        search("hard", hard);
+        return;
+    }
+    if (now < not_before || bs_load(&warden.called) != 0)
+        return;
+    if (searches_itself()) {
+        search("soft", soft);
+        return;
+    }
+    bs_store(&warden.called, 1u);
+    if (!bs_background_call()) {
+        bs_store(&warden.called, 0u);
+        search("soft", soft);
+    }
+}
+
+/* --- the helper, malloc_trim, fork -------------------------------------------------------------- */
+
+static bool are_due(void) {
+    return bs_load(&warden.called) != 0;
+}
+static void begin(uint64_t now_ns) {
+    (void)now_ns;
+}
+static void search_if_called(uint64_t now_ns) {
+    (void)now_ns;
+    if (bs_load(&warden.called) == 0)
+        return;
+    search("soft", 0);
+    bs_store(&warden.called, 0u);
+}
+static uint64_t last(void) {
+    return 0;
+}
+static void forked(void) {
+    bs_store(&warden.called, 0u);
+    bs_world_forked();
+}
+static void trim(void) {
+    search("trim", 0);
+}
+
+void bs_warden_start(void) {
+    static const struct bs_background_scans scans = {are_due, begin, search_if_called, last, forked};
+    static const struct bs_heap_keeper keeper = {bs_quarantine_small, bs_quarantine_large,
+                                                 bs_quarantine_resize, bs_quarantine_check, trim};
+    bs_quarantine_set_hook(look);
+    bs_heap_set_keeper(&keeper);
+    bs_background_set_scans(&scans);
+}

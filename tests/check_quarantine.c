@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_quarantine.c - what is freed is zeroed and not used again before a search found no pointer to it,
+ * wherever the pointer lies; crimes are found at once; large blocks keep addresses, not memory; counts add
+ * up. Programs under the library are in tests/preload/quarantine_*.c.
+ */
+#define _GNU_SOURCE
+#include "world_unit.h"
+
+#include "heap.h"
+#include "hunt.h"
+#include "large.h"
+#include "pageheap.h"
+#include "thread.h"
+
+#include <sys/mman.h>
+
+#define HIDE(p) (~(uintptr_t)(p))
+#define SHOWN(x) ((void **)~(x))
+
+static struct bs_hunt_result got;
+static unsigned trims;
+
+static void note_trim(void) {
+    trims++;
+}
+
+/* The block at the heap's first address, to which words of besom's own point. */
+static void *first;
+/* The loop's number is the mode. */
+static enum bs_hunt_mode mode;
+static void setup(int number) {
+    static const struct bs_heap_keeper keeper = {bs_quarantine_small, bs_quarantine_large,
+                                                 bs_quarantine_resize, bs_quarantine_check,
+                                                 note_trim};
+    inside_text();
+    mode = (enum bs_hunt_mode)number;
+    first = bs_heap_alloc(10);
+    bs_heap_set_keeper(&keeper);
+}
+#define MODES (BS_HUNT_SOUND + 1)
+
+/* Overwrites what dead frames, and registers, have left. */
+static void __attribute__((noinline)) wipe(void) {
+    volatile char junk[16384];
+    for (size_t i = 0; i < sizeof junk; i++)
+        junk[i] = 0;
+}
+static bool visited(uintptr_t hidden);
+static uintptr_t kept[1000];
+static size_t nkept;
+static void note_kept(void *ctx, uintptr_t base, size_t size) {
+    ck_assert_ptr_eq(ctx, &got);
+    ck_assert_uint_ne(size, 0);
+    kept[nkept++ % 1000] = HIDE(base);
+}
+static bool visited(uintptr_t hidden) {
+    for (size_t i = 0; i < nkept; i++)
+        if (kept[i] == hidden)
+            return true;
+    return false;
+}
+static void must_hunt(void) {
+    wipe();
+    nkept = 0;
+    ck_assert(bs_hunt_run(mode, 0, note_kept, &got, &got));
+    require(got.end == BS_SCAN_DONE, "end %d, world %d, thread %d", got.end, got.world, got.culprit);
+    ck_assert_int_eq(got.mode, mode);
+    ck_assert_uint_eq(nkept, got.released.kept.blocks);
+    ck_assert_uint_eq(got.held.blocks, got.released.gone.blocks + got.released.kept.blocks);
+    ck_assert_uint_eq(got.held.bytes, got.released.gone.bytes + got.released.kept.bytes);
+    ck_assert(bs_pageheap_is_valid());
+}
+
+static uintptr_t __attribute__((noinline)) make(size_t size) {
+    void *p = bs_heap_alloc(size);
+    memset(p, 0x5a, size);
+    return HIDE(p);
+}
+static uintptr_t __attribute__((noinline)) make_freed(size_t size) {
+    uintptr_t hidden = make(size);
+    bs_heap_free(SHOWN(hidden));
+    return hidden;
+}
+/* Functions of their own, so that no address is left in a test's registers. */
+static bool __attribute__((noinline)) is_out(uintptr_t hidden) {
+    struct bs_span *s = bs_span_of(~hidden);
+    return s != NULL && s->base <= ~hidden && (s->class == 0 || bs_span_is_allocated(s, ~hidden));
+}
+
+static void __attribute__((noinline)) point(void **place, uintptr_t hidden, size_t offset) {
+    *place = (char *)SHOWN(hidden) + offset;
+}
+static size_t __attribute__((noinline)) room(uintptr_t hidden) {
+    struct bs_span *s = bs_span_of(~hidden);
+    return s->class != 0 ? bs_span_class(s)->size : bs_large_usable(s);
+}
+static void __attribute__((noinline)) touch(uintptr_t hidden, size_t offset) {
+    ((volatile char *)SHOWN(hidden))[offset] = 1;
+}
+
+static const size_t sizes[] = {8, 16, 48, 64, 100, 1024, 5000, 32768, 40000, 300000, 3 << 20};
+
+START_TEST(a_freed_block_is_zero_and_stays) {
+    for (setup(_i); _i < MODES; _i = MODES)
+        for (size_t k = 0; k < BS_ARRAY_LEN(sizes); k++) {
+            uintptr_t hidden = make_freed(sizes[k]);
+            for (size_t i = 0; i < sizes[k]; i++)
+                require(((char *)SHOWN(hidden))[i] == 0, "byte %zu of %zu", i, sizes[k]);
+            for (unsigned i = 0; i < 3000; i++) {
+                uintptr_t other = make(sizes[k]);
+                require(other != hidden, "a block of %zu bytes is used again", sizes[k]);
+                bs_heap_free(SHOWN(other));
+                if (sizes[k] > 32768 && i > 20)
+                    break;
+            }
+            ck_assert(is_out(hidden));
+        }
+}
+END_TEST
+
+START_TEST(without_a_pointer_it_goes) {
+    setup(_i);
+    for (unsigned turn = 0; turn < 5; turn++) {
+        uintptr_t hidden[BS_ARRAY_LEN(sizes)];
+        for (size_t k = 0; k < BS_ARRAY_LEN(sizes); k++)
+            hidden[k] = make_freed(sizes[k]);
+        must_hunt();
+        ck_assert_uint_eq(got.released.gone.blocks, BS_ARRAY_LEN(sizes));
+        ck_assert_uint_eq(got.released.kept.blocks, 0);
+        ck_assert_uint_ge(got.released.large_bytes, 40000 + 300000 + (3 << 20));
+        for (size_t k = 0; k < BS_ARRAY_LEN(sizes); k++)
+            require(!is_out(hidden[k]), "%zu bytes", sizes[k]);
+        must_hunt();
+        ck_assert_uint_eq(got.held.blocks, 0);
+    }
+}
+END_TEST
+
+static void *global[4];
+static __thread void *local;
+
+START_TEST(a_pointer_holds_it) {
+    setup(_i);
+    void **mapped = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void **live = bs_heap_alloc(48), **large = bs_heap_alloc(100000), **freed = bs_heap_alloc(48);
+    void **places[] = {global, &local, mapped + 100, live + 2, large + 9000};
+    uintptr_t unheld = make_freed(64), through_freed;
+    for (size_t k = 0; k < BS_ARRAY_LEN(sizes); k++)
+        for (size_t i = 0; i < BS_ARRAY_LEN(places); i++)
+            for (unsigned way = 0; way < 3; way++) {
+                uintptr_t hidden = make_freed(sizes[k]);
+                point(places[i], hidden, way == 0 ? 0 : way == 1 ? sizes[k] / 2 : room(hidden));
+                must_hunt();
+                require(visited(hidden) && is_out(hidden), "held: %zu bytes, place %zu, way %u", sizes[k], i, way);
+                *places[i] = NULL;
+                must_hunt();
+                require(!is_out(hidden) && !visited(hidden), "gone: %zu bytes, place %zu, way %u", sizes[k],
+                        i, way);
+            }
+    ck_assert(!is_out(unheld));
+    through_freed = make_freed(64);
+    bs_heap_free(freed);
+    point(freed, through_freed, 0); /* a use after free: what is held holds nothing */
+    must_hunt();
+    ck_assert(!is_out(through_freed));
+    bs_heap_free(live);
+    bs_heap_free(large);
+    munmap(mapped, 4096);
+}
+END_TEST
+
+/* --- threads ------------------------------------------------------------------------------------ */
+
+static uintptr_t in_thread;
+static sem_t looked;
+static void *hold_on_stack(void *arg) {
+    void *volatile mine = SHOWN(in_thread);
+    sem_post(&ready);
+    sem_wait(&looked);
+    ck_assert_ptr_eq(mine, SHOWN(in_thread));
+    mine = NULL;
+    (void)mine;
+    return arg;
+}
+START_TEST(a_thread_holds_it) {
+    pthread_t thread;
+    setup(_i);
+    sem_init(&ready, 0, 0);
+    sem_init(&looked, 0, 0);
+    in_thread = make_freed(64);
+    ck_assert_int_eq(pthread_create(&thread, NULL, hold_on_stack, NULL), 0);
+    sem_wait(&ready);
+    for (unsigned i = 0; i < 5; i++) {
+        must_hunt();
+        ck_assert(is_out(in_thread) && visited(in_thread));
+        ck_assert_uint_ge(got.threads, 1);
+    }
+    sem_post(&looked);
+    pthread_join(thread, NULL);
+}
+END_TEST
+
+/* --- resizing ----------------------------------------------------------------------------------- */
+
+START_TEST(resized_blocks_leave_nothing_behind) {
+    static const size_t from[] = {100, 40000, 40000, 400000, 3 << 20, 9 << 20},
+                        to[] = {5000, 50, 200000, 36000, 5 << 20, 1 << 20};
+    setup(_i);
+    for (size_t k = 0; k < BS_ARRAY_LEN(from); k++) {
+        uintptr_t old = make(from[k]), wall = make(9000), new;
+        ck_assert(bs_heap_usable(SHOWN(old)) >= from[k]);
+        new = HIDE(bs_heap_realloc(SHOWN(old), to[k]));
+        for (size_t i = 0; i < bs_min(from[k], to[k]); i++)
+            require(((char *)SHOWN(new))[i] == 0x5a, "byte %zu of %zu to %zu", i, from[k], to[k]);
+        global[0] = SHOWN(old) + from[k] / 16; /* the middle */
+        must_hunt();
+        require(is_out(old), "%zu to %zu", from[k], to[k]);
+        for (unsigned i = 0; i < 50; i++) {
+            uintptr_t p = make(bs_min(to[k], from[k]));
+            size_t size = bs_heap_usable(SHOWN(p));
+            require(~p + size <= (uintptr_t)global[0] || ~p > (uintptr_t)global[0], "used again");
+            bs_heap_free(SHOWN(p));
+        }
+        global[0] = NULL;
+        bs_heap_free(SHOWN(new));
+        bs_heap_free(SHOWN(wall));
+        must_hunt();
+    }
+}
+END_TEST
+
+/* --- large blocks ------------------------------------------------------------------------------- */
+
+static size_t __attribute__((noinline)) resident(uintptr_t hidden, size_t bytes) {
+    static unsigned char vec[65536];
+    size_t n = 0;
+    ck_assert_int_eq(bs_os_residency(SHOWN(hidden), bytes, vec), 0);
+    for (size_t i = 0; i < bytes / bs_os_page_size(); i++)
+        n += vec[i] & 1;
+    return n;
+}
+START_TEST(large_blocks_keep_addresses_alone) {
+    setup(_i);
+    uintptr_t hidden = make(8 << 20);
+    ck_assert_uint_eq(resident(hidden, 8 << 20), (8 << 20) / bs_os_page_size());
+    bs_heap_free(SHOWN(hidden));
+    ck_assert_uint_eq(resident(hidden, 8 << 20), 0);
+    touch(hidden, 4 << 20); /* a use after free */
+    must_hunt();
+    ck_assert(!is_out(hidden));
+    for (unsigned i = 0; i < 4; i++) { /* what calloc takes for zeros are zeros */
+        char *p = bs_heap_alloc_zero(8 << 20);
+        for (size_t k = 0; k < 8 << 20; k += 4096)
+            require(p[k] == 0, "byte %zu of %p", k, (void *)p);
+    }
+}
+END_TEST
+
+/* --- crimes ------------------------------------------------------------------------------------- */
+
+static void free_twice(void *p) {
+    bs_heap_free(p);
+    bs_heap_free(p);
+}
+static void free_again_after_search(void *p) {
+    bs_thread_forked(); /* expect_abort has forked without telling */
+    global[1] = p;
+    bs_heap_free(p);
+    must_hunt();
+    bs_heap_free(p);
+}
+static void free_inside(void *p) {
+    bs_heap_free((char *)p + 8);
+}
+static void use_size(void *p) {
+    bs_heap_free(p);
+    (void)bs_heap_usable(p);
+}
+static void use_realloc(void *p) {
+    bs_heap_free(p);
+    (void)bs_heap_realloc(p, 200);
+}
+START_TEST(crimes_are_found_at_once) {
+    setup(0);
+    for (size_t k = 2; k < BS_ARRAY_LEN(sizes); k++) {
+        void *p = bs_heap_alloc(sizes[k]);
+        expect_abort(free_twice, p, "double free of");
+        expect_abort(free_again_after_search, p, "double free of");
+        expect_abort(free_inside, p, "invalid free of");
+        expect_abort(use_size, p, "use after free: malloc_usable_size of");
+        expect_abort(use_realloc, p, "use after free: realloc of");
+    }
+}
+END_TEST
+
+/* --- how much ----------------------------------------------------------------------------------- */
+
+static size_t told, calls;
+static void note_told(size_t fresh) {
+    told = fresh;
+    calls++;
+}
+START_TEST(freed_bytes_are_told) {
+    setup(0);
+    bs_quarantine_set_hook(note_told);
+    for (unsigned i = 0; i < 4096; i++)
+        (void)make_freed(1024);
+    ck_assert_uint_eq(told, 4 * BS_MIB);
+    ck_assert_uint_eq(calls, 4 * BS_MIB / BS_QUARANTINE_TELL_BYTES);
+    ck_assert(!bs_hunt_run(mode, 5 * BS_MIB, NULL, NULL, &got));
+    must_hunt();
+    ck_assert_uint_eq(bs_quarantine_fresh, 0);
+    ck_assert_uint_eq(got.held.bytes, 4 * BS_MIB);
+    ck_assert_uint_eq(got.released.gone.blocks, 4096);
+    (void)bs_heap_trim(0);
+    ck_assert_uint_eq(trims, 1);
+    ck_assert_uint_eq(bs_central_counts(bs_class_of(1024)).slots_out, 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("quarantine");
+    TCase *tc = add_case(suite, "quarantine");
+    tcase_add_loop_test(tc, a_freed_block_is_zero_and_stays, 0, MODES);
+    tcase_add_loop_test(tc, without_a_pointer_it_goes, 0, MODES);
+    tcase_add_loop_test(tc, a_pointer_holds_it, 0, MODES);
+    tcase_add_loop_test(tc, a_thread_holds_it, 0, MODES);
+    tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
+    tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);
+    tcase_add_test(tc, crimes_are_found_at_once);
+    tcase_add_test(tc, freed_bytes_are_told);
+    return run_suite(suite);
+}
