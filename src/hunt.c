@@ -4,9 +4,12 @@
 
 #include "counter.h"
 #include "meta.h"
+#include "opt.h"
+#include "pageheap.h"
 #include "round.h"
 #include "scan_internal.h"
 
+#include <errno.h>
 #include <sys/auxv.h>
 
 static struct {
@@ -48,44 +51,228 @@ static bool prepare(uintptr_t caller_sp) {
     return true;
 }
 
-/* --- the search --------------------------------------------------------------------------------- */
+/* --- all of it stopped -------------------------------------------------------------------------- */
 
-static enum bs_scan_end search(struct bs_hunt_result *r) {
+static enum bs_scan_end read_all(struct bs_hunt_result *r) {
     struct bs_scan_work *w = hunt.work;
-    uint64_t cpu = bs_os_thread_cpu_ns();
     if (!bs_linear_begin(&hunt.linear, NULL, w->roots.range, w->roots.n))
         return BS_SCAN_NO_MEMORY;
     bs_linear_work(&hunt.linear);
     bs_linear_end(&hunt.linear, &r->read);
-    r->search_ns = bs_os_thread_cpu_ns() - cpu;
     return BS_SCAN_DONE;
 }
 
+static enum bs_scan_end turn_and_read_all(struct bs_hunt_result *r) {
+    return bs_quarantine_turn(&r->held) ? read_all(r) : BS_SCAN_NO_MEMORY;
+}
+
+/* --- the heap before, and what was written since, stopped ---------------------------------------- */
+
+static struct {
+    int fd;                /* what is watched with; negative: nothing is */
+    uint64_t identity;     /* of it */
+    int pages;             /* open for a moment only */
+    int error;
+    struct bs_range run;   /* regions side by side */
+    size_t dirty_bytes;    /* listed by visit_written */
+    bool again;
+} watch = {.fd = -1};
+
+static void watch_run(void) {
+    if (watch.run.start != 0 && watch.error == 0)
+        watch.error = bs_os_watch(watch.fd, watch.pages, watch.run.start, watch.run.end);
+}
+/* Runs of regions, since a part of a mapping would be cut out of it. */
+static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
+    (void)ctx, (void)alloc, (void)released;
+    if (watch.run.end != base) {
+        watch_run();
+        watch.run.start = base;
+    }
+    watch.run.end = base + BS_REGION_SIZE;
+    return watch.error == 0;
+}
+
+/* The program may have closed it, and have a file of its own there by now. */
+static bool is_watching(void) {
+    return watch.fd >= 0 && bs_os_identity(watch.fd) == watch.identity;
+}
+static void end_watch(void) {
+    if (is_watching())
+        bs_os_close(watch.fd);
+    watch.fd = -1;
+}
+
+/* False: the kernel cannot, or the heap is not to be read while the program runs. */
+static bool begin_watch(void) {
+    static bool unavailable; /* [lock:round] */
+    if (unavailable || bs_opt.decommit == BS_DECOMMIT_HARD)
+        return false;
+    watch.fd = bs_os_watch_open();
+    if (watch.fd < 0) {
+        unavailable = watch.fd == -ENOSYS || watch.fd == -EPERM || watch.fd == -EINVAL;
+        return false;
+    }
+    watch.identity = bs_os_identity(watch.fd);
+    watch.run = (struct bs_range){0, 0};
+    watch.pages = bs_os_pages_open();
+    watch.error = watch.pages < 0 ? -watch.pages : 0;
+    bs_pageheap_each_region(visit_region, NULL);
+    watch_run();
+    if (watch.pages >= 0)
+        bs_os_close(watch.pages);
+    if (watch.error != 0) {
+        /* EBUSY: an exec that is under way has the last one open still */
+        unavailable = watch.error == EINVAL || watch.error == ENOTTY || watch.error == EPERM;
+        end_watch();
+    }
+    return watch.error == 0;
+}
+
+/* What was written to becomes a root. */
+static bool visit_written(void *ctx, uintptr_t base, const uint64_t *alloc,
+                          const uint64_t *released) {
+    struct bs_scan_work *w = hunt.work;
+    struct bs_range part[64];
+    (void)ctx, (void)alloc, (void)released;
+    for (uintptr_t p = base, end = base + BS_REGION_SIZE; p < end;)
+        for (size_t n = bs_os_written(watch.pages, p, end, watch.again, part, BS_ARRAY_LEN(part), &p),
+                    i = 0;
+             i < n; i++) {
+            bs_roots_add(&w->roots, part[i].start, part[i].end, 0);
+            watch.dirty_bytes += part[i].end - part[i].start;
+        }
+    return w->roots.n <= w->roots.capacity;
+}
+static bool add_written(bool again) {
+    struct bs_scan_work *w = hunt.work;
+    watch.again = again;
+    watch.dirty_bytes = 0;
+    watch.pages = bs_os_pages_open();
+    if (!is_watching() || watch.pages < 0)
+        return false;
+    bs_pageheap_each_region(visit_written, NULL);
+    bs_os_close(watch.pages);
+    w->roots.needed = bs_max(w->roots.needed, w->roots.n + 1);
+    return w->roots.n + 1 <= w->roots.capacity;
+}
+
+/* A program that writes much leaves less for the stop if that is read once more before. False: the kernel
+ * has told of too many ranges, and forgotten them; or a descriptor is not ours any more. */
+static bool read_ahead(struct bs_hunt_result *r) {
+    struct bs_scan_work *w = hunt.work;
+    uint64_t identity = bs_os_identity(hunt.linear.fd);
+    bs_linear_work(&hunt.linear);
+    if (bs_os_identity(hunt.linear.fd) != identity) { /* what it said of pages may be anything */
+        hunt.linear.fd = -1;
+        return false;
+    }
+    w->roots.n = w->roots.bytes = 0;
+    if (hunt.linear.sums.heap_bytes < BS_QUARANTINE_AHEAD_BYTES)
+        return true;
+    bool fits = add_written(true);
+    r->dirty_bytes += watch.dirty_bytes;
+    bs_linear_more(&hunt.linear, w->roots.range, bs_min(w->roots.n, w->roots.capacity));
+    bs_linear_work(&hunt.linear);
+    return fits;
+}
+
+/* While the program runs. True: what is left to do is to be done in a stop. */
+static bool begin_concurrent(struct bs_hunt_result *r) {
+    if (!begin_watch()) {
+        r->mode = BS_HUNT_SOUND;
+        return false;
+    }
+    if (bs_quarantine_turn(&r->held) && bs_linear_begin(&hunt.linear, NULL, NULL, 0)) {
+        if (read_ahead(r))
+            return true;
+        bs_linear_end(&hunt.linear, &r->read);
+    }
+    end_watch();
+    r->mode = BS_HUNT_SOUND;
+    return false;
+}
+
+/* --- nobody stopped ------------------------------------------------------------------------------ */
+
+/* The program goes on, and unmaps: its memory is copied by the kernel, which does not fault. */
+static void read_copies(struct bs_scan_work *w) {
+    char *piece = (char *)w->word; /* nothing else is there */
+    for (size_t i = 0; i < w->roots.n; i++)
+        for (uintptr_t p = w->roots.range[i].start, end = w->roots.range[i].end; p < end;) {
+            long got = bs_os_read_memory(p, piece, bs_min(end - p, BS_QUARANTINE_COPY_BYTES));
+            size_t n = got > 0 ? (size_t)got : 0;
+            struct bs_range copied = {(uintptr_t)piece, (uintptr_t)piece + n};
+            bs_linear_more(&hunt.linear, &copied, 1);
+            bs_linear_work(&hunt.linear);
+            p = n != 0 ? p + n : bs_align_up(p + 1, bs_os_page_size());
+        }
+}
+
+static enum bs_scan_end read_running(struct bs_hunt_result *r, bool *again) {
+    struct bs_scan_work *w = hunt.work;
+    *again = false;
+    if (!bs_quarantine_turn(&r->held) || !bs_linear_begin(&hunt.linear, NULL, NULL, 0))
+        return BS_SCAN_NO_MEMORY;
+    bs_linear_work(&hunt.linear);
+    const struct bs_range without = bs_os_helper_memory();
+    enum bs_roots_result roots = bs_roots_take(&w->roots, NULL, 0, &without, 1);
+    *again = roots == BS_ROOTS_NO_ROOM;
+    r->nroots = w->roots.n;
+    r->root_bytes = w->roots.bytes;
+    if (roots == BS_ROOTS_TAKEN)
+        read_copies(w);
+    bs_linear_end(&hunt.linear, &r->read);
+    return roots == BS_ROOTS_TAKEN ? BS_SCAN_DONE : BS_SCAN_NO_ROOTS;
+}
+
+/* --- the stop ----------------------------------------------------------------------------------- */
+
 /* All stand. */
-static enum bs_scan_end search_stopped(struct bs_hunt_result *r, bool *again) {
+static enum bs_scan_end read_stopped(struct bs_hunt_result *r, bool concurrent, bool *again) {
     struct bs_scan_work *w = hunt.work;
     enum bs_roots_result roots = bs_scan_take_roots(w);
+    if (roots == BS_ROOTS_TAKEN && concurrent && !add_written(false))
+        roots = is_watching() ? BS_ROOTS_NO_ROOM : BS_ROOTS_UNKNOWN;
     *again = roots == BS_ROOTS_NO_ROOM;
     r->threads = bs_world_count();
     r->nroots = w->roots.n;
     r->root_bytes = w->roots.bytes;
     if (roots != BS_ROOTS_TAKEN || !bs_scan_finish_words(w))
         return BS_SCAN_NO_ROOTS;
-    return bs_quarantine_turn(&r->held) ? search(r) : BS_SCAN_NO_MEMORY;
+    if (!concurrent)
+        return turn_and_read_all(r);
+    r->dirty_bytes += watch.dirty_bytes;
+    bs_linear_more(&hunt.linear, w->roots.range, w->roots.n);
+    bs_linear_work(&hunt.linear);
+    return BS_SCAN_DONE;
 }
 
-static enum bs_scan_end stop_and_search(struct bs_hunt_result *r, bool *again) {
+static enum bs_scan_end stop_and_read(struct bs_hunt_result *r, bool concurrent, bool *again) {
     enum bs_scan_end end = BS_SCAN_WORLD;
     uint64_t start = bs_os_now_ns();
     *again = false;
     r->world = bs_world_stop(start + BS_SCAN_STOP_NS);
     if (r->world == BS_WORLD_STOPPED) {
-        end = search_stopped(r, again);
+        end = read_stopped(r, concurrent, again);
         bs_world_resume();
     } else {
         r->culprit = bs_world_culprit();
     }
     r->stop_ns = bs_os_now_ns() - start;
+    return end;
+}
+
+/* --- the order ---------------------------------------------------------------------------------- */
+
+static enum bs_scan_end try_once(struct bs_hunt_result *r, bool *again) {
+    bool concurrent = r->mode == BS_HUNT_CONCURRENT && begin_concurrent(r);
+    enum bs_scan_end end = r->mode == BS_HUNT_PROBABILISTIC ? read_running(r, again)
+                                                            : stop_and_read(r, concurrent, again);
+    if (concurrent) {
+        bs_linear_end(&hunt.linear, &r->read);
+        end_watch();
+    }
     if (*again) {
         size_t needed = hunt.work->roots.needed;
         *again = make_roots(hunt.work, bs_max(2 * hunt.nroots, needed + needed / 4));
@@ -95,12 +282,14 @@ static enum bs_scan_end stop_and_search(struct bs_hunt_result *r, bool *again) {
 
 static void run(struct bs_hunt_result *r, uintptr_t caller_sp, bs_quarantine_visitor *visit,
                 void *ctx) {
+    uint64_t cpu = bs_os_thread_cpu_ns();
     bool again = true;
     for (unsigned tries = 0; again && tries < 3; tries++) {
         if (!prepare(caller_sp))
             return;
-        r->end = stop_and_search(r, &again);
+        r->end = try_once(r, &again);
     }
+    r->search_ns = bs_os_thread_cpu_ns() - cpu;
     if (r->end == BS_SCAN_DONE)
         bs_quarantine_release(&r->released, visit, ctx);
 }

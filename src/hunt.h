@@ -3,7 +3,13 @@
  * hunt.h - one search of the program's memory for pointers to blocks in quarantine, and the release of
  * those that have none.
  *
- *   BS_HUNT_SOUND   all is read while the program stands still
+ *   BS_HUNT_CONCURRENT      the heap is read while the program runs, and while the kernel notes what is
+ *                           written (os.h); then all stand, and what was written since, the roots and
+ *                           registers are read. Where the kernel cannot, and with decommit:hard: sound
+ *   BS_HUNT_SOUND           all is read while the program stands still
+ *   BS_HUNT_PROBABILISTIC   nobody is stopped: a pointer that moves meanwhile, from memory that is still to
+ *                           be read to memory that was, or that is only in a register, is not seen, and
+ *                           its block may be used again
  *
  * A pointer is a word at an address that is a multiple of eight, in a root (roots.h), a register or a
  * block that is in use, whose value is the address of any byte of the held block, or of the one just past
@@ -19,16 +25,17 @@
 #include "quarantine.h"
 #include "scan.h"
 
-enum bs_hunt_mode { BS_HUNT_SOUND };
+enum bs_hunt_mode { BS_HUNT_CONCURRENT, BS_HUNT_SOUND, BS_HUNT_PROBABILISTIC };
 
 struct bs_hunt_result {
-    enum bs_hunt_mode mode;
+    enum bs_hunt_mode mode; /* that was had */
     enum bs_scan_end end;
     enum bs_world_result world;
     int culprit;    /* thread that could not be stopped, or 0 */
     size_t threads; /* that stood */
     size_t nroots, root_bytes;
     uint64_t stop_ns;   /* from before the first signal to the end of the pause */
+    size_t dirty_bytes; /* of the heap, read again because they were written to */
     uint64_t search_ns; /* CPU time of reading */
     uint64_t ns;        /* in all */
     struct bs_linear_sums read;

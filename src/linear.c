@@ -169,7 +169,7 @@ static void read_range(struct worker *w, uintptr_t start, uintptr_t end, uintptr
 /* --- the heap --------------------------------------------------------------------------------- */
 
 static uint64_t live_slots(const struct bs_span *s, size_t w) {
-    return s->alloc[w] &
+    return bs_load(&s->alloc[w]) &
            ~(bs_marks_bits(s->base, BS_SIDE_HELD, w) | bs_marks_bits(s->base, BS_SIDE_IDLE, w));
 }
 
@@ -178,16 +178,21 @@ static void read_heap(struct worker *w, uintptr_t start, uintptr_t end) {
     read_range(w, start, end, end);
 }
 
-/* Neighbours together: a pointer may not cross blocks, but a run of full slots reads fastest. */
-static void read_small(struct worker *w, const struct bs_span *s) {
-    size_t size = bs_span_class(s)->size;
-    for (size_t word = 0; word < bs_span_words(s); word++) {
-        uint64_t live = live_slots(s, word);
+/* Neighbours together: a pointer may not cross blocks, but a run of full slots reads fastest. The span may
+ * be another one at any moment while the program runs: what it was found to be, at base, keeps reading
+ * within the heap. */
+static void read_small(struct worker *w, const struct bs_span *s, uintptr_t base) {
+    unsigned class = bs_load(&s->class);
+    const struct bs_class_info *c = &bs_class_info[class];
+    if (class == 0 || bs_load_acquire(&s->base) != base || bs_load(&s->class) != class)
+        return;
+    for (size_t word = 0; word * 64 < c->nslots; word++) {
+        uint64_t live = live_slots(s, word) & bs_low_bits((unsigned)bs_min(64, c->nslots - word * 64));
         while (live != 0) {
             unsigned first = bs_ctz(live),
                      n = ~(live >> first) != 0 ? bs_ctz(~(live >> first)) : 64;
-            uintptr_t start = s->base + (word * 64 + first) * size;
-            read_heap(w, start, start + n * size);
+            uintptr_t start = base + (word * 64 + first) * c->size;
+            read_heap(w, start, start + n * c->size);
             live &= n == 64 ? 0 : ~(bs_low_bits(n) << first);
         }
     }
@@ -211,15 +216,15 @@ static uintptr_t read_span(struct worker *w, const struct bs_span *s, uintptr_t 
             read_large(w, from, stop);
         return stop;
     }
-    if (s->base == p)
-        read_small(w, s);
+    read_small(w, s, p);
     return p + BS_PAGE_SIZE;
 }
 
 static void read_region(struct worker *w, uintptr_t base, const uint64_t *alloc) {
     for (uintptr_t p = base, end = base + BS_REGION_SIZE; p < end;) {
         struct bs_span *s = bs_bit_test(alloc, (p - base) / BS_PAGE_SIZE) ? bs_span_of(p) : NULL;
-        p = s != NULL ? read_span(w, s, p, end) : p + BS_PAGE_SIZE;
+        /* (while the program runs, s may be another span by now, and end before p) */
+        p = bs_max(p + BS_PAGE_SIZE, s != NULL ? read_span(w, s, p, end) : 0);
     }
 }
 
@@ -282,7 +287,8 @@ static bool next_root(struct worker *w) {
 static bool next_region(struct worker *w) {
     struct region r = {.l = w->l};
     lock(w->l);
-    bs_pageheap_each_region_from(w->l->region, take_region, &r);
+    if (w->l->region != UINTPTR_MAX)
+        bs_pageheap_each_region_from(w->l->region, take_region, &r);
     unlock(w->l);
     if (r.base != 0)
         read_region(w, r.base, r.alloc);
@@ -351,6 +357,14 @@ bool bs_linear_begin(struct bs_linear *l, const struct bs_trace_rules *rules,
     }
     l->fd = bs_os_pages_open();
     return true;
+}
+
+void bs_linear_more(struct bs_linear *l, const struct bs_range *roots, size_t nroots) {
+    l->roots = roots;
+    l->nroots = nroots;
+    l->root = 0;
+    l->root_pos = 0;
+    l->region = UINTPTR_MAX; /* all are done */
 }
 
 void bs_linear_end(struct bs_linear *l, struct bs_linear_sums *sums) {

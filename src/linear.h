@@ -9,6 +9,9 @@
  * blocks populated pages only. A word counts if it points at any byte of a held slot, and, unless the
  * rules say never, just past the end of one.
  *
+ * The heap's blocks may also be read while the program runs (hunt.h): what is read then is of some moment
+ * each, spans come and go, and the marks say no more than that. No page of the heap may be closed then.
+ *
  * Three sieves: the heap's bounds (by vector instructions where the processor has them), a bit for
  * each page on which a held slot lies, and the slot itself. Any number of workers at once. When it may
  * run: as trace.h; with bs_cycle_note_idle before. No memory is taken between begin and end.
@@ -44,6 +47,8 @@ struct bs_linear {
 /* Makes the map of pages. False: no memory. rules NULL: the default ones. */
 bool bs_linear_begin(struct bs_linear *l, const struct bs_trace_rules *rules,
                      const struct bs_range *roots, size_t nroots);
+/* Between works: the heap's blocks were read; these ranges are to be read as well, and the heap no more. */
+void bs_linear_more(struct bs_linear *l, const struct bs_range *roots, size_t nroots);
 /* Work of one worker, until there is none. */
 void bs_linear_work(struct bs_linear *l);
 /* After all workers have returned. */

@@ -73,7 +73,7 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
 
 void bs_log_hunt(const char *reason, const struct bs_hunt_result *r) {
     static const char *const ends[] = {"done", "threads", "no_memory", "no_roots"};
-    static const char *const ways[] = {"sound"};
+    static const char *const ways[] = {"concurrent", "sound", "probabilistic"};
     struct bs_line l;
     if (!bs_sink_is_open() || (r->end == BS_SCAN_DONE && (bs_opt.trace & BS_TRACE_SCAN) == 0))
         return;
@@ -89,6 +89,7 @@ void bs_log_hunt(const char *reason, const struct bs_hunt_result *r) {
     bs_line_number(&l, "ranges", r->nroots);
     bs_line_bytes(&l, "roots", r->root_bytes);
     bs_line_bytes(&l, "read", r->read.root_bytes + r->read.heap_bytes);
+    bs_line_bytes(&l, "again", r->dirty_bytes);
     bs_line_bytes(&l, "held", r->held.bytes);
     bs_line_number(&l, "held_blocks", r->held.blocks);
     bs_line_bytes(&l, "released", r->released.gone.bytes);

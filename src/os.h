@@ -107,6 +107,22 @@ size_t bs_os_populated(int fd, uintptr_t start, uintptr_t end, unsigned flags, s
 enum bs_pages_source { BS_PAGES_UNKNOWN, BS_PAGES_SCAN, BS_PAGES_MAP, BS_PAGES_MINCORE, BS_PAGES_ALL };
 enum bs_pages_source bs_os_pages_source(void);
 
+/* --- which pages are written to (os_watch.c) --------------------------------------------------- */
+
+/* Something to watch with; closed by bs_os_close, which ends the watching. Negated errno: this kernel
+ * cannot, or may not. */
+int bs_os_watch_open(void);
+/* A number of what is open there; 0: nothing. A descriptor that is kept while the program runs may be the
+ * program's own by now, if it closes descriptors that it does not know: then another number. */
+uint64_t bs_os_identity(int fd);
+/* From now on the kernel notes which pages of [start, end), private memory without a file, are written
+ * to. pages: bs_os_pages_open. 0 or errno. */
+int bs_os_watch(int watch, int pages, uintptr_t start, uintptr_t end);
+/* The parts of [start, end) that were written to since, or came into memory, or are not watched, as
+ * bs_os_populated tells them. `again`: the kernel forgets of those that it told of. */
+size_t bs_os_written(int pages, uintptr_t start, uintptr_t end, bool again, struct bs_range *part,
+                     size_t max, uintptr_t *next);
+
 /* --- process, time, files ------------------------------------------------------------------- */
 
 uint64_t bs_os_now_ns(void);        /* monotonic clock */

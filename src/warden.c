@@ -10,6 +10,7 @@
 #include "opt.h"
 #include "os.h"
 #include "pageheap.h"
+#include "thread.h"
 
 static struct {
     size_t soft_bytes;       /* [atomic] below it nothing is to be done */
@@ -30,9 +31,19 @@ static size_t hard_bytes(size_t heap) {
     return bs_max(heap / 100 * BS_QUARANTINE_HARD_PCT, BS_QUARANTINE_HARD_BYTES);
 }
 
+/* All stand still for a sound search, and the thread that frees is known to be ready for it. So is the only
+ * thread of a program: nobody else would run meanwhile. */
+static bool searches_itself(void) {
+    return bs_opt.quarantine_mode == BS_HUNT_SOUND ||
+           (bs_opt.quarantine_mode == BS_HUNT_CONCURRENT && bs_thread_count() <= 1);
+}
+
 static void search(const char *reason, size_t above) {
     struct bs_hunt_result r;
-    if (!bs_hunt_run((enum bs_hunt_mode)bs_opt.quarantine_mode, above, NULL, NULL, &r))
+    enum bs_hunt_mode mode = bs_opt.quarantine_mode == BS_HUNT_CONCURRENT && searches_itself()
+                                 ? BS_HUNT_SOUND
+                                 : (enum bs_hunt_mode)bs_opt.quarantine_mode;
+    if (!bs_hunt_run(mode, above, NULL, NULL, &r))
         return;
     uint64_t now = bs_os_now_ns(), pause = r.ns * (BS_QUARANTINE_REST - 1);
     if (r.end == BS_SCAN_DONE) {
@@ -46,11 +57,6 @@ static void search(const char *reason, size_t above) {
     bs_store(&warden.not_before_ns, now + pause);
     bs_store(&warden.soft_bytes, soft_bytes(heap_bytes()));
     bs_log_hunt(reason, &r);
-}
-
-/* All stand still for a sound search, and the thread that frees is known to be ready for it. */
-static bool searches_itself(void) {
-    return bs_opt.quarantine_mode == BS_HUNT_SOUND;
 }
 
 /* A thread has freed some more. */

@@ -38,7 +38,13 @@ static void setup(int number) {
     first = bs_heap_alloc(10);
     bs_heap_set_keeper(&keeper);
 }
-#define MODES (BS_HUNT_SOUND + 1)
+#define MODES (BS_HUNT_PROBABILISTIC + 1)
+static enum bs_hunt_mode mode_here(void) {
+    int fd = bs_os_watch_open();
+    if (fd >= 0)
+        bs_os_close(fd);
+    return fd < 0 && mode == BS_HUNT_CONCURRENT ? BS_HUNT_SOUND : mode;
+}
 
 /* Overwrites what dead frames, and registers, have left. */
 static void __attribute__((noinline)) wipe(void) {
@@ -65,7 +71,7 @@ static void must_hunt(void) {
     nkept = 0;
     ck_assert(bs_hunt_run(mode, 0, note_kept, &got, &got));
     require(got.end == BS_SCAN_DONE, "end %d, world %d, thread %d", got.end, got.world, got.culprit);
-    ck_assert_int_eq(got.mode, mode);
+    ck_assert_int_eq(got.mode, mode_here());
     ck_assert_uint_eq(nkept, got.released.kept.blocks);
     ck_assert_uint_eq(got.held.blocks, got.released.gone.blocks + got.released.kept.blocks);
     ck_assert_uint_eq(got.held.bytes, got.released.gone.bytes + got.released.kept.bytes);
@@ -158,7 +164,8 @@ START_TEST(a_pointer_holds_it) {
                 require(!is_out(hidden) && !visited(hidden), "gone: %zu bytes, place %zu, way %u", sizes[k],
                         i, way);
             }
-    ck_assert(!is_out(unheld));
+    /* (without a stop it is not known where the stack ends) */
+    ck_assert(!is_out(unheld) || mode == BS_HUNT_PROBABILISTIC);
     through_freed = make_freed(64);
     bs_heap_free(freed);
     point(freed, through_freed, 0); /* a use after free: what is held holds nothing */
@@ -194,7 +201,7 @@ START_TEST(a_thread_holds_it) {
     for (unsigned i = 0; i < 5; i++) {
         must_hunt();
         ck_assert(is_out(in_thread) && visited(in_thread));
-        ck_assert_uint_ge(got.threads, 1);
+        ck_assert(got.threads >= 1 || mode == BS_HUNT_PROBABILISTIC);
     }
     sem_post(&looked);
     pthread_join(thread, NULL);
