@@ -299,11 +299,11 @@
 #define BS_QUARANTINE_TELL_BYTES (32 * BS_KIB)
 /* A large block that is held has no memory: one part in so many of its bytes counts. */
 #define BS_QUARANTINE_LARGE_PART 8
-/* Freed bytes that are not worth a search, whatever the share of the heap. */
+/* Freed bytes that are not worth a search, whatever the share of what it would read. */
 #define BS_QUARANTINE_FLOOR_BYTES (2 * BS_MIB)
-/* Where so many percent of the heap were freed, and so many bytes, the thread that frees searches itself. */
+/* Where so many percent of it were freed, and so many bytes, the thread that frees searches itself. */
 #define BS_QUARANTINE_HARD_PCT 50
-#define BS_QUARANTINE_HARD_BYTES (16 * BS_MIB)
+#define BS_QUARANTINE_HARD_BYTES (8 * BS_MIB)
 /* Searches take at most one part in so many of the time, below that. */
 #define BS_QUARANTINE_REST 10
 /* After a search that could not be made the next one waits so long, in ns, and twice that the next time. */

@@ -14,21 +14,24 @@
 
 static struct {
     size_t soft_bytes;       /* [atomic] below it nothing is to be done */
-    size_t kept_bytes;       /* [atomic] what the last search left in quarantine */
+    size_t kept_bytes;       /* [atomic] what the last search left in quarantine, */
+    size_t root_bytes;       /* [atomic] and what it read outside the heap */
     uint64_t not_before_ns;  /* [atomic] */
     uint64_t retry_ns;       /* [atomic] 0: the last search was made */
     uint32_t called;         /* [atomic] the helper is to search */
 } warden = {.soft_bytes = BS_QUARANTINE_FLOOR_BYTES};
 
-static size_t heap_bytes(void) {
-    return bs_sub_clamped(bs_pageheap_used_bytes(), bs_load(&warden.kept_bytes));
+/* The heap, and the memory of the program's beside it: what a search reads. */
+static size_t whole_bytes(void) {
+    return bs_sub_clamped(bs_pageheap_used_bytes(), bs_load(&warden.kept_bytes)) +
+           bs_load(&warden.root_bytes);
 }
-static size_t soft_bytes(size_t heap) {
-    size_t bytes = bs_limit_pressure() == BS_PRESSURE_NONE ? heap / 100 * bs_opt.quarantine : 0;
+static size_t soft_bytes(size_t whole) {
+    size_t bytes = bs_limit_pressure() == BS_PRESSURE_NONE ? whole / 100 * bs_opt.quarantine : 0;
     return bs_max(bytes, BS_QUARANTINE_FLOOR_BYTES);
 }
-static size_t hard_bytes(size_t heap) {
-    return bs_max(heap / 100 * BS_QUARANTINE_HARD_PCT, BS_QUARANTINE_HARD_BYTES);
+static size_t hard_bytes(size_t whole) {
+    return bs_max(whole / 100 * BS_QUARANTINE_HARD_PCT, BS_QUARANTINE_HARD_BYTES);
 }
 
 /* All stand still for a sound search, and the thread that frees is known to be ready for it. So is the only
@@ -49,13 +52,14 @@ static void search(const char *reason, size_t above) {
     if (r.end == BS_SCAN_DONE) {
         bs_store(&warden.retry_ns, (uint64_t)0);
         bs_store(&warden.kept_bytes, (size_t)r.released.kept.bytes);
+        bs_store(&warden.root_bytes, r.root_bytes);
     } else {
         pause = bs_min(bs_max(2 * bs_load(&warden.retry_ns), BS_QUARANTINE_RETRY_NS),
                        BS_QUARANTINE_RETRY_MAX_NS);
         bs_store(&warden.retry_ns, pause);
     }
     bs_store(&warden.not_before_ns, now + pause);
-    bs_store(&warden.soft_bytes, soft_bytes(heap_bytes()));
+    bs_store(&warden.soft_bytes, soft_bytes(whole_bytes()));
     bs_log_hunt(reason, &r);
 }
 
@@ -63,7 +67,7 @@ static void search(const char *reason, size_t above) {
 static void look(size_t fresh_bytes) {
     if (BS_LIKELY(fresh_bytes < bs_load(&warden.soft_bytes)))
         return;
-    size_t heap = heap_bytes(), soft = soft_bytes(heap), hard = hard_bytes(heap);
+    size_t whole = whole_bytes(), soft = soft_bytes(whole), hard = hard_bytes(whole);
     uint64_t now = bs_os_now_ns(), not_before = bs_load(&warden.not_before_ns);
     bs_store(&warden.soft_bytes, soft);
     if (fresh_bytes < soft)

@@ -2,7 +2,7 @@
 /*
  * warden.h - when the quarantine is searched (scan:quarantine), and what the log says of it.
  *
- *   soft   `quarantine` percent of the heap were freed since the last search, BS_QUARANTINE_FLOOR_BYTES at
+ *   soft   `quarantine` percent of the heap, and of other memory that a search reads, were freed since the last search, BS_QUARANTINE_FLOOR_BYTES at
  *          least: the helper is called; but searches take no more than one part in BS_QUARANTINE_REST of
  *          the time
  *   hard   BS_QUARANTINE_HARD_PCT, and BS_QUARANTINE_HARD_BYTES: the thread that frees searches itself, or
