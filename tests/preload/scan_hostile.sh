@@ -205,25 +205,27 @@ place() {
     [ -z "$needs" ] || grep -q -e "$needs" "$tmp/log" || broken "no $needs in the log"
     needs='' more=''
     sed -n 's/.*"event":"scan".*"verdict":"\([a-z_]*\)","way":"\([a-z]*\)".*/\1\/\2/p' "$tmp/log" >"$tmp/verdicts"
-    if [ ! -s "$tmp/verdicts" ]; then
-        case $verdicts in none*) ;; *) broken "no scan in the log" ;; esac
-    elif grep -q -v -E "^(${verdicts#none|})" "$tmp/verdicts"; then
+    # a busy machine is no matter of the place
+    grep -v -E '^(inside|silent|late|blocked)/' "$tmp/verdicts" >"$tmp/place" || true
+    if [ ! -s "$tmp/place" ]; then
+        case $verdicts in none*) ;; *) broken "no scan in the log that says what is refused" ;; esac
+    elif grep -q -v -E "^(${verdicts#none|})" "$tmp/place"; then
         broken "verdicts: $(sort "$tmp/verdicts" | uniq -c | tr '\n' ' '), not $verdicts"
     fi
     echo "scan_hostile.sh: $name: $(sort "$tmp/verdicts" | uniq -c | tr -s ' \n' ' ')"
 }
-place 'nothing is refused' 'done|inside' "$tmp/start"
+place 'nothing is refused' 'done' "$tmp/start"
 
 if "$tmp/refuse" ptrace -- true; then
-    place 'fork refused' 'done/stopped|inside' "$tmp/refuse" fork -- "$tmp/start"
+    place 'fork refused' 'done/stopped' "$tmp/refuse" fork -- "$tmp/start"
     place 'no thread and no child' 'none|done/stopped' "$tmp/refuse" clone clone3 -- "$tmp/start" one
     for call in clone3 ptrace userfaultfd tgkill pagemap_scan mincore prctl membarrier close_range process_vm_readv madvise; do
-        place "$call refused" 'done|inside' "$tmp/refuse" $call -- "$tmp/start"
+        place "$call refused" 'done' "$tmp/refuse" $call -- "$tmp/start"
     done
-    place 'pagemap_scan and mincore refused' 'done|inside' "$tmp/refuse" pagemap_scan mincore -- "$tmp/start"
+    place 'pagemap_scan and mincore refused' 'done' "$tmp/refuse" pagemap_scan mincore -- "$tmp/start"
     place 'rt_tgsigqueueinfo refused' 'unavailable|done' "$tmp/refuse" rt_tgsigqueueinfo -- "$tmp/start"
     place 'getdents64 refused' 'unavailable' "$tmp/refuse" getdents64 -- "$tmp/start"
-    place 'wait4 refused' 'done/stopped|inside' "$tmp/refuse" wait4 -- "$tmp/start"
+    place 'wait4 refused' 'done/stopped' "$tmp/refuse" wait4 -- "$tmp/start"
 else
     skip seccomp 'no filter can be installed'
 fi
@@ -238,7 +240,7 @@ if [ -w "$overcommit" ]; then
     old_overcommit=$(cat "$overcommit")
     echo 2 >"$overcommit"
     # what a copy would need is charged: a quarter more than what is promised already must be enough here
-    place 'overcommit 2' 'done|no_memory|inside' "$tmp/start"
+    place 'overcommit 2' 'done|no_memory' "$tmp/start"
     echo "$old_overcommit" >"$overcommit"
     old_overcommit=
 else
@@ -261,7 +263,7 @@ group() {
 }
 group memory 60000000 memory.max memory.limit_in_bytes
 if [ -n "$group" ]; then
-    place 'cgroup of 60 MB' 'done|killed|died|no_memory|inside' \
+    place 'cgroup of 60 MB' 'done|killed|died|no_memory' \
         sh -c "echo \$\$ >$group/cgroup.procs && exec $tmp/start"
 else
     skip 'memory cgroup' 'none can be made'
@@ -269,14 +271,14 @@ fi
 group pids 3 pids.max
 if [ -n "$group" ]; then
     needs='"errno":11' # its two threads and the helper are enough
-    place 'pids limit' 'done|inside' sh -c "echo \$\$ >$group/cgroup.procs && exec $tmp/start"
+    place 'pids limit' 'done' sh -c "echo \$\$ >$group/cgroup.procs && exec $tmp/start"
 else
     skip 'pids limit' 'no cgroup can be made'
 fi
 if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
     chmod 777 "$tmp"
     needs='"errno":11' more=.user
-    place 'RLIMIT_NPROC' 'done|inside' prlimit --nproc=3 setpriv --reuid 54321 --clear-groups "$tmp/start"
+    place 'RLIMIT_NPROC' 'done' prlimit --nproc=3 setpriv --reuid 54321 --clear-groups "$tmp/start"
 else
     skip RLIMIT_NPROC 'not root, or no setpriv'
 fi
@@ -296,10 +298,10 @@ else
     skip gdb 'it is not there, or may not trace'
 fi
 
-place 'not dumpable' 'done|unavailable|no_roots|inside' "$tmp/start" undumpable
-place 'in vfork' 'done|silent|inside' "$tmp/start" vfork
+place 'not dumpable' 'done|unavailable|no_roots' "$tmp/start" undumpable
+place 'in vfork' 'done' "$tmp/start" vfork
 says='cannot be written .*lines of the log are lost'
 place 'no descriptors' 'none|unavailable|no_roots' "$tmp/start" descriptors
-place 'little address space' 'done|no_memory|no_copy|no_roots|inside' sh -c "ulimit -v 300000; exec $tmp/start"
+place 'little address space' 'done|no_memory|no_copy|no_roots' sh -c "ulimit -v 300000; exec $tmp/start"
 [ "$status" -ne 0 ] || echo "scan_hostile.sh: $tried places"
 exit "$status"
