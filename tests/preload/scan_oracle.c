@@ -270,7 +270,7 @@ static struct scan_seen scan(unsigned how) {
 /* Two scans, since a leak is what is lost twice. */
 static void judge(const char *when) {
     uint64_t blocks = 0, lost_graphs = 0;
-    unsigned how = (unsigned)rng_below(&state, 2);
+    unsigned how = (unsigned)rng_below(&state, 4);
     for (unsigned k = 0; k < ngraphs; k++)
         if (graphs[k].fate == LOST) {
             blocks += graphs[k].n;
