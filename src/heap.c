@@ -314,17 +314,17 @@ static inline bool free_counted(void *p) {
 static BS_NOINLINE void free_uncounted(void *p) {
     bool hidden = bs_pagemap_is_hidden();
     if (BS_UNLIKELY(hidden)) {
-        unsigned counted = 0;
-        if (bs_pagemap_hidden_class((uintptr_t)p, &counted) != 0 && counted != 0)
+        unsigned counted = 0, small = bs_pagemap_hidden_class((uintptr_t)p, &counted);
+        if (small != 0 && counted != 0)
             forget_small(p);
+        if (small != 0 && keeper != NULL) {
+            keeper->small(p, small);
+            look_for_work();
+            return;
+        }
     }
     unsigned class = class_of_block((uintptr_t)p);
     unsigned byte = bs_load(&fill_byte);
-    if (BS_UNLIKELY(keeper != NULL) && class != 0) {
-        keeper->small(p, class);
-        look_for_work();
-        return;
-    }
     if (BS_LIKELY(class != 0)) {
         if (bs_sample_is_on() && !hidden)
             forget_small(p);
@@ -349,7 +349,7 @@ static BS_NOINLINE void free_uncounted(void *p) {
                  s->request);
     if (bs_sample_is_on())
         forget_large(s);
-    if (BS_UNLIKELY(keeper != NULL))
+    if (BS_UNLIKELY(hidden) && keeper != NULL)
         keeper->large(s);
     else
         bs_large_free(s);
