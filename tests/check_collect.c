@@ -113,6 +113,13 @@ static bool is_out_at(uintptr_t hidden) {
     return s != NULL && bs_slot_of(s, (uintptr_t)SHOWN(hidden), &slot) && bs_bit_test(s->alloc, slot);
 }
 
+static bool is_lost(uintptr_t hidden) {
+    struct bs_span *s = bs_span_of((uintptr_t)SHOWN(hidden));
+    uint32_t slot;
+    return bs_slot_of(s, (uintptr_t)SHOWN(hidden), &slot) &&
+           (bs_marks_bits(s->base, BS_SIDE_LOST, slot / 64) >> (slot % 64) & 1) != 0;
+}
+
 static void *volatile a_global;
 
 /* --- the pages of a span ------------------------------------------------------------------------ */
@@ -247,6 +254,7 @@ static void __attribute__((noinline)) bring_back(void) {
         must_scan();
     ck_assert(is_whole(a, SMALL) && is_whole(b, LARGE));
     ck_assert(is_out_at(a) && is_out_at(b));
+    ck_assert(!is_lost(a) && !is_lost(b)); /* nor are they reported any more */
 }
 /* Of the stacks that were brought back nothing is closed any more. */
 static void __attribute__((noinline)) leave_alone(void) {
@@ -311,16 +319,23 @@ START_TEST(a_double_free_is_found) {
 }
 END_TEST
 
-/* What leads to a doomed block is doomed, or it is not. */
-START_TEST(a_component_goes_as_a_whole) {
-    setup(_i);
-    void **head = (void **)SHOWN(site_a(64)); /* beside live ones: cannot be closed */
+static uintptr_t inner, deeper, own;
+
+static void __attribute__((noinline)) plant_components(void) {
     a_global = SHOWN(site_a(64));
-    uintptr_t inner = site_b(LARGE), deeper = site_b(LARGE), own = site_b(LARGE);
+    void **head = (void **)SHOWN(site_a(64)); /* behind a live one: cannot be closed */
+    inner = site_b(LARGE);
+    deeper = site_b(LARGE);
+    own = site_b(LARGE);
     head[3] = SHOWN(inner) + 5;
     *(void **)SHOWN(inner) = SHOWN(deeper);
     *(void **)SHOWN(own) = SHOWN(own) + LARGE / 8; /* its own end */
-    head = NULL;
+}
+
+/* What leads to a doomed block is doomed, or it is not. */
+START_TEST(a_component_goes_as_a_whole) {
+    setup(_i);
+    plant_components();
     wipe();
     for (unsigned i = 0; i < 7; i++)
         must_scan();
