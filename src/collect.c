@@ -259,13 +259,7 @@ static void spare_slot(uintptr_t p) {
 /* Freed since the scan. */
 static void spare_cache(void *ctx, const struct bs_tcache *tc) {
     (void)ctx;
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
-        const struct bs_bin *bin = &tc->bin[class];
-        for (uint64_t mask = bin->run_mask; mask != 0; mask &= mask - 1)
-            spare_slot((uintptr_t)bin->run_base + (size_t)bs_ctz(mask) * bin->size);
-        for (void **top = tc->top[class]; *top != NULL; top--)
-            spare_slot((uintptr_t)*top);
-    }
+    bs_tcache_each_block(tc, spare_slot);
 }
 
 static bool close_span(struct bs_span *s) {

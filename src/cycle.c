@@ -232,13 +232,7 @@ static void spare_slot(uintptr_t p) {
 /* What the cache holds has left its spans and is nobody's: no pointer needs to lead to it. */
 static void spare_cache(void *ctx, const struct bs_tcache *tc) {
     (void)ctx;
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
-        const struct bs_bin *bin = &tc->bin[class];
-        for (uint64_t mask = bin->run_mask; mask != 0; mask &= mask - 1)
-            spare_slot((uintptr_t)bin->run_base + (size_t)bs_ctz(mask) * bin->size);
-        for (void **top = tc->top[class]; *top != NULL; top--)
-            spare_slot((uintptr_t)*top);
-    }
+    bs_tcache_each_block(tc, spare_slot);
 }
 
 void bs_cycle_note_idle(void) {

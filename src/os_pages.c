@@ -16,28 +16,13 @@
 #define _GNU_SOURCE
 #include "os.h"
 
+#include "os_pagemap.h"
 #include "syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/ioctl.h>
 #include <sys/sysinfo.h>
 
-/* The kernel's <linux/fs.h>, of which the C library's copy may be older. */
-#define CATEGORY_FILE 4
-#define CATEGORY_PRESENT 8
-#define CATEGORY_SWAPPED 16
-#define CATEGORY_ZERO 32
-#define CATEGORY_GUARD 256
-
-struct scan_part {
-    uint64_t start, end, categories;
-};
-struct scan_arg {
-    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-    uint64_t inverted, all_of, any_of, returned;
-};
-#define PAGEMAP_SCAN _IOWR('f', 16, struct scan_arg)
 
 /* Entries of /proc/self/pagemap. */
 #define ENTRY_PRESENT ((uint64_t)1 << 63)

@@ -17,11 +17,11 @@
 #define _GNU_SOURCE
 #include "os.h"
 
+#include "os_pagemap.h"
 #include "syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/ioctl.h>
 #include <sys/stat.h>
 
 /* The kernel's <linux/userfaultfd.h> and <linux/fs.h>, of which the C library's copies may be older. */
@@ -38,19 +38,8 @@ struct uffd_register {
 #define UFFDIO_REGISTER _IOWR(0xAA, 0x00, struct uffd_register)
 #define MODE_WP 2
 
-struct scan_part {
-    uint64_t start, end, categories;
-};
-struct scan_arg {
-    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-    uint64_t inverted, all_of, any_of, returned;
-};
-#define PAGEMAP_SCAN _IOWR('f', 16, struct scan_arg)
 #define PROTECT_MATCHING 1
 #define MUST_BE_WATCHED 2
-#define CATEGORY_WRITTEN 2
-#define CATEGORY_PRESENT 8
-#define CATEGORY_SWAPPED 16
 
 #define SCAN_PARTS 64
 

@@ -507,6 +507,16 @@ size_t bs_tcache_bytes(const struct bs_tcache *tc) {
     return bytes;
 }
 
+void bs_tcache_each_block(const struct bs_tcache *tc, void (*visit)(uintptr_t p)) {
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        const struct bs_bin *bin = &tc->bin[class];
+        for (uint64_t mask = bin->run_mask; mask != 0; mask &= mask - 1)
+            visit((uintptr_t)bin->run_base + (size_t)bs_ctz(mask) * bin->size);
+        for (void **top = tc->top[class]; *top != NULL; top--)
+            visit((uintptr_t)*top);
+    }
+}
+
 /* --- borrowing -------------------------------------------------------------------------------- */
 
 void bs_tcache_borrow_lock(void) {

@@ -91,6 +91,9 @@ BS_INLINE size_t bs_tcache_count(const struct bs_tcache *tc, unsigned class) {
 }
 /* Bytes in the cache. Any thread; relaxed. */
 size_t bs_tcache_bytes(const struct bs_tcache *tc);
+/* Calls visit with the address of each block in a cache whose owner stands, or with a copy that a fork made:
+ * of the runs and of the magazines. */
+void bs_tcache_each_block(const struct bs_tcache *tc, void (*visit)(uintptr_t p));
 /* A number that changes when the cache is used, most likely. Any thread; relaxed. */
 uint64_t bs_tcache_signature(const struct bs_tcache *tc);
 

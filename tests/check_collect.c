@@ -364,16 +364,6 @@ START_TEST(what_is_reached_is_opened) {
 }
 END_TEST
 
-static void *blocks_all(void *arg) {
-    struct runner *r = arg;
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, NULL);
-    bs_store(&r->tid, bs_os_tid());
-    sem_wait(&go_on);
-    return NULL;
-}
-
 START_TEST(an_incomplete_world_counts_from_the_start) {
     setup(_i);
     plant();

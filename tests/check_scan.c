@@ -339,16 +339,6 @@ END_TEST
 
 /* --- when it cannot be ------------------------------------------------------------------------ */
 
-static void *blocks_all(void *arg) {
-    struct runner *r = arg;
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, NULL);
-    bs_store(&r->tid, bs_os_tid());
-    sem_wait(&go_on);
-    return NULL;
-}
-
 START_TEST(no_verdict_without_all_threads) {
     setup(_i);
     (void)site_a(100);

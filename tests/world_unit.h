@@ -131,4 +131,15 @@ static inline void *short_life(void *arg) {
     return NULL;
 }
 
+/* A thread that no signal reaches: no stop succeeds while it waits. */
+static inline void *blocks_all(void *arg) {
+    struct runner *r = arg;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    bs_store(&r->tid, bs_os_tid());
+    sem_wait(&go_on);
+    return NULL;
+}
+
 #endif

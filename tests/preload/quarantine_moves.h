@@ -127,3 +127,15 @@ static unsigned catch_pointers(uint64_t ms, unsigned enough, uint64_t *searches,
     }
     return caught;
 }
+
+/* The programs whose mode may hand nothing out. argv[1]: seconds. */
+static inline int must_catch_nothing(int argc, char **argv) {
+    uint64_t searches, moves;
+    unsigned caught =
+        catch_pointers(argc > 1 ? strtoull(argv[1], NULL, 10) * 1000 : 5000, 1, &searches, &moves);
+
+    dprintf(STDOUT_FILENO, "%ju searches, %ju moves\n", (uintmax_t)searches, (uintmax_t)moves);
+    BS_CHECK(caught == 0, "an address was handed out while a pointer to it existed");
+    BS_CHECK(searches > 10 && moves > 100000, "too little was tried");
+    return 0;
+}
