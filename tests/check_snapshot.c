@@ -142,7 +142,7 @@ START_TEST(a_crash_is_known) {
     struct bs_snapshot s;
     signal(SIGSEGV, abort_in_handler); /* the program's own does not run in the copy */
     ck_assert(bs_snapshot_start(&s, crash, NULL));
-    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(10000), NULL), BS_SNAPSHOT_DIED);
+    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(60000), NULL), BS_SNAPSHOT_DIED);
     ck_assert_uint_eq(shared->done, 0);
 #if !BS_SANITIZED
     ck_assert(WIFSIGNALED(s.status) && WTERMSIG(s.status) == SIGSEGV && !WCOREDUMP(s.status));

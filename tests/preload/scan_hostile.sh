@@ -15,6 +15,7 @@ tmp=$(mktemp -d)
 overcommit=/proc/sys/vm/overcommit_memory
 old_overcommit=
 groups=
+# shellcheck disable=SC2317  # called by the trap
 clean() {
     [ -z "$old_overcommit" ] || echo "$old_overcommit" >"$overcommit"
     for group in $groups; do
@@ -253,7 +254,8 @@ group() {
     shift 2
     group=
     for root in "/sys/fs/cgroup/$controller" /sys/fs/cgroup; do
-        [ -w "$root/cgroup.procs" ] && mkdir "$root/besom-hostile-$$-$controller" 2>/dev/null || continue
+        [ -w "$root/cgroup.procs" ] || continue
+        mkdir "$root/besom-hostile-$$-$controller" 2>/dev/null || continue
         groups="$groups $root/besom-hostile-$$-$controller"
         for file; do
             file=$root/besom-hostile-$$-$controller/$file
