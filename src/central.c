@@ -244,7 +244,7 @@ static BS_COLD _Noreturn void report(enum bs_free_result why, const void *block,
 /* The class byte said the page belongs to this class; another class means the span went away
  * while a stale pointer to it sat in a magazine. */
 static struct bs_span *span_of_block(const void *block, unsigned class) {
-    struct bs_span *s = bs_span_of((uintptr_t)block);
+    struct bs_span *s = bs_span_of_small((uintptr_t)block);
     if (BS_UNLIKELY(s == NULL || s->class != class))
         report(BS_FREE_TWICE, block, class);
     return s;

@@ -113,7 +113,7 @@ void bs_span_retire(struct bs_span *s) {
     bs_count(spans_returned, 1);
 }
 
-struct bs_span *bs_span_of_other(uintptr_t p) {
+struct bs_span *bs_span_of(uintptr_t p) {
     struct bs_span *s = bs_pagemap_span(p);
     return bs_span_holds(s, p) ? s : NULL;
 }

@@ -96,12 +96,15 @@ BS_INLINE bool bs_span_holds(const struct bs_span *s, uintptr_t p) {
     return s != NULL && bs_load_acquire(&s->state) != BS_SPAN_DEAD &&
            p - bs_load(&s->base) < (size_t)bs_load(&s->npages) * BS_PAGE_SIZE;
 }
-/* The live span whose pages hold p, or NULL: any word may be asked. There is one at most, so it does not
- * matter which table leads to it; the first is that of small blocks, which are asked about most. */
-struct bs_span *bs_span_of_other(uintptr_t p);
-BS_INLINE struct bs_span *bs_span_of(uintptr_t p) {
+/* The live span whose pages hold p, or NULL: any word may be asked. While the span lives that is its
+ * answer whatever others do: what bs_pagemap_span names for its pages is this span. */
+struct bs_span *bs_span_of(uintptr_t p);
+/* The same for what should be a small block, by one table less. Of a page in the middle of a large span it
+ * must not be asked: the entry leads to a span that held the page before, and with the new base and the
+ * old length of a descriptor that is used again at this moment it would seem to hold it still. */
+BS_INLINE struct bs_span *bs_span_of_small(uintptr_t p) {
     struct bs_span *s = bs_pagemap_entry(p);
-    return BS_LIKELY(bs_span_holds(s, p)) ? s : bs_span_of_other(p);
+    return BS_LIKELY(bs_span_holds(s, p)) ? s : bs_span_of(p);
 }
 
 /* Claims at most max free slots of word w: their bits, now set in alloc. */

@@ -10,8 +10,10 @@
 
 #include "unit.h"
 
+#include <pthread.h>
+
 #define ARENA ((uintptr_t)0x300000000000)
-#define BASE (ARENA + 17 * BS_PAGE_SIZE)
+#define BASE (ARENA + BS_GROUP_PAGES * BS_PAGE_SIZE)
 
 static uint64_t seed = 1;
 
@@ -260,6 +262,50 @@ START_TEST(stale_entries_lead_nowhere) {
 }
 END_TEST
 
+/* The entry of a page in the middle of a large span leads to whoever held the page before, whose descriptor
+ * may become another span while it is read: with the new base and the old length it would hold the page. */
+static struct {
+    bool stop;     /* [atomic] */
+    unsigned seen; /* [atomic] lives of the old descriptor */
+} lives;
+
+static void *live_again(void *old) {
+    while (!bs_load(&lives.stop)) {
+        struct bs_span *s = bs_span_make_large(BASE + 600 * BS_PAGE_SIZE, 200, 1);
+        require(s == old, "another descriptor");
+        bs_span_rest(s);
+        bs_span_retire(s);
+        s = bs_span_make_large(BASE - BS_PAGE_SIZE, 1, 1);
+        require(s == old, "another descriptor");
+        bs_span_rest(s);
+        bs_span_retire(s);
+        bs_store(&lives.seen, bs_load(&lives.seen) + 1);
+    }
+    return NULL;
+}
+
+START_TEST(stale_entries_change_under_the_reader) {
+    const uintptr_t p = BASE + 3 * BS_PAGE_SIZE;
+    pthread_t thread;
+    make_arena();
+    struct bs_span *old = bs_span_make_small(bs_class_of(8192), BASE, false);
+    bs_span_retire(old);
+    struct bs_span *aside = bs_span_make_large(BASE + 600 * BS_PAGE_SIZE, 1, 1);
+    ck_assert_ptr_eq(aside, old);
+    struct bs_span *s = bs_span_make_large(BASE, 100, 1);
+    ck_assert_ptr_ne(s, old);
+    ck_assert_ptr_eq(bs_pagemap_entry(p), old);
+    bs_span_rest(aside);
+    bs_span_retire(aside);
+    ck_assert_int_eq(pthread_create(&thread, NULL, live_again, old), 0);
+    while (bs_load(&lives.seen) < 2000000 / UNIT_SLOWNESS)
+        for (unsigned i = 0; i < 1000; i++)
+            require(bs_span_of(p) == s, "after %u lives", bs_load(&lives.seen));
+    bs_store(&lives.stop, true);
+    pthread_join(thread, NULL);
+}
+END_TEST
+
 /* --- the rest --------------------------------------------------------------------------------- */
 
 START_TEST(fullness_groups) {
@@ -307,6 +353,7 @@ int main(void) {
     tcase_add_test(tc, large_spans);
     tcase_add_test(tc, any_word_may_be_asked);
     tcase_add_test(tc, stale_entries_lead_nowhere);
+    tcase_add_test(tc, stale_entries_change_under_the_reader);
     tcase_add_test(tc, fullness_groups);
     tcase_add_test(tc, broken_span_is_seen);
     return run_suite(suite);
