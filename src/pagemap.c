@@ -89,8 +89,8 @@ bool bs_pagemap_was_ours(uintptr_t p) {
         return false;
     size_t page = (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES, g = page / BS_GROUP_PAGES;
     /* a group is in one region, so all of it is besom's if a page is */
-    return bs_pagemap_span(p) != NULL || bs_load(&arena->span[page]) != NULL ||
-           bs_load(&arena->low[g]) != NULL || bs_load(&arena->high[g]) != NULL;
+    return bs_load(&arena->span[page]) != NULL || bs_load(&arena->low[g]) != NULL ||
+           bs_load(&arena->high[g]) != NULL || bs_load(&arena->was_whole);
 }
 
 /* Pages [page, page+n) of one arena. Readers find the span's fields: release. */
@@ -174,6 +174,7 @@ static void set_in_group(struct bs_arena *arena, size_t page, size_t n, struct b
 
 static void set_in_arena(struct bs_arena *arena, size_t page, size_t n, struct bs_span *span) {
     if (n == BS_ARENA_PAGES) {
+        bs_store(&arena->was_whole, true);
         bs_store_release(&arena->whole, span);
         return;
     }

@@ -39,6 +39,7 @@ struct bs_arena {
     uint8_t *class; /* [init] for each page the size class of a small block's page, else 0 */
     struct bs_span *whole; /* the large span that covers every page, or NULL; nothing of it is in the
                               tables below then */
+    bool was_whole; /* [atomic] there was one; beside the pointer, since both are written for it */
     struct bs_group group[BS_ARENA_GROUPS];
     struct bs_span *low[BS_ARENA_GROUPS], *high[BS_ARENA_GROUPS]; /* whose they are, or were */
     uint8_t thp[BS_ARENA_SIZE / BS_HUGE_SIZE]; /* [lock:thp], read relaxed: enum bs_thp_state */
@@ -112,7 +113,7 @@ BS_INLINE struct bs_span *bs_pagemap_span(uintptr_t p) {
     return bs_load_acquire(&arena->span[page]);
 }
 
-/* False: no span ever held the address (or one that covered its arena whole). */
+/* False: no span ever held the address. */
 bool bs_pagemap_was_ours(uintptr_t p);
 
 /* Makes the arenas of [base, base+bytes) known. Idempotent. False: no memory. Grow lock held. */

@@ -261,6 +261,9 @@ START_TEST(crimes_abort) {
     expect_abort(realloc_it, large + 4096, text);
     snprintf(text, sizeof text, "besom: invalid realloc of %p, which was freed\n", (void *)large);
     expect_abort(free_and_realloc_it, large, text);
+    char *arena = bs_heap_alloc_aligned(BS_ARENA_SIZE, 2 * BS_ARENA_SIZE);
+    snprintf(text, sizeof text, "besom: double free or invalid free of %p\n", (void *)arena);
+    expect_abort(free_it_twice, arena, text);
     snprintf(text, sizeof text, "besom: double free of %p (size class 112 bytes)\n", (void *)small);
     expect_abort(free_small_twice, small, text);
 }

@@ -207,6 +207,12 @@ START_TEST(what_was_ours_is_known) {
     }
     ck_assert(!bs_pagemap_was_ours(FIRST + BS_REGION_SIZE));
     ck_assert(!bs_pagemap_was_ours(FIRST + BS_ARENA_SIZE));
+    ck_assert(bs_pagemap_add(FIRST + BS_ARENA_SIZE, BS_ARENA_SIZE));
+    ck_assert(!bs_pagemap_was_ours(FIRST + BS_ARENA_SIZE + 3 * BS_REGION_SIZE));
+    bs_pagemap_set_large(FIRST + BS_ARENA_SIZE, BS_ARENA_PAGES, SPAN(1));
+    ck_assert(bs_pagemap_was_ours(FIRST + BS_ARENA_SIZE + 3 * BS_REGION_SIZE));
+    bs_pagemap_forget_large(FIRST + BS_ARENA_SIZE, BS_ARENA_PAGES, SPAN(1));
+    ck_assert(bs_pagemap_was_ours(FIRST + BS_ARENA_SIZE + 3 * BS_REGION_SIZE));
 }
 END_TEST
 
