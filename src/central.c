@@ -75,10 +75,15 @@ static void note_growth(size_t nreleased) {
         (void)bs_waiting_return(BS_EMPTY_WAITING_MAX);
 }
 
+bool bs_central_has_room(size_t npages) {
+    while (!bs_limit_has_room(npages))
+        if (bs_waiting_return(BS_EMPTY_WAITING_MAX) == 0)
+            return false;
+    return true;
+}
+
 bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out) {
-    while (!bs_limit_has_room(npages) && bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
-        ;
-    if (!bs_limit_allows(npages))
+    if (!bs_central_has_room(npages) && !bs_limit_allows(npages))
         return false;
     for (;;) {
         uint64_t grown = bs_pageheap_grown();

@@ -38,6 +38,8 @@ bool bs_central_refill(unsigned class, unsigned want, struct bs_refill *r);
  * fatal: "invalid free" / "double free". */
 void bs_central_release(unsigned class, void *const *blocks, unsigned n);
 
+/* So many pages more are within a hard limit, when waiting spans have been returned for it if need be. */
+bool bs_central_has_room(size_t npages);
 /* npages for a new span of any kind, aligned to align_pages, ready to be used: from the page heap,
  * else by returning waiting spans, else by growing. False: no memory, or the limit is hard
  * and reached. */

@@ -194,7 +194,7 @@ static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
     struct bs_pages more;
     size_t extra = npages - s->npages;
     uintptr_t end = s->base + bs_large_usable(s);
-    if (!bs_limit_has_room(extra) || !bs_pageheap_alloc_at(end, extra, &more))
+    if (!bs_central_has_room(extra) || !bs_pageheap_alloc_at(end, extra, &more))
         return false; /* what refuses is the attempt to move, which comes next */
     if (!bs_central_make_ready(&more))
         return false;

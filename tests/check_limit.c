@@ -15,6 +15,7 @@
 #include "scavenge.h"
 #include "thread.h"
 #include "unit.h"
+#include "waiting.h"
 
 #include <fcntl.h>
 #include <ftw.h>
@@ -366,6 +367,34 @@ START_TEST(all_is_given_back_before_a_refusal) {
 }
 END_TEST
 
+static size_t room_left(void) {
+    return bs_sub_clamped(bs_limit_bytes(), bs_limit_used() - bs_pageheap_dirty_bytes());
+}
+
+/* Freed blocks that wait for the next of their length are no reason, however often it happens: the large
+ * block grows into the pages behind it, where there is no room for another one. */
+START_TEST(kept_spans_do_not_refuse_growth) {
+    enum { n = 4 };
+    char *p[n], *large = NULL;
+    size_t size = 48 * MB;
+    set_limit(50 * MB);
+    bs_opt.limit_hard = true;
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < n; i++)
+            ck_assert_ptr_nonnull(p[i] = bs_heap_alloc(100000));
+        if (large == NULL)
+            ck_assert_ptr_nonnull(large = bs_heap_alloc(size));
+        for (int i = 0; i < n; i++)
+            bs_heap_free(p[i]);
+        ck_assert_uint_ge(bs_waiting_large_bytes(), n * 100000);
+        size_t more = room_left() + n * 100000 / 2;
+        ck_assert_ptr_eq(bs_heap_realloc(large, size + more), large);
+        ck_assert_ptr_eq(bs_heap_realloc(large, size), large);
+    }
+    ck_assert_uint_eq(bs_counted(limit_refusals), 0);
+}
+END_TEST
+
 START_TEST(a_soft_limit_refuses_nothing) {
     set_limit(10 * MB);
     for (int i = 0; i < 50; i++)
@@ -481,6 +510,7 @@ int main(void) {
     tc = add_case(suite, "hard");
     tcase_add_test(tc, a_hard_limit_refuses_and_nothing_breaks);
     tcase_add_test(tc, all_is_given_back_before_a_refusal);
+    tcase_add_test(tc, kept_spans_do_not_refuse_growth);
     tcase_add_test(tc, a_soft_limit_refuses_nothing);
     tc = add_case(suite, "notes");
     tcase_add_test(tc, an_excess_is_noted_once);
