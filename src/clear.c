@@ -42,8 +42,8 @@ void bs_clear_judge(uintptr_t block, size_t bytes) {
 static bool empty(uintptr_t from, uintptr_t end) {
     size_t os_page = bs_os_page_size();
     uintptr_t first = bs_align_up(from, os_page), last = bs_align_down(end, os_page);
-    if (end - from < BS_CLEAR_EMPTY_BYTES || !bs_load(&are_sparse) || bs_opt.advice == BS_ADVICE_FREE ||
-        bs_os_unused((void *)first, last - first) != 0)
+    if (end - from < BS_CLEAR_EMPTY_BYTES || !bs_load(&are_sparse) || !bs_opt.scavenge ||
+        bs_opt.advice == BS_ADVICE_FREE || bs_os_unused((void *)first, last - first) != 0)
         return false;
     memset((void *)from, 0, first - from);
     memset((void *)last, 0, end - last);

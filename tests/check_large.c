@@ -8,6 +8,7 @@
 
 #include "central.h"
 #include "counter.h"
+#include "opt.h"
 #include "os.h"
 #include "scavenge.h"
 #include "unit.h"
@@ -363,6 +364,10 @@ START_TEST(sparse_blocks_stay_sparse) {
     ck_assert_uint_eq(resident_after(size, size / 8), 0);
     ck_assert_uint_eq(resident_after(size, size / 2), all);
     ck_assert_uint_eq(resident_after(small, 8), small / bs_os_page_size());
+    bs_scavenge_to(0);
+    ck_assert_uint_eq(resident_after(size, size / 8), 0);
+    bs_opt.scavenge = false; /* what the process has stays with it */
+    ck_assert_uint_eq(resident_after(size, size / 8), all);
 }
 END_TEST
 
