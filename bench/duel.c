@@ -7,7 +7,8 @@
  *
  * Each library has its own symbols before those of the process (RTLD_DEEPBIND), so it works on itself.
  * It is NOT a comparison of memory, of threads, or of page faults: bench/run has these. One thread. The
- * cycles are those of the time stamp counter (x86-64), which counts at one rate whatever the clock does.
+ * cycles are those of the time stamp counter, which counts at one rate whatever the clock does; where it
+ * is another processor than x86-64, nanoseconds.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -17,7 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <x86intrin.h>
+#include <time.h>
 
 enum { MAX_LIBRARIES = 8, LIVE = 10000, BATCH = 1000, LIST = 20000, SHUFFLED = 300000 };
 
@@ -36,6 +37,20 @@ static unsigned nlibraries;
 static uint32_t order[SHUFFLED];
 static void *blocks[SHUFFLED];
 static struct bs_bench_rng rng = {1};
+
+#ifdef __x86_64__
+#define UNIT "cycles"
+static uint64_t now(void) {
+    return __builtin_ia32_rdtsc();
+}
+#else
+#define UNIT "ns"
+static uint64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+#endif
 
 static unsigned draw(unsigned below) {
     return bs_bench_below((uint32_t)bs_bench_next(&rng), below);
@@ -171,9 +186,9 @@ static int compare(const void *a, const void *b) {
 static double turn(const struct pattern *p, struct library *l) {
     double cycles = 0;
     for (unsigned i = 0; i < 2; i++) {
-        uint64_t start = __rdtsc();
+        uint64_t start = now();
         unsigned n = p->run(l);
-        cycles = (double)(__rdtsc() - start) / n;
+        cycles = (double)(now() - start) / n;
     }
     return cycles;
 }
@@ -238,7 +253,7 @@ int main(int argc, char **argv) {
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     shuffle();
-    printf("%-15s", "cycles a block");
+    printf("%-15s", UNIT " a block");
     for (int i = 1; i < argc; i++) {
         const char *slash = strrchr(argv[i], '/');
         load(&libraries[nlibraries++], argv[i]);
