@@ -298,7 +298,7 @@ START_TEST(stale_entries_change_under_the_reader) {
     bs_span_rest(aside);
     bs_span_retire(aside);
     ck_assert_int_eq(pthread_create(&thread, NULL, live_again, old), 0);
-    while (bs_load(&lives.seen) < 2000000 / UNIT_SLOWNESS)
+    while (bs_load(&lives.seen) < 2000000 / UNIT_SLOWNESS / UNIT_SLOWNESS)
         for (unsigned i = 0; i < 1000; i++)
             require(bs_span_of(p) == s, "after %u lives", bs_load(&lives.seen));
     bs_store(&lives.stop, true);
