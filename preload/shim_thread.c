@@ -27,6 +27,7 @@ struct start {
     thread_function *fn; /* [atomic] NULL: free */
     void *arg;
     bool own_stack; /* the program's memory */
+    bool small;
 };
 #define STARTS 1024 /* at the same time; more come from the heap */
 static struct start *starts; /* [atomic] */
@@ -37,9 +38,17 @@ struct next {
 };
 
 BS_LOCAL void *besom_thread_entry(void *start);
-BS_LOCAL void besom_thread_begin(struct start *start, struct next *next);
+BS_LOCAL size_t besom_thread_begin(struct start *start, struct next *next);
 
-#define SCRUB "4096" /* bytes, of the 16 KiB that the smallest stack has */
+/*
+ * Beside thread-local variables a stack may have as little as 4096 bytes, all of which are the program's. To ask
+ * for the bounds and to clear what that used takes more. So a thread with a small stack does neither: it has no
+ * bounds, and clears what the few calls that remain have left.
+ */
+#define SMALL_STACK (64 * BS_KIB)
+#define SCRUB ((size_t)4096)
+#define SCRUB_SMALL ((size_t)512)
+/* Calls besom_thread_begin, clears as many bytes as that says, goes on with what it found. */
 #if defined(__x86_64__)
 __asm__(".pushsection .text\n\t"
         ".hidden besom_thread_entry\n\t"
@@ -51,9 +60,11 @@ __asm__(".pushsection .text\n\t"
         ".cfi_adjust_cfa_offset 24\n\t"
         "movq %rsp, %rsi\n\t"
         "call besom_thread_begin\n\t"
+        "movq %rax, %rcx\n\t"
+        "movq %rsp, %rdi\n\t"
+        "subq %rax, %rdi\n\t"
+        "shrq $3, %rcx\n\t"
         "xorl %eax, %eax\n\t"
-        "leaq -" SCRUB "(%rsp), %rdi\n\t"
-        "movl $" SCRUB "/8, %ecx\n\t"
         "rep stosq\n\t"
         "popq %rdx\n\t"
         ".cfi_adjust_cfa_offset -8\n\t"
@@ -79,8 +90,8 @@ __asm__(".pushsection .text\n\t"
         ".cfi_offset 30, -24\n\t"
         "add x1, sp, #16\n\t"
         "bl besom_thread_begin\n\t"
-        "sub x9, sp, #" SCRUB "\n\t"
-        "mov x10, sp\n"
+        "mov x10, sp\n\t"
+        "sub x9, x10, x0\n"
         "1:\tstp xzr, xzr, [x9], #16\n\t"
         "cmp x9, x10\n\t"
         "b.ne 1b\n\t"
@@ -97,7 +108,7 @@ __asm__(".pushsection .text\n\t"
 
 static __thread uintptr_t mark;
 
-static void tell_bounds(bool own_stack, uintptr_t kept) {
+static BS_NOINLINE void tell_bounds(bool own_stack, uintptr_t kept) {
     pthread_attr_t attr;
     void *low;
     size_t bytes;
@@ -137,7 +148,7 @@ static struct start *start_of(thread_function *fn, void *arg) {
     if (start == NULL)
         start = malloc(sizeof *start);
     if (start != NULL)
-        *start = (struct start){fn, arg, false};
+        *start = (struct start){.fn = fn, .arg = arg};
     return start;
 }
 
@@ -151,12 +162,16 @@ static void drop(struct start *start) {
     bs_store_release(&start->fn, NULL);
 }
 
-/* What lies above `next` is libc's, and the frame that jumps to the program's function. */
-void besom_thread_begin(struct start *start, struct next *next) {
-    bool own_stack = start->own_stack;
+/* What lies above `next` is libc's, and the frame that jumps to the program's function. How many bytes
+ * below are to be cleared. */
+size_t besom_thread_begin(struct start *start, struct next *next) {
+    bool own_stack = start->own_stack, small = start->small;
     *next = (struct next){start->fn, start->arg};
     drop(start);
+    if (small)
+        return SCRUB_SMALL;
     tell_bounds(own_stack, (uintptr_t)next);
+    return SCRUB;
 }
 
 /* Without a stack of its own an attribute says that it ends at address 0. */
@@ -166,6 +181,18 @@ static bool has_own_stack(const pthread_attr_t *attr) {
     return attr != NULL && pthread_attr_getstack(attr, &low, &bytes) == 0 &&
            (uintptr_t)low + bytes != 0;
 }
+/* NULL: as libc makes them without. */
+static bool has_small_stack(const pthread_attr_t *attr) {
+    pthread_attr_t usual;
+    size_t bytes = 0;
+    if (attr != NULL)
+        return pthread_attr_getstacksize(attr, &bytes) != 0 || bytes < SMALL_STACK;
+    if (pthread_attr_init(&usual) != 0)
+        return true;
+    bool small = pthread_attr_getstacksize(&usual, &bytes) != 0 || bytes < SMALL_STACK;
+    pthread_attr_destroy(&usual);
+    return small;
+}
 
 BS_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, thread_function *fn,
                              void *arg) {
@@ -173,6 +200,7 @@ BS_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, thre
     if (start == NULL)
         return EAGAIN;
     start->own_stack = has_own_stack(attr);
+    start->small = has_small_stack(attr);
     int error = REAL(pthread_create)(thread, attr, besom_thread_entry, start);
     if (error != 0)
         drop(start);
@@ -189,6 +217,7 @@ BS_EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg) {
     struct start *start = start_of(u.ours, arg);
     if (start == NULL)
         return thrd_nomem;
+    start->small = has_small_stack(NULL);
     u.entry = besom_thread_entry;
     int result = REAL(thrd_create)(thread, u.theirs, start);
     if (result != thrd_success)
