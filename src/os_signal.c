@@ -320,6 +320,12 @@ bool bs_os_signal_is_ours(int signal) {
     return has_action(signal, our_action());
 }
 
+uintptr_t bs_os_signal_stack(void) {
+    stack_t stack = {.ss_flags = SS_DISABLE};
+    (void)bs_sys2(SYS_sigaltstack, NULL, &stack);
+    return (stack.ss_flags & SS_DISABLE) == 0 ? (uintptr_t)stack.ss_sp : 0;
+}
+
 uintptr_t bs_os_signal_handler_of(int signal) {
     struct bs_kernel_sigaction now = {0};
     (void)bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask);

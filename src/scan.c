@@ -113,8 +113,10 @@ static void take_stacks(struct bs_scan_work *w) {
     w->nstacks = 1;
     w->first_sp = bs_os_tid() == bs_os_pid() ? w->caller_sp : 0;
     bs_scan_add_word(w, w->caller_sp);
-    if (w->caller_sp != 0)
+    if (w->caller_sp != 0) {
+        bs_scan_add_word(w, bs_os_signal_stack()); /* only the kernel may know it */
         add_stack(w, bs_os_thread_pointer(), w->caller_sp);
+    }
     bs_world_each(visit_thread, w);
     bool known = is_on_first_stack(w->first_sp, w->first_stack);
     w->stack[0] = (struct bs_root_stack){known ? BS_STACK_MAPPING : 0, w->first_sp};

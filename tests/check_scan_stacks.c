@@ -185,6 +185,24 @@ START_TEST(an_alternate_stack_says_nothing_of_the_other) {
 }
 END_TEST
 
+/* The kernel alone has its address. */
+static void __attribute__((noinline)) take_alternate_stack(void) {
+    const stack_t s = {.ss_sp = SHOWN(site_a(65536)), .ss_size = 65536};
+    ck_assert_int_eq(sigaltstack(&s, NULL), 0);
+}
+
+START_TEST(the_callers_alternate_stack_is_held) {
+    const stack_t none = {.ss_flags = SS_DISABLE};
+    setup(_i);
+    take_alternate_stack();
+    wipe();
+    ck_assert_uint_eq(found_leaks(), 0);
+    ck_assert_int_eq(sigaltstack(&none, NULL), 0);
+    wipe();
+    ck_assert_uint_eq(found_leaks(), 1);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("scan_stacks");
     TCase *tc = add_case(suite, "scan_stacks");
@@ -194,5 +212,6 @@ int main(void) {
     tcase_add_loop_test(tc, the_programs_own_memory_counts, 0, 2);
     tcase_add_loop_test(tc, what_was_unmapped_is_forgotten, 0, 2);
     tcase_add_loop_test(tc, an_alternate_stack_says_nothing_of_the_other, 0, 2);
+    tcase_add_loop_test(tc, the_callers_alternate_stack_is_held, 0, 2);
     return run_suite(suite);
 }
