@@ -8,6 +8,7 @@
 #include "os.h"
 #include "park.h"
 #include "shim_real.h"
+#include "thread.h"
 
 #include <string.h>
 
@@ -18,16 +19,33 @@ static struct {
     uint32_t last;   /* [atomic] */
     uint32_t next;   /* [atomic] */
     struct sigaction asked[PLACES];
+    int guest; /* [atomic] a process that has our memory, and handlers of its own (vfork); 0: none yet */
+    struct sigaction of_guest;
 } faults;
 
 bool bs_shim_faults_are_on(void) {
     return faults.on;
 }
 
+/* libc's. It is looked for once, before a handler needs it: that takes locks. */
+static int real_sigaction(const struct sigaction *action, struct sigaction *old) {
+    return REAL(sigaction)(SIGSEGV, action, old);
+}
+
+/* Between vfork and execve programs reset their handlers: those are the child's, not the parent's. */
+static bool is_guest(void) {
+    int guest = bs_load_acquire(&faults.guest);
+    return guest != 0 && !bs_thread_are_ours() && guest == bs_os_pid();
+}
 static struct sigaction asked_for(void) {
-    return faults.asked[bs_load_acquire(&faults.last)];
+    return is_guest() ? faults.of_guest : faults.asked[bs_load_acquire(&faults.last)];
 }
 static void remember(const struct sigaction *action) {
+    if (!bs_thread_are_ours()) {
+        faults.of_guest = *action;
+        bs_store_release(&faults.guest, bs_os_pid());
+        return;
+    }
     uint32_t place = __atomic_add_fetch(&faults.next, 1, __ATOMIC_RELAXED) % PLACES;
     faults.asked[place] = *action;
     bs_store_release(&faults.last, place);
@@ -50,13 +68,13 @@ static int install_for(const struct sigaction *action) {
         sigemptyset(&ours.sa_mask);
         ours.sa_flags |= SA_ONSTACK | SA_RESTART;
     }
-    return REAL(sigaction)(SIGSEGV, &ours, NULL);
+    return real_sigaction(&ours, NULL);
 }
 
 /* As without us: the instruction faults again, or the signal comes again, and nobody is there. */
 static void act_by_default(siginfo_t *info) {
     const struct sigaction dfl = {.sa_handler = SIG_DFL};
-    (void)REAL(sigaction)(SIGSEGV, &dfl, NULL);
+    (void)real_sigaction(&dfl, NULL);
     if (info->si_code <= 0)
         bs_os_signal_again(SIGSEGV, info);
 }
@@ -107,16 +125,22 @@ int bs_shim_fault_action(const struct sigaction *action, struct sigaction *old) 
 
 /* --- for collect.c ------------------------------------------------------------------------------ */
 
-static bool start(void) {
-    struct sigaction now;
+void bs_shim_fault_unblock(void) {
     sigset_t fault;
-    if (REAL(sigaction)(SIGSEGV, NULL, &now) != 0)
-        return false;
-    remember(&now); /* what the process was started with: SIG_DFL or SIG_IGN */
-    faults.on = install_for(&now) == 0;
+    if (!faults.on)
+        return;
     sigemptyset(&fault);
     sigaddset(&fault, SIGSEGV);
     (void)REAL(pthread_sigmask)(SIG_UNBLOCK, &fault, NULL);
+}
+
+static bool start(void) {
+    struct sigaction now;
+    if (real_sigaction(NULL, &now) != 0)
+        return false;
+    remember(&now); /* what the process was started with: SIG_DFL or SIG_IGN */
+    faults.on = install_for(&now) == 0;
+    bs_shim_fault_unblock();
     return faults.on;
 }
 

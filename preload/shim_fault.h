@@ -8,7 +8,7 @@
  * never blocked: a fault on closed memory inside a handler, or in a thread that blocks everything, has to
  * reach us; so a fault inside the program's own handler of SIGSEGV calls that once more, where it would
  * have ended the process, and a SIGSEGV that is sent to a thread that blocks it is delivered. And a
- * program that installs a handler by other ways (rt_sigaction of its own, sysv_signal) takes ours away:
+ * program that installs a handler by other ways (rt_sigaction of its own, sigset) takes ours away:
  * that is seen before anything is closed, and what is closed is opened.
  */
 #ifndef BS_SHIM_FAULT_H
@@ -23,5 +23,7 @@ extern const struct bs_collect_faults besom_shim_faults;
 bool bs_shim_faults_are_on(void);
 /* sigaction(2) for SIGSEGV, as the program sees it. While they are on. */
 int bs_shim_fault_action(const struct sigaction *action, struct sigaction *old);
+/* The calling thread does not block SIGSEGV, whatever it was made with. While they are on. */
+void bs_shim_fault_unblock(void);
 
 #endif

@@ -5,7 +5,7 @@
  *
  * The signal that asks for a scan (option scan_signal) does so beside a handler of the program's.
  *
- * sigaction and signal install one function in place of each handler, which counts and calls it; asked
+ * sigaction, signal and sysv_signal install one function in place of each handler, which counts and calls it; asked
  * for the handler, they name the program's. The table is written while other threads install handlers
  * and signals come, so its entries are atomics; nothing here takes a lock.
  */
@@ -113,4 +113,18 @@ BS_EXPORT __sighandler_t signal(int number, __sighandler_t handler) {
         return bs_shim_fault_action(&action, &old) == 0 ? old.sa_handler : SIG_ERR;
     }
     return show(REAL(signal)(number, hide(number, handler)), kept);
+}
+
+/* What `signal` is where a program asks for no more than C and POSIX. */
+__sighandler_t __sysv_signal(int number, __sighandler_t handler);
+BS_EXPORT __sighandler_t __sysv_signal(int number, __sighandler_t handler) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESETHAND | SA_NODEFER}, old;
+    if (handler == SIG_ERR) {
+        errno = EINVAL;
+        return SIG_ERR;
+    }
+    return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
+}
+BS_EXPORT __sighandler_t sysv_signal(int number, __sighandler_t handler) {
+    return __sysv_signal(number, handler);
 }

@@ -8,6 +8,7 @@
  * jump to the program's function. Threads that libc makes by itself do not come here.
  */
 #define _GNU_SOURCE
+#include "shim_fault.h"
 #include "shim_real.h"
 
 #include "bounds.h"
@@ -168,6 +169,7 @@ size_t besom_thread_begin(struct start *start, struct next *next) {
     bool own_stack = start->own_stack, small = start->small;
     *next = (struct next){start->fn, start->arg};
     drop(start);
+    bs_shim_fault_unblock(); /* its attributes may have a mask */
     if (small)
         return SCRUB_SMALL;
     tell_bounds(own_stack, (uintptr_t)next);
