@@ -52,7 +52,7 @@ static void open_all(void) {
     bs_park_open_all();
     for (size_t i = 0; i < bs_park_count(); i++) {
         const struct bs_parked *e = bs_park_entry(i);
-        bool reserved = e->class != 0 && bs_load(&e->state) < BS_PARK_GOING;
+        bool reserved = e->class != 0 && bs_load(&e->state) <= BS_PARK_GOING;
         for (size_t w = 0; reserved && w < BS_MARKS_PLANES; w++)
             for (uint64_t bits = e->pick.reserve[w]; bits != 0; bits &= bits - 1) {
                 uintptr_t p = e->base + (w * 64 + bs_ctz(bits)) * bs_class_info[e->class].size;
@@ -165,17 +165,18 @@ static void release(struct bs_span *s, const uint64_t *bits) {
         bs_waiting_add(class, &s, 1);
 }
 
-/* All stand. The span is as it was before. */
-static void reopen(const struct bs_parked *e) {
-    (void)bs_park_open(e);
-    if (!is_same_span(e))
-        return;
+/* All stand. The span is as it was before. False: it cannot be opened, and has to stay in the table. */
+static bool reopen(const struct bs_parked *e) {
+    bool is_open = bs_park_open(e), same = is_same_span(e);
+    if (!same || !is_open)
+        return !same;
     if (e->class != 0) {
         watch_frees(e, -1);
         release(e->span, e->pick.reserve);
     } else {
         e->span->flags &= (uint8_t)~BS_SPAN_PARKED;
     }
+    return true;
 }
 
 static void leave_alone(struct bs_stack *stack, unsigned class, size_t bytes) {
@@ -205,7 +206,7 @@ static void keep_block(const struct bs_parked *e, struct bs_marked block, void *
         store->kept[store->nkept++] = block.base;
 }
 
-static void revive(const struct bs_parked *e) {
+static bool revive(const struct bs_parked *e) {
     bool freed = bs_load(&e->state) == BS_PARK_FREED;
     note_entry(freed ? BS_COLLECT_FREED : BS_COLLECT_REVIVED, e);
     bs_count(collect_revived, 1);
@@ -213,7 +214,7 @@ static void revive(const struct bs_parked *e) {
         leave_alone(e->stack, e->class, e->bytes);
     if (is_same_span(e))
         each_block(e, keep_block, NULL);
-    reopen(e);
+    return reopen(e);
 }
 
 /* --- all stand: entries that stay, and that go -------------------------------------------------- */
@@ -229,18 +230,18 @@ static bool is_doomed(const struct bs_parked *e) {
 static bool stays(void *ctx, struct bs_parked *e) {
     const bool *open_all_now = ctx;
     switch (bs_load(&e->state)) {
-    case BS_PARK_GOING: /* the last time's: its memory is others' */
-    case BS_PARK_GONE:
+    case BS_PARK_TAKEN:
+    case BS_PARK_GONE: /* the last time's: its memory is others' */
         return false;
+    case BS_PARK_GOING:
+        return !reopen(e);
     case BS_PARK_CLOSED:
         if (!*open_all_now && is_doomed(e))
             return true;
         note_entry(BS_COLLECT_REACHED, e);
-        reopen(e);
-        return false;
+        return !reopen(e);
     default:
-        revive(e);
-        return false;
+        return !revive(e);
     }
 }
 
@@ -369,8 +370,12 @@ static void uncount(const struct bs_span *s, const uint64_t *bits) {
 static void give_away(struct bs_parked *e) {
     struct bs_span *s = e->span;
     uint64_t bits[BS_MARKS_PLANES];
-    if (bs_load(&e->state) != BS_PARK_GOING || !is_same_span(e) || !bs_park_open(e))
+    if (!is_same_span(e) || !bs_park_take(e))
         return;
+    if (!bs_park_open(e)) {
+        bs_store_release(&e->state, (uint32_t)BS_PARK_GOING);
+        return;
+    }
     each_block(e, forget_block, NULL);
     bs_store_release(&e->state, (uint32_t)BS_PARK_GONE);
     for (size_t w = 0; w < BS_MARKS_PLANES; w++)

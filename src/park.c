@@ -97,15 +97,30 @@ void bs_park_keep(bool (*stays)(void *ctx, struct bs_parked *e), void *ctx) {
     bs_store(&park.n, n);
 }
 
+static bool may_be_closed(const struct bs_parked *e) {
+    uint32_t state = bs_load(&e->state);
+    return state == BS_PARK_CLOSED || state == BS_PARK_GOING;
+}
 void bs_park_open_all(void) {
     for (size_t i = 0; i < park.n; i++)
-        if (bs_load(&park.entry[i].state) == BS_PARK_CLOSED)
+        if (may_be_closed(&park.entry[i]))
             (void)for_pages(&park.entry[i], bs_os_writable);
 }
 void bs_park_close_all(void) {
     for (size_t i = 0; i < park.n; i++)
-        if (bs_load(&park.entry[i].state) == BS_PARK_CLOSED)
+        if (may_be_closed(&park.entry[i]))
             (void)for_pages(&park.entry[i], bs_os_forbid);
+}
+
+static bool change(struct bs_parked *e, uint32_t from, uint32_t to) {
+    return __atomic_compare_exchange_n(&e->state, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+/* What was CLOSED is GOING without anybody who takes it: nobody would be seen to come. */
+static void stop_watching(void) {
+    for (size_t i = 0; i < bs_park_count(); i++)
+        if (change(&park.entry[i], BS_PARK_CLOSED, BS_PARK_GOING))
+            (void)for_pages(&park.entry[i], bs_os_writable);
 }
 
 /* Opening a part of what is one mapping makes two more. Where there may be no more, all of it opens: that
@@ -113,16 +128,18 @@ void bs_park_close_all(void) {
 bool bs_park_open(const struct bs_parked *e) {
     if (for_pages(e, bs_os_writable) == 0)
         return true;
-    bs_park_open_all();
+    stop_watching();
     return for_pages(e, bs_os_writable) == 0;
+}
+
+bool bs_park_take(struct bs_parked *e) {
+    return change(e, BS_PARK_GOING, BS_PARK_TAKEN);
 }
 
 /* --- who comes ------------------------------------------------------------------------------------ */
 
 static bool leave(struct bs_parked *e, enum bs_park_state to, uintptr_t p) {
-    uint32_t closed = BS_PARK_CLOSED;
-    if (!__atomic_compare_exchange_n(&e->state, &closed, (uint32_t)to, false, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_RELAXED))
+    if (!change(e, BS_PARK_CLOSED, to) && !change(e, BS_PARK_GOING, to))
         return false;
     e->touched = p;
     /* release: pairs with bs_park_events */
@@ -147,7 +164,7 @@ bool bs_park_touch(uintptr_t p) {
 void bs_park_freed(void *p) {
     struct bs_parked *e = bs_park_find((uintptr_t)p);
     struct bs_sampled sampled;
-    if (e == NULL)
+    if (e == NULL || bs_load_acquire(&e->state) == BS_PARK_GONE)
         return;
     size_t size = e->class != 0 ? bs_class_info[e->class].size : e->bytes;
     size_t slot = ((uintptr_t)p - e->base) / size;
@@ -158,8 +175,11 @@ void bs_park_freed(void *p) {
     if (!bs_bit_test(e->pick.block, slot))
         return;
     bool known = bs_sample_find(p, &sampled);
-    if (!leave(e, BS_PARK_FREED, (uintptr_t)p))
+    if (!leave(e, BS_PARK_FREED, (uintptr_t)p)) {
+        if (bs_load_acquire(&e->state) == BS_PARK_TAKEN) /* or it would have two owners */
+            bs_fatal("free of %p, whose memory scan:collect uses again", p);
         return;
+    }
     e->stack = known ? sampled.stack : NULL;
     (void)bs_park_open(e);
 }

@@ -5,7 +5,11 @@
  *
  *   CLOSED --fault--> TOUCHED     the pages are open again, the access goes on
  *   CLOSED --free, realloc--> FREED   the same, for a block that the program gives back untouched
- *   CLOSED --bs_park_expire--> GOING --bs_park_open--> GONE   nobody came: collect.c gives its slots back
+ *   CLOSED --bs_park_expire--> GOING --bs_park_take--> TAKEN --bs_park_open--> GONE   nobody came: collect.c
+ *                                                        gives its slots back
+ *
+ * Until it is TAKEN the program may still come: GOING becomes TOUCHED or FREED as CLOSED does. Of one that is
+ * GONE nothing is known any more: its slots are whoever's who was given them.
  *
  * What happens in a signal handler, or inside free, is one compare-and-swap and one mprotect: no lock, no
  * memory. Entries come and go only while all threads stand (world.h), and a thread that is in the handler
@@ -25,7 +29,14 @@ struct bs_stack;
 #define BS_PARK_MAX 2048  /* spans at once */
 #define BS_PARK_RUNS 2048 /* stretches of pages in them, about: each costs two mappings */
 
-enum bs_park_state { BS_PARK_CLOSED, BS_PARK_TOUCHED, BS_PARK_FREED, BS_PARK_GOING, BS_PARK_GONE };
+enum bs_park_state {
+    BS_PARK_CLOSED,
+    BS_PARK_TOUCHED,
+    BS_PARK_FREED,
+    BS_PARK_GOING,
+    BS_PARK_TAKEN,
+    BS_PARK_GONE
+};
 
 struct bs_parked {
     uintptr_t base;       /* of the span */
@@ -41,7 +52,7 @@ struct bs_parked {
 /* Makes the table, once. False: no memory. */
 bool bs_park_prepare(void);
 size_t bs_park_count(void);
-/* A batch is under way: not all of them are GOING or GONE. */
+/* A batch is under way: not all of them are GOING, TAKEN or GONE. */
 bool bs_park_is_closed(void);
 struct bs_parked *bs_park_entry(size_t i);
 /* The entry of the span that holds p, or NULL. */
@@ -58,9 +69,15 @@ void bs_park_expire(void);
 /* Keeps the entries for which `stays` is true. Their pages are as they were. */
 void bs_park_keep(bool (*stays)(void *ctx, struct bs_parked *e), void *ctx);
 
+/* --- the collector, while the program runs ------------------------------------------------------ */
+
+/* From GOING to TAKEN. False: somebody has come. */
+bool bs_park_take(struct bs_parked *e);
+
 /* --- any thread, also in a signal handler ------------------------------------------------------- */
 
-/* The pages of the entry can be accessed. False: the kernel refused. */
+/* The pages of the entry can be accessed. False: the kernel refused. It may be that all open, and that what
+ * was CLOSED is GOING, with nobody to take it: the next bs_park_keep sees that. */
 bool bs_park_open(const struct bs_parked *e);
 /* A fault at p: true if the page was closed, and can be accessed now. */
 bool bs_park_touch(uintptr_t p);
@@ -69,7 +86,7 @@ void bs_park_freed(void *p);
 
 /* --- a search (scan.h), in a copy or while all stand --------------------------------------------- */
 
-/* All that is CLOSED can be read for a while. */
+/* All that is closed can be read for a while. */
 void bs_park_open_all(void);
 void bs_park_close_all(void);
 

@@ -15,6 +15,7 @@
 #include "park.h"
 #include "sample.h"
 #include "scan.h"
+#include "tcache.h"
 #include "thread.h"
 
 #define HIDE(p) (~(uintptr_t)(p))
@@ -234,6 +235,30 @@ START_TEST(lost_blocks_are_closed_then_given_away) {
         memset(bs_heap_alloc(SMALL), 1, SMALL);
     must_scan();
     ck_assert_uint_eq(blocks(BS_COLLECT_CLOSED), 0);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+START_TEST(who_is_given_the_slots_may_free_them) {
+    void *mine[4 * NSMALL];
+    setup(_i);
+    plant();
+    for (unsigned i = 0; i < 3; i++)
+        (void)site_a(SMALL);
+    bs_tcache_drain_own(); /* what it has not used is free, on the pages of the last blocks */
+    until_closed();
+    size_t reserved = 0;
+    for (size_t i = 0; i < bs_park_count(); i++)
+        for (size_t w = 0; w < BS_MARKS_PLANES; w++)
+            reserved += bs_popcount(bs_park_entry(i)->pick.reserve[w]);
+    ck_assert_uint_ne(reserved, 0);
+    must_scan();
+    ck_assert_uint_ne(blocks(BS_COLLECT_RECLAIMED), 0);
+    for (size_t i = 0; i < BS_ARRAY_LEN(mine); i++)
+        mine[i] = bs_heap_alloc(SMALL);
+    for (size_t i = 0; i < BS_ARRAY_LEN(mine); i++)
+        bs_heap_free(mine[i]);
+    must_scan();
     ck_assert(bs_pageheap_is_valid());
 }
 END_TEST
@@ -467,11 +492,56 @@ START_TEST(failures_are_survived) {
 }
 END_TEST
 
+/* Where there may be no more mappings all opens for one; what was not watched for a while is not given
+ * away, and is closed anew. */
+START_TEST(what_opened_with_others_is_not_given_away) {
+    setup(_i);
+    plant();
+    until_closed();
+    bs_os_fail(1, ENOMEM, false);
+    bool whole = is_whole(large[1], LARGE);
+    bs_os_fail(0, 0, false);
+    ck_assert(whole);
+    for (size_t i = 0; i < bs_park_count(); i++)
+        ck_assert_uint_ne(bs_park_entry(i)->state, BS_PARK_CLOSED);
+    must_scan();
+    ck_assert_uint_eq(blocks(BS_COLLECT_RECLAIMED), 0);
+    ck_assert_uint_eq(blocks(BS_COLLECT_REVIVED), 1);
+    for (unsigned i = 0; i < 2; i++) {
+        must_scan();
+        ck_assert(is_out_at(large[1]));
+    }
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+/* After the verdict, before the memory is taken: it is the program's again. */
+START_TEST(who_comes_late_is_in_time_until_it_is_taken) {
+    setup(_i);
+    plant();
+    until_closed();
+    struct bs_parked *a = bs_park_find((uintptr_t)SHOWN(large[0])), *b = bs_park_find((uintptr_t)SHOWN(large[1]));
+    bs_park_expire();
+    ck_assert(is_whole(large[0], LARGE));
+    ck_assert(!bs_park_take(a));
+    bs_heap_free(SHOWN(large[1]));
+    ck_assert(!bs_park_take(b));
+    must_scan();
+    ck_assert_uint_eq(blocks(BS_COLLECT_REVIVED), 1);
+    ck_assert_uint_eq(blocks(BS_COLLECT_FREED), 1);
+    for (unsigned i = 0; i < 4; i++)
+        must_scan();
+    ck_assert(is_whole(large[0], LARGE) && is_out_at(large[0]));
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("collect");
     TCase *tc = add_case(suite, "collect");
     tcase_add_test(tc, pages_of_lost_and_free_slots_alone);
     tcase_add_loop_test(tc, lost_blocks_are_closed_then_given_away, 0, 2);
+    tcase_add_loop_test(tc, who_is_given_the_slots_may_free_them, 0, 2);
     tcase_add_loop_test(tc, a_touch_brings_back, 0, 2);
     tcase_add_loop_test(tc, a_free_brings_back, 0, 2);
     tcase_add_loop_test(tc, a_double_free_is_found, 0, 2);
@@ -481,6 +551,8 @@ int main(void) {
     tcase_add_loop_test(tc, scans_count_only_some_time_apart, 0, 2);
     tcase_add_loop_test(tc, nothing_is_closed_that_nobody_watches, 0, 2);
     tcase_add_loop_test(tc, a_forked_child_begins_anew, 0, 2);
+    tcase_add_loop_test(tc, what_opened_with_others_is_not_given_away, 0, 2);
+    tcase_add_loop_test(tc, who_comes_late_is_in_time_until_it_is_taken, 0, 2);
     tcase_add_loop_test(tc, failures_are_survived, 0, 4);
     return run_suite(suite);
 }
