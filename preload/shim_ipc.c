@@ -6,6 +6,8 @@
 #include <semaphore.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* The kernel does it again by itself where there is no timeout; kernels before 2.6.22 did not. */
 BS_EXPORT int sem_wait(sem_t *sem) {
@@ -45,14 +47,34 @@ BS_EXPORT int aio_suspend(const struct aiocb *const list[], int n,
                   timeout = end.forever ? timeout : (left = bs_shim_left(end), &left));
 }
 
-/* libaio's, where the program has it: returns a negated errno. */
+/* libaio's, where the program has it: returns a negated errno. What a module brings with it cannot be found
+ * from here, so that the kernel is asked as libaio would. */
 int io_getevents(void *ctx, long min, long max, void *events, struct timespec *timeout);
+
+static int by_kernel(void *ctx, long min, long max, void *events, struct timespec *timeout) {
+    int error = errno;
+    long ret = syscall(SYS_io_getevents, ctx, min, max, events, timeout);
+    if (ret < 0) {
+        ret = -errno;
+        errno = error;
+    }
+    return (int)ret;
+}
+static __typeof__(&io_getevents) real_getevents(void) {
+    static void *cell;
+    union {
+        __typeof__(&io_getevents) fn;
+        void *address;
+    } u = {.fn = by_kernel};
+    u.address = bs_shim_find_or(&cell, "io_getevents", u.address);
+    return u.fn;
+}
 BS_EXPORT int io_getevents(void *ctx, long min, long max, void *events, struct timespec *timeout) {
     struct bs_shim_end end = bs_shim_after(timeout);
     struct bs_shim_call call = bs_shim_begin();
     struct timespec left;
     int ret;
-    while ((ret = REAL(io_getevents)(ctx, min, max, events, timeout)) < 0 &&
+    while ((ret = real_getevents()(ctx, min, max, events, timeout)) < 0 &&
            bs_shim_again(&call, -ret))
         timeout = end.forever ? timeout : (left = bs_shim_left(end), &left);
     return ret;

@@ -16,6 +16,9 @@
 
 /* libc's function of that name (or another library's behind us); found once. */
 void *bs_shim_find(void **cell, const char *name);
+/* The same; if there is none behind us, `instead`. A library that was loaded for itself alone (RTLD_LOCAL) is
+ * not behind us, whoever it was linked with. */
+void *bs_shim_find_or(void **cell, const char *name, void *instead);
 #define REAL(name)                                                       \
     ({                                                                   \
         static void *cell_;                                              \
