@@ -135,6 +135,9 @@ void bs_suppress_start(void) {
     else if (n == (long)FILE_MAX_BYTES)
         bs_warn("leak_suppressions: \"%s\" has 64 KiB or more; nothing is suppressed",
                 bs_opt.leak_suppressions);
+    else if (memchr(text, '\0', (size_t)n) != NULL)
+        bs_warn("leak_suppressions: \"%s\" is no text (it has NUL bytes); nothing is suppressed",
+                bs_opt.leak_suppressions);
     else
         read_lines(text);
 }

@@ -34,13 +34,16 @@ START_TEST(patterns_match) {
 }
 END_TEST
 
-static void write_file(const char *text) {
+static void write_bytes(const char *text, size_t bytes) {
     snprintf(bs_opt.leak_suppressions, sizeof bs_opt.leak_suppressions, "suppress.%d.tmp",
              (int)getpid());
     FILE *f = fopen(bs_opt.leak_suppressions, "w");
     ck_assert_ptr_nonnull(f);
-    fputs(text, f);
+    ck_assert_uint_eq(fwrite(text, 1, bytes, f), bytes);
     fclose(f);
+}
+static void write_file(const char *text) {
+    write_bytes(text, strlen(text));
 }
 
 static struct bs_stack *own_stack(const struct bs_module **module) {
@@ -135,6 +138,22 @@ START_TEST(a_file_that_is_not_there_is_told) {
 }
 END_TEST
 
+/* Nothing is left out in silence. */
+START_TEST(what_is_no_text_is_told) {
+    static char large[65536];
+    write_bytes("leak:a\n\0\nleak:b\n", 17);
+    must_say("is no text");
+    memset(large, 'x', sizeof large);
+    write_bytes(large, sizeof large);
+    must_say("has 64 KiB or more");
+    write_bytes(large, sizeof large - 1); /* one line */
+    must_say(":1: \"xxx");
+    unlink(bs_opt.leak_suppressions);
+    strcpy(bs_opt.leak_suppressions, "/");
+    must_say("cannot be read (error 21)");
+}
+END_TEST
+
 START_TEST(only_so_many_rules_are_taken) {
     char text[20000] = "";
     for (unsigned i = 0; i < BS_SUPPRESS_RULES + 1; i++)
@@ -154,6 +173,7 @@ int main(void) {
     tcase_add_test(tc, rules_match_frames);
     tcase_add_loop_test(tc, bad_lines_are_told, 0, BS_ARRAY_LEN(bad));
     tcase_add_test(tc, a_file_that_is_not_there_is_told);
+    tcase_add_test(tc, what_is_no_text_is_told);
     tcase_add_test(tc, only_so_many_rules_are_taken);
     return run_suite(suite);
 }
