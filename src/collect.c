@@ -179,12 +179,12 @@ static bool reopen(const struct bs_parked *e) {
     return true;
 }
 
+/* Of that place, and of that size where the place is not known: it may be the same. */
 static void leave_alone(struct bs_stack *stack, unsigned class, size_t bytes) {
     struct bs_collect_store *store = bs_collect.store;
-    if (stack == NULL) {
-        store->size[bs_collect_size(class, bytes)] = true;
+    store->size[bs_collect_size(class, bytes)] = true;
+    if (stack == NULL)
         return;
-    }
     for (size_t i = 0; i < store->nstacks; i++)
         if (store->stack[i] == stack)
             return;

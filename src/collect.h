@@ -9,7 +9,7 @@
  * A block is doomed only if all blocks that lead to it are, so a component goes as a whole; and only if
  * no byte of it shares an OS page with a block that is not, so nobody can come to it unseen. Who comes
  * (touch, free, realloc) brings it back with all of its pages: those blocks are roots from then on, and
- * blocks from their stacks, where these are known, else of their size, are left alone for ever.
+ * blocks from their stacks, and those of their size whose stack is not known, are left alone for ever.
  *
  * Only memory comes back: no destructor runs.
  *

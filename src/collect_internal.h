@@ -20,7 +20,7 @@ struct bs_collect_store {
     uintptr_t kept[BS_COLLECT_KEPT]; /* blocks that were touched while they were lost: roots */
     size_t nstacks;
     struct bs_stack *stack[BS_COLLECT_STACKS]; /* whose blocks are left alone */
-    bool size[BS_COLLECT_SIZES];               /* the same, of blocks whose stack is not known */
+    bool size[BS_COLLECT_SIZES];               /* the same, where the stack is not known */
     size_t ncandidates;
     struct bs_range candidate[BS_PARK_MAX]; /* spans to be closed next */
     struct bs_collect_report report;

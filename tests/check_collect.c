@@ -302,6 +302,27 @@ START_TEST(a_touch_brings_back) {
 }
 END_TEST
 
+/* Where one of unknown origin comes from nobody knows: it may be the same place. */
+START_TEST(a_touch_spares_the_unknown_of_its_size) {
+    setup(_i);
+    plant();
+    until_closed();
+    ck_assert(is_whole(large[1], LARGE));
+    must_scan();
+    ck_assert_uint_eq(blocks(BS_COLLECT_REVIVED), 1);
+    bs_opt.sample = BS_GIB;
+    bs_heap_start_sampling();
+    for (unsigned i = 0; i < 3; i++) /* one more may be sampled still */
+        plant();
+    wipe();
+    for (unsigned i = 0; i < 6; i++) {
+        must_scan();
+        ck_assert_ptr_null(bs_park_find((uintptr_t)SHOWN(large[1])));
+    }
+    ck_assert(is_whole(large[1], LARGE) && is_out_at(large[1]));
+}
+END_TEST
+
 /* Freed, or resized, without being touched before. */
 START_TEST(a_free_brings_back) {
     setup(_i);
@@ -543,6 +564,7 @@ int main(void) {
     tcase_add_loop_test(tc, lost_blocks_are_closed_then_given_away, 0, 2);
     tcase_add_loop_test(tc, who_is_given_the_slots_may_free_them, 0, 2);
     tcase_add_loop_test(tc, a_touch_brings_back, 0, 2);
+    tcase_add_loop_test(tc, a_touch_spares_the_unknown_of_its_size, 0, 2);
     tcase_add_loop_test(tc, a_free_brings_back, 0, 2);
     tcase_add_loop_test(tc, a_double_free_is_found, 0, 2);
     tcase_add_loop_test(tc, a_component_goes_as_a_whole, 0, 2);
