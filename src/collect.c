@@ -341,6 +341,7 @@ static bool check_candidates(struct bs_collect_store *store) {
         while (i < store->ncandidates && meet(&store->candidate[i], &pos, &m))
             pos = ++i < store->ncandidates ? store->candidate[i].start : 0;
     }
+    ok &= !lines.failed;
     bs_lines_close(&lines);
     for (; i < store->ncandidates; i++)
         store->candidate[i].start = 0;

@@ -8,6 +8,7 @@
 
 bool bs_lines_open(struct bs_lines *r, const char *path) {
     r->len = r->pos = 0;
+    r->failed = false;
     r->fd = bs_os_open_read(path);
     return r->fd >= 0;
 }
@@ -20,6 +21,7 @@ void bs_lines_close(struct bs_lines *r) {
 static int next_char(struct bs_lines *r) {
     if (r->pos == r->len) {
         long n = bs_os_read(r->fd, r->buf, sizeof r->buf);
+        r->failed |= n < 0;
         if (n <= 0)
             return -1;
         r->len = (size_t)n;

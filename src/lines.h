@@ -11,7 +11,8 @@
 #include "base.h"
 
 struct bs_lines {
-    int fd;
+    int fd;      /* or a negated errno */
+    bool failed; /* the end that was found is none */
     size_t len, pos;
     char buf[4096];
 };
@@ -19,7 +20,7 @@ struct bs_lines {
 /* False: the file cannot be read. */
 bool bs_lines_open(struct bs_lines *r, const char *path);
 void bs_lines_close(struct bs_lines *r);
-/* A line without its newline, cut to fit; false at the end of the file. */
+/* A line without its newline, cut to fit; false at the end of the file, or where it cannot be read on. */
 bool bs_lines_next(struct bs_lines *r, char *line, size_t cap);
 
 /* The number in lower-case hex that s begins with; *s moves past it. */

@@ -318,6 +318,7 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
             r->nmappings++;
             all = list_mapping(r, &m, live_start(&m, stack, nstacks));
         }
+    all &= !lines.failed;
     bs_lines_close(&lines);
     if (r->pages >= 0)
         bs_os_close(r->pages);

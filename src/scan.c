@@ -142,12 +142,14 @@ enum bs_roots_result bs_scan_take_roots(struct bs_scan_work *w) {
         bs_roots_take(&w->roots, w->stack, w->nstacks, w->without, nwithout);
     if (result != BS_ROOTS_TAKEN)
         return result;
-    (void)bs_roots_take_kernel(&w->roots); /* older kernels do not tell of timers */
+    bool all = bs_roots_take_kernel(&w->roots);
     bs_world_each(visit_registers, w);
     if (w->rules.guest != NULL)
         w->rules.guest->roots(&w->roots);
     w->roots.needed = bs_max(w->roots.n, w->roots.nwords) + 1; /* and our own words */
-    return w->roots.needed > w->roots.capacity ? BS_ROOTS_NO_ROOM : BS_ROOTS_TAKEN;
+    if (w->roots.needed > w->roots.capacity)
+        return BS_ROOTS_NO_ROOM;
+    return all ? BS_ROOTS_TAKEN : BS_ROOTS_UNKNOWN;
 }
 
 /* --- the copy --------------------------------------------------------------------------------- */
