@@ -17,8 +17,10 @@
 size_t bs_quarantine_fresh;
 static void (*told)(size_t fresh_bytes); /* [init] */
 
-/* Bytes of this thread that nobody was told of. The helper, which has no thread block, frees nothing. */
-static __thread size_t untold;
+/* Bytes of this thread that nobody was told of, and how many may be: no more than it has told of, so that
+ * of what threads have freed that are gone by now half is known at least. The helper, which has no thread
+ * block, frees nothing. */
+static __thread size_t untold, untold_max;
 
 void bs_quarantine_set_hook(void (*hook)(size_t fresh_bytes)) {
     told = hook;
@@ -26,6 +28,7 @@ void bs_quarantine_set_hook(void (*hook)(size_t fresh_bytes)) {
 
 static BS_NOINLINE void tell(void) {
     size_t fresh = bs_add(&bs_quarantine_fresh, untold) + untold;
+    untold_max = bs_min(untold_max + untold, BS_QUARANTINE_TELL_BYTES);
     untold = 0;
     if (told != NULL)
         told(fresh);
@@ -33,7 +36,7 @@ static BS_NOINLINE void tell(void) {
 
 static inline void count(size_t bytes) {
     untold += bytes;
-    if (BS_UNLIKELY(untold >= BS_QUARANTINE_TELL_BYTES))
+    if (BS_UNLIKELY(untold >= untold_max))
         tell();
 }
 

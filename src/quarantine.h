@@ -33,7 +33,8 @@ void bs_quarantine_check(const void *p, const char *verb);
 /* --- how much --------------------------------------------------------------------------------- */
 
 /* Bytes freed since the last search began, as far as threads have told: each tells of
- * BS_QUARANTINE_TELL_BYTES at once. Of large blocks, which hold no memory, a part counts. [atomic] */
+ * BS_QUARANTINE_TELL_BYTES at once, sooner as long as it has freed little. Of large blocks, which hold no
+ * memory, a part counts. [atomic] */
 BS_LOCAL extern size_t bs_quarantine_fresh;
 /* Called by the thread that has told, outside of all locks, with the number above. Set once, before
  * threads exist; NULL: nobody. */

@@ -295,7 +295,7 @@
 
 /* --- quarantine (warden.h) ---------------------------------------------------------------------- */
 
-/* A thread tells of what it has freed when it is so much. */
+/* A thread tells of what it has freed when it is so much, or as much as it has told of. */
 #define BS_QUARANTINE_TELL_BYTES (32 * BS_KIB)
 /* A large block that is held has no memory: one part in so many of its bytes counts. */
 #define BS_QUARANTINE_LARGE_PART 8
