@@ -5,28 +5,36 @@
 #include "lock.h"
 #include "os.h"
 
-#define MAX_WAITERS 16
+/* All threads of a program that frees much may wait here at once (warden.c). */
+#define MAX_WAITERS 1024
+#define PLACES 32 /* in a row, that a thread may be in */
 
 static struct bs_lock lock = BS_LOCK_INIT(BS_RANK_ROUND);
 static int waiter[MAX_WAITERS]; /* [atomic] thread ids; 0: free */
 
-static void note(int from, int to) {
-    for (unsigned i = 0; i < MAX_WAITERS; i++) {
+static int *place(int tid, unsigned i) {
+    return &waiter[((unsigned)tid + i) % MAX_WAITERS];
+}
+
+static void note(int tid, int from, int to) {
+    for (unsigned i = 0; i < PLACES; i++) {
         int expected = from;
         /* release: pairs with bs_round_is_waited_for_by; what it did before is done */
-        if (bs_load(&waiter[i]) == from &&
-            __atomic_compare_exchange_n(&waiter[i], &expected, to, false, __ATOMIC_ACQ_REL,
+        if (bs_load(place(tid, i)) == from &&
+            __atomic_compare_exchange_n(place(tid, i), &expected, to, false, __ATOMIC_ACQ_REL,
                                         __ATOMIC_RELAXED))
             return;
     }
 }
 
 void bs_round_knock(void) {
-    note(0, bs_os_tid());
+    int tid = bs_os_tid();
+    note(tid, 0, tid);
 }
 void bs_round_enter_after_knock(void) {
+    int tid = bs_os_tid();
     bs_lock_acquire(&lock);
-    note(bs_os_tid(), 0);
+    note(tid, tid, 0);
 }
 void bs_round_enter(void) {
     if (bs_lock_try(&lock))
@@ -35,8 +43,8 @@ void bs_round_enter(void) {
     bs_round_enter_after_knock();
 }
 bool bs_round_is_waited_for_by(int tid) {
-    for (unsigned i = 0; i < MAX_WAITERS; i++)
-        if (bs_load_acquire(&waiter[i]) == tid)
+    for (unsigned i = 0; i < PLACES; i++)
+        if (bs_load_acquire(place(tid, i)) == tid)
             return true;
     return false;
 }
@@ -48,6 +56,7 @@ void bs_round_leave(void) {
 }
 void bs_round_reset_lock(void) {
     for (unsigned i = 0; i < MAX_WAITERS; i++)
-        bs_store(&waiter[i], 0);
+        if (waiter[i] != 0) /* nobody was: they are on no page */
+            waiter[i] = 0;
     bs_lock_reset(&lock);
 }

@@ -19,8 +19,8 @@ void bs_round_enter_after_knock(void);
 /* False: another thread is in a round. */
 bool bs_round_try(void);
 void bs_round_leave(void);
-/* For whoever is in the round: thread tid waits for it and has nothing in its hands. (Of many that wait,
- * some are not known.) */
+/* For whoever is in the round: thread tid waits for it and has nothing in its hands. (Of a thousand that
+ * wait some are not known.) */
 bool bs_round_is_waited_for_by(int tid);
 /* In a forked child. */
 void bs_round_reset_lock(void);

@@ -441,13 +441,14 @@ static void *trimmer(void *arg) {
 }
 
 /* The real text: the test's own functions are besom's then, so these threads wait in the kernel. */
+#define WAITERS 40
 START_TEST(who_waits_for_the_round_is_outside) {
     inside_text();
-    start_threads(3, trimmer);
-    for (unsigned i = 0; i < 100 / UNIT_SLOWNESS; i++) {
+    start_threads(WAITERS, trimmer);
+    for (unsigned i = 0; i < 20 / UNIT_SLOWNESS + 1; i++) {
         bs_round_enter();
         usleep(1000); /* until they wait */
-        for (unsigned k = 0; k < 3; k++)
+        for (unsigned k = 0; k < WAITERS; k++)
             while (!bs_round_is_waited_for_by(runners[k].tid))
                 bs_os_yield();
         bs_text_set(1, UINTPTR_MAX >> 17); /* all there is */
@@ -456,7 +457,7 @@ START_TEST(who_waits_for_the_round_is_outside) {
         inside_text();
         resume();
     }
-    join_threads(3);
+    join_threads(WAITERS);
 }
 END_TEST
 
