@@ -35,7 +35,7 @@ static bool make_roots(struct bs_scan_work *w, size_t capacity) {
 static bool prepare(uintptr_t caller_sp) {
     struct bs_scan_work *w = hunt.work;
     if (w == NULL) {
-        w = hunt.work = bs_meta_map(sizeof *w);
+        w = hunt.work = bs_meta_map_sparse(sizeof *w, offsetof(struct bs_scan_work, word));
         if (w == NULL)
             return false;
         w->first_stack = getauxval(AT_RANDOM);

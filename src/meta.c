@@ -103,25 +103,30 @@ void *bs_meta_alloc(size_t bytes) {
     return p;
 }
 
-void *bs_meta_map(size_t bytes) {
+void *bs_meta_map_sparse(size_t bytes, size_t used) {
     bs_lock_acquire(&meta.lock);
-    bytes = bs_align_up(bytes, bs_os_page_size());
-    void *p = map_locked(bytes);
+    void *p = map_locked(bs_align_up(bytes, bs_os_page_size()));
     if (p != NULL)
-        count_used_locked(bytes, 0);
+        count_used_locked(used, 0);
     bs_lock_release(&meta.lock);
     return p;
 }
+void *bs_meta_map(size_t bytes) {
+    return bs_meta_map_sparse(bytes, bs_align_up(bytes, bs_os_page_size()));
+}
 
-void bs_meta_unmap(void *addr, size_t bytes) {
+void bs_meta_unmap_sparse(void *addr, size_t bytes, size_t used) {
     bytes = bs_align_up(bytes, bs_os_page_size());
     bs_lock_acquire(&meta.lock);
     for (unsigned i = 0; i < meta.nmappings; i++)
         if (mapping[i].addr == addr)
             mapping[i].bytes = 0;
-    count_used_locked(0, bytes);
+    count_used_locked(0, used);
     bs_lock_release(&meta.lock);
     bs_os_free(addr, bytes);
+}
+void bs_meta_unmap(void *addr, size_t bytes) {
+    bs_meta_unmap_sparse(addr, bytes, bs_align_up(bytes, bs_os_page_size()));
 }
 
 void bs_meta_note_mapping(void *addr, size_t bytes) {

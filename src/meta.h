@@ -31,6 +31,10 @@ void *bs_meta_alloc(size_t bytes);
 /* A mapping of its own, zeroed; may be returned by bs_meta_unmap once no reader can exist. */
 void *bs_meta_map(size_t bytes);
 void bs_meta_unmap(void *addr, size_t bytes);
+/* The same for one that is much larger than what will be in memory of it, `used` bytes by all likelihood:
+ * that is what counts for a limit. */
+void *bs_meta_map_sparse(size_t bytes, size_t used);
+void bs_meta_unmap_sparse(void *addr, size_t bytes, size_t used);
 /* A mapping counted as metadata that another module made (the page map's table). */
 void bs_meta_note_mapping(void *addr, size_t bytes);
 

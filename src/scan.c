@@ -294,7 +294,7 @@ static BS_NOINLINE void run(const struct bs_scan_rules *rules, bs_scan_reporter 
     struct bs_scan_result result = {.end = BS_SCAN_NO_MEMORY};
     struct shared old = {NULL, 0, 0};
     uint64_t start = bs_os_now_ns();
-    struct bs_scan_work *w = bs_meta_map(sizeof *w);
+    struct bs_scan_work *w = bs_meta_map_sparse(sizeof *w, offsetof(struct bs_scan_work, word));
     if (w != NULL) {
         w->rules = *rules;
         w->first_stack = getauxval(AT_RANDOM);
@@ -303,7 +303,7 @@ static BS_NOINLINE void run(const struct bs_scan_rules *rules, bs_scan_reporter 
         result.end = scan_with(w, &result);
         if (w->trace.worker != NULL)
             bs_trace_drop(&w->trace);
-        bs_meta_unmap(w, sizeof *w);
+        bs_meta_unmap_sparse(w, sizeof *w, offsetof(struct bs_scan_work, word));
     }
     result.before = scan.before.verdict;
     if (result.end == BS_SCAN_DONE) {
