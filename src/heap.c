@@ -90,7 +90,8 @@ static void *filled(void *p, size_t size) {
 }
 
 /* A hard limit has refused: everything that can go goes, at most once in a while, whatever it costs,
- * since the alternative is no memory. True: another try is worth it. */
+ * since the alternative is no memory; what is held back whenever there is some. True: another try is worth
+ * it. */
 static BS_COLD bool make_room(void) {
     static uint64_t next_ns; /* [atomic] */
     if (!bs_limit_has_refused())
@@ -100,7 +101,7 @@ static BS_COLD bool make_room(void) {
                                                           false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     if (turn)
         (void)bs_heap_trim(0);
-    return turn;
+    return turn || (keeper != NULL && keeper->trim(false));
 }
 
 /* The answer to a request that was tried again, or could not be. */
@@ -434,7 +435,7 @@ size_t bs_heap_os_page(void) {
 
 bool bs_heap_trim(size_t keep_bytes) {
     if (keeper != NULL)
-        keeper->trim();
+        (void)keeper->trim(true);
     bs_tcache_drain_own();
     bs_round_enter(); /* nobody else holds spans or pages back while we look for them */
     struct bs_tcache *orphan;

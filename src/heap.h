@@ -119,7 +119,9 @@ struct bs_heap_keeper {
     void *(*resize)(struct bs_span *s, size_t size);
     /* The program names a block to a function of that name: fatal if it is held. */
     void (*check)(const void *p, const char *verb);
-    void (*trim)(void);      /* lets go what it can */
+    /* Lets go what it can; not `all`: only if it was given something worth a look. False: nothing was
+     * done. */
+    bool (*trim)(bool all);
 };
 /* Before threads exist: from now on every free goes to the keeper. For good. */
 void bs_heap_set_keeper(const struct bs_heap_keeper *keeper);

@@ -41,13 +41,13 @@ static bool searches_itself(void) {
            (bs_opt.quarantine_mode == BS_HUNT_CONCURRENT && bs_thread_count() <= 1);
 }
 
-static void search(const char *reason, size_t above) {
+static bool search(const char *reason, size_t above) {
     struct bs_hunt_result r;
     enum bs_hunt_mode mode = bs_opt.quarantine_mode == BS_HUNT_CONCURRENT && searches_itself()
                                  ? BS_HUNT_SOUND
                                  : (enum bs_hunt_mode)bs_opt.quarantine_mode;
     if (!bs_hunt_run(mode, above, NULL, NULL, &r))
-        return;
+        return false;
     uint64_t now = bs_os_now_ns(), pause = r.ns * (BS_QUARANTINE_REST - 1);
     if (r.end == BS_SCAN_DONE) {
         bs_store(&warden.retry_ns, (uint64_t)0);
@@ -61,6 +61,7 @@ static void search(const char *reason, size_t above) {
     bs_store(&warden.not_before_ns, now + pause);
     bs_store(&warden.soft_bytes, soft_bytes(whole_bytes()));
     bs_log_hunt(reason, &r);
+    return r.end == BS_SCAN_DONE;
 }
 
 /* A thread has freed some more. */
@@ -73,19 +74,19 @@ static void look(size_t fresh_bytes) {
     if (fresh_bytes < soft)
         return;
     if (fresh_bytes >= hard && (now >= not_before || bs_load(&warden.retry_ns) == 0)) {
-        search("hard", hard);
+        (void)search("hard", hard);
         return;
     }
     if (now < not_before || bs_load(&warden.called) != 0)
         return;
     if (searches_itself()) {
-        search("soft", soft);
+        (void)search("soft", soft);
         return;
     }
     bs_store(&warden.called, 1u);
     if (!bs_background_call()) {
         bs_store(&warden.called, 0u);
-        search("soft", soft);
+        (void)search("soft", soft);
     }
 }
 
@@ -101,7 +102,7 @@ static void search_if_called(uint64_t now_ns) {
     (void)now_ns;
     if (bs_load(&warden.called) == 0)
         return;
-    search("soft", 0);
+    (void)search("soft", 0);
     bs_store(&warden.called, 0u);
 }
 static uint64_t last(void) {
@@ -111,8 +112,8 @@ static void forked(void) {
     bs_store(&warden.called, 0u);
     bs_world_forked();
 }
-static void trim(void) {
-    search("trim", 0);
+static bool trim(bool all) {
+    return search(all ? "trim" : "limit", all ? 0 : BS_QUARANTINE_TELL_BYTES);
 }
 
 void bs_warden_start(void) {

@@ -21,8 +21,9 @@
 static struct bs_hunt_result got;
 static unsigned trims;
 
-static void note_trim(void) {
+static bool note_trim(bool all) {
     trims++;
+    return all;
 }
 
 /* The block at the heap's first address, to which words of besom's own point. */
