@@ -57,9 +57,10 @@ static inline bool find_words(uintptr_t base, uint32_t slot, struct words *w) {
     w->held = bs_marks_word(base, BS_SIDE_HELD, slot / 64);
     return BS_LIKELY(w->fresh != NULL && w->held != NULL);
 }
+/* That of fresh bits last: where it is, a search that begins at this moment finds the others. */
 static BS_NOINLINE bool make_words(uintptr_t base, uint32_t slot, struct words *w) {
-    return bs_marks_make(base, BS_SIDE_HELD) && bs_marks_make(base, BS_SIDE_FRESH) &&
-           find_words(base, slot, w);
+    return bs_marks_make(base, BS_SIDE_MARK) && bs_marks_make(base, BS_SIDE_HELD) &&
+           bs_marks_make(base, BS_SIDE_FRESH) && find_words(base, slot, w);
 }
 
 /* (fresh first: a search sets the held bit before it clears the other) */
@@ -67,10 +68,12 @@ static inline bool is_in(const struct words *w, uint64_t bit) {
     return ((bs_load_acquire(w->fresh) | bs_load(w->held)) & bit) != 0;
 }
 
-/* True: it is in quarantine now. False: it was already. release: pairs with bs_quarantine_turn, and with
- * who gets the slot then: it was zeroed before. */
+/* True: it is in quarantine now. False: it was already, which another thread's free of the same block has
+ * done since we looked, and maybe a search too. release: pairs with bs_quarantine_turn, and with who gets
+ * the slot then: it was zeroed before. acquire: whoever finds the bit cleared finds the held one. */
 static inline bool put(const struct words *w, uint64_t bit) {
-    return (__atomic_fetch_or(w->fresh, bit, __ATOMIC_RELEASE) & bit) == 0;
+    return (__atomic_fetch_or(w->fresh, bit, __ATOMIC_ACQ_REL) & bit) == 0 &&
+           BS_LIKELY((bs_load(w->held) & bit) == 0);
 }
 
 /* Sizes are multiples of 8. */
@@ -165,16 +168,16 @@ struct visit {
     unsigned nempty, class;
 };
 
-/* Calls fn for each span that begins in the region and may have blocks here. */
+/* Calls fn for each span that begins in the region and may have blocks here, with where it began. */
 static void each_span(struct visit *v, uintptr_t base, const uint64_t *alloc,
-                      void (*fn)(struct visit *, struct bs_span *)) {
+                      void (*fn)(struct visit *, struct bs_span *, uintptr_t)) {
     if (bs_marks_table(base, BS_SIDE_FRESH) == NULL)
         return;
     for (size_t page = 0; page < BS_REGION_PAGES; page++) {
         uintptr_t p = base + page * BS_PAGE_SIZE;
         struct bs_span *s = bs_bit_test(alloc, page) ? bs_span_of(p) : NULL;
         if (s != NULL && bs_load(&s->base) == p)
-            fn(v, s);
+            fn(v, s, p);
     }
 }
 
@@ -186,12 +189,13 @@ static bool make_marks(void *ctx, uintptr_t base, const uint64_t *alloc, const u
     return !v->failed;
 }
 
-/* A span that changes at this moment has neither kind of bit. */
-static void turn_span(struct visit *v, struct bs_span *s) {
+/* A span that changes at this moment has neither kind of bit. (It may be in another arena by now, which
+ * has no tables.) */
+static void turn_span(struct visit *v, struct bs_span *s, uintptr_t base) {
     size_t n = 0, size = s->class != 0 ? bs_span_class(s)->size : bs_large_usable(s);
     for (size_t w = 0; w < bs_span_words(s) && w < BS_MARKS_PLANES; w++) {
-        uint64_t *fresh = bs_marks_word(s->base, BS_SIDE_FRESH, w);
-        uint64_t *held = bs_marks_word(s->base, BS_SIDE_HELD, w);
+        uint64_t *fresh = bs_marks_word(base, BS_SIDE_FRESH, w);
+        uint64_t *held = bs_marks_word(base, BS_SIDE_HELD, w);
         uint64_t bits = bs_load_acquire(fresh), all = bs_load(held) | bits; /* pairs with put */
         if (bits != 0) {
             bs_store(held, all);
@@ -267,8 +271,9 @@ static void tell_kept(const struct visit *v, const struct bs_found *found) {
             v->visit(v->ctx, found->base + (w * 64 + bs_ctz(bits)) * found->size, found->size);
 }
 
-static void release_span(struct visit *v, struct bs_span *s) {
+static void release_span(struct visit *v, struct bs_span *s, uintptr_t base) {
     struct bs_found found;
+    (void)base;
     if (!has_held(s))
         return;
     memset(found.bits, 0, sizeof found.bits);

@@ -289,6 +289,18 @@ static void use_realloc(void *p) {
     bs_heap_free(p);
     (void)bs_heap_realloc(p, 200);
 }
+/* A thread may free the first block of an arena after a search has looked for arenas with such blocks, and
+ * before it makes them held: their marks need a place. */
+START_TEST(where_blocks_are_fresh_there_is_a_place_for_marks) {
+    setup(0);
+    void *p = bs_heap_alloc(100);
+    ck_assert_ptr_null(bs_marks_table((uintptr_t)p, BS_SIDE_FRESH));
+    bs_heap_free(p);
+    ck_assert_ptr_nonnull(bs_marks_table((uintptr_t)p, BS_SIDE_FRESH));
+    ck_assert_ptr_nonnull(bs_marks_table((uintptr_t)p, BS_SIDE_MARK));
+}
+END_TEST
+
 START_TEST(crimes_are_found_at_once) {
     setup(0);
     for (size_t k = 2; k < BS_ARRAY_LEN(sizes); k++) {
@@ -356,6 +368,7 @@ int main(void) {
     tcase_add_loop_test(tc, a_thread_holds_it, 0, MODES);
     tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
     tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);
+    tcase_add_test(tc, where_blocks_are_fresh_there_is_a_place_for_marks);
     tcase_add_test(tc, crimes_are_found_at_once);
     tcase_add_test(tc, freed_bytes_are_told);
     tcase_add_test(tc, threads_that_are_gone_have_told);
