@@ -57,6 +57,8 @@ static enum bs_scan_end read_all(struct bs_hunt_result *r) {
     struct bs_scan_work *w = hunt.work;
     if (!bs_linear_begin(&hunt.linear, NULL, w->roots.range, w->roots.n))
         return BS_SCAN_NO_MEMORY;
+    hunt.linear.closed = w->roots.closed;
+    hunt.linear.nclosed = w->roots.nclosed;
     bs_linear_work(&hunt.linear);
     bs_linear_end(&hunt.linear, &r->read);
     return BS_SCAN_DONE;
@@ -157,24 +159,32 @@ static bool add_written(bool again) {
     return w->roots.n + 1 <= w->roots.capacity;
 }
 
+/* Reads what there is to read while the program runs. The words of a search have no other use yet. */
+static void read_running_heap(void) {
+    hunt.linear.copy = (char *)hunt.work->word;
+    bs_linear_work(&hunt.linear);
+    hunt.linear.copy = NULL;
+}
+
 /* A program that writes much leaves less for the stop if that is read once more before. False: the kernel
- * has told of too many ranges, and forgotten them; or a descriptor is not ours any more. */
+ * has told of too many ranges, and forgotten them, or refuses to copy; or a descriptor is not ours any
+ * more. */
 static bool read_ahead(struct bs_hunt_result *r) {
     struct bs_scan_work *w = hunt.work;
     uint64_t identity = bs_os_identity(hunt.linear.fd);
-    bs_linear_work(&hunt.linear);
+    read_running_heap();
     if (bs_os_identity(hunt.linear.fd) != identity) { /* what it said of pages may be anything */
         hunt.linear.fd = -1;
         return false;
     }
     w->roots.n = w->roots.bytes = 0;
-    if (hunt.linear.sums.heap_bytes < BS_QUARANTINE_AHEAD_BYTES)
-        return true;
+    if (hunt.linear.unread || hunt.linear.sums.heap_bytes < BS_QUARANTINE_AHEAD_BYTES)
+        return !hunt.linear.unread;
     bool fits = add_written(true);
     r->dirty_bytes += watch.dirty_bytes;
     bs_linear_more(&hunt.linear, w->roots.range, bs_min(w->roots.n, w->roots.capacity));
-    bs_linear_work(&hunt.linear);
-    return fits;
+    read_running_heap();
+    return fits && !hunt.linear.unread;
 }
 
 /* While the program runs. True: what is left to do is to be done in a stop. */
@@ -214,7 +224,7 @@ static enum bs_scan_end read_running(struct bs_hunt_result *r, bool *again) {
     *again = false;
     if (!bs_quarantine_turn(&r->held) || !bs_linear_begin(&hunt.linear, NULL, NULL, 0))
         return BS_SCAN_NO_MEMORY;
-    bs_linear_work(&hunt.linear);
+    read_running_heap();
     const struct bs_range without = bs_os_helper_memory();
     enum bs_roots_result roots = bs_roots_take(&w->roots, NULL, 0, &without, 1);
     *again = roots == BS_ROOTS_NO_ROOM;
@@ -243,6 +253,8 @@ static enum bs_scan_end read_stopped(struct bs_hunt_result *r, bool concurrent, 
     if (!concurrent)
         return turn_and_read_all(r);
     r->dirty_bytes += watch.dirty_bytes;
+    hunt.linear.closed = w->roots.closed;
+    hunt.linear.nclosed = w->roots.nclosed;
     bs_linear_more(&hunt.linear, w->roots.range, w->roots.n);
     bs_linear_work(&hunt.linear);
     return BS_SCAN_DONE;

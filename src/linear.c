@@ -9,6 +9,7 @@
 #include "meta.h"
 #include "pageheap.h"
 
+#include <errno.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
@@ -150,7 +151,7 @@ static bool has_vectors(void) {
 #endif
 
 /* Words that begin in [start, end) and end at `limit` at the latest. */
-static void read_range(struct worker *w, uintptr_t start, uintptr_t end, uintptr_t limit) {
+static void read_open(struct worker *w, uintptr_t start, uintptr_t end, uintptr_t limit) {
     size_t turns = w->l->rules.unaligned ? sizeof(uintptr_t) : 1;
     if (turns == 1)
         start = bs_align_up(start, sizeof(uintptr_t));
@@ -166,6 +167,43 @@ static void read_range(struct worker *w, uintptr_t start, uintptr_t end, uintptr
     }
 }
 
+/* The first closed range that ends behind p. */
+static size_t find_closed(const struct bs_linear *l, uintptr_t p) {
+    size_t low = 0, high = l->nclosed;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (l->closed[middle].end > p)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* The same, less what cannot be read. */
+static void read_range(struct worker *w, uintptr_t start, uintptr_t end, uintptr_t limit) {
+    const struct bs_linear *l = w->l;
+    for (size_t i = find_closed(l, start); i < l->nclosed && l->closed[i].start < end; i++) {
+        if (start < l->closed[i].start)
+            read_open(w, start, l->closed[i].start, l->closed[i].start);
+        start = l->closed[i].end;
+    }
+    if (start < end)
+        read_open(w, start, end, limit);
+}
+
+/* The same while the program runs: the kernel copies, and does not fault. */
+static void read_copy(struct worker *w, uintptr_t start, uintptr_t end) {
+    struct bs_linear *l = w->l;
+    for (uintptr_t p = start; p < end;) {
+        long got = bs_os_read_memory(p, l->copy, bs_min(end - p, BS_LINEAR_COPY_BYTES));
+        size_t n = got > 0 ? (size_t)got : 0;
+        read_open(w, (uintptr_t)l->copy, (uintptr_t)l->copy + n, (uintptr_t)l->copy + n);
+        l->unread |= got < 0 && got != -EFAULT;
+        p = n != 0 ? p + n : bs_align_up(p + 1, bs_os_page_size());
+    }
+}
+
 /* --- the heap --------------------------------------------------------------------------------- */
 
 static uint64_t live_slots(const struct bs_span *s, size_t w) {
@@ -173,9 +211,13 @@ static uint64_t live_slots(const struct bs_span *s, size_t w) {
            ~(bs_marks_bits(s->base, BS_SIDE_HELD, w) | bs_marks_bits(s->base, BS_SIDE_IDLE, w));
 }
 
-static void read_heap(struct worker *w, uintptr_t start, uintptr_t end) {
+/* Of blocks of so many bytes: no page is one small block's alone. */
+static void read_heap(struct worker *w, uintptr_t start, uintptr_t end, size_t size) {
     w->sums.heap_bytes += end - start;
-    read_range(w, start, end, end);
+    if (w->l->copy != NULL && size >= bs_os_page_size())
+        read_copy(w, start, end);
+    else
+        read_range(w, start, end, end);
 }
 
 /* Neighbours together: a pointer may not cross blocks, but a run of full slots reads fastest. The span may
@@ -192,7 +234,7 @@ static void read_small(struct worker *w, const struct bs_span *s, uintptr_t base
             unsigned first = bs_ctz(live),
                      n = ~(live >> first) != 0 ? bs_ctz(~(live >> first)) : 64;
             uintptr_t start = base + (word * 64 + first) * c->size;
-            read_heap(w, start, start + n * c->size);
+            read_heap(w, start, start + n * c->size, c->size);
             live &= n == 64 ? 0 : ~(bs_low_bits(n) << first);
         }
     }
@@ -203,7 +245,7 @@ static void read_large(struct worker *w, uintptr_t start, uintptr_t end) {
     while (start < end)
         for (size_t n = bs_os_populated(w->l->fd, start, end, 0, part, PARTS, &start), i = 0; i < n;
              i++)
-            read_heap(w, part[i].start, part[i].end);
+            read_heap(w, part[i].start, part[i].end, SIZE_MAX);
 }
 
 /* Of a large block the part in this region. Where it ends. */
@@ -279,7 +321,10 @@ static bool next_root(struct worker *w) {
     unlock(w->l);
     if (found) {
         w->sums.root_bytes += piece.end - piece.start;
-        read_range(w, piece.start, piece.end, limit);
+        if (w->l->copy != NULL)
+            read_copy(w, piece.start, piece.end);
+        else
+            read_range(w, piece.start, piece.end, limit);
     }
     return found;
 }

@@ -10,7 +10,8 @@
  * rules say never, just past the end of one.
  *
  * The heap's blocks may also be read while the program runs (hunt.h): what is read then is of some moment
- * each, spans come and go, and the marks say no more than that. No page of the heap may be closed then.
+ * each, spans come and go, and the marks say no more than that. besom closes no page of the heap then; the
+ * program may, whole pages of its blocks (mprotect).
  *
  * Three sieves: the heap's bounds (by vector instructions where the processor has them), a bit for
  * each page on which a held slot lies, and the slot itself. Any number of workers at once. When it may
@@ -20,6 +21,8 @@
 #define BS_LINEAR_H
 
 #include "trace.h"
+
+#define BS_LINEAR_COPY_BYTES BS_QUARANTINE_COPY_BYTES
 
 struct bs_linear_sums {
     size_t root_bytes, heap_bytes; /* read */
@@ -38,6 +41,11 @@ struct bs_linear {
     size_t pages_bytes;
     int fd;
     bool vectors;    /* [begin] use them; a test may say no */
+    const struct bs_range *closed; /* what cannot be read is passed over; in address order */
+    size_t nclosed;
+    char *copy;      /* BS_LINEAR_COPY_BYTES: what the program may close at any moment is copied there, by
+                        one worker; NULL: all stand, and `closed` is known */
+    bool unread;     /* the kernel refuses to copy: there may be more marks */
     uint32_t busy_word BS_PADDED; /* [atomic] spins; protects the rest: */
     size_t root;
     uintptr_t root_pos, region;

@@ -26,7 +26,7 @@ struct bs_special {
 /* --- memory ----------------------------------------------------------------------------------- */
 
 bool bs_roots_prepare(struct bs_roots *r, size_t capacity) {
-    size_t each = 3 * sizeof(struct bs_range) + sizeof(struct bs_special) + sizeof(uintptr_t) + 1;
+    size_t each = 4 * sizeof(struct bs_range) + sizeof(struct bs_special) + sizeof(uintptr_t) + 1;
     *r = (struct bs_roots){.capacity = capacity, .mapped_bytes = capacity * each, .pages = -1};
     char *p = bs_meta_map(r->mapped_bytes);
     if (p == NULL)
@@ -34,7 +34,8 @@ bool bs_roots_prepare(struct bs_roots *r, size_t capacity) {
     r->range = (struct bs_range *)(void *)p;
     r->own = r->range + capacity;
     r->forked = r->own + capacity;
-    r->special = (struct bs_special *)(void *)(r->forked + capacity);
+    r->closed = r->forked + capacity;
+    r->special = (struct bs_special *)(void *)(r->closed + capacity);
     r->words = (uintptr_t *)(void *)(r->special + capacity);
     r->flags = (uint8_t *)(r->words + capacity);
     return true;
@@ -300,12 +301,22 @@ static uintptr_t live_start(const struct bs_mapping *m, const struct bs_root_sta
     return m->start;
 }
 
+/* A program may close pages of its blocks: a guard in a stack of its own making. */
+static void note_closed(struct bs_roots *r, const struct bs_mapping *m) {
+    if (m->perms[0] == 'r' || bs_pagemap_arena(m->start) == NULL)
+        return;
+    if (r->nclosed < r->capacity)
+        r->closed[r->nclosed] = (struct bs_range){m->start, m->end};
+    r->nclosed++;
+}
+
 enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stack *stack, size_t nstacks,
                                    const struct bs_range *without, size_t nwithout) {
     struct bs_lines lines;
     struct bs_mapping m;
     char line[160];
     r->n = r->bytes = r->needed = r->nmappings = r->nwords = r->next_special = r->next_forked = 0;
+    r->nclosed = 0;
     if (!collect_own(r, stack, nstacks, without, nwithout))
         return BS_ROOTS_NO_ROOM;
     if (!bs_lines_open(&lines, "/proc/self/maps"))
@@ -316,16 +327,17 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
     while (all && bs_lines_next(&lines, line, sizeof line))
         if (bs_lines_mapping(line, &m)) {
             r->nmappings++;
+            note_closed(r, &m);
             all = list_mapping(r, &m, live_start(&m, stack, nstacks));
         }
     all &= !lines.failed;
     bs_lines_close(&lines);
     if (r->pages >= 0)
         bs_os_close(r->pages);
-    r->needed = bs_max(r->needed, r->n);
-    if (r->n <= r->capacity)
+    r->needed = bs_max(r->needed, bs_max(r->n, r->nclosed));
+    if (r->n <= r->capacity && r->nclosed <= r->capacity)
         return all && r->nmappings != 0 ? BS_ROOTS_TAKEN : BS_ROOTS_UNKNOWN;
-    r->n = r->capacity;
+    r->n = bs_min(r->n, r->capacity);
     return BS_ROOTS_NO_ROOM;
 }
 

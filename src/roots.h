@@ -60,6 +60,8 @@ struct bs_roots {
     size_t capacity; /* [prepare] of each of the tables */
     struct bs_range *own;
     size_t nown, next_own;
+    struct bs_range *closed; /* [take] parts of the heap that cannot be read: by mprotect, in address order */
+    size_t nclosed;
     struct bs_special *special; /* [learn] mappings with flags that matter */
     size_t nspecial, next_special;
     struct bs_range *forked; /* [learn] what a copy would have */
