@@ -247,7 +247,8 @@ struct bs_os_frame {
     uintptr_t alt_base, alt_end;  /* the alternate signal stack; both 0: none */
     uintptr_t thread_pointer;     /* of the handler's thread */
     bool call_failed;             /* it was a system call, which returns EINTR for it */
-    bool in_call;                 /* the same, or one that begins (again); not that of the clock */
+    bool in_call;                 /* the same, or one that begins (again) or has just ended; not that of the
+                                     clock */
     uint64_t mask;                /* signals blocked when the handler has returned */
 };
 

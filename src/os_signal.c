@@ -150,11 +150,35 @@ static bool is_call(uintptr_t at) {
     return bs_os_read_memory(at, &code, bytes) == (long)bytes && code == call;
 }
 
-/* A call that a handler interrupts has failed, or has been wound back to begin again. That of the clock
- * never waits, so it is told apart by its number. */
+/* The number of the system call that has just ended; -1: none has, or it is not known. A thread that makes one
+ * after the other, sched_yield say, is found there nearly always. (Under a sanitizer besom itself makes
+ * some of libc's.) */
+static long call_before(uintptr_t pc, long number) {
+    if (BS_SANITIZED)
+        return -1;
+#if defined(__x86_64__)
+    /* The result has overwritten it: it is read where libc loads it, next to the call. */
+    unsigned char code[8];
+    (void)number;
+    if (bs_os_read_memory(pc - 8, code, 8) != 8 || code[6] != 0x0f || code[7] != 0x05)
+        return -1;
+    if (code[4] == 0x31 && code[5] == 0xc0 && (code[3] & 0xf0) != 0x40) /* xor eax, eax */
+        return 0;
+    if (code[1] != 0xb8 || (code[0] & 0xf0) == 0x40) /* mov eax, number; 0x40 to 0x4f: another register */
+        return -1;
+    return (long)code[2] | (long)code[3] << 8 | (long)code[4] << 16 | (long)code[5] << 24;
+#else
+    return is_call(pc - 4) ? number : -1;
+#endif
+}
+
+/* A call that a handler interrupts has failed, or has been wound back to begin again, or it has just ended.
+ * That of the clock never waits, so it is told apart by its number. */
 static void read_call(struct bs_os_frame *f, long result, long number, uintptr_t call_bytes) {
     f->call_failed = result == -EINTR && is_call(f->pc - call_bytes);
     f->in_call = f->call_failed || (number != SYS_clock_gettime && is_call(f->pc));
+    long before = f->in_call ? -1 : call_before(f->pc, number);
+    f->in_call |= before >= 0 && before != SYS_clock_gettime;
 }
 
 #if defined(__x86_64__)

@@ -33,8 +33,9 @@ bool bs_text_sleeps_outside(int tid, const void *own);
  * no function of besom's. False if
  *  - pc is in besom's text;
  *  - a word of the next BS_TEXT_NEAR_BYTES of its stack is, and it is not `in_call`, in a system call
- *    other than the clock's: such a word may be the return address of what besom called, and that is
- *    leaves of libc alone (mem*, str*, the clock, a key's value), none of which makes another call;
+ *    or at its end, other than the clock's: such a word may be the return address of what besom called,
+ *    and that is leaves of libc alone (mem*, str*, the clock, a key's value), none of which makes another
+ *    call;
  *  - a signal frame on its stack, within BS_TEXT_FAR_BYTES of sp, says that a handler of the program
  *    interrupted besom's code;
  *  - its stack cannot be read.

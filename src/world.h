@@ -59,7 +59,7 @@ bool bs_world_start(void);
 struct bs_world_thread {
     int tid;
     uintptr_t sp, pc;             /* where it was interrupted; it may use 128 bytes below sp */
-    bool in_call;                 /* that is a system call, other than the clock's */
+    bool in_call;                 /* that is a system call, or its end, other than the clock's */
     uintptr_t regs, regs_end;     /* its registers, vector ones too: on the handler's stack */
     uintptr_t alt_base, alt_end;  /* its alternate signal stack; both 0: none */
     bool regs_elsewhere;          /* the handler runs on the alternate stack, and sp is not on it */

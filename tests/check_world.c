@@ -429,6 +429,26 @@ START_TEST(what_is_left_on_a_stack_does_not_count) {
 }
 END_TEST
 
+/* The same without waiting: calls that end at once, one after the other. */
+static void *was_inside_and_yields(void *arg) {
+    volatile uintptr_t left[512];
+    for (unsigned i = 0; i < 512; i++)
+        left[i] = (uintptr_t)__start_inside_besom + 8;
+    bs_store(&((struct runner *)arg)->tid, bs_os_tid());
+    while (!bs_load(&end_all))
+        sched_yield();
+    return left[3] == 0 ? arg : NULL;
+}
+START_TEST(who_only_yields_is_outside) {
+    start_threads(2, was_inside_and_yields);
+    for (unsigned i = 0; i < 20 && !BS_SANITIZED; i++) {
+        must_stop();
+        resume();
+    }
+    join_threads(2);
+}
+END_TEST
+
 static void *trimmer(void *arg) {
     struct runner *r = arg;
     bs_store(&r->tid, bs_os_tid());
@@ -476,6 +496,7 @@ int main(void) {
     tcase_add_test(tc, nobody_is_inside);
     tcase_add_loop_test(tc, who_stays_inside_is_named, 0, 3);
     tcase_add_test(tc, what_is_left_on_a_stack_does_not_count);
+    tcase_add_test(tc, who_only_yields_is_outside);
     tcase_add_test(tc, who_waits_for_the_round_is_outside);
     return run_suite(suite);
 }
