@@ -271,6 +271,9 @@
 #define BS_WORLD_TURNS 64
 #define BS_WORLD_TURN_NS UINT64_C(20000)
 #define BS_WORLD_TURN_DOUBLINGS 4
+/* After so many turns threads that free much are held up (warden.c): they may be inside nearly all the time,
+ * where large blocks come and go. */
+#define BS_WORLD_QUIET_TURN 6
 
 /* --- a scan (scan.h) ---------------------------------------------------------------------------- */
 

@@ -10,7 +10,9 @@
 #include "opt.h"
 #include "os.h"
 #include "pageheap.h"
+#include "round.h"
 #include "thread.h"
+#include "world.h"
 
 static struct {
     size_t soft_bytes;       /* [atomic] below it nothing is to be done */
@@ -66,6 +68,10 @@ static bool search(const char *reason, size_t above) {
 
 /* A thread has freed some more. */
 static void look(size_t fresh_bytes) {
+    if (BS_UNLIKELY(bs_world_wants_quiet())) { /* the search that this thread stands in the way of */
+        bs_round_enter();
+        bs_round_leave();
+    }
     if (BS_LIKELY(fresh_bytes < bs_load(&warden.soft_bytes)))
         return;
     size_t whole = whole_bytes(), soft = soft_bytes(whole), hard = hard_bytes(whole);

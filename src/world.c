@@ -150,6 +150,8 @@ static enum bs_world_result stop_outside(uint64_t deadline_ns) {
             bs_world.culprit = 0;
             return BS_WORLD_STOPPED;
         }
+        if (turn == BS_WORLD_QUIET_TURN)
+            bs_store(&bs_world.wants_quiet, true);
         if (!ask_again(BS_WORLD_TURN_NS << bs_min(turn, BS_WORLD_TURN_DOUBLINGS), deadline_ns))
             return BS_WORLD_SILENT;
     }
@@ -194,6 +196,7 @@ enum bs_world_result bs_world_stop(uint64_t deadline_ns) {
     if (result == BS_WORLD_STOPPED) {
         bs_world.stopped_ns = bs_os_now_ns();
         result = stop_outside(deadline_ns);
+        bs_store(&bs_world.wants_quiet, false);
         if (result == BS_WORLD_STOPPED) {
             bs_world.stopped = true;
             bs_count(world_stops, 1);
@@ -215,6 +218,10 @@ void bs_world_resume(void) {
 
 uint64_t bs_world_asked_ns(void) {
     return bs_world.stopped_ns;
+}
+
+bool bs_world_wants_quiet(void) {
+    return bs_load(&bs_world.wants_quiet);
 }
 
 int bs_world_culprit(void) {
@@ -304,4 +311,5 @@ void bs_world_forked(void) {
         bs_store(&slot_of(i)->word, (uint32_t)FREE);
     bs_world.n = 0;
     bs_world.stopped = false;
+    bs_store(&bs_world.wants_quiet, false);
 }

@@ -47,6 +47,9 @@ enum bs_world_result bs_world_stop(uint64_t deadline_ns);
 void bs_world_resume(void);
 /* When the first thread was asked in the last stop that came so far; before that nobody waits. */
 uint64_t bs_world_asked_ns(void);
+/* True while a stop has not come about because threads are inside besom again and again: who can, and holds
+ * nothing, waits for the round now. */
+bool bs_world_wants_quiet(void);
 /* The thread that a stop was given up for; 0: none. */
 int bs_world_culprit(void);
 /* The signal that is taken, or 0. */

@@ -53,6 +53,7 @@ struct world {
     int error;
     uint64_t stopped_ns;            /* when the first was asked */
     bool stopped;
+    bool wants_quiet;               /* [atomic] */
 };
 BS_LOCAL extern struct world bs_world;
 

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Promise: with scan:quarantine a block is not handed out to which the only pointer lies in a block that
+ * realloc moves all the time, by its page tables, while searches read; and threads that do nothing else,
+ * and so are in realloc and free nearly always, do not keep searches from coming about. (The argument:
+ * seconds.) quarantine_remaps.conf sets the option.
+ */
+#include "promise.h"
+
+#include <malloc.h>
+#include <pthread.h>
+
+#define MOVERS 2
+#define SIZE 64
+#define BATCH 5000
+#define CELL (3 * BS_MIB) /* where in the large block the pointer lies */
+
+struct mover {
+    uintptr_t hidden; /* [atomic] the pointer, turned over; 0: none */
+    uint64_t moves;   /* [atomic] */
+    uint32_t renew;   /* [atomic] */
+};
+static struct mover movers[MOVERS];
+static uint32_t end; /* [atomic] */
+
+static void __attribute__((noinline)) wipe(void) {
+    volatile char junk[32768];
+    for (size_t i = 0; i < sizeof junk; i++)
+        junk[i] = 0;
+}
+static void __attribute__((noinline)) put_one(struct mover *m, char *large) {
+    void *p = malloc(SIZE);
+    *(void **)(void *)(large + CELL) = p;
+    __atomic_store_n(&m->hidden, ~(uintptr_t)p, __ATOMIC_RELEASE);
+    free(p);
+}
+static void *move(void *arg) {
+    struct mover *m = arg;
+    char *large = calloc(1, 4 * BS_MIB);
+    put_one(m, large);
+    wipe();
+    while (!__atomic_load_n(&end, __ATOMIC_RELAXED)) {
+        large = realloc(large, (m->moves % 2 == 0 ? 9 : 4) * BS_MIB);
+        BS_CHECK(large != NULL, "no memory");
+        __atomic_store_n(&m->moves, m->moves + 1, __ATOMIC_RELAXED);
+        if (!__atomic_load_n(&m->renew, __ATOMIC_RELAXED))
+            continue;
+        __atomic_store_n(&m->hidden, 0, __ATOMIC_RELEASE);
+        put_one(m, large);
+        wipe();
+        __atomic_store_n(&m->renew, 0, __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+static unsigned handed_out(void) {
+    static uintptr_t got[BATCH];
+    unsigned n = 0;
+    for (unsigned i = 0; i < BATCH; i++)
+        got[i] = ~(uintptr_t)malloc(SIZE);
+    for (unsigned m = 0; m < MOVERS; m++) {
+        uintptr_t hidden = __atomic_load_n(&movers[m].hidden, __ATOMIC_ACQUIRE);
+        for (unsigned i = 0; i < BATCH && hidden != 0; i++)
+            n += got[i] == hidden;
+    }
+    for (unsigned i = 0; i < BATCH; i++)
+        free((void *)~got[i]);
+    return n;
+}
+
+int main(int argc, char **argv) {
+    pthread_t thread[MOVERS];
+    uint64_t ms = argc > 1 ? strtoull(argv[1], NULL, 10) * 1000 : 3000, searches = 0;
+    size_t most = 0;
+    for (unsigned i = 0; i < MOVERS; i++)
+        BS_CHECK(pthread_create(&thread[i], NULL, move, &movers[i]) == 0, "no thread");
+    for (uint64_t until = now_ms() + ms; now_ms() < until; searches++) {
+        malloc_trim(0);
+        BS_CHECK(handed_out() == 0, "an address was handed out while a pointer to it existed");
+        if (searches % 4 == 3)
+            for (unsigned i = 0; i < MOVERS; i++)
+                __atomic_store_n(&movers[i].renew, 1, __ATOMIC_RELAXED);
+        size_t now = mallinfo2().uordblks;
+        most = now > most ? now : most;
+    }
+    __atomic_store_n(&end, 1, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < MOVERS; i++)
+        pthread_join(thread[i], NULL);
+    dprintf(STDOUT_FILENO, "%ju searches, %ju moves, at most %zu MiB\n", (uintmax_t)searches,
+            (uintmax_t)movers[0].moves, most / BS_MIB);
+    BS_CHECK(searches > 2 && movers[0].moves > 20, "too little was tried");
+    BS_CHECK(most < 2048 * BS_MIB, "%zu MiB of addresses: searches do not come about", most / BS_MIB);
+    return 0;
+}
