@@ -116,7 +116,8 @@ static BS_NOINLINE void tell_bounds(bool own_stack, uintptr_t kept) {
     if (pthread_getattr_np(pthread_self(), &attr) != 0)
         return;
     if (pthread_attr_getstack(&attr, &low, &bytes) == 0) {
-        const struct bs_bounds b = {.low = (uintptr_t)low,
+        const struct bs_bounds b = {.tid = bs_os_tid(),
+                                    .low = (uintptr_t)low,
                                     .high = (uintptr_t)low + bytes,
                                     .kept = kept,
                                     .mark = &mark,

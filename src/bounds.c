@@ -81,6 +81,12 @@ uintptr_t bs_bounds_low(uintptr_t thread_pointer, uintptr_t sp) {
     return sp >= r->bounds.low && sp < r->bounds.high ? r->bounds.low : 0;
 }
 
+/* One that ends is in the kernel's list for a moment more. */
+static bool is_there(int tid) {
+    struct bs_os_task task;
+    return bs_os_thread_alive(tid) && ((void)bs_os_task(tid, 1, &task), !task.gone);
+}
+
 size_t bs_bounds_ended(struct bs_range *dead, size_t max) {
     size_t n = 0;
     for (size_t i = 0; table != NULL && i < BS_BOUNDS_MAX; i++) {
@@ -91,7 +97,7 @@ size_t bs_bounds_ended(struct bs_range *dead, size_t max) {
             continue;
         if (!holds(r))
             bs_store_release(&r->thread_pointer, (uintptr_t)0);
-        else if (r->bounds.is_libc && n < max)
+        else if (r->bounds.is_libc && n < max && !is_there(r->bounds.tid))
             dead[n++] = (struct bs_range){r->bounds.low, r->bounds.kept};
     }
     return n;

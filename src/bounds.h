@@ -18,6 +18,7 @@
 #include "os.h"
 
 struct bs_bounds {
+    int tid;
     uintptr_t low, high;  /* what the thread may use */
     uintptr_t kept;       /* from here up the stack outlives the thread's functions */
     uintptr_t *mark;      /* thread-local, on this stack */
@@ -30,8 +31,8 @@ void bs_bounds_note(uintptr_t thread_pointer, const struct bs_bounds *b);
 /* While all stand. The lowest byte of the stack that the living thread is on with this stack pointer; 0: it
  * is elsewhere, or it is not known. */
 uintptr_t bs_bounds_low(uintptr_t thread_pointer, uintptr_t sp);
-/* Then, once: dead parts of the stacks whose threads have not been asked for since the last time; how many,
- * at most max. */
+/* Then, once: dead parts of the stacks whose threads have not been asked for since the last time, and are not
+ * there with another thread pointer, as those of emulators may be; how many, at most max. */
 size_t bs_bounds_ended(struct bs_range *dead, size_t max);
 
 #define BS_BOUNDS_MAX 2048 /* stacks, a power of two */

@@ -16,16 +16,19 @@ static uintptr_t hidden; /* the block that the thread leaves words about */
 static bool own_stack;
 
 /* As preload/shim_thread.c does. */
-static void tell(void) {
+static void tell_as(uintptr_t thread_pointer) {
     pthread_attr_t attr;
     void *low;
     size_t bytes;
     ck_assert_int_eq(pthread_getattr_np(pthread_self(), &attr), 0);
     ck_assert_int_eq(pthread_attr_getstack(&attr, &low, &bytes), 0);
     pthread_attr_destroy(&attr);
-    struct bs_bounds b = {(uintptr_t)low, (uintptr_t)low + bytes,
+    struct bs_bounds b = {bs_os_tid(), (uintptr_t)low, (uintptr_t)low + bytes,
                           (uintptr_t)__builtin_frame_address(0), &mark, !own_stack};
-    bs_bounds_note(bs_os_thread_pointer(), &b);
+    bs_bounds_note(thread_pointer, &b);
+}
+static void tell(void) {
+    tell_as(bs_os_thread_pointer());
 }
 
 /* Far below all that the test itself will call. */
@@ -185,6 +188,30 @@ START_TEST(an_alternate_stack_says_nothing_of_the_other) {
 }
 END_TEST
 
+/* As if it had told, and then taken another thread pointer: it lives, and what it has on its stack. */
+static void __attribute__((noinline)) hold_far(struct runner *r) {
+    volatile char room[16384];
+    void **volatile held = SHOWN(site_a(100));
+    room[0] = 0;
+    bs_store(&r->tid, bs_os_tid());
+    sem_wait(&go_on);
+    require(held != NULL && room[0] == 0, "lost");
+}
+static void *has_another_pointer(void *arg) {
+    tell_as(bs_os_thread_pointer() + 4096);
+    hold_far(arg);
+    return NULL;
+}
+
+START_TEST(another_thread_pointer_is_no_end) {
+    setup(_i);
+    start_threads(1, has_another_pointer);
+    wipe();
+    ck_assert_uint_eq(found_leaks(), 0);
+    join_threads(1);
+}
+END_TEST
+
 /* The kernel alone has its address. */
 static void __attribute__((noinline)) take_alternate_stack(void) {
     const stack_t s = {.ss_sp = SHOWN(site_a(65536)), .ss_size = 65536};
@@ -212,6 +239,7 @@ int main(void) {
     tcase_add_loop_test(tc, the_programs_own_memory_counts, 0, 2);
     tcase_add_loop_test(tc, what_was_unmapped_is_forgotten, 0, 2);
     tcase_add_loop_test(tc, an_alternate_stack_says_nothing_of_the_other, 0, 2);
+    tcase_add_loop_test(tc, another_thread_pointer_is_no_end, 0, 2);
     tcase_add_loop_test(tc, the_callers_alternate_stack_is_held, 0, 2);
     return run_suite(suite);
 }
