@@ -5,9 +5,9 @@
  *
  * The signal that asks for a scan (option scan_signal) does so beside a handler of the program's.
  *
- * sigaction, signal and sysv_signal install one function in place of each handler, which counts and calls it; asked
- * for the handler, they name the program's. The table is written while other threads install handlers
- * and signals come, so its entries are atomics; nothing here takes a lock.
+ * sigaction, signal and sysv_signal install one function in place of each handler, which counts and
+ * calls it; asked for the handler, they name the program's. The table is written while other threads
+ * install handlers and signals come, so its entries are atomics; nothing here takes a lock.
  */
 #include "shim_fault.h"
 #include "shim_real.h"

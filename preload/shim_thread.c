@@ -42,9 +42,9 @@ BS_LOCAL void *besom_thread_entry(void *start);
 BS_LOCAL size_t besom_thread_begin(struct start *start, struct next *next);
 
 /*
- * Beside thread-local variables a stack may have as little as 4096 bytes, all of which are the program's. To ask
- * for the bounds and to clear what that used takes more. So a thread with a small stack does neither: it has no
- * bounds, and clears what the few calls that remain have left.
+ * Beside thread-local variables a stack may have as little as 4096 bytes, all of which are the
+ * program's. To ask for the bounds and to clear what that used takes more. So a thread with a small
+ * stack does neither: it has no bounds, and clears what the few calls that remain have left.
  */
 #define SMALL_STACK (64 * BS_KIB)
 #define SCRUB ((size_t)4096)

@@ -88,7 +88,8 @@ bool bs_roots_learn(struct bs_roots *r);
 enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stack *stack, size_t nstacks,
                                    const struct bs_range *without, size_t nwithout);
 /* Adds what only the kernel holds: data of epoll, values of timers. In the process itself: a forked
- * child has no timers, and older kernels do not tell of them. False: it could not be read, or there is no room. */
+ * child has no timers, and older kernels do not tell of them. False: it could not be read, or there is
+ * no room. */
 bool bs_roots_take_kernel(struct bs_roots *r);
 
 /* For roots_kernel.c: a range, in the order of calls. */

@@ -541,7 +541,8 @@ START_TEST(who_comes_late_is_in_time_until_it_is_taken) {
     setup(_i);
     plant();
     until_closed();
-    struct bs_parked *a = bs_park_find((uintptr_t)SHOWN(large[0])), *b = bs_park_find((uintptr_t)SHOWN(large[1]));
+    struct bs_parked *a = bs_park_find((uintptr_t)SHOWN(large[0]));
+    struct bs_parked *b = bs_park_find((uintptr_t)SHOWN(large[1]));
     bs_park_expire();
     ck_assert(is_whole(large[0], LARGE));
     ck_assert(!bs_park_take(a));
