@@ -157,6 +157,10 @@ static bool search(struct bs_scan_work *w) {
     struct bs_trace_sums sums;
     struct bs_leak total;
     bs_trace_begin(&w->trace, &rules, w->roots.range, w->roots.n);
+    if (guest == NULL) { /* a guest has opened what it had closed */
+        w->trace.closed = w->roots.closed;
+        w->trace.nclosed = w->roots.nclosed;
+    }
     bs_trace_work(&w->trace, 0);
     bool found = bs_leaks_find(&w->trace, judge_leak, w, &total);
     if (found)

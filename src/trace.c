@@ -68,11 +68,31 @@ static void enqueue(struct bs_tracer *w, uintptr_t p) {
     w->queue[i].span = s;
 }
 
-/* Words of [p, end) from p on, until the queue is full. Where the next one begins, or `end`. */
+/* The first closed range that ends behind p; both ends 0: none. */
+static struct bs_range find_closed(const struct bs_trace *t, uintptr_t p) {
+    size_t low = 0, high = t->nclosed;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (t->closed[middle].end > p)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low < t->nclosed ? t->closed[low] : (struct bs_range){0, 0};
+}
+
+/* Words of [p, end) from p on, until the queue is full or something is closed. Where the next one begins,
+ * or `end`. */
 UNCHECKED static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
     const struct bs_trace *t = w->t;
     const uintptr_t low = t->low, reach = t->reach, mask = t->rules.mask;
     const uintptr_t step = t->rules.unaligned ? 1 : sizeof(uintptr_t);
+    if (BS_UNLIKELY(t->nclosed != 0)) {
+        struct bs_range closed = find_closed(t, p);
+        if (closed.end != 0 && p >= closed.start)
+            return bs_min(closed.end, end);
+        end = closed.end != 0 ? bs_min(closed.start, end) : end;
+    }
     if (end - p < sizeof(uintptr_t))
         return end;
     for (const uintptr_t last = end - sizeof(uintptr_t); p <= last; p += step) {

@@ -82,6 +82,8 @@ struct bs_trace {
     unsigned nworkers;
     size_t mapped_bytes;
 
+    const struct bs_range *closed; /* after begin: what cannot be read is passed over; in address order */
+    size_t nclosed;
     uint32_t cancelled; /* [atomic] */
     uint32_t nidle;     /* [atomic] workers that wait; written under the word below */
     uint32_t busy_word BS_PADDED; /* [atomic] spins; protects the rest: */
