@@ -68,12 +68,11 @@ static inline bool is_in(const struct words *w, uint64_t bit) {
     return ((bs_load_acquire(w->fresh) | bs_load(w->held)) & bit) != 0;
 }
 
-/* True: it is in quarantine now. False: it was already, which another thread's free of the same block has
- * done since we looked, and maybe a search too. release: pairs with bs_quarantine_turn, and with who gets
- * the slot then: it was zeroed before. acquire: whoever finds the bit cleared finds the held one. */
+/* True: it is in quarantine now. False: it was already. release: pairs with bs_quarantine_turn, and with
+ * who gets the slot then: it was zeroed before. (The held bit says nothing here: a search may have set it
+ * for this very free.) */
 static inline bool put(const struct words *w, uint64_t bit) {
-    return (__atomic_fetch_or(w->fresh, bit, __ATOMIC_ACQ_REL) & bit) == 0 &&
-           BS_LIKELY((bs_load(w->held) & bit) == 0);
+    return (__atomic_fetch_or(w->fresh, bit, __ATOMIC_RELEASE) & bit) == 0;
 }
 
 /* Sizes are multiples of 8. */
