@@ -46,9 +46,8 @@ static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc,
     uint64_t bits[BS_MARKS_PLANES];
     (void)released;
     for (size_t page = 0; page < BS_REGION_PAGES; page++) {
-        uintptr_t p = base + page * BS_PAGE_SIZE;
-        struct bs_span *s = bs_bit_test(alloc, page) ? bs_span_of(p) : NULL;
-        if (s != NULL && bs_load(&s->base) == p && bs_collect_words(s, e->side, bits))
+        struct bs_span *s = bs_span_in_region(alloc, base, page);
+        if (s != NULL && bs_collect_words(s, e->side, bits))
             e->visit(e->ctx, s);
     }
     return true;

@@ -143,8 +143,8 @@ static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc,
             p = base + bs_align_up(page + 1, 64) * BS_PAGE_SIZE;
             continue;
         }
-        struct bs_span *s = bs_bit_test(alloc, page) ? bs_span_of(p) : NULL;
-        if (s != NULL && bs_load(&s->base) == p && bs_span_is_unswept(s))
+        struct bs_span *s = bs_span_in_region(alloc, base, page);
+        if (s != NULL && bs_span_is_unswept(s))
             sweep_span(w, s);
         p += BS_PAGE_SIZE;
         w->stopped = w->swept == w->max_spans;
@@ -269,9 +269,8 @@ static bool visit_complete(void *ctx, uintptr_t base, const uint64_t *alloc,
     bool *complete = ctx;
     (void)released;
     for (size_t page = 0; page < BS_REGION_PAGES && *complete; page++) {
-        uintptr_t p = base + page * BS_PAGE_SIZE;
-        struct bs_span *s = bs_bit_test(alloc, page) ? bs_span_of(p) : NULL;
-        *complete = s == NULL || bs_load(&s->base) != p || !bs_span_is_unswept(s);
+        struct bs_span *s = bs_span_in_region(alloc, base, page);
+        *complete = s == NULL || !bs_span_is_unswept(s);
     }
     return *complete;
 }

@@ -159,8 +159,9 @@ static bool add_written(bool again) {
     return w->roots.n + 1 <= w->roots.capacity;
 }
 
-/* Reads what there is to read while the program runs. The words of a search have no other use yet. */
-static void read_running_heap(void) {
+/* Reads what there is to read while the program runs, and closes and unmaps: the kernel copies what is the
+ * program's to close. The words of a search have no other use yet. */
+static void read_while_running(void) {
     hunt.linear.copy = (char *)hunt.work->word;
     bs_linear_work(&hunt.linear);
     hunt.linear.copy = NULL;
@@ -172,7 +173,7 @@ static void read_running_heap(void) {
 static bool read_ahead(struct bs_hunt_result *r) {
     struct bs_scan_work *w = hunt.work;
     uint64_t identity = bs_os_identity(hunt.linear.fd);
-    read_running_heap();
+    read_while_running();
     if (bs_os_identity(hunt.linear.fd) != identity) { /* what it said of pages may be anything */
         hunt.linear.fd = -1;
         return false;
@@ -183,7 +184,7 @@ static bool read_ahead(struct bs_hunt_result *r) {
     bool fits = add_written(true);
     r->dirty_bytes += watch.dirty_bytes;
     bs_linear_more(&hunt.linear, w->roots.range, bs_min(w->roots.n, w->roots.capacity));
-    read_running_heap();
+    read_while_running();
     return fits && !hunt.linear.unread;
 }
 
@@ -205,33 +206,21 @@ static bool begin_concurrent(struct bs_hunt_result *r) {
 
 /* --- nobody stopped ------------------------------------------------------------------------------ */
 
-/* The program goes on, and unmaps: its memory is copied by the kernel, which does not fault. */
-static void read_copies(struct bs_scan_work *w) {
-    char *piece = (char *)w->word; /* nothing else is there */
-    for (size_t i = 0; i < w->roots.n; i++)
-        for (uintptr_t p = w->roots.range[i].start, end = w->roots.range[i].end; p < end;) {
-            long got = bs_os_read_memory(p, piece, bs_min(end - p, BS_QUARANTINE_COPY_BYTES));
-            size_t n = got > 0 ? (size_t)got : 0;
-            struct bs_range copied = {(uintptr_t)piece, (uintptr_t)piece + n};
-            bs_linear_more(&hunt.linear, &copied, 1);
-            bs_linear_work(&hunt.linear);
-            p = n != 0 ? p + n : bs_align_up(p + 1, bs_os_page_size());
-        }
-}
-
 static enum bs_scan_end read_running(struct bs_hunt_result *r, bool *again) {
     struct bs_scan_work *w = hunt.work;
     *again = false;
     if (!bs_quarantine_turn(&r->held) || !bs_linear_begin(&hunt.linear, NULL, NULL, 0))
         return BS_SCAN_NO_MEMORY;
-    read_running_heap();
+    read_while_running();
     const struct bs_range without = bs_os_helper_memory();
     enum bs_roots_result roots = bs_roots_take(&w->roots, NULL, 0, &without, 1);
     *again = roots == BS_ROOTS_NO_ROOM;
     r->nroots = w->roots.n;
     r->root_bytes = w->roots.bytes;
-    if (roots == BS_ROOTS_TAKEN)
-        read_copies(w);
+    if (roots == BS_ROOTS_TAKEN) {
+        bs_linear_more(&hunt.linear, w->roots.range, w->roots.n);
+        read_while_running();
+    }
     bs_linear_end(&hunt.linear, &r->read);
     return roots == BS_ROOTS_TAKEN ? BS_SCAN_DONE : BS_SCAN_NO_ROOTS;
 }

@@ -99,17 +99,11 @@ static void down_span(struct search *q, const struct bs_span *s) {
         }
 }
 
-/* The span that begins at p, or NULL. */
-static struct bs_span *span_at(uintptr_t p) {
-    struct bs_span *s = bs_span_of(p);
-    return s != NULL && s->base == p ? s : NULL;
-}
-
 static void up(struct search *q) {
     bs_trace_use(q->t, take_seen, seen);
     for (size_t i = 0; i < q->nregions; i++)
         for (size_t page = 0; page < BS_REGION_PAGES; page++) {
-            struct bs_span *s = span_at(q->region[i] + page * BS_PAGE_SIZE);
+            struct bs_span *s = bs_span_at(q->region[i] + page * BS_PAGE_SIZE);
             if (s != NULL)
                 up_span(q, s);
         }
@@ -118,7 +112,7 @@ static void down(struct search *q) {
     bs_trace_use(q->t, take_claimed, claimed);
     for (size_t i = q->nregions; i-- > 0;)
         for (size_t page = BS_REGION_PAGES; page-- > 0;) {
-            struct bs_span *s = span_at(q->region[i] + page * BS_PAGE_SIZE);
+            struct bs_span *s = bs_span_at(q->region[i] + page * BS_PAGE_SIZE);
             if (s != NULL)
                 down_span(q, s);
         }

@@ -8,6 +8,7 @@
 #include "bits.h"
 #include "meta.h"
 #include "pageheap.h"
+#include "ranges.h"
 
 #include <errno.h>
 #if defined(__x86_64__)
@@ -167,23 +168,10 @@ static void read_open(struct worker *w, uintptr_t start, uintptr_t end, uintptr_
     }
 }
 
-/* The first closed range that ends behind p. */
-static size_t find_closed(const struct bs_linear *l, uintptr_t p) {
-    size_t low = 0, high = l->nclosed;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (l->closed[middle].end > p)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-
 /* The same, less what cannot be read. */
 static void read_range(struct worker *w, uintptr_t start, uintptr_t end, uintptr_t limit) {
     const struct bs_linear *l = w->l;
-    for (size_t i = find_closed(l, start); i < l->nclosed && l->closed[i].start < end; i++) {
+    for (size_t i = bs_ranges_find(l->closed, l->nclosed, start); i < l->nclosed && l->closed[i].start < end; i++) {
         if (start < l->closed[i].start)
             read_open(w, start, l->closed[i].start, l->closed[i].start);
         start = l->closed[i].end;
@@ -378,8 +366,8 @@ static bool note_held(void *ctx, uintptr_t base, const uint64_t *alloc, const ui
     (void)released;
     for (size_t page = 0; page < BS_REGION_PAGES; page++) {
         uintptr_t p = base + page * BS_PAGE_SIZE;
-        struct bs_span *s = bs_bit_test(alloc, page) ? bs_span_of(p) : NULL;
-        if (s != NULL && s->base == p && has_held(s))
+        struct bs_span *s = bs_span_in_region(alloc, base, page);
+        if (s != NULL && has_held(s))
             bs_range_set(l->pages, (p - l->low) >> BS_PAGE_SHIFT, s->npages);
     }
     return true;

@@ -22,8 +22,6 @@
 
 #include "trace.h"
 
-#define BS_LINEAR_COPY_BYTES BS_QUARANTINE_COPY_BYTES
-
 struct bs_linear_sums {
     size_t root_bytes, heap_bytes; /* read */
     size_t candidates;             /* words that point into the heap */

@@ -173,10 +173,9 @@ static void each_span(struct visit *v, uintptr_t base, const uint64_t *alloc,
     if (bs_marks_table(base, BS_SIDE_FRESH) == NULL)
         return;
     for (size_t page = 0; page < BS_REGION_PAGES; page++) {
-        uintptr_t p = base + page * BS_PAGE_SIZE;
-        struct bs_span *s = bs_bit_test(alloc, page) ? bs_span_of(p) : NULL;
-        if (s != NULL && bs_load(&s->base) == p)
-            fn(v, s, p);
+        struct bs_span *s = bs_span_in_region(alloc, base, page);
+        if (s != NULL)
+            fn(v, s, base + page * BS_PAGE_SIZE);
     }
 }
 

@@ -140,9 +140,8 @@ static bool note_region(void *ctx, uintptr_t base, const uint64_t *alloc,
                         const uint64_t *released) {
     (void)released;
     for (size_t page = 0; page < BS_REGION_PAGES; page++) {
-        uintptr_t p = base + page * BS_PAGE_SIZE;
-        struct bs_span *s = bs_bit_test(alloc, page) ? bs_span_of(p) : NULL;
-        if (s != NULL && s->base == p)
+        struct bs_span *s = bs_span_in_region(alloc, base, page);
+        if (s != NULL)
             note_span(ctx, s);
     }
     return true;

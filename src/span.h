@@ -99,7 +99,16 @@ BS_INLINE bool bs_span_holds(const struct bs_span *s, uintptr_t p) {
 /* The live span whose pages hold p, or NULL: any word may be asked. While the span lives that is its
  * answer whatever others do: what bs_pagemap_span names for its pages is this span. */
 struct bs_span *bs_span_of(uintptr_t p);
-/* The same for what should be a small block, by one table less. Of a page in the middle of a large span it
+/* The live span that begins at p, or NULL. */
+BS_INLINE struct bs_span *bs_span_at(uintptr_t p) {
+    struct bs_span *s = bs_span_of(p);
+    return s != NULL && bs_load(&s->base) == p ? s : NULL;
+}
+/* The one that begins at this page of the region at base, whose alloc bits say which pages are in use. */
+BS_INLINE struct bs_span *bs_span_in_region(const uint64_t *alloc, uintptr_t base, size_t page) {
+    return bs_bit_test(alloc, page) ? bs_span_at(base + page * BS_PAGE_SIZE) : NULL;
+}
+/* The same as bs_span_of for what should be a small block, by one table less. Of a page in the middle of a large span it
  * must not be asked: the entry leads to a span that held the page before, and with the new base and the
  * old length of a descriptor that is used again at this moment it would seem to hold it still. */
 BS_INLINE struct bs_span *bs_span_of_small(uintptr_t p) {

@@ -6,6 +6,7 @@
 #include "trace_internal.h"
 
 #include "bits.h"
+#include "ranges.h"
 
 /* A word is looked at wherever it lies: what the sanitizers think of the memory is not asked. */
 #define UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
@@ -68,19 +69,6 @@ static void enqueue(struct bs_tracer *w, uintptr_t p) {
     w->queue[i].span = s;
 }
 
-/* The first closed range that ends behind p; both ends 0: none. */
-static struct bs_range find_closed(const struct bs_trace *t, uintptr_t p) {
-    size_t low = 0, high = t->nclosed;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (t->closed[middle].end > p)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low < t->nclosed ? t->closed[low] : (struct bs_range){0, 0};
-}
-
 /* Words of [p, end) from p on, until the queue is full or something is closed. Where the next one begins,
  * or `end`. */
 UNCHECKED static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
@@ -88,10 +76,10 @@ UNCHECKED static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintptr_
     const uintptr_t low = t->low, reach = t->reach, mask = t->rules.mask;
     const uintptr_t step = t->rules.unaligned ? 1 : sizeof(uintptr_t);
     if (BS_UNLIKELY(t->nclosed != 0)) {
-        struct bs_range closed = find_closed(t, p);
-        if (closed.end != 0 && p >= closed.start)
-            return bs_min(closed.end, end);
-        end = closed.end != 0 ? bs_min(closed.start, end) : end;
+        size_t i = bs_ranges_find(t->closed, t->nclosed, p);
+        if (i < t->nclosed && p >= t->closed[i].start)
+            return bs_min(t->closed[i].end, end);
+        end = i < t->nclosed ? bs_min(t->closed[i].start, end) : end;
     }
     if (end - p < sizeof(uintptr_t))
         return end;
@@ -225,9 +213,8 @@ static void reread_span(struct bs_tracer *w, const struct bs_span *s) {
 
 static void reread_region(struct bs_tracer *w, const struct bs_job *job) {
     for (size_t page = 0; page < BS_REGION_PAGES; page++) {
-        uintptr_t p = job->range.start + page * BS_PAGE_SIZE;
-        struct bs_span *s = bs_bit_test(job->alloc, page) ? bs_span_of(p) : NULL;
-        if (s != NULL && s->base == p)
+        struct bs_span *s = bs_span_in_region(job->alloc, job->range.start, page);
+        if (s != NULL)
             reread_span(w, s);
     }
 }

@@ -313,7 +313,7 @@
 #define BS_QUARANTINE_RETRY_NS UINT64_C(100000000)
 #define BS_QUARANTINE_RETRY_MAX_NS UINT64_C(60000000000)
 /* What a search without a stop copies at once of memory that may go meanwhile. */
-#define BS_QUARANTINE_COPY_BYTES (64 * BS_KIB)
+#define BS_LINEAR_COPY_BYTES (64 * BS_KIB)
 /* A concurrent search that has read so much reads what was written meanwhile once more before it stops the
  * program. */
 #define BS_QUARANTINE_AHEAD_BYTES (16 * BS_MIB)
