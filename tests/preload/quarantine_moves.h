@@ -7,15 +7,13 @@
  * The cells lie at both ends of a large block, in data, in another mapping and on the stack, so that a
  * search that does not see one moment finds each of them empty sooner or later.
  */
-#include "promise.h"
+#include "quarantine_hidden.h"
 
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/mman.h>
 
 #define MOVERS 3
-#define SIZE 64
-#define BATCH 5000
 #define WIDTH (8 * BS_MIB)
 
 struct mover {
@@ -27,13 +25,6 @@ struct mover {
 };
 static struct mover movers[MOVERS];
 static void *in_data[MOVERS];
-
-/* What free has left of the pointer below this frame would hold the block, and the test show nothing. */
-static void __attribute__((noinline)) wipe(void) {
-    volatile char junk[32768];
-    for (size_t i = 0; i < sizeof junk; i++)
-        junk[i] = 0;
-}
 
 /* From cell to cell, never in two of them. */
 static void __attribute__((noinline)) move_one(struct mover *m, void *volatile *on_stack) {
@@ -88,22 +79,6 @@ static void start_movers(pthread_t *thread) {
     }
 }
 
-/* How many of the pointers came out of malloc. */
-static unsigned handed_out(void) {
-    static uintptr_t got[BATCH];
-    unsigned n = 0;
-    for (unsigned i = 0; i < BATCH; i++)
-        got[i] = ~(uintptr_t)malloc(SIZE);
-    for (unsigned m = 0; m < MOVERS; m++) {
-        uintptr_t hidden = __atomic_load_n(&movers[m].hidden, __ATOMIC_ACQUIRE);
-        for (unsigned i = 0; i < BATCH && hidden != 0; i++)
-            n += got[i] == hidden;
-    }
-    for (unsigned i = 0; i < BATCH; i++)
-        free((void *)~got[i]);
-    return n;
-}
-
 /* Searches for so long, at most until so many were caught. */
 static unsigned catch_pointers(uint64_t ms, unsigned enough, uint64_t *searches, uint64_t *moves) {
     pthread_t thread[MOVERS];
@@ -113,7 +88,7 @@ static unsigned catch_pointers(uint64_t ms, unsigned enough, uint64_t *searches,
     for (uint64_t end = now_ms() + ms; now_ms() < end && caught < enough;) {
         malloc_trim(0);
         ++*searches;
-        caught += handed_out();
+        caught += handed_out(&movers[0].hidden, sizeof movers[0], MOVERS);
         if (*searches % 4 == 0) /* no pointer may be handed out because of this */
             for (unsigned i = 0; i < MOVERS; i++)
                 if (__atomic_load_n(&movers[i].hidden, __ATOMIC_RELAXED) != 0)

@@ -5,14 +5,12 @@
  * and so are in realloc and free nearly always, do not keep searches from coming about. (The argument:
  * seconds.) quarantine_remaps.conf sets the option.
  */
-#include "promise.h"
+#include "quarantine_hidden.h"
 
 #include <malloc.h>
 #include <pthread.h>
 
 #define MOVERS 2
-#define SIZE 64
-#define BATCH 5000
 #define CELL (3 * BS_MIB) /* where in the large block the pointer lies */
 
 struct mover {
@@ -23,11 +21,6 @@ struct mover {
 static struct mover movers[MOVERS];
 static uint32_t end; /* [atomic] */
 
-static void __attribute__((noinline)) wipe(void) {
-    volatile char junk[32768];
-    for (size_t i = 0; i < sizeof junk; i++)
-        junk[i] = 0;
-}
 static void __attribute__((noinline)) put_one(struct mover *m, char *large) {
     void *p = malloc(SIZE);
     *(void **)(void *)(large + CELL) = p;
@@ -53,21 +46,6 @@ static void *move(void *arg) {
     return NULL;
 }
 
-static unsigned handed_out(void) {
-    static uintptr_t got[BATCH];
-    unsigned n = 0;
-    for (unsigned i = 0; i < BATCH; i++)
-        got[i] = ~(uintptr_t)malloc(SIZE);
-    for (unsigned m = 0; m < MOVERS; m++) {
-        uintptr_t hidden = __atomic_load_n(&movers[m].hidden, __ATOMIC_ACQUIRE);
-        for (unsigned i = 0; i < BATCH && hidden != 0; i++)
-            n += got[i] == hidden;
-    }
-    for (unsigned i = 0; i < BATCH; i++)
-        free((void *)~got[i]);
-    return n;
-}
-
 int main(int argc, char **argv) {
     pthread_t thread[MOVERS];
     uint64_t ms = argc > 1 ? strtoull(argv[1], NULL, 10) * 1000 : 3000, searches = 0;
@@ -76,7 +54,7 @@ int main(int argc, char **argv) {
         BS_CHECK(pthread_create(&thread[i], NULL, move, &movers[i]) == 0, "no thread");
     for (uint64_t until = now_ms() + ms; now_ms() < until; searches++) {
         malloc_trim(0);
-        BS_CHECK(handed_out() == 0, "an address was handed out while a pointer to it existed");
+        BS_CHECK(handed_out(&movers[0].hidden, sizeof movers[0], MOVERS) == 0, "an address was handed out while a pointer to it existed");
         if (searches % 4 == 3)
             for (unsigned i = 0; i < MOVERS; i++)
                 __atomic_store_n(&movers[i].renew, 1, __ATOMIC_RELAXED);
