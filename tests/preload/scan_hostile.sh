@@ -5,6 +5,9 @@
 # ever, nothing comes on stderr, and the log has a line for each scan, with the verdict that is expected
 # there: that of a lesser way, or why there is none. Where a place cannot be made here, that is said.
 #
+# scan_hostile.sh overcommit: the one place that is the whole machine's instead; scan_overcommit.sh calls that
+# when nothing runs beside it.
+#
 # Called by `make check`; takes CC from the environment, and libbesom-scans.so from .libs here: it scans 20
 # times a second. Settings of the machine that are changed are put back however the script ends.
 # Exit status: 0 all right, 1 not, 77 none of it could be tried.
@@ -215,6 +218,22 @@ place() {
     fi
     echo "scan_hostile.sh: $name: $(sort "$tmp/verdicts" | uniq -c | tr -s ' \n' ' ')"
 }
+place_without_overcommit() {
+    [ -w "$overcommit" ] || { skip 'overcommit 2' 'the setting cannot be changed'; exit 77; }
+    awk '/^CommitLimit:/ { left += $2 } /^Committed_AS:/ { left -= $2 } END { exit left > 2 * 1024 * 1024 ? 0 : 1 }' \
+        /proc/meminfo || { skip 'overcommit 2' 'others have been promised what there is'; exit 77; }
+    old_overcommit=$(cat "$overcommit")
+    echo 2 >"$overcommit"
+    # what a copy would need is charged: a quarter more than what is promised already must be enough here
+    place 'overcommit 2' 'done|no_memory' "$tmp/start"
+    echo "$old_overcommit" >"$overcommit"
+    old_overcommit=
+}
+if [ "${1-}" = overcommit ]; then
+    place_without_overcommit
+    exit "$status"
+fi
+
 place 'nothing is refused' 'done' "$tmp/start"
 
 if "$tmp/refuse" ptrace -- true; then
@@ -235,17 +254,6 @@ if unshare -m true 2>/dev/null; then
     place 'no /proc' 'unavailable|no_roots' unshare -m sh -c "mount -t tmpfs none /proc && exec $tmp/start"
 else
     skip 'no /proc' 'no namespace can be made'
-fi
-
-if [ -w "$overcommit" ]; then
-    old_overcommit=$(cat "$overcommit")
-    echo 2 >"$overcommit"
-    # what a copy would need is charged: a quarter more than what is promised already must be enough here
-    place 'overcommit 2' 'done|no_memory' "$tmp/start"
-    echo "$old_overcommit" >"$overcommit"
-    old_overcommit=
-else
-    skip 'overcommit 2' 'the setting cannot be changed'
 fi
 
 # group CONTROLLER VALUE FILE...: a cgroup with that limit, in one of these files, in $group; else nothing.
