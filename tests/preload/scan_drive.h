@@ -36,6 +36,10 @@ typedef void scan_drive_counts(unsigned *verdicts, unsigned *others);
 /* From now on, each of these has to report so many leaks. */
 typedef void scan_drive_expect(unsigned leaks);
 
+/* From now on the helper makes none of these, and does nothing else either, until it is not wanted any more.
+ * True: it is not at work. (The program asks again until then: it may have been.) */
+typedef bool scan_drive_rest(bool wanted);
+
 /* All of them, under this name. */
 struct scan_drive {
     scan_drive_ask *ask;
@@ -43,7 +47,32 @@ struct scan_drive {
     scan_drive_lost *is_lost;
     scan_drive_counts *counts;
     scan_drive_expect *expect;
+    scan_drive_rest *rest;
 };
 #define SCAN_DRIVE_NAME "scan_drive_functions"
+
+#ifdef BS_TESTS_PROMISE_H /* for programs, not for the library */
+/* What a scan has for a moment (descriptors, a copy) is not there between these two. */
+static inline void scan_drive_begin_rest(const struct scan_drive *drive) {
+    for (unsigned tries = 0; !drive->rest(true); tries++) {
+        BS_CHECK(tries < 120000, "the helper is at work for two minutes");
+        sleep_ms(1);
+    }
+}
+static inline void scan_drive_end_rest(const struct scan_drive *drive) {
+    (void)drive->rest(false);
+}
+
+/* False while less than so many of the periodic scans came to a verdict, for two minutes at most: what a busy
+ * machine manages in a given time is no promise. */
+static inline bool scan_drive_has_made(const struct scan_drive *drive, unsigned least) {
+    static uint64_t start_ms;
+    unsigned verdicts, others;
+    if (start_ms == 0)
+        start_ms = now_ms();
+    drive->counts(&verdicts, &others);
+    return verdicts >= least || now_ms() - start_ms > 120000;
+}
+#endif
 
 #endif

@@ -21,13 +21,13 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-enum { planted = 7, nblocks = 64, nchurners = 3 };
+enum { planted = 7, nblocks = 64, nchurners = 3, least_scans = 10 /* scan_storm.conf */ };
 
 static const struct scan_drive *drive;
 static char module_path[PATH_MAX + 32];
-static uint64_t end_ms;
+static bool over; /* [atomic] */
 static bool is_over(void) {
-    return now_ms() >= end_ms;
+    return __atomic_load_n(&over, __ATOMIC_RELAXED);
 }
 
 /* --- leaks ------------------------------------------------------------------------------------ */
@@ -108,7 +108,7 @@ static void *churner(void *arg) {
 /* --- threads ---------------------------------------------------------------------------------- */
 
 static pthread_key_t key;
-static unsigned nthreads;
+static unsigned nthreads; /* [atomic] */
 static __thread struct churn *own;
 
 static void *brief(void *arg) {
@@ -145,7 +145,7 @@ static void *thread_storm(void *arg) {
 
 /* --- libraries -------------------------------------------------------------------------------- */
 
-static unsigned nloads;
+static unsigned nloads; /* [atomic] */
 
 static void *library_storm(void *arg) {
     for (uintptr_t i = 0; !is_over(); i++) {
@@ -161,14 +161,14 @@ static void *library_storm(void *arg) {
         free(*local());
         free(words[5]);
         BS_CHECK(dlclose(module) == 0, "dlclose: %s", dlerror());
-        nloads++;
+        __atomic_add_fetch(&nloads, 1, __ATOMIC_RELAXED);
     }
     return arg;
 }
 
 /* --- children --------------------------------------------------------------------------------- */
 
-static unsigned nchildren, child_scans;
+static unsigned nchildren, child_scans; /* [atomic] the first */
 
 /* In a child, whose one thread this is: what it holds is not lost. (What only the registers of others held
  * is; and what was planted may be hidden by words that searches leave on the scanning thread's stack.) */
@@ -183,7 +183,7 @@ static void scan_here(void) {
 }
 static void be_child(uint64_t i, char *self) {
     struct churn c = {.seed = i};
-    alarm(30);
+    alarm(PROMISE_CHILD_LIMIT_S);
     churn_some(&c, 20);
     free_all(&c);
     if (i % 4 == 1)
@@ -202,7 +202,7 @@ static void *child_storm(void *self) {
             be_child(i, self);
         BS_CHECK(waitpid(pid, &status, 0) == pid, "waitpid");
         BS_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 11, "a child ended with %#x", (unsigned)status);
-        nchildren++;
+        __atomic_add_fetch(&nchildren, 1, __ATOMIC_RELAXED);
         child_scans += i % 4 == 1;
     }
     return NULL;
@@ -265,6 +265,17 @@ static int count_fds(void) {
         n += fcntl(fd, F_GETFD) >= 0;
     return n;
 }
+/* A machine that has other things to do lets little happen in a given time: so the storm goes on until it was
+ * one, two minutes at most. */
+static bool is_enough(void) {
+    static uint64_t start_ms;
+    if (start_ms == 0)
+        start_ms = now_ms();
+    return scan_drive_has_made(drive, least_scans) &&
+           ((__atomic_load_n(&nthreads, __ATOMIC_RELAXED) > 20 && __atomic_load_n(&nloads, __ATOMIC_RELAXED) > 10 &&
+             __atomic_load_n(&nchildren, __ATOMIC_RELAXED) > 8 && __atomic_load_n(&handled[0], __ATOMIC_RELAXED) > 10) ||
+            now_ms() - start_ms > 120000);
+}
 static void install(int signo, int flags) {
     struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
     BS_CHECK(sigaction(signo, &action, NULL) == 0, "sigaction");
@@ -290,12 +301,17 @@ int main(int argc, char **argv) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     pthread_key_create(&key, free);
     plant_and_forget();
+    scan_drive_begin_rest(drive);
     int nfds = count_fds();
-    end_ms = now_ms() + (argc > 1 ? (uint64_t)atoi(argv[1]) : 6) * 1000;
+    scan_drive_end_rest(drive);
     for (unsigned i = 0; i < nchurners; i++)
         BS_CHECK(pthread_create(&churn[i], NULL, churner, (void *)(uintptr_t)(i + 1)) == 0, "no thread");
     for (unsigned i = 0; i < 4; i++)
         BS_CHECK(pthread_create(&storm[i], NULL, storms[i], self) == 0, "no thread");
+    uint64_t end_ms = now_ms() + (argc > 1 ? (uint64_t)atoi(argv[1]) : 6) * 1000;
+    while (now_ms() < end_ms || !is_enough())
+        sleep_ms(50);
+    __atomic_store_n(&over, true, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < 4; i++)
         pthread_join(storm[i], NULL);
     for (unsigned i = 0; i < nchurners; i++)
@@ -303,8 +319,7 @@ int main(int argc, char **argv) {
     BS_CHECK(handled[0] == sent[0] && handled[1] == sent[1], "%u and %u signals handled, %u and %u sent",
              handled[0], handled[1], sent[0], sent[1]);
     BS_CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "a child that is not ours");
-    for (unsigned i = 0; i < 50 && count_fds() != nfds; i++)
-        usleep(10000); /* a scan may be under way */
+    scan_drive_begin_rest(drive);
     BS_CHECK(count_fds() == nfds, "%d descriptors, not %d", count_fds(), nfds);
     drive->counts(&verdicts, &others);
     dprintf(STDOUT_FILENO, "%u threads, %u loads, %u children, %u of them scanned, %u signals; %u scans, %u without a verdict\n",

@@ -7,6 +7,7 @@
  * under stops alone, are no_eintr's.
  */
 #include "promise.h"
+#include "scan_drive.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -19,10 +20,11 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-enum { wait_ms = 350, seconds = 4 };
+enum { wait_ms = 350, seconds = 4, least_scans = 10 /* scan_unseen.conf */ };
 
+static const struct scan_drive *drive;
 static volatile sig_atomic_t nchildren;
-static uint64_t end_ms;
+static bool is_over; /* [atomic] */
 static int epoll_fd, listener, pair[2], tube[2];
 static sem_t semaphore;
 
@@ -73,7 +75,7 @@ enum { nways = sizeof ways / sizeof ways[0] };
 
 static void *wait_on(void *arg) {
     const struct way *way = arg;
-    while (now_ms() < end_ms) {
+    while (!__atomic_load_n(&is_over, __ATOMIC_RELAXED)) {
         errno = 0;
         int ret = way->wait();
         BS_CHECK(ret == 0, "%s gave %d", way->name, ret);
@@ -122,15 +124,6 @@ static int count_fds(void) {
     closedir(dir);
     return n;
 }
-/* A scan that is under way has descriptors of its own for a moment: what stays is the fewest of several counts. */
-static int count_lasting_fds(void) {
-    int fewest = count_fds();
-    for (int i = 0; i < 20; i++, usleep(5000)) {
-        int n = count_fds();
-        fewest = n < fewest ? n : fewest;
-    }
-    return fewest;
-}
 /* Processes that have this one for their parent, dead ones too. */
 static int count_processes(void) {
     int n = 0;
@@ -163,29 +156,33 @@ int main(void) {
                  getsockname(listener, (struct sockaddr *)&address, &bytes) == 0,
              "listen");
     BS_CHECK(pipe2(tube, O_CLOEXEC) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0, "pipe, socketpair");
-    int nfds = count_lasting_fds();
-    end_ms = now_ms() + seconds * 1000;
+    drive = dlsym(RTLD_DEFAULT, SCAN_DRIVE_NAME);
+    BS_CHECK(drive != NULL, "libbesom-scans.so is not there");
+    scan_drive_begin_rest(drive);
+    int nfds = count_fds();
+    scan_drive_end_rest(drive);
+    uint64_t end_ms = now_ms() + seconds * 1000;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD); /* comes to the main thread alone: it does interrupt */
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     for (unsigned i = 0; i < nways; i++)
         BS_CHECK(pthread_create(&thread[i], NULL, wait_on, (void *)(uintptr_t)&ways[i]) == 0, "no thread");
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    for (int i = 0; now_ms() < end_ms; i++) {
+    for (int i = 0; now_ms() < end_ms || !scan_drive_has_made(drive, least_scans); i++) {
         for (int k = 0; k < 20; k++, usleep(10000))
             nobody_is_there();
         if (i % 5 == 0)
             own_child();
         end_waits(&address);
     }
+    __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
     end_waits(&address);
     for (unsigned i = 0; i < nways; i++)
         pthread_join(thread[i], NULL);
     nobody_is_there();
-    int fds, processes, tries = 1000; /* a scan may be under way */
-    while ((fds = count_fds(), processes = count_processes(), fds > nfds || processes != 0) && --tries > 0)
-        usleep(10000);
-    BS_CHECK(fds <= nfds, "%d descriptors, not %d", fds, nfds);
+    scan_drive_begin_rest(drive);
+    int fds = count_fds(), processes = count_processes();
+    BS_CHECK(fds == nfds, "%d descriptors, not %d", fds, nfds);
     BS_CHECK(processes == 0, "%d processes", processes);
     return 0;
 }
