@@ -3,7 +3,8 @@
 #
 # scan_unseen_strace.sh - a scanned program under strace: between two marks its thread makes the calls that it makes
 # without scans, with the same results, but for those that besom's signal interrupted, which are made again.
-# No other signal comes, SIGCHLD least of all. What a program sees itself is scan_unseen.c's.
+# No other signal comes, SIGCHLD least of all. What a program sees itself is scan_unseen.c's. The program does
+# the same again and again, until there were enough scans, however long that takes.
 #
 # Called by `make check`; takes CC from the environment, and libbesom-scans.so from .libs here. Skipped
 # aloud without strace, or where it may not trace.
@@ -23,12 +24,25 @@ trap 'rm -rf "$tmp"' EXIT
 trap 'exit 99' HUP INT TERM
 
 cat >"$tmp/quiet.c" <<'END'
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <time.h>
 #include <unistd.h>
+#include "scan_drive.h"
+static bool is_enough(const struct scan_drive *drive) {
+    unsigned verdicts = 5, others;
+    if (drive != NULL)
+        drive->counts(&verdicts, &others);
+    return verdicts >= 5;
+}
 int main(void) {
+    const struct scan_drive *drive = dlsym(RTLD_DEFAULT, SCAN_DRIVE_NAME);
     int tube[2], epoll = epoll_create1(0);
     char byte;
     struct epoll_event e;
@@ -37,7 +51,7 @@ int main(void) {
     for (int i = 0; i < 5; i++)
         if (read(tube[0], &byte, 1) != 1)
             return 1;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 8 || (i < 400 && !is_enough(drive)); i++) {
         struct timespec ts = {0, 80000000};
         struct timeval tv = {0, 80000};
         if (poll(NULL, 0, 80) != 0 || nanosleep(&ts, NULL) != 0 || epoll_wait(epoll, &e, 1, 80) != 0 ||
@@ -48,7 +62,7 @@ int main(void) {
     return write(tube[1], "end", 3) != 3;
 }
 END
-${CC:-cc} -O1 -o "$tmp/quiet" "$tmp/quiet.c"
+${CC:-cc} -O1 -I"$(dirname "$0")" -o "$tmp/quiet" "$tmp/quiet.c"
 
 strace -f -o "$tmp/without" "$tmp/quiet"
 PROMISE_LIB=$lib BESOM_CONF=scan:leak,scan_interval:0,leak_age:0 SCAN_PER_SECOND=10 SCAN_LEAST=5 \
@@ -92,10 +106,22 @@ def calls(path):
     return found, signals, stops
 
 (plain, none, _), (scanned, signals, stops) = calls(sys.argv[1]), calls(sys.argv[2])
-hide = lambda found: [(n, "pid" if n == "getppid" else r) for n, r in found]
+
+def turns(found):
+    """The calls up to each getppid, and those after the last one."""
+    parts = [[]]
+    for name, result in found:
+        parts[-1].append((name, result if name != "getppid" else "pid"))
+        if name == "getppid":
+            parts.append([])
+    return parts
+
 ok = True
-if hide(plain) != hide(scanned):
-    print("scan_unseen_strace.sh: the program's calls differ:", [x for x in zip(plain, scanned) if x[0] != x[1]][:5],
+want, got = turns(plain), turns(scanned)
+want[2:-1] *= 1 + len(got) // len(want[2:-1]) # they are alike, and so many there may be
+del want[len(got) - 1:-1]
+if want != got:
+    print("scan_unseen_strace.sh: the program's calls differ:", [x for x in zip(want, got) if x[0] != x[1]][:3],
           len(plain), len(scanned))
     ok = False
 if signals - none:
