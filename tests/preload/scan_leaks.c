@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -26,7 +27,7 @@
 #define ALL_LOST (LOST + 2) /* and one of a thread that ends, one of a thread that stays */
 
 static volatile sig_atomic_t nchildren;
-static int end_all;
+static int end_all, deep_is_lost; /* [atomic] */
 static __thread void *in_tls;
 
 static void count_child(int signo) {
@@ -75,6 +76,7 @@ static void *lose_and_end(void *arg) {
 }
 static void *lose_and_stay(void *arg) {
     lose_deep(20);
+    __atomic_store_n(&deep_is_lost, 1, __ATOMIC_RELEASE);
     while (!__atomic_load_n(&end_all, __ATOMIC_RELAXED))
         usleep(10000);
     return arg;
@@ -117,6 +119,16 @@ static int count_fds(void) {
     return n;
 }
 
+/* A scan that is under way has descriptors of its own for a moment: what stays is the fewest of several counts. */
+static int count_lasting_fds(void) {
+    int fewest = count_fds();
+    for (int i = 0; i < 50; i++, usleep(2000)) {
+        int n = count_fds();
+        fewest = n < fewest ? n : fewest;
+    }
+    return fewest;
+}
+
 static void give_to_epoll(int epoll, int fd) {
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = malloc(700)};
     BS_CHECK(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) == 0, "epoll_ctl");
@@ -133,7 +145,10 @@ static unsigned long number(const char *line, const char *name) {
 }
 
 static unsigned scans, verdicts, reports, copies;
+static unsigned late_scans = 1; /* this verdict is the first that saw all */
+static unsigned early; /* verdicts that were there when all was lost, and one that may have been under way */
 
+/* Of the early ones little is known: on a busy machine the first scan may come before the program has begun. */
 static void judge_line(char *line) {
     if (strstr(line, " scan: ") != NULL) {
         scans++;
@@ -142,10 +157,16 @@ static void judge_line(char *line) {
         verdicts++;
         copies += strstr(line, " way copy ") != NULL;
         unsigned long leaks = number(line, "leaks"), lost = number(line, "lost_blocks");
-        BS_CHECK(lost == 2 * ALL_LOST, "lost %lu blocks, not %d: %s", lost, 2 * ALL_LOST, line);
-        BS_CHECK(leaks == (verdicts == 1 ? 0 : ALL_LOST), "leaks %lu: %s", leaks, line);
+        if (verdicts <= early && lost < 2 * ALL_LOST)
+            late_scans = verdicts + 1;
+        else
+            BS_CHECK(lost == 2 * ALL_LOST, "lost %lu blocks, not %d: %s", lost, 2 * ALL_LOST, line);
+        if (verdicts == 1)
+            BS_CHECK(leaks == 0, "leaks %lu: %s", leaks, line);
+        else if (verdicts > late_scans)
+            BS_CHECK(leaks == ALL_LOST, "leaks %lu: %s", leaks, line);
     }
-    if (strstr(line, " leak: ") != NULL) {
+    if (strstr(line, " leak: ") != NULL && verdicts > late_scans) {
         reports++;
         unsigned long n = number(line, "leaks");
         BS_CHECK((n == LOST || n == 1) && number(line, "bytes") == n * 300 &&
@@ -163,6 +184,7 @@ static void judge(const char *path) {
         close(fd);
     text[n > 0 ? n : 0] = '\0';
     scans = verdicts = reports = copies = 0;
+    late_scans = 1;
     for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
         *end = '\0';
         judge_line(line);
@@ -191,14 +213,19 @@ int main(void) {
     BS_CHECK(pthread_create(&ends, NULL, lose_and_end, NULL) == 0, "thread");
     pthread_join(ends, NULL);
     BS_CHECK(pthread_create(&stays, NULL, lose_and_stay, NULL) == 0, "thread");
+    while (!__atomic_load_n(&deep_is_lost, __ATOMIC_ACQUIRE))
+        usleep(1000);
     wipe();
-    int nfds = count_fds();
+    int nfds = count_lasting_fds();
     uint64_t start_ms = now_ms();
     snprintf(path, sizeof path, "scan_leaks.%d.tmp", (int)getpid());
+    early = UINT_MAX;
+    judge(path);
+    early = verdicts + 1;
     do {
         sleep_until(time(NULL) + 2);
         judge(path);
-    } while (verdicts < 2 && now_ms() < start_ms + MOST_MS);
+    } while (verdicts < early + 1 && now_ms() < start_ms + MOST_MS);
     /* from now on scans are made in a copy; volatile, or the compiler leaves the variable out */
     static void *volatile ballast;
     ballast = malloc(16 << 20);
@@ -216,7 +243,7 @@ int main(void) {
         usleep(10000); /* a scan may be under way */
     BS_CHECK(count_fds() == nfds, "%d descriptors, not %d", count_fds(), nfds);
     judge(path);
-    BS_CHECK(verdicts >= 4 && reports >= verdicts - 1 && copies >= 1 && copies < verdicts,
+    BS_CHECK(verdicts >= 4 && reports >= verdicts - late_scans && copies >= 1 && copies < verdicts,
              "%u scans, %u verdicts, %u reports, %u copies", scans, verdicts, reports, copies);
     unlink(path);
     _exit(0); /* no report at exit */

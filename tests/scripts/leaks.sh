@@ -45,6 +45,8 @@ possible = [l for l in lines if l["event"] == "leak_possible"]
 sizes = [l for l in lines if l["event"] == "leak_size"]
 done = [s for s in scans if s["verdict"] == "done"]
 by_time = [s for s in done if s["reason"] == "interval"]
+# One that came before the program had lost all, as where it gets no CPU for a second.
+early = len(by_time) > 0 and 0 <= by_time[0]["lost_blocks"] < 42
 $2
 END
 }
@@ -144,14 +146,17 @@ done
 
 run log_format:json,scan_interval:1,leak_age:0,sample:1M "$tmp/leaky" 3 "$tmp/log"
 judge "by size, while it runs" '
-assert len(by_time) >= 2 and by_time[0]["leaks"] == 0 and by_time[0]["waiting"] == 21
+by_time = by_time[early:]
+assert len(by_time) >= 2 and by_time[0]["leaks"] + by_time[0]["waiting"] == 21
 assert all(s["leaks"] == 21 and s["lost_blocks"] == 42 for s in by_time[1:])
-assert by_time[1]["delta"] == by_time[1]["bytes"] + by_time[1]["indirect"]
+assert early or by_time[0]["leaks"] == 0
+assert early or by_time[1]["delta"] == by_time[1]["bytes"] + by_time[1]["indirect"]
 assert all(s["delta"] == 0 for s in by_time[2:])
 assert sum(l["leaks"] for l in leaks + sizes) == sum(s["leaks"] for s in done)
 '
 run log_format:json,scan_interval:1,leak_age:1h,sample:all "$tmp/leaky" 3 "$tmp/log"
 judge "young leaks wait" '
+by_time = by_time[early:]
 assert len(by_time) >= 2 and all(s["leaks"] == 0 and s["waiting"] == 21 for s in by_time)
 assert done[-1]["reason"] == "exit" and done[-1]["leaks"] == 21
 '
