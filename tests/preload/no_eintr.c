@@ -320,7 +320,7 @@ static void nobody_is_interrupted(void) {
 /* --- but by signals of the program ------------------------------------------------------------ */
 
 static volatile sig_atomic_t handled;
-static int waiting, ended, interrupted; /* [atomic] */
+static int waiting, ended, interrupted; /* [atomic] the first: the thread that waits */
 
 static void handler(int signo) {
     (void)signo;
@@ -335,7 +335,7 @@ static void *wait_to_be_interrupted(void *arg) {
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     for (int i = 0; i < 12; i++) {
         int before = handled;
-        __atomic_store_n(&waiting, 1, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&waiting, (int)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
         int ret = way->wait(), error = errno;
         __atomic_store_n(&waiting, 0, __ATOMIC_SEQ_CST);
         if (handled != before && ret < 0 && error == EINTR)
@@ -347,8 +347,8 @@ static void *wait_to_be_interrupted(void *arg) {
     return NULL;
 }
 
-/* A signal that comes just before the call is lost, as ever: at 20 ms after its begin that is rare. The
- * call waits for seconds, so that it is still there then. */
+/* A signal that comes just before the call is lost, as ever: so it is sent when the call is seen. The call
+ * waits for seconds, so that it is still there then. */
 static void signals_still_interrupt(const struct way *way) {
     pthread_t thread;
     interrupted = ended = 0;
@@ -356,7 +356,8 @@ static void signals_still_interrupt(const struct way *way) {
     for (int i = 0; i < 12; i++) {
         while (!__atomic_load_n(&waiting, __ATOMIC_SEQ_CST))
             sched_yield();
-        sleep_ms(20 + (unsigned)i);
+        promise_wait_until_in_call(waiting, -1);
+        sleep_ms(1 + (unsigned)i);
         pthread_kill(thread, SIGUSR1);
         while (__atomic_load_n(&ended, __ATOMIC_SEQ_CST) == i)
             sleep_ms(1);
@@ -366,25 +367,6 @@ static void signals_still_interrupt(const struct way *way) {
 }
 
 static int pausing_tid; /* [atomic] */
-
-/* Until the kernel finds the thread in this system call; where it does not tell, for 300 ms. */
-static void wait_until_in(long call) {
-    char path[64], text[32];
-    while (__atomic_load_n(&pausing_tid, __ATOMIC_SEQ_CST) == 0)
-        sleep_ms(1);
-    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", pausing_tid);
-    for (unsigned tries = 0; tries < 60000; tries++) {
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-        if (fd >= 0)
-            close(fd);
-        text[n > 0 ? n : 0] = '\0';
-        if (n > 0 ? text[0] != 'r' && atol(text) == call : tries == 300)
-            return;
-        sleep_ms(1);
-    }
-    BS_CHECK(0, "the thread never waits: %s", text);
-}
 
 /* pause and sigsuspend end by nothing else. */
 static void *pause_once(void *arg) {
@@ -422,7 +404,9 @@ int main(void) {
     for (uintptr_t i = 0; i < 2; i++) {
         pausing_tid = 0;
         pthread_create(&thread, NULL, pause_once, (void *)i);
-        wait_until_in(pauses[i]);
+        while (__atomic_load_n(&pausing_tid, __ATOMIC_SEQ_CST) == 0)
+            sleep_ms(1);
+        promise_wait_until_in_call(pausing_tid, pauses[i]);
         pthread_kill(thread, SIGUSR1);
         pthread_join(thread, NULL);
     }

@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -117,6 +118,28 @@ static inline void sleep_ms(unsigned ms) {
 
     while (nanosleep(&ts, &ts) != 0 && errno == EINTR)
         ;
+}
+
+/* Waits, a minute at most, until the kernel finds thread tid of this process asleep in the system call; negative:
+ * in any but futex, in which who is stopped for a moment waits. That a thread has said it will wait is not
+ * enough: on a busy machine any time may lie between the two. Where the kernel does not tell, 300 ms must do. */
+static inline void promise_wait_until_in_call(int tid, long call) {
+    char path[64], text[32] = "";
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
+    for (unsigned tries = 0; tries < 60000; tries++) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+        if (fd >= 0)
+            close(fd);
+        text[n > 0 ? n : 0] = '\0';
+        long found = text[0] >= '0' && text[0] <= '9' ? atol(text) : -1; /* or "running", or "-1" */
+        if (n > 0 ? found >= 0 && (call >= 0 ? found == call : found != SYS_futex) : tries == 300)
+            return;
+        sleep_ms(1);
+    }
+    BS_CHECK(false, "thread %d never waits: %s", tid, text);
 }
 
 /* False where world_drive.c is to stop the program WORLD_LEAST times and has not yet, for a minute at most.

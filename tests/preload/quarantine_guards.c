@@ -74,7 +74,8 @@ int main(void) {
     }
     search_all(3);
     BS_CHECK(pthread_create(&thread, NULL, close_and_open, NULL) == 0, "no thread");
-    for (unsigned i = 0; i < 10; i++)
+    /* and as often as it takes until the other thread had its CPU */
+    for (unsigned i = 0; i < 10 || (i < 10000 && __atomic_load_n(&turns, __ATOMIC_RELAXED) <= 10); i++)
         search_all(3);
     __atomic_store_n(&end, 1, __ATOMIC_RELAXED);
     pthread_join(thread, NULL);

@@ -9,7 +9,7 @@
 int main(int argc, char **argv) {
     uint64_t searches, moves;
     unsigned caught =
-        catch_pointers(argc > 1 ? strtoull(argv[1], NULL, 10) * 1000 : 20000, 1, &searches, &moves);
+        catch_pointers(argc > 1 ? strtoull(argv[1], NULL, 10) * 1000 : 100000, 1, &searches, &moves);
 
     dprintf(STDOUT_FILENO, "%u addresses after %ju searches, %ju moves\n", caught,
             (uintmax_t)searches, (uintmax_t)moves);
