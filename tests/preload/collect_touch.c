@@ -18,7 +18,7 @@
 #define LARGE 200000
 #define NSMALL 400
 #define NLARGE 16
-#define WAIT_MS 30000
+#define WAIT_MS 90000
 
 static uintptr_t small[NSMALL], large[NLARGE]; /* complements */
 static char path[64];
