@@ -286,7 +286,7 @@ START_TEST(processes_and_threads) {
     ck_assert(!bs_os_thread_alive(getppid())); /* it exists, but is no thread of ours */
     ck_assert_int_eq(pthread_create(&thread, NULL, note_tid, &tid), 0);
     pthread_join(thread, NULL);
-    for (int i = 0; i < 1000 && bs_os_thread_alive(tid); i++)
+    for (int i = 0; i < 60000 && bs_os_thread_alive(tid); i++)
         usleep(1000);
     ck_assert_msg(!bs_os_thread_alive(tid), "thread %d is gone and looks alive", tid);
 }
@@ -423,7 +423,7 @@ static void helper_body(void *arg) {
 }
 
 static void await_run(uint32_t n) {
-    for (int i = 0; i < 5000 && bs_load(&helper_runs) < n; i++)
+    for (int i = 0; i < 60000 && bs_load(&helper_runs) < n; i++)
         usleep(1000);
     ck_assert_msg(bs_load(&helper_runs) == n, "%u runs, not %u", bs_load(&helper_runs), n);
 }
@@ -431,7 +431,7 @@ static void await_run(uint32_t n) {
 /* Starts it, waiting for the end of the previous one. */
 static int start_after_end(uint32_t *arg) {
     int err = EBUSY;
-    for (int i = 0; i < 5000 && err == EBUSY; i++) {
+    for (int i = 0; i < 60000 && err == EBUSY; i++) {
         err = bs_os_helper_start(helper_body, arg);
         if (err == EBUSY)
             usleep(1000);
@@ -455,7 +455,7 @@ START_TEST(one_helper_at_a_time) {
         ck_assert_int_eq(bs_os_helper_start(helper_body, &one), EBUSY);
         ck_assert(bs_os_thread_alive(bs_load(&helper_tid)));
         bs_store(&helper_may_end, 1u);
-        for (int i = 0; i < 5000 && bs_os_thread_alive(bs_load(&helper_tid)); i++)
+        for (int i = 0; i < 60000 && bs_os_thread_alive(bs_load(&helper_tid)); i++)
             usleep(1000);
     }
 }
@@ -487,7 +487,7 @@ static void start_in_child(void *arg) {
     bs_os_helper_forget();
     bs_store(&helper_runs, 0u);
     CHILD_CHECK(bs_os_helper_start(helper_body, arg) == 0);
-    for (int i = 0; i < 5000 && bs_load(&helper_runs) == 0; i++)
+    for (int i = 0; i < 60000 && bs_load(&helper_runs) == 0; i++)
         usleep(1000);
     CHILD_CHECK(bs_load(&helper_runs) == 1);
 }

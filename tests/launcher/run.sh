@@ -46,10 +46,10 @@ bad() {
     sed 's/^/    err: /' err >&2
 }
 
-# run ARGS...: besom run -l LIB ARGS..., within 20 s; leaves $status, out and err.
+# run ARGS...: besom run -l LIB ARGS..., within 120 s; leaves $status, out and err.
 run() {
     status=0
-    timeout 20 "$besom" run -l "$lib" "$@" >out 2>err </dev/null || status=$?
+    timeout 120 "$besom" run -l "$lib" "$@" >out 2>err </dev/null || status=$?
 }
 
 # expect NAME STATUS [PATTERN]: the last run ended so, and stderr matches the pattern (if given).
@@ -103,7 +103,7 @@ import resource, subprocess, sys
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 besom, lib, signal = sys.argv[1:]
 print(-subprocess.run([besom, "run", "-l", lib, "--", "sh", "-c", f"kill -{signal} $$"],
-                      timeout=20).returncode)
+                      timeout=120).returncode)
 PY
         )
         : >out

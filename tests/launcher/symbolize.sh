@@ -41,7 +41,7 @@ sampled() {
     conf=$1
     shift
     rm -f log
-    timeout 60 "$besom" run -l "$lib" -o "log:$dir/log,$conf" -- "$@" >prog.out 2>prog.err || {
+    timeout 300 "$besom" run -l "$lib" -o "log:$dir/log,$conf" -- "$@" >prog.out 2>prog.err || {
         bad "$1: $(cat prog.err)"
     }
 }
@@ -49,7 +49,7 @@ sampled() {
 # names ARG...: besom symbolize; leaves out and err.
 names() {
     status=0
-    timeout 60 "$besom" symbolize "$@" >out 2>err || status=$?
+    timeout 300 "$besom" symbolize "$@" >out 2>err || status=$?
     [ "$status" -eq 0 ] || bad "symbolize $*: exit status $status"
 }
 
@@ -233,7 +233,7 @@ fi
 for bad_args in "-z" "-d" "/nowhere/log"; do
     status=0
     # shellcheck disable=SC2086
-    timeout 20 "$besom" symbolize $bad_args >out 2>err </dev/null || status=$?
+    timeout 120 "$besom" symbolize $bad_args >out 2>err </dev/null || status=$?
     if [ "$status" -eq 125 ] && [ "$(wc -l <err)" -eq 1 ] && grep -q '^besom: symbolize: ' err; then
         ok
     else

@@ -198,7 +198,7 @@ place() {
     rm -f "$tmp/log"*
     local code=0 want=$expected
     case " $* " in *' one '*) want=$expected_one ;; esac
-    MORE=$more timeout 60 "$@" >"$tmp/out" 2>"$tmp/err" || code=$?
+    MORE=$more timeout 300 "$@" >"$tmp/out" 2>"$tmp/err" || code=$?
     [ "$code" -eq 0 ] || broken "exit status $code"
     grep -v '^scan_drive: ' "$tmp/out" >"$tmp/result"
     [ "$(cat "$tmp/result")" = "$want" ] || broken "it printed $(head -c 300 "$tmp/result"), not $want"

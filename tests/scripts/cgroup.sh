@@ -90,7 +90,7 @@ inside() {
     code=0
     # the file of processes takes the shell that writes to it, which then becomes the program
     # shellcheck disable=SC2016  # that shell expands
-    timeout 60 sh -c 'for dir in $1; do echo $$ >"$dir/cgroup.procs" || exit 99; done
+    timeout 300 sh -c 'for dir in $1; do echo $$ >"$dir/cgroup.procs" || exit 99; done
         shift; exec env "$@"' sh "$memory ${3-}" BESOM_CONF="$1" PROMISE_LIB="$2" \
         ${preload:+"LD_PRELOAD=$2"} "$tmp/holds" 286 >"$tmp/out" 2>"$tmp/err" || code=$?
 }

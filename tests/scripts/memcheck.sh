@@ -25,7 +25,7 @@ compare() {
     what=$1
     shift
     rm -f "$tmp/log"
-    if ! timeout 60 "$BESOM" run -l "$BESOM_LIB" --scan \
+    if ! timeout 300 "$BESOM" run -l "$BESOM_LIB" --scan \
         -o "scan:leak,sample:all,scan_interval:0,log_stacks:200,log:$tmp/log" -- "$@" >"$tmp/out" 2>&1 ||
         ! timeout 200 valgrind --leak-check=full --show-leak-kinds=all --num-callers=12 \
             --log-file="$tmp/memcheck" "$@" >"$tmp/out" 2>&1; then

@@ -27,13 +27,13 @@ broken() {
     status=1
 }
 
-# with RECORD COMMAND...: under besom, 60 s at most; output in out and err, exit status in $code.
+# with RECORD COMMAND...: under besom, 300 s at most; output in out and err, exit status in $code.
 with() {
     count=$((count + 1))
     code=0
     record=$1
     shift
-    timeout 60 env -u BESOM_CONF LD_PRELOAD="$lib" BESOM_RECORD="$record" "$@" >out 2>err || code=$?
+    timeout 300 env -u BESOM_CONF LD_PRELOAD="$lib" BESOM_RECORD="$record" "$@" >out 2>err || code=$?
 }
 
 # ends WHAT CODE WORDS: the exit status, and one line on stderr with these words, or none.
@@ -326,7 +326,7 @@ ends 'threads' 0 ''
 [ "$(of threads threads)" -ge 3 ] || broken "three threads are $(of threads threads)"
 for preload in '' "$lib"; do
     for threads in as-recorded 1; do
-        LD_PRELOAD=$preload timeout 60 "$replay" threads --threads=$threads --repeat=3 --touch=all \
+        LD_PRELOAD=$preload timeout 300 "$replay" threads --threads=$threads --repeat=3 --touch=all \
             --verify >out 2>&1 || broken "three threads, played by $threads, ${preload:-libc}: $(cat out)"
     done
 done
@@ -337,7 +337,7 @@ for trace in "$traces"/*.bst.xz; do
     events=$(of "$trace" events)
     [ "$(of "$trace" complete)" = yes ] || broken "$trace is not complete"
     for preload in '' "$lib"; do
-        LD_PRELOAD=$preload timeout 60 "$replay" "$trace" --touch=all --verify >out 2>&1 ||
+        LD_PRELOAD=$preload timeout 300 "$replay" "$trace" --touch=all --verify >out 2>&1 ||
             broken "$trace, ${preload:-libc}: $(cat out)"
         [ "$(cut -d ' ' -f 2 out)" = "$events" ] || broken "$trace has $events events: $(cat out)"
     done
@@ -356,7 +356,7 @@ END
 for what in REALLOC CALLOC; do
     # shellcheck disable=SC2086
     ${CC:-cc} -w -shared -fPIC -fno-builtin -D$what -o bad.so bad.c
-    ! LD_PRELOAD="$tmp/bad.so" timeout 60 "$replay" threads --threads=1 >out 2>&1 ||
+    ! LD_PRELOAD="$tmp/bad.so" timeout 300 "$replay" threads --threads=1 >out 2>&1 ||
         broken "a bad $what goes unnoticed"
 done
 
