@@ -21,6 +21,7 @@
 #include "pacer.h"
 #include "round.h"
 #include "scavenge.h"
+#include "sink.h"
 #include "sweep.h"
 
 #include <errno.h>
@@ -177,6 +178,8 @@ static void helper(void *arg) {
     bool rights_given_up = false;
     struct bs_pacer pacer;
     (void)arg;
+    if (!bs_sink_is_stderr()) /* lines go to the program's, as it is at that moment */
+        bs_os_helper_own_descriptors();
     bs_pacer_start(&pacer, bs_os_now_ns());
     bs_lock_forget_held(); /* debug: a fork may have cut the last helper short in a lock */
     bg.next_report_ns = bs_os_now_ns() + bs_opt.log_interval * 1000u * NS_PER_MS;

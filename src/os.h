@@ -180,6 +180,8 @@ long bs_os_write(int fd, const void *buf, size_t bytes);
 /* The same for what besom says of its own accord: where the reader is gone or the file may not grow
  * it fails (-EPIPE, -EFBIG) without the signal that would end the program. */
 long bs_os_write_quietly(int fd, const void *buf, size_t bytes);
+/* So to the program's stderr, also from a helper whose descriptors are its own. last: the process ends with it. */
+void bs_os_write_stderr(const void *buf, size_t bytes, bool last);
 
 /* --- waiting, threads ----------------------------------------------------------------------- */
 
@@ -194,6 +196,10 @@ _Noreturn void bs_os_abort(void);
  * thread-local variables, or any libc function but mem* and str*; all signals are blocked in it.
  * 0 or errno; EBUSY while the previous one has not ended. */
 int bs_os_helper_start(void (*fn)(void *), void *arg);
+/* In it: from now on it has a table of descriptors of its own, an empty one. What it opens has no number in the
+ * program, and a number that the program closes is none of its. Without effect where the kernel cannot (before
+ * Linux 5.9), and under a sanitizer. */
+void bs_os_helper_own_descriptors(void);
 /* Its thread id, or 0. For a moment after its start, and before its end, another answer. */
 int bs_os_helper_tid(void);
 /* Its stack and thread block; empty where none was ever started. */

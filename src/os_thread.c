@@ -18,6 +18,7 @@
 #include "syscall.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -59,6 +60,62 @@ long bs_os_write_quietly(int fd, const void *buf, size_t bytes) {
     return ret;
 }
 
+/* --- descriptors ------------------------------------------------------------------------------ */
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
+#define UNSHARE_FIRST 2 /* CLOSE_RANGE_UNSHARE */
+#define STDERR_FD 2
+
+static int separate_tid; /* [atomic] the helper that has a table of its own, or 0 */
+
+void bs_os_helper_own_descriptors(void) {
+#if !BS_SANITIZED /* its helper is libc's, and writes for itself */
+    if (bs_sys3(SYS_close_range, 0, UINT32_MAX, UNSHARE_FIRST) == 0)
+        bs_store(&separate_tid, bs_os_tid());
+#endif
+}
+
+/* The first thread's, which is the program's. Nobody waits for a reader of a pipe: without one it is refused.
+ * A socket cannot be opened by its name. To get it nevertheless takes calls that programs with a seccomp filter
+ * may be killed for, so that is done only when there is nothing to lose. */
+static int open_stderr(bool last) {
+    long fd = bs_sys4(SYS_openat, AT_FDCWD, "/proc/self/fd/2",
+                      O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
+    if (fd >= 0) {
+        (void)bs_sys3(SYS_fcntl, fd, F_SETFL, O_APPEND);
+        return (int)fd;
+    }
+    long process = last ? bs_sys2(SYS_pidfd_open, bs_os_pid(), 0) : fd;
+    if (process < 0)
+        return (int)process;
+    fd = bs_sys3(SYS_pidfd_getfd, process, STDERR_FD, 0);
+    bs_os_close((int)process);
+    return (int)fd;
+}
+
+void bs_os_write_stderr(const void *buf, size_t bytes, bool last) {
+    int tid = bs_load(&separate_tid);
+    if (tid == 0 || tid != bs_os_tid()) {
+        (void)bs_os_write_quietly(STDERR_FD, buf, bytes);
+        return;
+    }
+    int fd = open_stderr(last);
+    if (fd < 0)
+        return;
+    (void)bs_os_write_quietly(fd, buf, bytes);
+    bs_os_close(fd);
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
 _Noreturn void bs_os_abort(void) {
     const uint64_t all_but_abort = ~signal_bit(SIGABRT);
     set_all_signals(all_but_abort, NULL);
@@ -70,6 +127,8 @@ _Noreturn void bs_os_abort(void) {
     for (;;)
         (void)bs_sys1(SYS_exit_group, 127);
 }
+
+/* --- the helper ------------------------------------------------------------------------------- */
 
 static struct {
     char *base;   /* [init by the first starter, which holds `starting`] stack, TLS, TCB */
@@ -188,8 +247,10 @@ int bs_os_helper_start(void (*fn)(void *), void *arg) {
         return EBUSY;
     int err = EBUSY;
     /* acquire: pairs with the kernel's store at the helper's end, after its last use of the stack */
-    if (bs_load_acquire(&helper.tid_word) == 0)
+    if (bs_load_acquire(&helper.tid_word) == 0) {
+        bs_store(&separate_tid, 0); /* numbers of threads come again */
         err = start_thread(fn, arg);
+    }
     bs_store_release(&helper.starting, 0);
     if (err != 0 && err != EBUSY)
         bs_count(os_failures, 1);
@@ -206,6 +267,7 @@ struct bs_range bs_os_helper_memory(void) {
 }
 
 void bs_os_helper_forget(void) {
+    bs_store(&separate_tid, 0);
     bs_store(&helper.tid_word, 0);
     bs_store(&helper.starting, 0);
 }

@@ -9,7 +9,6 @@
 
 #include <string.h>
 
-#define STDERR_FD 2
 #define LINE_MAX_BYTES 1024
 
 void bs_out_init(struct bs_out *out, char *buf, size_t cap) {
@@ -139,27 +138,27 @@ void bs_out_size(struct bs_out *out, uint64_t bytes) {
         bs_out_printf(out, "%ju.%ju %s", (uintmax_t)whole, (uintmax_t)tenths, units[u]);
 }
 
-static void line_to_stderr(const char *fmt, va_list ap) {
+static void line_to_stderr(const char *fmt, va_list ap, bool last) {
     char buf[LINE_MAX_BYTES];
     struct bs_out out;
     bs_out_init(&out, buf, sizeof buf - 1); /* room for the newline */
     bs_out_str(&out, "besom: ");
     bs_out_vprintf(&out, fmt, ap);
     buf[out.len++] = '\n';
-    (void)bs_os_write_quietly(STDERR_FD, buf, out.len);
+    bs_os_write_stderr(buf, out.len, last);
 }
 
 void bs_warn(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    line_to_stderr(fmt, ap);
+    line_to_stderr(fmt, ap, false);
     va_end(ap);
 }
 
 void bs_fatal(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    line_to_stderr(fmt, ap);
+    line_to_stderr(fmt, ap, true);
     va_end(ap);
     bs_os_abort();
 }

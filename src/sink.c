@@ -27,6 +27,10 @@ BS_ALWAYS bool bs_sink_is_open(void) {
     return bs_load(&sink.state) != CLOSED;
 }
 
+BS_ALWAYS bool bs_sink_is_stderr(void) {
+    return bs_load(&sink.state) == TO_STDERR;
+}
+
 /* A descriptor of the log's file; expands the name first where that is due. */
 static int open_file_locked(void) {
     if (!sink.expand)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sink.h - where log lines go: stderr or a file by name. Only log.c uses it.
+ * sink.h - where log lines go: stderr or a file by name. Only log.c uses it; the helper asks for the one kind.
  *
  * A file is opened in append mode for each line and closed again (one write, so lines of several
  * processes do not mix). Lock: BS_RANK_LOG, for the expansion of the name and the write.
@@ -14,6 +14,7 @@
  * file, %% a percent sign. Says on stderr what cannot be written; the sink stays closed then. */
 void bs_sink_open(void);
 bool bs_sink_is_open(void);
+bool bs_sink_is_stderr(void);
 void bs_sink_write(const char *line, size_t bytes);
 
 void bs_sink_forked(void);

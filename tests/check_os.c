@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 static size_t page_bytes; /* of the OS page */
@@ -503,6 +504,66 @@ START_TEST(a_forked_child_may_have_its_own) {
 }
 END_TEST
 
+#if !BS_SANITIZED
+static uint32_t opened_first; /* [atomic] the number that it got, + 1 */
+
+static void separate_body(void *arg) {
+    bs_os_helper_own_descriptors();
+    int fd = bs_os_open_read("/dev/null");
+    bs_os_write_stderr("more\n", 5, false);
+    bs_os_write_stderr("last\n", 5, true);
+    bs_os_close(fd);
+    bs_store((uint32_t *)arg, (uint32_t)fd + 1);
+}
+static void start_separate(void *arg) {
+    (void)arg;
+    int before = open("/dev/null", O_RDONLY), lowest = dup(before);
+    close(lowest);
+    bs_store(&opened_first, 0u);
+    CHILD_CHECK(bs_os_helper_start(separate_body, &opened_first) == 0);
+    for (int i = 0; i < 60000 && bs_load(&opened_first) == 0; i++) {
+        CHILD_CHECK(dup(before) == lowest);
+        close(lowest);
+        usleep(1000);
+    }
+    CHILD_CHECK(bs_load(&opened_first) == 1); /* descriptor 0 */
+}
+static void say_to_socket(void *arg) {
+    int ends[2], stderr_fd = dup(2);
+    char text[64] = "";
+    (void)arg;
+    CHILD_CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) == 0 && dup2(ends[0], 2) == 2);
+    start_separate(NULL);
+    dup2(stderr_fd, 2);
+    CHILD_CHECK(recv(ends[1], text, sizeof text - 1, MSG_DONTWAIT) == 5 && strcmp(text, "last\n") == 0);
+    CHILD_CHECK(recv(ends[1], text, sizeof text - 1, MSG_DONTWAIT) == -1); /* a socket has no name */
+}
+static void say_to_file(void *arg) {
+    char path[] = "/tmp/check_os.XXXXXX", text[64] = "";
+    int fd = mkstemp(path), stderr_fd = dup(2);
+    (void)arg;
+    unlink(path);
+    CHILD_CHECK(write(fd, "first\n", 6) == 6 && dup2(fd, 2) == 2);
+    start_separate(NULL);
+    dup2(stderr_fd, 2);
+    CHILD_CHECK(pread(fd, text, sizeof text - 1, 0) == 16 && strcmp(text, "first\nmore\nlast\n") == 0);
+}
+
+/* What it opens has no number here, and what it says arrives where the program's stderr goes. */
+START_TEST(a_helper_may_have_its_own_descriptors) {
+    if (syscall(436 /* close_range */, 100000, 100000, 0) != 0)
+        return; /* before Linux 5.9 */
+    struct outcome o = child_run(start_separate, NULL, 100);
+    ck_assert_msg(child_ended_well(&o), "status %x: %s", o.status, o.err);
+    ck_assert_str_eq(o.err, "more\nlast\n");
+    o = child_run(say_to_file, NULL, 100);
+    ck_assert_msg(child_ended_well(&o), "to a file: status %x: %s", o.status, o.err);
+    o = child_run(say_to_socket, NULL, 100);
+    ck_assert_msg(child_ended_well(&o), "to a socket: status %x: %s", o.status, o.err);
+}
+END_TEST
+#endif
+
 /* --- credentials ------------------------------------------------------------------------------ */
 
 static bool seen_equal, seen_changed, may_change;
@@ -654,6 +715,9 @@ static TCase *process_tests(void) {
     tcase_add_test(tc, one_helper_at_a_time);
     tcase_add_test(tc, the_helper_takes_no_signal);
     tcase_add_test(tc, a_forked_child_may_have_its_own);
+#if !BS_SANITIZED
+    tcase_add_test(tc, a_helper_may_have_its_own_descriptors);
+#endif
     tcase_add_test(tc, credentials_are_compared_with_the_first_threads);
     tcase_add_test(tc, abort_runs_the_handler_and_ends_the_process);
     return tc;

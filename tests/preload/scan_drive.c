@@ -100,6 +100,7 @@ static uint64_t work(uint64_t *next) {
 static void helper(void *arg) {
     uint64_t next = bs_os_now_ns();
     (void)arg;
+    bs_os_helper_own_descriptors();
     while (!bs_load(&drive.stop)) {
         uint32_t asked = bs_load_acquire(&drive.asked);
         if (asked != bs_load(&drive.answered)) {

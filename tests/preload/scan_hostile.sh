@@ -311,7 +311,7 @@ fi
 place 'not dumpable' 'done|unavailable|no_roots' "$tmp/start" undumpable
 place 'in vfork' 'done' "$tmp/start" vfork
 says='cannot be written .*lines of the log are lost'
-place 'no descriptors' 'none|unavailable|no_roots' "$tmp/start" descriptors
+place 'no descriptors' 'none|done|unavailable|no_roots' "$tmp/start" descriptors
 place 'little address space' 'done|no_memory|no_copy|no_roots' sh -c "ulimit -v 300000; exec $tmp/start"
 [ "$status" -ne 0 ] || echo "scan_hostile.sh: $tried places"
 exit "$status"

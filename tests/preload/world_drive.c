@@ -57,6 +57,7 @@ static void stop_once(void) {
 static void helper(void *arg) {
     uint64_t next = bs_os_now_ns(), round_ns = next;
     (void)arg;
+    bs_os_helper_own_descriptors();
     while (!bs_load(&drive.stop)) {
         stop_once();
         uint64_t now = bs_os_now_ns();
