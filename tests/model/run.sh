@@ -25,7 +25,7 @@ search() {
     # CC may hold options.
     # shellcheck disable=SC2086
     ${CC:-cc} -O2 -w -DSAFETY -DMEMLIM=2048 -DVECTORSZ=2048 -o pan pan.c
-    timeout 200 ./pan -m1000000 >pan.out 2>&1 || { tail -n 20 pan.out >&2; echo -1; return; }
+    timeout 600 ./pan -m1000000 >pan.out 2>&1 || { tail -n 20 pan.out >&2; echo -1; return; }
     ! grep -q -e 'max search depth too small' -e 'out of memory' pan.out || { echo -1; return; }
     sed -n 's/.*errors: \([0-9]*\).*/\1/p' pan.out
 }

@@ -16,7 +16,7 @@
 #   tests/scripts/icount.sh --print      prints what it would hold
 #
 # Skipped aloud without valgrind and where another compiler, level of optimisation, debug level or
-# processor would give other numbers. Two counts at a time, at most 120 s each. Exit status: 0 within
+# processor would give other numbers. Two counts at a time, at most 600 s each. Exit status: 0 within
 # the slack, 1 not, 2 wrong use, 77 skipped.
 set -eu
 
@@ -41,7 +41,7 @@ count() {
     else
         set -- "$build/bench/micro" "$1" "--scale=$2"
     fi
-    env -i PATH="$PATH" LD_PRELOAD="$lib" BESOM_CONF="$conf" timeout 120 \
+    env -i PATH="$PATH" LD_PRELOAD="$lib" BESOM_CONF="$conf" timeout 600 \
         valgrind --tool=callgrind --separate-threads=yes --compress-strings=no \
         --callgrind-out-file=out --dump-before=bs_bench_start --dump-before=bs_bench_stop \
         "$@" >stdout 2>stderr || return 1
