@@ -16,6 +16,7 @@
 #include <signal.h>
 
 #define NS_PER_MS UINT64_C(1000000)
+#define LAST_TRIES 5 /* scans at the end, of which two are wanted: each takes BS_SCAN_STOP_NS at most */
 
 static uint64_t next_scan_ns; /* [helper] of scan_interval */
 
@@ -54,31 +55,40 @@ static void scan_if_due(uint64_t now_ns) {
     begin(bs_os_now_ns());
 }
 
-struct last_scan {
-    bool is_last; /* of the two that it takes to know a leak */
+/* A leak is what was lost twice, so two have to come to a verdict. */
+struct last_scans {
+    unsigned verdicts;
+    bool may_come; /* the last one had none, and another one may */
     uint64_t leaks;
 };
 
 static void note_last_scan(void *ctx, const struct bs_scan_result *result) {
-    struct last_scan *last = ctx;
-    if (last->is_last || result->verdict == NULL)
+    struct last_scans *last = ctx;
+    if (last->verdicts != 0 || result->verdict == NULL)
         bs_log_scan("exit", result);
-    last->leaks = last->is_last && result->verdict != NULL ? result->verdict->reported.leaks : 0;
-    last->is_last = result->verdict != NULL;
+    if (result->verdict != NULL)
+        last->leaks = last->verdicts++ != 0 ? result->verdict->reported.leaks : 0;
+    last->may_come = result->end == BS_SCAN_WORLD &&
+                     (result->world == BS_WORLD_LATE || result->world == BS_WORLD_SILENT ||
+                      result->world == BS_WORLD_INSIDE);
 }
 
-/* Two in a row: a leak is what was lost twice. */
+/* On a busy machine a thread may not stand in time; and here is no later scan that would do it. */
 static uint64_t last(void) {
     const struct bs_scan_rules rules = {.in_place_bytes = BS_SCAN_IN_PLACE_BYTES, .guest = guest()};
-    struct last_scan two = {false, 0};
+    struct last_scans two = {.verdicts = 0};
     uint32_t sleep = 0;
     if (!bs_log_is_on() && bs_opt.leak_exit_code == 0)
         return 0;
-    /* the helper may be at it, for some time */
-    for (unsigned tries = 0; !bs_scan_run(&rules, note_last_scan, &two) && tries < 100; tries++)
-        bs_os_wait(&sleep, 0, 100 * NS_PER_MS);
-    if (two.is_last)
-        (void)bs_scan_run(&rules, note_last_scan, &two);
+    for (unsigned tries = 0; tries < LAST_TRIES && two.verdicts < 2; tries++) {
+        unsigned verdicts = two.verdicts;
+        two.may_come = false;
+        /* the helper may be at it, for some time */
+        for (unsigned waits = 0; !bs_scan_run(&rules, note_last_scan, &two) && waits < 100; waits++)
+            bs_os_wait(&sleep, 0, 100 * NS_PER_MS);
+        if (two.verdicts == verdicts && !two.may_come)
+            break;
+    }
     return two.leaks;
 }
 
