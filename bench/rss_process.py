@@ -5,7 +5,8 @@ run, read out (stdout, besom's log) when they end.
 One thread does it all, in steps of 20 ms over the programs that run at the same time, so that a
 child can be given its last words before exec. A program speaks on stdout, a fact a line: NAME
 NUMBER; "idle" when only sleep follows; "sample PID" when another process than its own tree is
-meant. Nothing here knows a workload or a target.
+meant. bench/workload stays until its stdin ends, so that it is there still when a look comes late.
+Nothing here knows a target.
 """
 import ctypes
 import json
@@ -148,8 +149,10 @@ class Program:
         argv = [word.replace("{directory}", self.directory.name) for word in self.argv]
         with open(f"{self.directory.name}/out", "w", encoding="ascii") as out, \
                 open(f"{self.directory.name}/err", "w", encoding="ascii") as err:
+            stays = os.path.basename(argv[0]) == "workload"
             self.process = subprocess.Popen(argv, env=self.environment(), stdout=out, stderr=err,
-                                            stdin=subprocess.DEVNULL, start_new_session=True,
+                                            stdin=subprocess.PIPE if stays else subprocess.DEVNULL,
+                                            start_new_session=True,
                                             preexec_fn=self.before_exec)
         self.begin = time.monotonic()
         self.meant, self.read_to, self.sampled = self.process.pid, 0, -1.0
@@ -192,6 +195,9 @@ class Program:
                 self.samples.append((now, kib))
         while self.idle_at is not None and self.due and now >= self.idle_at + self.due[0]:
             self.snapshots[self.due.pop(0)] = Snapshot(tree_of(self.meant))
+        if self.process.stdin and not self.due:
+            self.process.stdin.close()
+            self.process.stdin = None
         if now > self.limit_seconds:
             self.stop()
             raise ProgramError(f"{self.label}: {os.path.basename(self.argv[0])} did not end within "

@@ -12,12 +12,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_NUMBERS = 4 };
+enum { MAX_NUMBERS = 4, MAX_STAY_MS = 60000 };
 
 static const struct bs_workload *const FAMILIES[] = {bs_workload_return, bs_workload_steady,
                                                      bs_workload_comb};
@@ -29,10 +31,22 @@ void *bs_workload_block(size_t size_bytes) {
     return memset(bs_bench_need(malloc(size_bytes), size_bytes), 0x5a, size_bytes);
 }
 
-void bs_workload_idle(unsigned seconds) {
+void bs_workload_say_idle(void) {
     puts("idle");
     fflush(stdout);
+}
+
+void bs_workload_stay(void) {
+    struct pollfd reader = {.fd = STDIN_FILENO, .events = POLLIN};
+    struct stat status;
+    if (fstat(STDIN_FILENO, &status) == 0 && S_ISFIFO(status.st_mode))
+        (void)poll(&reader, 1, MAX_STAY_MS);
+}
+
+void bs_workload_idle(unsigned seconds) {
+    bs_workload_say_idle();
     sleep(seconds);
+    bs_workload_stay();
 }
 
 double bs_workload_seconds(void) {

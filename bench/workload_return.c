@@ -54,20 +54,22 @@ static void churn(const unsigned *numbers) {
 
 static void rest(const unsigned *numbers) {
     leave_one_in_twenty();
-    bs_workload_idle(numbers[0] / 2);
+    bs_workload_say_idle();
+    sleep(numbers[0] / 2);
     pid_t child = fork();
     if (child == 0)
         exit(0);
     if (child < 0 || waitpid(child, NULL, 0) != child)
         bs_bench_die("fork or wait failed");
     sleep(numbers[0] - numbers[0] / 2);
+    bs_workload_stay();
 }
 
 /* --- sleepers --------------------------------------------------------------------------------- */
 
 enum { SLEEPERS = 200, SLEEPER_BYTES = 5000000 };
 
-static pthread_barrier_t all_ready;
+static pthread_barrier_t all_ready, all_over;
 static unsigned sleep_seconds;
 
 static void *sleeper(void *arg) {
@@ -86,6 +88,7 @@ static void *sleeper(void *arg) {
     }
     pthread_barrier_wait(&all_ready);
     sleep(sleep_seconds);
+    pthread_barrier_wait(&all_over);
     return NULL;
 }
 
@@ -97,11 +100,13 @@ static void run_sleepers(unsigned seconds, bool allocate) {
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, 128 << 10);
     pthread_barrier_init(&all_ready, NULL, SLEEPERS + 1);
+    pthread_barrier_init(&all_over, NULL, SLEEPERS + 1);
     for (uintptr_t i = 0; i < SLEEPERS; i++)
         if (pthread_create(&thread[i], &attr, sleeper, allocate ? (void *)(i + 1) : NULL) != 0)
             bs_bench_die("pthread_create failed");
     pthread_barrier_wait(&all_ready);
     bs_workload_idle(seconds);
+    pthread_barrier_wait(&all_over);
     for (size_t i = 0; i < SLEEPERS; i++)
         pthread_join(thread[i], NULL);
 }
