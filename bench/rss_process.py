@@ -50,7 +50,8 @@ def switches_of(pid):
 
 
 class Snapshot:
-    """A process in detail, at one moment: KiB, number of mappings, its other threads."""
+    """A process in detail, at one moment: KiB, number of mappings, its other threads. And its peak
+    until then by the kernel, which has looked all the time."""
 
     def __init__(self, pids):
         self.wall_ns = time.time_ns()
@@ -58,6 +59,8 @@ class Snapshot:
         for pid in pids:
             self.add(read_proc(pid, "smaps"))
         self.switches = switches_of(pids[0])
+        peak = re.search(r"^VmHWM:\s+(\d+)", read_proc(pids[0], "status"), re.M)
+        self.peak = int(peak.group(1)) if peak and len(pids) == 1 else self.rss
 
     def add(self, text):
         inside = False
@@ -100,7 +103,7 @@ class Program:
 
     @property
     def peak(self):
-        return max([kib for _, kib in self.samples] + [s.rss for s in self.snapshots.values()],
+        return max([kib for _, kib in self.samples] + [s.peak for s in self.snapshots.values()],
                    default=0)
 
     @property
