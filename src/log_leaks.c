@@ -49,6 +49,7 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
     bs_line_number(&l, "stand_ns", r->stand_ns);
     bs_line_number(&l, "roots_ns", r->roots_ns);
     bs_line_number(&l, "clone_ns", r->clone_ns);
+    bs_line_number(&l, "resume_ns", r->resume_ns);
     bs_line_number(&l, "ns", r->ns);
     bs_line_number(&l, "ranges", r->nroots);
     bs_line_bytes(&l, "roots", r->root_bytes);

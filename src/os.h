@@ -188,6 +188,9 @@ void bs_os_write_stderr(const void *buf, size_t bytes, bool last);
 /* Sleeps while *word == expected, at most timeout_ns (0: for ever); may wake for no reason. */
 void bs_os_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 void bs_os_wake(uint32_t *word, int threads);
+/* The same with a set of bits, not empty: all that wait with one of the wakened bits wake up. */
+void bs_os_wait_bits(uint32_t *word, uint32_t expected, uint32_t bits);
+void bs_os_wake_bits(uint32_t *word, uint32_t bits);
 void bs_os_yield(void);
 /* Stops the process with SIGABRT: the program's handler runs if it has one. */
 _Noreturn void bs_os_abort(void);
@@ -231,6 +234,9 @@ bool bs_os_stack_is_clear(uintptr_t sp, const void *own, size_t near_bytes, uint
 typedef void bs_os_task_visitor(void *ctx, int tid);
 /* Calls visit for each thread of the process that /proc lists, also those about to end. 0 or errno. */
 int bs_os_tasks(bs_os_task_visitor *visit, void *ctx);
+
+/* How many threads the process has, with those about to end; 0: the kernel does not say. */
+size_t bs_os_task_count(void);
 
 struct bs_os_task {
     bool gone;        /* it runs no user code any more */

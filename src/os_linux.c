@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -402,6 +403,12 @@ void bs_os_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns) {
 }
 void bs_os_wake(uint32_t *word, int threads) {
     (void)bs_sys3(SYS_futex, word, FUTEX_WAKE_PRIVATE, threads);
+}
+void bs_os_wait_bits(uint32_t *word, uint32_t expected, uint32_t bits) {
+    (void)bs_sys6(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, NULL, NULL, bits);
+}
+void bs_os_wake_bits(uint32_t *word, uint32_t bits) {
+    (void)bs_sys6(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, NULL, NULL, bits);
 }
 void bs_os_yield(void) {
     (void)bs_sys0(SYS_sched_yield);

@@ -254,7 +254,9 @@ static enum bs_scan_end stop_and_scan(struct bs_scan_work *w, struct bs_snapshot
     enum bs_scan_end end = BS_SCAN_WORLD;
     if (result->world == BS_WORLD_STOPPED) {
         end = scan_stopped(w, copy, result, again);
+        uint64_t standing = bs_os_now_ns();
         bs_world_resume();
+        result->resume_ns = bs_os_now_ns() - standing;
         result->stop_ns = bs_os_now_ns() - bs_world_asked_ns();
     } else {
         result->culprit = bs_world_culprit();

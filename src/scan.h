@@ -101,6 +101,7 @@ struct bs_scan_result {
     uint64_t stand_ns; /* of that, until all stood */
     uint64_t roots_ns; /* of that, the listing of roots */
     uint64_t clone_ns;
+    uint64_t resume_ns; /* of that, waking all */
     uint64_t ns;       /* in all */
     const struct bs_scan_verdict *verdict; /* NULL: none */
     const struct bs_scan_verdict *before;  /* of the last scan that had one; NULL: none */

@@ -50,6 +50,17 @@ int bs_world_signal(void) {
 
 /* --- the stop --------------------------------------------------------------------------------- */
 
+static bool stands(const struct slot *s) {
+    return state_of(s) == STANDS;
+}
+
+static size_t count_standing(void) {
+    size_t n = 0;
+    for (size_t i = 0; i < bs_world.n; i++)
+        n += stands(slot_of(i));
+    return n;
+}
+
 /* Threads that would not answer are found before anybody is stopped for nothing. */
 #define MAX_SUSPECTS 8
 struct suspects {
@@ -90,6 +101,14 @@ static enum bs_world_result look_at_all(void) {
     return bs_world.error != 0 ? BS_WORLD_UNAVAILABLE : BS_WORLD_STOPPED;
 }
 
+/* We, the helper, and those who stand are as many threads as the process has. Of these nobody ends meanwhile,
+ * so there is nobody else; a helper that is about to end is counted longer than it has a number. */
+static bool are_all(void) {
+    int helper = bs_os_helper_tid();
+    size_t known = count_standing() + 1 + (helper != 0 && helper != bs_world.self);
+    return !BS_SANITIZED && bs_os_task_count() == known && bs_os_helper_tid() == helper;
+}
+
 /* Passes over the list of threads until two find nobody new; whoever was found stands by then. So the
  * last two saw a list that could not change, unless somebody is in it who was not asked. */
 static enum bs_world_result stop_all(uint64_t deadline_ns) {
@@ -98,7 +117,7 @@ static enum bs_world_result stop_all(uint64_t deadline_ns) {
         enum bs_world_result result = bs_world_hear(deadline_ns);
         if (result != BS_WORLD_STOPPED)
             return result;
-        agreed = found == 0 ? agreed + 1 : 0;
+        agreed = are_all() ? 2 : found == 0 ? agreed + 1 : 0;
     }
     return BS_WORLD_STOPPED;
 }
@@ -111,6 +130,7 @@ static bool is_outside(const struct bs_world_thread *t) {
 
 /* Lets those run on that are inside besom; how many. */
 static size_t let_insiders_go(void) {
+    uint32_t bits = 0;
     size_t n = 0;
     for (size_t i = 0; i < bs_world.n; i++) {
         struct slot *s = slot_of(i);
@@ -121,9 +141,11 @@ static size_t let_insiders_go(void) {
             continue;
         bs_world.culprit = s->tid;
         s->again = true;
-        bs_world_let_go(s);
+        bits |= bs_world_let_go(s);
         n++;
     }
+    if (n != 0)
+        bs_world_open(bits);
     bs_count(world_let_out, n);
     return n;
 }
@@ -159,8 +181,10 @@ static enum bs_world_result stop_outside(uint64_t deadline_ns) {
 }
 
 static void let_all_go(void) {
+    uint32_t bits = 0;
     for (size_t i = 0; i < bs_world.n; i++)
-        bs_world_let_go(slot_of(i));
+        bits |= bs_world_let_go(slot_of(i));
+    bs_world_open(bits);
 }
 
 /* Those who stood in the last stop have left their handlers. */
@@ -230,10 +254,6 @@ int bs_world_culprit(void) {
 
 /* --- who stands where ------------------------------------------------------------------------- */
 
-static bool stands(const struct slot *s) {
-    return state_of(s) == STANDS;
-}
-
 void bs_world_each(bs_world_visitor *visit, void *ctx) {
     BS_CHECK(bs_world.stopped);
     for (size_t i = 0; i < bs_world.n; i++)
@@ -242,10 +262,7 @@ void bs_world_each(bs_world_visitor *visit, void *ctx) {
 }
 
 size_t bs_world_count(void) {
-    size_t n = 0;
-    for (size_t i = 0; i < bs_world.n; i++)
-        n += stands(slot_of(i));
-    return n;
+    return count_standing();
 }
 
 /* The thread block is on the usual stack of all threads but the first, whose stack holds what the

@@ -57,12 +57,20 @@ static void answer(void) {
         bs_os_wake(&bs_world.answers, 1);
 }
 
-static void stand(struct slot *s, uint32_t asking, const struct bs_os_frame *f) {
+static uint32_t gate_bit(size_t index) {
+    return (uint32_t)1 << (index % 32);
+}
+
+static void stand(struct slot *s, size_t index, uint32_t asking, const struct bs_os_frame *f) {
     publish(s, f);
     if (step(s, asking, CLAIMED, STANDS)) {
         answer();
-        while (bs_load_acquire(&s->word) == (asking << STATE_BITS | STANDS))
-            bs_os_wait(&s->word, asking << STATE_BITS | STANDS, 0);
+        for (;;) {
+            uint32_t gate = bs_load_acquire(&bs_world.gate); /* before the word: see bs_world_open */
+            if (bs_load_acquire(&s->word) != (asking << STATE_BITS | STANDS))
+                break;
+            bs_os_wait_bits(&bs_world.gate, gate, gate_bit(index));
+        }
     }
     bs_store_release(&s->word, (uint32_t)FREE); /* the last use of the slot */
 }
@@ -79,10 +87,11 @@ void bs_world_note_interrupt(const struct bs_os_frame *f) {
 /* The value: the number of the asking, 32 bits, and the slot's index. */
 void bs_world_answer_signal(uint64_t value, const struct bs_os_frame *f) {
     uint32_t asking = (uint32_t)(value >> 16);
-    struct slot *s = slot_of(value & 0xffff);
+    size_t index = value & 0xffff;
+    struct slot *s = slot_of(index);
     /* another number, or given up: the signal is late, and nobody waits for it */
     if (!LOST_SIGNAL() && step(s, asking, ASKED, CLAIMED))
-        stand(s, asking, f);
+        stand(s, index, asking, f);
     bs_world_note_interrupt(f);
 }
 
@@ -285,17 +294,23 @@ enum bs_world_result bs_world_hear(uint64_t deadline_ns) {
     }
 }
 
-void bs_world_let_go(struct slot *s) {
+uint32_t bs_world_let_go(struct slot *s) {
     for (;;) {
         uint32_t asking = asking_of(s), state = state_of(s);
         if (state == FREE || state == GOES)
-            return;
-        if (!step(s, asking, state, state == ASKED ? FREE : GOES))
-            continue; /* its handler was faster */
-        if (state == STANDS)
-            bs_os_wake(&s->word, 1);
-        return;
+            return 0;
+        if (step(s, asking, state, state == ASKED ? FREE : GOES))
+            return state == STANDS ? gate_bit(index_of(s)) : 0;
+        /* its handler was faster */
     }
+}
+
+/* Who has seen the gate before it moves does not sleep on it, or is woken; who sees it afterwards sees that
+ * its slot was let go. */
+void bs_world_open(uint32_t bits) {
+    (void)__atomic_add_fetch(&bs_world.gate, 1, __ATOMIC_SEQ_CST);
+    if (bits != 0)
+        bs_os_wake_bits(&bs_world.gate, bits);
 }
 
 bool bs_world_wait_until_free(const struct slot *s, uint64_t deadline_ns) {

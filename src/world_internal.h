@@ -27,7 +27,7 @@ enum { FREE, ASKED, CLAIMED, STANDS, GOES, STATE_MASK = 7 };
 #define MAX_CHUNKS 256
 
 struct slot {
-    uint32_t word;      /* [atomic] asking << STATE_BITS | state; the handler sleeps on it */
+    uint32_t word;      /* [atomic] asking << STATE_BITS | state */
     int tid;            /* [stopper] */
     bool ended;         /* [stopper] it runs no more code of the program */
     unsigned blocked;   /* [stopper] looks in a row at which it blocked the signal, weighted */
@@ -47,6 +47,8 @@ struct world {
     uint32_t asking;                /* [atomic] the number of the last asking */
     uint32_t answers;               /* [atomic] to the last askings; the stopper sleeps on it */
     uint32_t wanted;                /* [atomic] so many wake the stopper */
+    uint32_t gate;                  /* [atomic] moves after slots were let go; their handlers sleep on it, each
+                                       with a bit of its own, so that all or some wake up at once */
     size_t found_new;               /* threads, by the pass over /proc that is going on */
     int self, helper;               /* threads that are not asked */
     int culprit;
@@ -83,8 +85,10 @@ void bs_world_ask(struct slot *s, uint64_t now_ns);
 size_t bs_world_ask_new(void);
 /* Until every slot stands, is free, or its thread has ended. */
 enum bs_world_result bs_world_hear(uint64_t deadline_ns);
-/* Whoever stands goes, whoever is asked need not answer. */
-void bs_world_let_go(struct slot *s);
+/* Whoever stands goes, whoever is asked need not answer. The bits for bs_world_open. */
+uint32_t bs_world_let_go(struct slot *s);
+/* Wakes those that were let go. */
+void bs_world_open(uint32_t bits);
 /* Until the handler has left it. False: the time is over. */
 bool bs_world_wait_until_free(const struct slot *s, uint64_t deadline_ns);
 /* How much a look at a thread says for its blocking the signal for good; 0: it does not. */
