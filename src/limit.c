@@ -119,6 +119,10 @@ void bs_limit_look(uint64_t now_ns) {
     limit.next_look_ns = now_ns + ms * 1000000u;
 }
 
+void bs_limit_look_again(void) {
+    limit.next_look_ns = 0;
+}
+
 /* --- questions -------------------------------------------------------------------------------- */
 
 size_t bs_limit_bytes(void) {
@@ -143,6 +147,10 @@ enum bs_pressure bs_limit_pressure(void) {
     if (BS_LIKELY(bytes == BS_LIMIT_NONE && stall < BS_LIMIT_STALL_PCM))
         return BS_PRESSURE_NONE;
     return bs_limit_judge(bytes, bs_limit_used(), stall);
+}
+
+bool bs_limit_stalls(void) {
+    return bs_load(&limit.stall_pcm) >= BS_LIMIT_STALL_PCM;
 }
 
 size_t bs_limit_excess(void) {

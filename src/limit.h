@@ -39,10 +39,14 @@ size_t bs_limit_over_goal(size_t limit, size_t used, size_t dirty);
 void bs_limit_start(void);
 /* In a round: reads the surroundings again where that is due. */
 void bs_limit_look(uint64_t now_ns);
+/* In a round: the next look is due. */
+void bs_limit_look_again(void);
 
 size_t bs_limit_bytes(void); /* or BS_LIMIT_NONE */
 size_t bs_limit_used(void);
 enum bs_pressure bs_limit_pressure(void);
+/* True while tasks have to wait for memory, as the last look saw it. */
+bool bs_limit_stalls(void);
 /* Bytes that free memory should come down by; 0 without pressure, SIZE_MAX where the system stalls
  * for want of memory and there is no limit to go by. */
 size_t bs_limit_excess(void);

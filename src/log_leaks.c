@@ -41,6 +41,8 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
     bs_line_begin(&l, "scan");
     bs_line_string(&l, "reason", reason);
     bs_line_string(&l, "verdict", verdict_of(r));
+    static const char *const whys[] = {"none", "time", "copied", "memory"};
+    bs_line_string(&l, "why", whys[r->why]);
     bs_line_string(&l, "way", r->in_place ? "stopped" : "copy");
     bs_line_number(&l, "threads", r->threads);
     bs_line_number(&l, "thread", (uint64_t)r->culprit);
@@ -51,6 +53,7 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
     bs_line_number(&l, "clone_ns", r->clone_ns);
     bs_line_number(&l, "resume_ns", r->resume_ns);
     bs_line_number(&l, "ns", r->ns);
+    bs_line_bytes(&l, "copied", r->copied_bytes);
     bs_line_number(&l, "ranges", r->nroots);
     bs_line_bytes(&l, "roots", r->root_bytes);
     if (v != NULL) {

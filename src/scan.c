@@ -4,7 +4,6 @@
 
 #include "counter.h"
 #include "cycle.h"
-#include "limit.h"
 #include "lines.h"
 #include "lock.h"
 #include "meta.h"
@@ -176,20 +175,28 @@ static void in_copy(void *arg) {
     bs_pageheap_reset_lock();
     bs_thread_reset_lock();
     enum bs_scan_end end = bs_scan_judge(w);
+    w->verdict->copied_bytes = bs_budget_copied_bytes();
     bs_store_release(&w->verdict->done, (uint32_t)end + 1);
 }
 
-static bool memory_is_short(void) {
-    return bs_limit_pressure() == BS_PRESSURE_OVER;
-}
-
-static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_scan_work *w) {
-    enum bs_snapshot_end end =
-        bs_snapshot_wait(copy, bs_os_now_ns() + BS_SCAN_TIME_NS, memory_is_short);
+static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_scan_work *w,
+                                      struct bs_scan_result *result) {
+    uint64_t time = w->rules.copy_ns != 0 ? w->rules.copy_ns : BS_SCAN_TIME_NS;
+    struct bs_budget budget;
+    bs_budget_begin(&budget, copy->pid,
+                    bs_budget_from(w->rules.copied, bs_pageheap_used_bytes() + w->roots.bytes));
+    enum bs_snapshot_end end = bs_snapshot_wait(copy, bs_os_now_ns() + time,
+                                                bs_budget_is_over, &budget);
     uint32_t done = bs_load_acquire(&w->verdict->done);
-    if (done != 0 && (end == BS_SNAPSHOT_DONE || end == BS_SNAPSHOT_LOST))
+    if (done != 0 && (end == BS_SNAPSHOT_DONE || end == BS_SNAPSHOT_LOST)) {
+        result->copied_bytes = w->verdict->copied_bytes;
         return (enum bs_scan_end)(done - 1);
-    return end == BS_SNAPSHOT_KILLED ? BS_SCAN_KILLED : BS_SCAN_DIED;
+    }
+    result->copied_bytes = budget.own_bytes;
+    if (end != BS_SNAPSHOT_KILLED)
+        return BS_SCAN_DIED;
+    result->why = budget.end != BS_BUDGET_KEPT ? budget.end : BS_BUDGET_TIME;
+    return BS_SCAN_KILLED;
 }
 
 /* --- the order -------------------------------------------------------------------------------- */
@@ -285,7 +292,7 @@ static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result 
     }
     bs_round_leave();
     if (copy.pid != 0) {
-        end = wait_for_copy(&copy, w);
+        end = wait_for_copy(&copy, w, result);
         bs_roots_drop(&w->roots);
     }
     return end;

@@ -20,6 +20,7 @@
 #ifndef BS_SCAN_H
 #define BS_SCAN_H
 
+#include "budget.h"
 #include "sizeclass.h"
 #include "suppress.h"
 #include "trace.h"
@@ -34,7 +35,7 @@ enum bs_scan_end {
     BS_SCAN_NO_ROOTS,  /* the kernel does not say what there is, or there is too much */
     BS_SCAN_NO_COPY,   /* clone fails, and the heap is too large to be searched while all wait */
     BS_SCAN_DIED,      /* the copy did */
-    BS_SCAN_KILLED     /* the copy took too long, or memory ran short */
+    BS_SCAN_KILLED     /* the copy took too long or too much memory, or memory ran short: see `why` */
 };
 
 /* Somebody who wants to know more of the same search than its report says (collect.h). */
@@ -53,6 +54,8 @@ struct bs_scan_rules {
     uint64_t age_ns;       /* of blocks to be reported, if it is known */
     size_t in_place_bytes; /* heap and roots up to this size are searched while the program waits */
     const struct bs_scan_guest *guest; /* NULL: none */
+    uint64_t copy_ns;      /* a copy is ended after so long; 0: BS_SCAN_TIME_NS */
+    struct bs_opt_limit copied; /* what it may have for itself: bytes, or a share of what is searched */
 };
 
 struct bs_leak_sums {
@@ -77,6 +80,7 @@ struct bs_scan_verdict {
     uint32_t done; /* [atomic] enum bs_scan_end + 1 */
     struct bs_trace_sums trace;
     uint64_t search_ns; /* CPU time */
+    size_t copied_bytes; /* pages that the program wrote to, or gave back, while a copy had them; about */
     uint64_t lost_blocks, lost_bytes;         /* nothing led to them this time */
     uint64_t interior_blocks, interior_bytes; /* only pointers into their middle did */
     struct bs_leak_sums reported;             /* as the rules say: exact */
@@ -103,6 +107,8 @@ struct bs_scan_result {
     uint64_t clone_ns;
     uint64_t resume_ns; /* of that, waking all */
     uint64_t ns;       /* in all */
+    enum bs_budget_end why; /* KILLED */
+    size_t copied_bytes; /* as in the verdict; of a copy that was ended, all that it had for itself */
     const struct bs_scan_verdict *verdict; /* NULL: none */
     const struct bs_scan_verdict *before;  /* of the last scan that had one; NULL: none */
 };

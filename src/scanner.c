@@ -28,7 +28,10 @@ static bool are_due(void) {
            (bs_opt.scan_interval != 0 || front->scan_signal != 0);
 }
 
+static unsigned ended; /* [helper] copies in a row that had to be ended, BS_SCAN_DOUBLINGS at most */
+
 static void say_scan(void *reason, const struct bs_scan_result *result) {
+    ended = result->end != BS_SCAN_KILLED ? 0 : ended + (ended < BS_SCAN_DOUBLINGS);
     bs_log_scan(reason, result);
     if (bs_opt.scan == BS_SCAN_MODE_COLLECT)
         bs_log_collect(bs_collect_after(result));
@@ -40,13 +43,19 @@ static const struct bs_scan_guest *guest(void) {
 }
 
 static void begin(uint64_t now_ns) {
-    next_scan_ns = now_ns + bs_opt.scan_interval * 1000u * NS_PER_MS;
+    next_scan_ns = now_ns + (bs_opt.scan_interval * 1000u * NS_PER_MS << ended);
+}
+
+static struct bs_scan_rules rules_now(uint64_t age_ns) {
+    return (struct bs_scan_rules){.age_ns = age_ns,
+                                  .in_place_bytes = BS_SCAN_IN_PLACE_BYTES,
+                                  .guest = guest(),
+                                  .copy_ns = bs_opt.scan_time * 1000u * NS_PER_MS,
+                                  .copied = bs_opt.scan_copied};
 }
 
 static void scan_if_due(uint64_t now_ns) {
-    const struct bs_scan_rules rules = {.age_ns = bs_opt.leak_age * 1000u * NS_PER_MS,
-                                        .in_place_bytes = BS_SCAN_IN_PLACE_BYTES,
-                                        .guest = guest()};
+    const struct bs_scan_rules rules = rules_now(bs_opt.leak_age * 1000u * NS_PER_MS);
     static char by_time[] = "interval", by_signal[] = "signal";
     bool in_time = bs_opt.scan_interval != 0 && now_ns >= next_scan_ns;
     if (!are_due() || (__atomic_exchange_n(&asked, 0u, __ATOMIC_ACQUIRE) == 0 && !in_time))
@@ -75,7 +84,7 @@ static void note_last_scan(void *ctx, const struct bs_scan_result *result) {
 
 /* On a busy machine a thread may not stand in time; and here is no later scan that would do it. */
 static uint64_t last(void) {
-    const struct bs_scan_rules rules = {.in_place_bytes = BS_SCAN_IN_PLACE_BYTES, .guest = guest()};
+    const struct bs_scan_rules rules = rules_now(0);
     struct last_scans two = {.verdicts = 0};
     uint32_t sleep = 0;
     if (!bs_log_is_on() && bs_opt.leak_exit_code == 0)

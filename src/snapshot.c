@@ -15,11 +15,11 @@ bool bs_snapshot_start(struct bs_snapshot *s, void (*fn)(void *), void *arg) {
 }
 
 enum bs_snapshot_end bs_snapshot_wait(struct bs_snapshot *s, uint64_t deadline_ns,
-                                      bool (*give_up)(void)) {
+                                      bool (*give_up)(void *ctx), void *ctx) {
     int ended;
     for (uint64_t pause = FIRST_LOOK_NS; (ended = bs_os_clone_ended(s->pid, &s->status)) == 0;
          pause = bs_min(2 * pause, LOOK_NS)) {
-        if (bs_os_now_ns() >= deadline_ns || (give_up != NULL && give_up())) {
+        if (bs_os_now_ns() >= deadline_ns || (give_up != NULL && give_up(ctx))) {
             s->status = bs_os_clone_kill(s->pid);
             s->pid = 0;
             return BS_SNAPSHOT_KILLED;

@@ -34,8 +34,8 @@ enum bs_snapshot_end {
 /* Runs fn(arg) in a copy. False: there is none, see error. */
 bool bs_snapshot_start(struct bs_snapshot *s, void (*fn)(void *), void *arg);
 /* Waits for its end, until deadline_ns (bs_os_now_ns) at most. give_up, if not NULL, is asked every few
- * ms. It leaves nothing of the child. */
+ * ms, with ctx. It leaves nothing of the child. */
 enum bs_snapshot_end bs_snapshot_wait(struct bs_snapshot *s, uint64_t deadline_ns,
-                                      bool (*give_up)(void));
+                                      bool (*give_up)(void *ctx), void *ctx);
 
 #endif

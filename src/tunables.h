@@ -290,10 +290,19 @@
 #define BS_SCAN_STACK_RANGES 65536
 /* Bytes between sampled blocks while scans are on and nothing else was said. */
 #define BS_SCAN_SAMPLE_BYTES (512 * BS_KIB)
+/* A copy may have a quarter of its size for itself, and so much in any case; looks at it come so often, in ns,
+ * and take at most one part in BS_BUDGET_REST of the time; the limits are read again after so long. */
+#define BS_BUDGET_AUTO_PART 4
+#define BS_BUDGET_AUTO_MIN_BYTES (64 * BS_MIB)
+#define BS_BUDGET_LOOK_NS UINT64_C(50000000)
+#define BS_BUDGET_REST 20
+#define BS_BUDGET_LIMITS_NS UINT64_C(500000000)
+/* After a scan whose copy was ended the next comes after twice the time, and so on, so often at most. */
+#define BS_SCAN_DOUBLINGS 4
 /* Between two scans that count for scan:collect, at least. */
 #define BS_COLLECT_SPACING_NS UINT64_C(60000000000)
-/* A stop is given up, and a copy killed, after so many ns. (In the tests' copy of the core a stop is not: whether
- * each thread gets a CPU in half a second is the machine's matter.) */
+/* A stop is given up, and a copy ended if nothing else was said, after so many ns. (In the tests' copy of the core a
+ * stop is not: whether each thread gets a CPU in half a second is the machine's matter.) */
 #if BS_FAULTS
 #define BS_SCAN_STOP_NS UINT64_C(100000000000)
 #else

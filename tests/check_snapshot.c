@@ -2,9 +2,12 @@
 /*
  * check_snapshot.c - a copy of the process sees memory as it stood, leaves its result, and nothing else:
  * no SIGCHLD, no child for wait, no descriptor; it ends when its time is over, and a crash of it is
- * known as one.
+ * known as one; and what it costs in memory is seen, and bounded.
  */
 #define _GNU_SOURCE
+#include "budget.h"
+#include "limit.h"
+#include "meta.h"
 #include "os.h"
 #include "snapshot.h"
 #include "unit.h"
@@ -76,7 +79,7 @@ START_TEST(it_sees_the_moment) {
     ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1); /* not ours, as far as the program knows */
     ck_assert_int_eq(errno, ECHILD);
     bs_store_release(&shared->parent, 1u);
-    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(10000), NULL), BS_SNAPSHOT_DONE);
+    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(10000), NULL, NULL), BS_SNAPSHOT_DONE);
     ck_assert_uint_eq(shared->done, 1);
     ck_assert_uint_eq(shared->value, 1);
     ck_assert_uint_eq(value, 2);
@@ -101,7 +104,7 @@ START_TEST(it_holds_no_descriptor_open) {
     ck_assert_int_eq(poll(&p, 1, 10000), 1);
     ck_assert_int_eq(read(fd[0], &byte, 1), 0);
     bs_store_release(&shared->parent, 1u);
-    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(10000), NULL), BS_SNAPSHOT_DONE);
+    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(10000), NULL, NULL), BS_SNAPSHOT_DONE);
     must_be_gone();
 }
 END_TEST
@@ -111,8 +114,8 @@ static void stay(void *arg) {
     for (;;)
         pause();
 }
-static bool now(void) {
-    return true;
+static bool now(void *ctx) {
+    return ctx == &value;
 }
 
 START_TEST(it_ends_when_told) {
@@ -120,7 +123,8 @@ START_TEST(it_ends_when_told) {
     ck_assert(bs_snapshot_start(&s, stay, NULL));
     uint64_t start = bs_os_now_ns();
     bool by_time = _i == 0;
-    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(by_time ? 50 : 20000), by_time ? NULL : now),
+    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(by_time ? 50 : 20000), by_time ? NULL : now,
+                                      &value),
                      BS_SNAPSHOT_KILLED);
     ck_assert(bs_os_now_ns() - start < 10000 * MS);
     ck_assert(WIFSIGNALED(s.status) && WTERMSIG(s.status) == SIGKILL);
@@ -142,7 +146,7 @@ START_TEST(a_crash_is_known) {
     struct bs_snapshot s;
     signal(SIGSEGV, abort_in_handler); /* the program's own does not run in the copy */
     ck_assert(bs_snapshot_start(&s, crash, NULL));
-    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(60000), NULL), BS_SNAPSHOT_DIED);
+    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(60000), NULL, NULL), BS_SNAPSHOT_DIED);
     ck_assert_uint_eq(shared->done, 0);
 #if !BS_SANITIZED
     ck_assert(WIFSIGNALED(s.status) && WTERMSIG(s.status) == SIGSEGV && !WCOREDUMP(s.status));
@@ -179,6 +183,87 @@ START_TEST(it_dies_with_us) {
 }
 END_TEST
 
+/* --- what it costs ---------------------------------------------------------------------------- */
+
+#define BUDGET (8 * BS_MIB)
+#define WRITTEN (16 * BS_MIB)
+
+static char *make_memory(size_t bytes) {
+    char *p = bs_os_alloc(bytes);
+    ck_assert_ptr_nonnull(p);
+    ck_assert_int_ne(bs_os_no_huge_pages(p, bytes), ENOMEM);
+    memset(p, 1, bytes);
+    return p;
+}
+static enum bs_snapshot_end wait_with(struct bs_snapshot *s, struct bs_budget *b, unsigned ms) {
+    bs_budget_begin(b, s->pid, BUDGET);
+    return bs_snapshot_wait(s, in_ms(ms), bs_budget_is_over, b);
+}
+
+START_TEST(a_budget_of_copied_pages) {
+    struct bs_snapshot s;
+    struct bs_budget b;
+    char *p = make_memory(WRITTEN);
+    ck_assert(bs_snapshot_start(&s, stay, NULL));
+    ck_assert_int_eq(wait_with(&s, &b, 400), BS_SNAPSHOT_KILLED); /* by the time */
+    require(b.end == BS_BUDGET_KEPT && b.own_bytes != 0 && b.own_bytes < BUDGET,
+            "nothing was written: end %d, %zu bytes", b.end, b.own_bytes);
+    ck_assert(bs_snapshot_start(&s, stay, NULL));
+    memset(p, 2, WRITTEN);
+    ck_assert_int_eq(wait_with(&s, &b, 60000), BS_SNAPSHOT_KILLED);
+    require(b.end == BS_BUDGET_COPIED && b.own_bytes >= WRITTEN, "end %d, %zu bytes", b.end, b.own_bytes);
+    bs_os_free(p, WRITTEN);
+    must_be_gone();
+}
+END_TEST
+
+START_TEST(none_while_memory_is_short) {
+    struct bs_snapshot s;
+    struct bs_budget b;
+    char *p = make_memory(WRITTEN);
+    bs_opt.limit = (struct bs_opt_limit){BS_LIMIT_BYTES, BS_LIMIT_MIN_BYTES};
+    bs_limit_start();
+    ck_assert_ptr_nonnull(bs_meta_map(4 * BS_MIB));
+    ck_assert_int_eq(bs_limit_pressure(), BS_PRESSURE_OVER);
+    ck_assert(bs_snapshot_start(&s, stay, NULL));
+    ck_assert_int_eq(wait_with(&s, &b, 60000), BS_SNAPSHOT_KILLED);
+    ck_assert_int_eq(b.end, BS_BUDGET_MEMORY);
+    bs_os_free(p, WRITTEN);
+    must_be_gone();
+}
+END_TEST
+
+/* It writes itself, and tells what the parent wrote. */
+static void write_and_tell(void *arg) {
+    memset(arg, 3, WRITTEN / 2);
+    while (bs_load_acquire(&shared->parent) == 0)
+        usleep(1000);
+    shared->value = bs_budget_copied_bytes();
+}
+
+START_TEST(a_copy_knows_what_was_copied) {
+    struct bs_snapshot s;
+    char *p = make_memory(2 * WRITTEN);
+    ck_assert(bs_snapshot_start(&s, write_and_tell, p));
+    memset(p + WRITTEN, 2, WRITTEN);
+    bs_store_release(&shared->parent, 1u);
+    ck_assert_int_eq(bs_snapshot_wait(&s, in_ms(60000), NULL, NULL), BS_SNAPSHOT_DONE);
+    require(shared->value > WRITTEN - 2 * BS_MIB && shared->value < WRITTEN + 2 * BS_MIB, "%zu bytes of %zu",
+            (size_t)shared->value, (size_t)WRITTEN);
+    bs_os_free(p, 2 * WRITTEN);
+}
+END_TEST
+
+START_TEST(budgets_by_option) {
+    const size_t none = SIZE_MAX;
+    ck_assert_uint_eq(bs_budget_from((struct bs_opt_limit){BS_LIMIT_OFF, 0}, 1000), none);
+    ck_assert_uint_eq(bs_budget_from((struct bs_opt_limit){BS_LIMIT_BYTES, 5}, 1000), 5);
+    ck_assert_uint_eq(bs_budget_from((struct bs_opt_limit){BS_LIMIT_PERCENT, 10}, 1000), 100);
+    ck_assert_uint_eq(bs_budget_from((struct bs_opt_limit){BS_LIMIT_AUTO, 0}, 1000), 64 * BS_MIB);
+    ck_assert_uint_eq(bs_budget_from((struct bs_opt_limit){BS_LIMIT_AUTO, 0}, BS_GIB), BS_GIB / 4);
+}
+END_TEST
+
 START_TEST(a_refusal_is_told) {
     struct bs_snapshot s;
     bs_os_fail(1, EAGAIN, false);
@@ -198,6 +283,10 @@ int main(void) {
     tcase_add_loop_test(tc, it_ends_when_told, 0, 2);
     tcase_add_test(tc, a_crash_is_known);
     tcase_add_test(tc, it_dies_with_us);
+    tcase_add_test(tc, a_budget_of_copied_pages);
+    tcase_add_test(tc, none_while_memory_is_short);
+    tcase_add_test(tc, a_copy_knows_what_was_copied);
+    tcase_add_test(tc, budgets_by_option);
     tcase_add_test(tc, a_refusal_is_told);
     return run_suite(suite);
 }
