@@ -59,6 +59,7 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
     if (v != NULL) {
         uint64_t read = v->trace.root_bytes + v->trace.read_bytes;
         bs_line_bytes(&l, "read", read);
+        bs_line_number(&l, "searchers", v->searchers);
         bs_line_number(&l, "search_ns", v->search_ns);
         bs_line_number(&l, "mb_per_s", v->search_ns != 0 ? read * 1000 / v->search_ns : 0);
         bs_line_bytes(&l, "reached", v->trace.bytes);

@@ -210,6 +210,14 @@ struct bs_range bs_os_helper_memory(void);
 /* In a forked child: there is no helper, whatever the parent had. */
 void bs_os_helper_forget(void);
 
+/* More threads of a copy of the process (os_clone.c), as little known to libc as the helper. memory: zeroed, so
+ * many bytes, until the thread was joined; *tid is its number, and 0 once it has ended. 0 or errno: ENOSYS
+ * under a sanitizer. */
+size_t bs_os_searcher_bytes(void);
+int bs_os_searcher_start(void *memory, int *tid, void (*fn)(void *), void *arg);
+/* Waits for its end. */
+void bs_os_searcher_join(int *tid);
+
 /* --- other threads ---------------------------------------------------------------------------- */
 
 /* Registers the process for bs_os_barrier; false: this kernel has none. */

@@ -18,6 +18,7 @@
 #include "syscall.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -169,12 +170,12 @@ static int start_thread(void (*fn)(void *), void *arg) {
      CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 
 /* The child takes fn and arg from its stack, calls, and leaves by exit(2): no frame to return to. */
-static long clone_helper(void **sp, void *tcb, void (*fn)(void *), void *arg) {
+static long clone_thread(void **sp, void *tcb, int *tid, void (*fn)(void *), void *arg) {
     *--sp = arg;
     *--sp = (void *)fn;
 #if defined(__x86_64__)
     long ret;
-    register long r10 __asm__("r10") = (long)&helper.tid_word;
+    register long r10 __asm__("r10") = (long)tid;
     register long r8 __asm__("r8") = (long)tcb;
     __asm__ volatile("syscall\n\t"
                      "test %%rax, %%rax\n\t"
@@ -190,16 +191,16 @@ static long clone_helper(void **sp, void *tcb, void (*fn)(void *), void *arg) {
                      "1:"
                      : "=a"(ret)
                      : "0"((long)SYS_clone), "D"((long)CLONE_FLAGS), "S"(sp),
-                       "d"(&helper.tid_word), "r"(r10), "r"(r8), [exit] "i"(SYS_exit)
+                       "d"(tid), "r"(r10), "r"(r8), [exit] "i"(SYS_exit)
                      : "rcx", "r11", "memory");
     return ret;
 #elif defined(__aarch64__)
     register long x8 __asm__("x8") = SYS_clone;
     register long x0 __asm__("x0") = CLONE_FLAGS;
     register long x1 __asm__("x1") = (long)sp;
-    register long x2 __asm__("x2") = (long)&helper.tid_word;
+    register long x2 __asm__("x2") = (long)tid;
     register long x3 __asm__("x3") = (long)tcb;
-    register long x4 __asm__("x4") = (long)&helper.tid_word;
+    register long x4 __asm__("x4") = (long)tid;
     __asm__ volatile("svc 0\n\t"
                      "cbnz x0, 1f\n\t"
                      "mov x29, xzr\n\t"
@@ -217,6 +218,17 @@ static long clone_helper(void **sp, void *tcb, void (*fn)(void *), void *arg) {
 #endif
 }
 
+static long start_on(char *memory, int *tid, void (*fn)(void *), void *arg) {
+    void **tcb = (void **)(memory + STACK_BYTES + TLS_BYTES);
+    tcb[0] = tcb; /* x86-64: %fs:0 is the block's own address, and so is %fs:16 */
+    tcb[2] = tcb;
+    uint64_t old;
+    set_all_signals(~(uint64_t)0, &old);
+    long ret = clone_thread((void **)(memory + STACK_BYTES), tcb, tid, fn, arg);
+    set_all_signals(old, NULL);
+    return ret;
+}
+
 static int start_thread(void (*fn)(void *), void *arg) {
     const size_t bytes = HELPER_BYTES;
     if (helper.base == NULL) {
@@ -225,18 +237,12 @@ static int start_thread(void (*fn)(void *), void *arg) {
             return ENOMEM;
         bs_os_name(helper.base, bytes, "besom helper");
     }
-    void **tcb = (void **)(helper.base + STACK_BYTES + TLS_BYTES);
-    tcb[0] = tcb; /* x86-64: %fs:0 is the block's own address, and so is %fs:16 */
-    tcb[2] = tcb;
 #if BS_FAULTS
     int injected = bs_os_fault_due();
     if (injected != 0)
         return injected;
 #endif
-    uint64_t old;
-    set_all_signals(~(uint64_t)0, &old);
-    long ret = clone_helper((void **)(helper.base + STACK_BYTES), tcb, fn, arg);
-    set_all_signals(old, NULL);
+    long ret = start_on(helper.base, &helper.tid_word, fn, arg);
     return ret < 0 ? (int)-ret : 0;
 }
 
@@ -270,4 +276,30 @@ void bs_os_helper_forget(void) {
     bs_store(&separate_tid, 0);
     bs_store(&helper.tid_word, 0);
     bs_store(&helper.starting, 0);
+}
+
+/* --- threads of a copy ------------------------------------------------------------------------ */
+
+size_t bs_os_searcher_bytes(void) {
+    return HELPER_BYTES;
+}
+
+int bs_os_searcher_start(void *memory, int *tid, void (*fn)(void *), void *arg) {
+#if BS_SANITIZED
+    (void)memory, (void)tid, (void)fn, (void)arg;
+    return ENOSYS; /* it would have to be libc's, which a copy must not use */
+#else
+#if BS_FAULTS
+    int injected = bs_os_fault_due();
+    if (injected != 0)
+        return injected;
+#endif
+    long ret = start_on(memory, tid, fn, arg);
+    return ret < 0 ? (int)-ret : 0;
+#endif
+}
+
+void bs_os_searcher_join(int *tid) {
+    for (int now; (now = bs_load_acquire(tid)) != 0;) /* the kernel's wake-up is no private one */
+        (void)bs_sys4(SYS_futex, tid, FUTEX_WAIT, now, NULL);
 }

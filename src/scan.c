@@ -174,6 +174,7 @@ static void in_copy(void *arg) {
     bs_sample_reset_lock();
     bs_pageheap_reset_lock();
     bs_thread_reset_lock();
+    w->is_copy = true;
     enum bs_scan_end end = bs_scan_judge(w);
     w->verdict->copied_bytes = bs_budget_copied_bytes();
     bs_store_release(&w->verdict->done, (uint32_t)end + 1);
@@ -279,7 +280,8 @@ static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result 
     struct bs_snapshot copy = {.pid = 0};
     enum bs_scan_end end;
     bool again;
-    if (!make_shared(&w->rules) || !bs_trace_prepare(&w->trace, 1, BS_SCAN_STACK_RANGES))
+    unsigned nsearchers = w->rules.searchers != 0 ? w->rules.searchers : 1;
+    if (!make_shared(&w->rules) || !bs_trace_prepare(&w->trace, nsearchers, BS_SCAN_STACK_RANGES))
         return BS_SCAN_NO_MEMORY;
     w->verdict = scan.now.verdict;
     bs_round_enter();

@@ -54,6 +54,8 @@ struct bs_scan_rules {
     uint64_t age_ns;       /* of blocks to be reported, if it is known */
     size_t in_place_bytes; /* heap and roots up to this size are searched while the program waits */
     const struct bs_scan_guest *guest; /* NULL: none */
+    unsigned searchers;    /* threads of a copy that search, BS_SCAN_SEARCHERS at most; 0: one */
+    size_t searchers_bytes; /* one alone searches less than that */
     uint64_t copy_ns;      /* a copy is ended after so long; 0: BS_SCAN_TIME_NS */
     struct bs_opt_limit copied; /* what it may have for itself: bytes, or a share of what is searched */
 };
@@ -80,6 +82,7 @@ struct bs_scan_verdict {
     uint32_t done; /* [atomic] enum bs_scan_end + 1 */
     struct bs_trace_sums trace;
     uint64_t search_ns; /* CPU time */
+    unsigned searchers;
     size_t copied_bytes; /* pages that the program wrote to, or gave back, while a copy had them; about */
     uint64_t lost_blocks, lost_bytes;         /* nothing led to them this time */
     uint64_t interior_blocks, interior_bytes; /* only pointers into their middle did */

@@ -17,6 +17,8 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     struct bs_trace trace;
     struct bs_scan_verdict *verdict;
     uint64_t now_ns;
+    bool is_copy;        /* here: others may help */
+    uint64_t others_ns;  /* [atomic] CPU time of those */
     uintptr_t caller_sp; /* 0: the helper, whose stack does not count */
     uintptr_t first_sp;  /* stack pointer of the process's first thread; 0: not seen */
     size_t nstacks;

@@ -147,6 +147,42 @@ static bool note_region(void *ctx, uintptr_t base, const uint64_t *alloc,
     return true;
 }
 
+/* --- several searchers ------------------------------------------------------------------------ */
+
+struct searcher {
+    struct bs_scan_work *w;
+    unsigned worker;
+    int tid;
+};
+
+static void help(void *arg) {
+    struct searcher *s = arg;
+    bs_trace_work(&s->w->trace, s->worker);
+    bs_add(&s->w->others_ns, bs_os_thread_cpu_ns());
+}
+
+/* Marks what is reached. In a copy of enough memory others help: it is nobody else's, so that threads may be
+ * made that nobody knows. */
+static void mark_all(struct bs_scan_work *w) {
+    struct searcher helping[BS_SCAN_SEARCHERS];
+    const size_t each = bs_os_searcher_bytes();
+    unsigned n = w->is_copy && bs_pageheap_used_bytes() + w->roots.bytes >= w->rules.searchers_bytes
+                     ? w->trace.nworkers - 1
+                     : 0;
+    char *memory = n != 0 ? bs_os_alloc(n * each) : NULL;
+    unsigned started = 0;
+    for (; memory != NULL && started < n; started++) {
+        struct searcher *s = &helping[started];
+        *s = (struct searcher){.w = w, .worker = started + 1};
+        if (bs_os_searcher_start(memory + started * each, &s->tid, help, s) != 0)
+            break;
+    }
+    bs_trace_work(&w->trace, 0);
+    for (unsigned i = 0; i < started; i++)
+        bs_os_searcher_join(&helping[i].tid);
+    w->verdict->searchers = started + 1;
+}
+
 /* --- the search ------------------------------------------------------------------------------- */
 
 static bool search(struct bs_scan_work *w) {
@@ -160,11 +196,11 @@ static bool search(struct bs_scan_work *w) {
         w->trace.closed = w->roots.closed;
         w->trace.nclosed = w->roots.nclosed;
     }
-    bs_trace_work(&w->trace, 0);
+    mark_all(w);
+    w->verdict->trace = bs_trace_so_far(&w->trace);
     bool found = bs_leaks_find(&w->trace, judge_leak, w, &total);
     if (found)
         bs_pageheap_each_region(note_region, w);
-    w->verdict->trace = bs_trace_so_far(&w->trace);
     if (found && guest != NULL)
         guest->judge(&w->trace);
     found &= bs_trace_end(&w->trace, &sums);
@@ -184,6 +220,6 @@ enum bs_scan_end bs_scan_judge(struct bs_scan_work *w) {
         w->rules.guest->open();
     bool found = search(w);
     bs_sides_drop(&starts);
-    w->verdict->search_ns = bs_os_thread_cpu_ns() - cpu;
+    w->verdict->search_ns = bs_os_thread_cpu_ns() - cpu + bs_load(&w->others_ns);
     return found ? BS_SCAN_DONE : BS_SCAN_NO_MEMORY;
 }

@@ -4,6 +4,7 @@
 
 #include "background.h"
 #include "heap.h"
+#include "limit.h"
 #include "log.h"
 #include "opt.h"
 #include "os.h"
@@ -46,10 +47,20 @@ static void begin(uint64_t now_ns) {
     next_scan_ns = now_ns + (bs_opt.scan_interval * 1000u * NS_PER_MS << ended);
 }
 
+static unsigned searchers(void) {
+    unsigned cpus = bs_limit_cpu_pct() / 100;
+    return bs_opt.scan_threads != 0 ? (unsigned)bs_opt.scan_threads
+           : cpus < BS_SCAN_SEARCHERS_AUTO ? cpus
+                                           : BS_SCAN_SEARCHERS_AUTO;
+}
+
 static struct bs_scan_rules rules_now(uint64_t age_ns) {
     return (struct bs_scan_rules){.age_ns = age_ns,
                                   .in_place_bytes = BS_SCAN_IN_PLACE_BYTES,
                                   .guest = guest(),
+                                  .searchers = searchers(),
+                                  .searchers_bytes =
+                                      bs_opt.scan_threads != 0 ? 0 : BS_SCAN_SEARCHERS_BYTES,
                                   .copy_ns = bs_opt.scan_time * 1000u * NS_PER_MS,
                                   .copied = bs_opt.scan_copied};
 }

@@ -122,7 +122,7 @@ bool bs_trace_end(struct bs_trace *t, struct bs_trace_sums *sums);
  * taking. The block itself is not taken. */
 void bs_trace_use(struct bs_trace *t, bs_trace_take *take, bs_trace_taken *taken);
 void bs_trace_flood(struct bs_trace *t, const struct bs_marked *block);
-/* Of worker 0, so far. */
+/* Of all workers, so far; others than worker 0 have returned. */
 struct bs_trace_sums bs_trace_so_far(const struct bs_trace *t);
 
 #endif

@@ -105,7 +105,10 @@ bool bs_trace_end(struct bs_trace *t, struct bs_trace_sums *sums) {
 }
 
 struct bs_trace_sums bs_trace_so_far(const struct bs_trace *t) {
-    return t->worker[0].sums;
+    struct bs_trace_sums sums = {.rounds = t->rounds};
+    for (unsigned i = 0; i < t->nworkers; i++)
+        add_sums(&sums, &t->worker[i].sums);
+    return sums;
 }
 
 /* --- regions to be read again ----------------------------------------------------------------- */

@@ -290,6 +290,11 @@
 #define BS_SCAN_STACK_RANGES 65536
 /* Bytes between sampled blocks while scans are on and nothing else was said. */
 #define BS_SCAN_SAMPLE_BYTES (512 * BS_KIB)
+/* Threads of a copy that search it, at most; unless it was said how many, one for each CPU from so many bytes
+ * on, and BS_SCAN_SEARCHERS_AUTO at most: a search waits for memory more than for a CPU. */
+#define BS_SCAN_SEARCHERS 16
+#define BS_SCAN_SEARCHERS_AUTO 4
+#define BS_SCAN_SEARCHERS_BYTES (256 * BS_MIB)
 /* A copy may have a quarter of its size for itself, and so much in any case; looks at it come so often, in ns,
  * and take at most one part in BS_BUDGET_REST of the time; the limits are read again after so long. */
 #define BS_BUDGET_AUTO_PART 4

@@ -399,6 +399,61 @@ START_TEST(a_forked_child_begins_anew) {
 }
 END_TEST
 
+/* --- several searchers ------------------------------------------------------------------------ */
+
+#define GRAPH 6000
+#define ROOTS 40
+static uintptr_t graph[GRAPH]; /* hidden */
+static void *volatile root[ROOTS];
+
+/* Blocks of all sizes with pointers to any others, one in eight to the middle. */
+static void __attribute__((noinline)) make_graph(void) {
+    uint64_t seed = 1;
+    for (size_t i = 0; i < GRAPH; i++)
+        graph[i] = HIDE(bs_heap_alloc_zero(i % 500 == 0 ? 300000 : 16 + (i * 7919) % 2000));
+    for (size_t i = 0; i < GRAPH; i++)
+        for (size_t k = 0; k < 2; k++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            SHOWN(graph[i])[k] = (char *)SHOWN(graph[(seed >> 33) % (i < GRAPH / 2 ? GRAPH / 2 : GRAPH)]) +
+                                 (seed % 8 == 0 ? 8 : 0);
+        }
+    for (size_t i = 0; i < ROOTS; i++)
+        root[i] = SHOWN(graph[i * 7]);
+}
+static bool is_lost(uintptr_t hidden) {
+    uintptr_t p = ~hidden;
+    uint32_t slot;
+    const struct bs_span *s = bs_span_of(p);
+    return bs_slot_of(s, p, &slot) && (bs_marks_bits(s->base, BS_SIDE_LOST, slot / 64) >> (slot % 64) & 1) != 0;
+}
+
+START_TEST(several_searchers_find_the_same) {
+    static bool lost[GRAPH];
+    size_t nlost = 0;
+    setup(1);
+    make_graph();
+    wipe();
+    must_scan();
+    ck_assert_uint_eq(verdict.searchers, 1);
+    for (size_t i = 0; i < GRAPH; i++)
+        nlost += lost[i] = is_lost(graph[i]);
+    require(nlost > GRAPH / 3 && nlost < GRAPH * 2 / 3, "%zu lost of %d", nlost, GRAPH);
+    const struct bs_trace_sums alone = verdict.trace;
+    for (unsigned n = 2; n <= 16; n *= 2) {
+        rules.searchers = n;
+        must_scan();
+        ck_assert_uint_eq(verdict.searchers, BS_SANITIZED ? 1 : n);
+        for (size_t i = 0; i < GRAPH; i++)
+            require(is_lost(graph[i]) == lost[i], "block %zu: lost %d with %u searchers", i, !lost[i], n);
+        ck_assert_uint_eq(verdict.trace.blocks, alone.blocks);
+        ck_assert_uint_eq(verdict.lost_blocks, nlost);
+    }
+    rules.searchers_bytes = SIZE_MAX;
+    must_scan();
+    ck_assert_uint_eq(verdict.searchers, 1);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("scan");
     TCase *tc = add_case(suite, "scan");
@@ -414,5 +469,6 @@ int main(void) {
     tcase_add_loop_test(tc, no_verdict_without_all_threads, 0, 2);
     tcase_add_loop_test(tc, failures_are_survived, 0, 4);
     tcase_add_loop_test(tc, a_forked_child_begins_anew, 0, 2);
+    tcase_add_test(tc, several_searchers_find_the_same);
     return run_suite(suite);
 }
