@@ -246,59 +246,82 @@ static BS_COLD _Noreturn void report(enum bs_free_result why, const void *block,
              bs_class_info[class].size);
 }
 
-/* The class byte said the page belongs to this class; another class means the span went away
- * while a stale pointer to it sat in a magazine. */
+/* The class byte said the page belongs to this class, so the page map leads to a span; another class, or
+ * one that does not hold the block, means that its span went away while a stale pointer to it sat in a
+ * magazine. */
 static struct bs_span *span_of_block(const void *block, unsigned class) {
-    struct bs_span *s = bs_span_of_small((uintptr_t)block);
-    if (BS_UNLIKELY(s == NULL || s->class != class))
+    struct bs_span *s = bs_pagemap_entry_of_small((uintptr_t)block);
+    if (BS_UNLIKELY(!bs_span_holds(s, (uintptr_t)block) || s->class != class))
         report(BS_FREE_TWICE, block, class);
     return s;
 }
 
-static void release_locked(struct bs_central *c, struct bs_span *s, void *const *blocks,
-                           unsigned n) {
-    unsigned done = 0;
-    enum bs_free_result result = n == 1 ? bs_span_release_one(s, (uintptr_t)blocks[0])
-                                        : bs_span_release(s, blocks, n, &done);
-    if (BS_UNLIKELY(result != BS_FREED)) {
-        bs_lock_release(&c->lock); /* a handler of SIGABRT may allocate */
-        report(result, blocks[done], s->class);
-    }
-}
-
 #define RELEASE_BATCH 64
 
+/* Blocks that lie side by side in a word of one span. */
+struct piece {
+    struct bs_span *span;
+    struct bs_slots at;
+    uint32_t end; /* of their numbers in the batch */
+};
+
 /* Blocks that are free before their spans are swept: their marks say nothing any more. */
-static BS_NOINLINE void forget_marks(struct bs_span *const *span, const uint8_t *end, unsigned nruns,
+static BS_NOINLINE void forget_marks(const struct piece *pieces, unsigned npieces,
                                      void *const *blocks) {
-    for (unsigned run = 0, i = 0; run < nruns; run++)
-        for (; i < end[run]; i++)
-            bs_settle_forget(span[run], (uintptr_t)blocks[i]);
+    for (unsigned k = 0, i = 0; k < npieces; k++)
+        for (; i < pieces[k].end; i++)
+            bs_settle_forget(pieces[k].span, (uintptr_t)blocks[i]);
+}
+
+/* Outside the lock: where the blocks are, so that the spans' lines are on the way and little is left to
+ * do under it. A span found live here stays live: our block is in it. How many pieces. */
+static BS_NOINLINE unsigned find_pieces(unsigned class, void *const *blocks, unsigned n,
+                                        struct piece *pieces) {
+    const struct bs_class_info *info = &bs_class_info[class];
+    __asm__("" : "+r"(info)); /* a register, not a sum to be made for each block */
+    struct piece *piece = pieces;
+    struct bs_span *s = NULL;
+    uintptr_t base = 0;
+    size_t bytes = 0;
+    for (unsigned i = 0; i < n; piece++) {
+        if ((uintptr_t)blocks[i] - base >= bytes) {
+            s = span_of_block(blocks[i], class);
+            base = s->base;
+            bytes = info->npages * BS_PAGE_SIZE;
+            __builtin_prefetch(s, 1);
+        }
+        unsigned count = bs_span_place(info, base, blocks + i, n - i, &piece->at);
+        if (BS_UNLIKELY(count == 0))
+            report(BS_FREE_INTERIOR, blocks[i], class);
+        piece->span = s;
+        piece->end = i += count;
+    }
+    return (unsigned)(piece - pieces);
+}
+
+/* One of the piece's blocks is free already. */
+static BS_COLD _Noreturn void report_twice(const struct piece *piece, void *const *blocks,
+                                           unsigned i, unsigned class) {
+    while (i + 1u < piece->end && bs_span_is_allocated(piece->span, (uintptr_t)blocks[i]))
+        i++;
+    report(BS_FREE_TWICE, blocks[i], class);
 }
 
 static void release_batch(struct bs_central *c, unsigned class, void *const *blocks, unsigned n) {
-    struct bs_span *span[RELEASE_BATCH], *empty[RELEASE_BATCH];
-    uint8_t end[RELEASE_BATCH]; /* of the neighbours in time that lie in span[run] */
-    unsigned nruns = 0, nempty = 0;
-    /* Outside the lock: find the spans, so that their lines are on the way. A span found live here
-     * stays live: our block is in it. */
-    for (unsigned i = 0; i < n; nruns++) {
-        struct bs_span *s = span_of_block(blocks[i], class);
-        uintptr_t base = s->base;
-        size_t bytes = s->npages * BS_PAGE_SIZE;
-        __builtin_prefetch(s, 1);
-        do
-            i++;
-        while (i < n && (uintptr_t)blocks[i] - base < bytes);
-        span[nruns] = s;
-        end[nruns] = (uint8_t)i;
-    }
+    struct piece pieces[RELEASE_BATCH];
+    struct bs_span *empty[RELEASE_BATCH];
+    unsigned nempty = 0, npieces = find_pieces(class, blocks, n, pieces);
     bs_lock_acquire(&c->lock);
     if (BS_UNLIKELY(bs_settling_is_open()))
-        forget_marks(span, end, nruns, blocks);
-    for (unsigned run = 0, i = 0; run < nruns; i = end[run++]) {
-        struct bs_span *s = span[run];
-        release_locked(c, s, blocks + i, end[run] - i);
+        forget_marks(pieces, npieces, blocks);
+    for (unsigned k = 0, i = 0; k < npieces; i = pieces[k++].end) {
+        struct bs_span *s = pieces[k].span;
+        if (BS_UNLIKELY(!bs_span_clear(s, pieces[k].at, pieces[k].end - i))) {
+            bs_lock_release(&c->lock); /* a handler of SIGABRT may allocate */
+            report_twice(&pieces[k], blocks, i, class);
+        }
+        if (k + 1 < npieces && pieces[k + 1].span == s)
+            continue;
         s->flags &= (uint8_t)~BS_SPAN_FRESH;
         touch(s);
         if (settle_locked(c, s))

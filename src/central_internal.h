@@ -61,14 +61,19 @@ static inline void list_locked(struct bs_central *c, struct bs_span *s) {
     c->groups |= 1u << g;
 }
 
+/* Off its list, and to the one where it belongs. */
+static BS_NOINLINE void move_locked(struct bs_central *c, struct bs_span *s, bool full) {
+    unlist_locked(c, s);
+    if (!full)
+        list_locked(c, s);
+}
+
 /* After slots came or went: the span goes where its fullness says. */
 static inline void relist_locked(struct bs_central *c, struct bs_span *s) {
-    if (bs_span_full(s)) {
-        unlist_locked(c, s);
-    } else if (!(s->flags & BS_SPAN_LISTED) || s->group != bs_span_fullness(s)) {
-        unlist_locked(c, s);
-        list_locked(c, s);
-    }
+    bool full = bs_span_full(s);
+    if (BS_LIKELY(!full && (s->flags & BS_SPAN_LISTED) && bs_span_keeps_group(s)))
+        return;
+    move_locked(c, s, full);
 }
 
 BS_LOCAL extern uint16_t bs_hole_epoch; /* [atomic] wraps; what it is compared with is a few epochs old */
@@ -119,7 +124,7 @@ static inline void leave_locked(struct bs_central *c, struct bs_span *s) {
 static inline bool settle_locked(struct bs_central *c, struct bs_span *s) {
     if (BS_UNLIKELY(s->flags & BS_SPAN_BORROWED))
         return false; /* settled when the scavenger gives it back */
-    if (s->nalloc != 0) {
+    if (BS_LIKELY(s->nalloc != 0)) {
         relist_locked(c, s);
         return false;
     }

@@ -95,6 +95,11 @@ BS_INLINE struct bs_span *bs_pagemap_entry(uintptr_t p) {
     /* acquire: pairs with the releases in bs_pagemap_set, so the span's fields are there */
     return bs_load_acquire(&arena->span[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]);
 }
+/* The same for a page that has, or had, a class byte: so there is an arena. */
+BS_INLINE struct bs_span *bs_pagemap_entry_of_small(uintptr_t p) {
+    struct bs_arena *arena = bs_load_acquire(&bs_pagemap_table[p >> BS_ARENA_SHIFT]);
+    return bs_load_acquire(&arena->span[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]);
+}
 /* What the tables say of the address: may be a span that is gone. NULL if none. */
 BS_INLINE struct bs_span *bs_pagemap_span(uintptr_t p) {
     struct bs_arena *arena = bs_pagemap_arena(p);

@@ -134,55 +134,20 @@ uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max) {
     return mask;
 }
 
-/* How many of the blocks follow each other in steps of `step` bytes, `most` at most; n >= 1. */
-static unsigned count_steps(void *const *blocks, unsigned most, intptr_t step) {
-    uintptr_t next = (uintptr_t)blocks[0] + (uintptr_t)step;
-    unsigned n = 1;
-    for (; n < most && (uintptr_t)blocks[n] == next; n++)
-        next += (uintptr_t)step;
-    return n;
-}
-
-/* The bit of a block that is one. */
-static uint64_t bit_of(const struct bs_class_info *c, const struct bs_span *s, const void *block) {
-    return (uint64_t)1 << bs_class_slot(c, (uint32_t)((uintptr_t)block - s->base)) % 64;
-}
-
-enum bs_free_result bs_span_release(struct bs_span *s, void *const *blocks, unsigned n,
-                                    unsigned *done) {
-    const struct bs_class_info *c = bs_span_class(s);
-    enum bs_free_result result = BS_FREED;
-    unsigned i = 0;
-    while (i < n) {
-        uint32_t slot;
-        if (!bs_span_slot_at(s, (uintptr_t)blocks[i], &slot)) {
-            result = BS_FREE_INTERIOR;
+unsigned bs_span_count_steps(void *const *blocks, unsigned n, intptr_t step) {
+    uintptr_t last = (uintptr_t)blocks[0];
+    unsigned i = 1;
+    for (; i + 4 <= n; i += 4) {
+        uintptr_t a = last + (uintptr_t)step, b = a + (uintptr_t)step;
+        uintptr_t c = b + (uintptr_t)step, d = c + (uintptr_t)step;
+        if (((a ^ (uintptr_t)blocks[i]) | (b ^ (uintptr_t)blocks[i + 1]) |
+             (c ^ (uintptr_t)blocks[i + 2]) | (d ^ (uintptr_t)blocks[i + 3])) != 0)
             break;
-        }
-        unsigned bit = slot % 64, count = 1;
-        uint64_t mask = (uint64_t)1 << bit, *word = &s->alloc[slot / 64];
-        /* Blocks that were made one after the other are neighbours, and are often freed in this
-         * order or the opposite one: those of a word go at once. */
-        intptr_t step = i + 1 < n ? (intptr_t)blocks[i + 1] - (intptr_t)blocks[i] : 0;
-        if (step == (intptr_t)c->size) {
-            count = count_steps(blocks + i, (unsigned)bs_min(n - i, 64 - bit), step);
-            mask = bs_low_bits(count) << bit;
-        } else if (step == -(intptr_t)c->size) {
-            count = count_steps(blocks + i, (unsigned)bs_min(n - i, bit + 1), step);
-            mask = bs_low_bits(count) << (bit + 1 - count);
-        }
-        if (BS_UNLIKELY((*word & mask) != mask)) {
-            for (; (*word & bit_of(c, s, blocks[i])) != 0; i++) /* up to the guilty one */
-                *word &= ~bit_of(c, s, blocks[i]);
-            result = BS_FREE_TWICE;
-            break;
-        }
-        *word &= ~mask;
-        i += count;
+        last = d;
     }
-    s->nalloc = (uint16_t)(s->nalloc - i);
-    *done = i;
-    return result;
+    for (; i < n && (uintptr_t)blocks[i] == last + (uintptr_t)step; i++)
+        last += (uintptr_t)step;
+    return i;
 }
 
 bool bs_span_is_allocated(const struct bs_span *s, uintptr_t p) {

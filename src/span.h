@@ -77,6 +77,11 @@ BS_INLINE bool bs_span_full(const struct bs_span *s) {
 BS_INLINE unsigned bs_span_fullness(const struct bs_span *s) {
     return (unsigned)s->nalloc * BS_GROUPS / ((unsigned)s->nslots + 1);
 }
+/* The same number as s->group: without a division, for it is asked at every release. */
+BS_INLINE bool bs_span_keeps_group(const struct bs_span *s) {
+    unsigned least = s->group * ((unsigned)s->nslots + 1);
+    return (unsigned)s->nalloc * BS_GROUPS - least <= s->nslots; /* wraps if it is below */
+}
 
 /* A new span over pages that the caller took from the page heap, published in the page map. NULL
  * without memory for the descriptor: the caller gives the pages back. `fresh`: pages are zero. */
@@ -128,21 +133,49 @@ BS_INLINE bool bs_span_slot_at(const struct bs_span *s, uintptr_t p, uint32_t *s
 }
 
 enum bs_free_result { BS_FREED, BS_FREE_INTERIOR, BS_FREE_TWICE };
-/* Clears the alloc bit of the block at p, which lies in the span. */
-BS_INLINE enum bs_free_result bs_span_release_one(struct bs_span *s, uintptr_t p) {
-    uint32_t slot;
-    if (!bs_span_slot_at(s, p, &slot))
-        return BS_FREE_INTERIOR;
-    uint64_t bit = (uint64_t)1 << (slot % 64);
-    if (BS_UNLIKELY((s->alloc[slot / 64] & bit) == 0))
-        return BS_FREE_TWICE;
-    s->alloc[slot / 64] &= ~bit;
-    s->nalloc--;
-    return BS_FREED;
+
+/* Where the alloc bits of some blocks are: found without a lock, cleared under it. */
+struct bs_slots {
+    uint64_t mask; /* of the word's bits: one for each block */
+    uint8_t word;
+};
+/* How many of the n >= 1 blocks follow each other in steps of `step` bytes, the first included. */
+unsigned bs_span_count_steps(void *const *blocks, unsigned n, intptr_t step);
+
+/* Where the first of n blocks is, which lies in the span of class c at base, and those behind it that can
+ * be cleared with it: blocks that were made one after the other are neighbours, and are often freed in
+ * this order or the opposite one. How many; 0: the first is no block (BS_FREE_INTERIOR). */
+BS_INLINE unsigned bs_span_place(const struct bs_class_info *c, uintptr_t base, void *const *blocks,
+                                 unsigned n, struct bs_slots *at) {
+    uint32_t offset = (uint32_t)((uintptr_t)blocks[0] - base), slot = bs_class_slot(c, offset);
+    if (BS_UNLIKELY(slot * c->size != offset || slot >= c->nslots))
+        return 0;
+    unsigned bit = slot % 64, count = 1;
+    uint64_t mask = (uint64_t)1 << bit;
+    if (n > 1) {
+        intptr_t size = (intptr_t)c->size, step = (intptr_t)blocks[1] - (intptr_t)blocks[0];
+        if (step == size) {
+            unsigned most = (unsigned)bs_min(64 - bit, c->nslots - slot);
+            count = bs_span_count_steps(blocks, n < most ? n : most, step);
+            mask = bs_low_bits(count) << bit;
+        } else if (step == -size) {
+            count = bs_span_count_steps(blocks, n < bit + 1 ? n : bit + 1, step);
+            mask = bs_low_bits(count) << (bit + 1 - count);
+        }
+    }
+    *at = (struct bs_slots){mask, (uint8_t)(slot / 64)};
+    return count;
 }
-/* The same for n blocks; stops at the first that cannot be one (*done: how many are released). */
-enum bs_free_result bs_span_release(struct bs_span *s, void *const *blocks, unsigned n,
-                                    unsigned *done);
+/* Clears the alloc bits of `count` blocks at that place. False: one was clear already (BS_FREE_TWICE);
+ * nothing is changed. */
+BS_INLINE bool bs_span_clear(struct bs_span *s, struct bs_slots at, unsigned count) {
+    uint64_t *word = &s->alloc[at.word];
+    if (BS_UNLIKELY((*word & at.mask) != at.mask))
+        return false;
+    *word &= ~at.mask;
+    s->nalloc = (uint16_t)(s->nalloc - count);
+    return true;
+}
 /* True if p is the start of a slot that has left the span. */
 bool bs_span_is_allocated(const struct bs_span *s, uintptr_t p);
 

@@ -126,6 +126,22 @@ static void free_with_holes(const struct bs_run *run, uint16_t holes) {
     }
 }
 
+/* Adds a run, to the last one if they touch: spans that were made one after the other become empty one
+ * after the other, and each run costs the page heap an update of its summaries. */
+static size_t add_run(struct bs_run *runs, size_t n, struct bs_run run) {
+    struct bs_run *last = n != 0 ? &runs[n - 1] : NULL;
+    bool behind = last != NULL && last->base + last->npages * BS_PAGE_SIZE == run.base;
+    bool before = last != NULL && run.base + run.npages * BS_PAGE_SIZE == last->base;
+    if (!behind && !before) {
+        runs[n] = run;
+        return n + 1;
+    }
+    last->npages += run.npages;
+    if (before)
+        last->base = run.base;
+    return n;
+}
+
 /* At most BS_EMPTY_BATCH spans. */
 static void return_spans(struct bs_span *const *spans, size_t n) {
     struct bs_run runs[BS_EMPTY_BATCH];
@@ -138,7 +154,7 @@ static void return_spans(struct bs_span *const *spans, size_t n) {
         if (holes != 0)
             free_with_holes(&run, holes);
         else
-            runs[nruns++] = run;
+            nruns = add_run(runs, nruns, run);
     }
     bs_pageheap_free(runs, nruns);
 }
