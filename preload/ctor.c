@@ -19,6 +19,10 @@
 
 #pragma weak besom_scan_start
 
+/* What names this library to libc (fork.c); the C runtime's own where that is linked in. */
+extern void *__dso_handle __attribute__((weak, visibility("hidden")));
+void *__dso_handle = &__dso_handle;
+
 /* libbesom.so is loaded, and option scan asks for what only libbesom-scan.so has. */
 BS_COLD static void refuse_scans(void) {
     bs_warn("option scan: libbesom.so does not scan; preload libbesom-scan.so instead (besom run "

@@ -5,8 +5,8 @@
 # medians of the difference: the CPU time of /bin/true (the time on the wall is mostly that of others
 # where the machine is busy), and the resident memory of a grep that prints its own: the library's, and
 # what is no file's. Pages of libc are left out: which of them the kernel maps with a page that is touched
-# depends on where libc was loaded, and differs by 200 KiB from run to run of the same program. The limits
-# are the project's promise: 0.5 ms and 300 KiB. Not a benchmark: it only fails when that is broken.
+# depends on where libc was loaded, and differs by 200 KiB from run to run of the same program. The project
+# promises 0.5 ms and 300 KiB; the limit of memory is lower, so that what is lost by chance is seen. Not a benchmark.
 set -eu
 lib=${BESOM_LIB:?startup.sh: BESOM_LIB must name libbesom.so}
 exec /usr/bin/python3 - "$lib" <<'PYTHON'
@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 
-LIMIT_US, LIMIT_KIB, PAIRS = 500, 300, 80
+LIMIT_US, LIMIT_KIB, PAIRS = 500, 220, 80
 
 
 def cpu_us(environment):

@@ -1,0 +1,54 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# first_text.sh - preload/order.ld names every function that a small program runs: callgrind counts which
+# are run by a process that does nothing, by cat, ls and sed, and by one that allocates sizes up to 1 KiB; each
+# has to lie in the last window of 64 KiB of libbesom.so's text. One that does not costs every process 64 KiB.
+# And what cat says of itself has to have no more of the text in memory: callgrind knows no names in
+# .text.rest.
+#
+# Skipped aloud without valgrind, where the linker took no order, and where another level of optimisation
+# or compiler makes other functions. Exit status: 0 all are there, 1 not, 77 skipped.
+set -eu
+
+top=$(realpath "${top_srcdir:-$(dirname "$0")/../..}")
+build=$(realpath "${top_builddir:-$top/build}")
+lib=$(realpath "${BESOM_LIB:-$build/libbesom.so}")
+
+skip() { echo "first_text.sh: SKIPPED: $*"; exit 77; }
+command -v valgrind >/dev/null || skip "no valgrind"
+[ "$(uname -m)" = x86_64 ] || skip "the list is that of x86-64"
+readelf -SW "$lib" | grep -q ' \.text\.rest ' || skip "the linker takes no order of text"
+readelf --debug-dump=info "$lib" 2>/dev/null | grep -m1 DW_AT_producer | grep 'GNU C.* -O2' >/dev/null ||
+    skip "the list is that of gcc -O2"
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# run COMMAND...: the names of what it runs in the library
+run() {
+    (cd "$scratch" && env -i PATH="$PATH" LD_PRELOAD="$lib" timeout 120 valgrind --tool=callgrind \
+        --compress-strings=no --callgrind-out-file=out "$@" >stdout 2>stderr </dev/null) ||
+        { cat "$scratch/stderr"; exit 1; }
+    awk -v ours="ob=$lib" '
+        /^ob=/ { in_ours = $0 == ours; next }
+        /^fn=/ && in_ours { sub(/'"'"'[0-9]+$/, ""); print substr($0, 4) }' "$scratch/out" | sort -u
+}
+
+{ run "$build/bench/starter" nothing; run /bin/cat; run /bin/ls -l /; run /bin/sed s/a/b/ /dev/null
+  run "$build/bench/micro" pair-mixed --scale=0.001; } | sort -u >"$scratch/run"
+[ "$(wc -l <"$scratch/run")" -gt 50 ] || { echo "first_text.sh: callgrind saw next to nothing"; exit 1; }
+nm "$lib" >"$scratch/names"
+awk -v malloc="$(awk '$3 == "malloc" { print $1 }' "$scratch/names")" '
+    function window(address) { return substr(address, 1, length(address) - 4) }
+    NR == FNR { at[$3] = $1; next }
+    $1 in at && window(at[$1]) != window(malloc) { print "first_text.sh: not in preload/order.ld: " $1; bad = 1 }
+    END { exit bad }' "$scratch/names" "$scratch/run"
+
+# The end of the text segment, less the border before it.
+end=$(readelf -lW "$lib" | awk '$1 == "LOAD" && / R E / { print $3, $6 }' | { read -r at bytes; echo $((at + bytes)); })
+most=$(((end % 65536 + 4095) / 4096 * 4))
+has=$(env -i PATH="$PATH" LD_PRELOAD="$lib" cat /proc/self/smaps |
+    awk -v lib="$lib" '/^[0-9a-f]+-/ { ours = $2 == "r-xp" && $6 == lib } /^Rss:/ && ours { n += $2 } END { print n }')
+[ "$has" -le "$most" ] || { echo "first_text.sh: cat has $has KiB of text in memory, not $most: it runs what preload/order.ld does not name"; exit 1; }
