@@ -17,27 +17,33 @@ void bs_lines_close(struct bs_lines *r) {
     bs_os_close(r->fd);
 }
 
-/* The next character, or -1 at the end. */
-static int next_char(struct bs_lines *r) {
-    if (r->pos == r->len) {
-        long n = bs_os_read(r->fd, r->buf, sizeof r->buf);
-        r->failed |= n < 0;
-        if (n <= 0)
-            return -1;
-        r->len = (size_t)n;
-        r->pos = 0;
-    }
-    return (unsigned char)r->buf[r->pos++];
+/* False: there is no more. */
+static bool fill(struct bs_lines *r) {
+    long n = bs_os_read(r->fd, r->buf, sizeof r->buf);
+    r->failed |= n < 0;
+    r->len = n > 0 ? (size_t)n : 0;
+    r->pos = 0;
+    return n > 0;
 }
 
 bool bs_lines_next(struct bs_lines *r, char *line, size_t cap) {
     size_t n = 0;
-    int c;
-    while ((c = next_char(r)) >= 0 && c != '\n')
-        if (n + 1 < cap)
-            line[n++] = (char)c;
+    bool any = false;
+    while (r->pos < r->len || fill(r)) {
+        const char *from = r->buf + r->pos, *newline = memchr(from, '\n', r->len - r->pos);
+        size_t bytes = newline != NULL ? (size_t)(newline - from) : r->len - r->pos;
+        size_t kept = bs_min(bytes, cap - 1 - n);
+        memcpy(line + n, from, kept);
+        n += kept;
+        any |= bytes != 0;
+        r->pos += bytes + (newline != NULL);
+        if (newline != NULL) {
+            line[n] = '\0';
+            return true;
+        }
+    }
     line[n] = '\0';
-    return c >= 0 || n != 0;
+    return any;
 }
 
 uintptr_t bs_lines_hex(const char **s) {

@@ -151,6 +151,11 @@ enum bs_roots_result bs_scan_take_roots(struct bs_scan_work *w) {
     return all ? BS_ROOTS_TAKEN : BS_ROOTS_UNKNOWN;
 }
 
+/* About: free pages are not searched. */
+static size_t searched_bytes(const struct bs_scan_work *w) {
+    return bs_sub_clamped(bs_pageheap_used_bytes(), bs_pageheap_dirty_bytes()) + w->roots.bytes;
+}
+
 /* --- the copy --------------------------------------------------------------------------------- */
 
 /* A thread that is not stopped, the helper, may hold one of them for a moment. */
@@ -185,7 +190,7 @@ static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_
     uint64_t time = w->rules.copy_ns != 0 ? w->rules.copy_ns : BS_SCAN_TIME_NS;
     struct bs_budget budget;
     bs_budget_begin(&budget, copy->pid,
-                    bs_budget_from(w->rules.copied, bs_pageheap_used_bytes() + w->roots.bytes));
+                    bs_budget_from(w->rules.copied, searched_bytes(w)));
     enum bs_snapshot_end end = bs_snapshot_wait(copy, bs_os_now_ns() + time,
                                                 bs_budget_is_over, &budget);
     uint32_t done = bs_load_acquire(&w->verdict->done);
@@ -213,7 +218,7 @@ static enum bs_scan_end search_in_place(struct bs_scan_work *w) {
 /* The search where all stand; or the start of a copy, and BS_SCAN_DONE. */
 static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapshot *copy,
                                        struct bs_scan_result *result) {
-    size_t bytes = bs_pageheap_used_bytes() + w->roots.bytes;
+    size_t bytes = searched_bytes(w);
     result->in_place = bytes <= w->rules.in_place_bytes;
     if (!result->in_place) {
         bs_roots_open(&w->roots);
@@ -243,6 +248,7 @@ static enum bs_scan_end scan_stopped(struct bs_scan_work *w, struct bs_snapshot 
     result->roots_ns = bs_os_now_ns() - start;
     *again = roots == BS_ROOTS_NO_ROOM;
     result->threads = bs_world_count();
+    w->is_enough = w->rules.is_last && result->threads == 0;
     result->nroots = w->roots.n;
     result->root_bytes = w->roots.bytes;
     if (roots != BS_ROOTS_TAKEN)

@@ -17,6 +17,7 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     struct bs_trace trace;
     struct bs_scan_verdict *verdict;
     uint64_t now_ns;
+    bool is_enough;      /* what is lost now need not have been lost before */
     bool is_copy;        /* here: others may help */
     uint64_t others_ns;  /* [atomic] CPU time of those */
     uintptr_t caller_sp; /* 0: the helper, whose stack does not count */

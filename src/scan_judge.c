@@ -81,7 +81,7 @@ static void judge_leak(void *ctx, const struct bs_leak *leak) {
     const struct bs_span *s = bs_span_of(leak->head.base);
     struct bs_sampled sampled;
     bool known = bs_sample_find((void *)leak->head.base, &sampled);
-    if (!was_lost(s, leak->head.base) ||
+    if ((!w->is_enough && !was_lost(s, leak->head.base)) ||
         (known && bs_sub_clamped(w->now_ns, sampled.time_ns) < w->rules.age_ns)) {
         v->waiting++;
         return;

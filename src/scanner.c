@@ -75,7 +75,8 @@ static void scan_if_due(uint64_t now_ns) {
     begin(bs_os_now_ns());
 }
 
-/* A leak is what was lost twice, so two have to come to a verdict. */
+/* A leak is what was lost twice, so two have to come to a verdict; unless nobody else is there, or nothing was
+ * lost for the first time: then a second would say the same. */
 struct last_scans {
     unsigned verdicts;
     bool may_come; /* the last one had none, and another one may */
@@ -84,10 +85,14 @@ struct last_scans {
 
 static void note_last_scan(void *ctx, const struct bs_scan_result *result) {
     struct last_scans *last = ctx;
-    if (last->verdicts != 0 || result->verdict == NULL)
+    const struct bs_scan_verdict *v = result->verdict;
+    bool decides = v != NULL && (last->verdicts != 0 || result->threads == 0 || v->waiting == 0);
+    if (decides || v == NULL)
         bs_log_scan("exit", result);
-    if (result->verdict != NULL)
-        last->leaks = last->verdicts++ != 0 ? result->verdict->reported.leaks : 0;
+    if (v != NULL) {
+        last->verdicts = decides ? 2 : 1;
+        last->leaks = decides ? v->reported.leaks : 0;
+    }
     last->may_come = result->end == BS_SCAN_WORLD &&
                      (result->world == BS_WORLD_LATE || result->world == BS_WORLD_SILENT ||
                       result->world == BS_WORLD_INSIDE);
@@ -95,8 +100,9 @@ static void note_last_scan(void *ctx, const struct bs_scan_result *result) {
 
 /* On a busy machine a thread may not stand in time; and here is no later scan that would do it. */
 static uint64_t last(void) {
-    const struct bs_scan_rules rules = rules_now(0);
+    struct bs_scan_rules rules = rules_now(0);
     struct last_scans two = {.verdicts = 0};
+    rules.is_last = true;
     uint32_t sleep = 0;
     if (!bs_log_is_on() && bs_opt.leak_exit_code == 0)
         return 0;

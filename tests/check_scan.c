@@ -68,6 +68,35 @@ START_TEST(planted_leaks_are_found) {
 }
 END_TEST
 
+static void *rest_until_told(void *arg) {
+    while (!bs_load((bool *)arg))
+        usleep(1000);
+    return NULL;
+}
+
+/* Two scans are for pointers that somebody moves meanwhile. */
+START_TEST(the_last_one_alone_needs_no_other) {
+    static bool ends;
+    pthread_t thread;
+    setup(_i);
+    rules.is_last = true;
+    ck_assert_int_eq(pthread_create(&thread, NULL, rest_until_told, &ends), 0);
+    plant();
+    wipe();
+    must_scan();
+    ck_assert_uint_eq(verdict.reported.leaks, 0);
+    ck_assert_uint_eq(verdict.waiting, 12);
+    (void)site_a(100);
+    wipe();
+    bs_store(&ends, true);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    must_scan();
+    ck_assert_uint_eq(got.threads, 0);
+    ck_assert_uint_eq(verdict.reported.leaks, 13);
+    ck_assert_uint_eq(verdict.waiting, 0);
+}
+END_TEST
+
 START_TEST(young_blocks_wait) {
     setup(_i);
     rules.age_ns = 1000000 * MS;
@@ -458,6 +487,7 @@ int main(void) {
     Suite *suite = suite_create("scan");
     TCase *tc = add_case(suite, "scan");
     tcase_add_loop_test(tc, planted_leaks_are_found, 0, 2);
+    tcase_add_loop_test(tc, the_last_one_alone_needs_no_other, 0, 2);
     tcase_add_loop_test(tc, young_blocks_wait, 0, 2);
     tcase_add_loop_test(tc, lost_twice_means_in_a_row, 0, 2);
     tcase_add_loop_test(tc, reachable_blocks_are_none, 0, 2 * NWAYS);
