@@ -391,6 +391,7 @@ int main(int argc, char **argv) {
     BS_CHECK(drive != NULL, "libbesom-scans.so is not there");
     find_module();
     add_places(oracle_memory_places);
+    add_places(oracle_queue_places);
     add_places(oracle_thread_places);
     add_places(oracle_register_places);
     shuffle_places();

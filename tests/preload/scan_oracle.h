@@ -45,7 +45,7 @@ struct oracle_place {
     bool (*is_there)(void); /* NULL: everywhere */
 };
 
-extern const struct oracle_place oracle_memory_places[], oracle_thread_places[],
+extern const struct oracle_place oracle_memory_places[], oracle_queue_places[], oracle_thread_places[],
     oracle_register_places[]; /* up to the one without a name */
 
 /* Threads that come and go, libraries, children: until oracle_end_storm, which says how many. */
