@@ -57,8 +57,10 @@ static void answer(void) {
         bs_os_wake(&bs_world.answers, 1);
 }
 
-static uint32_t gate_bit(size_t index) {
-    return (uint32_t)1 << (index % 32);
+/* The lower half for those that want to run, the upper one for those that will sleep on in their call. */
+#define GATE_RUNNERS UINT32_C(0xffff)
+static uint32_t gate_bit(const struct slot *s, size_t index) {
+    return (uint32_t)1 << (index % 16 + (s->thread.in_call ? 16 : 0));
 }
 
 static void stand(struct slot *s, size_t index, uint32_t asking, const struct bs_os_frame *f) {
@@ -69,7 +71,7 @@ static void stand(struct slot *s, size_t index, uint32_t asking, const struct bs
             uint32_t gate = bs_load_acquire(&bs_world.gate); /* before the word: see bs_world_open */
             if (bs_load_acquire(&s->word) != (asking << STATE_BITS | STANDS))
                 break;
-            bs_os_wait_bits(&bs_world.gate, gate, gate_bit(index));
+            bs_os_wait_bits(&bs_world.gate, gate, gate_bit(s, index));
         }
     }
     bs_store_release(&s->word, (uint32_t)FREE); /* the last use of the slot */
@@ -300,7 +302,7 @@ uint32_t bs_world_let_go(struct slot *s) {
         if (state == FREE || state == GOES)
             return 0;
         if (step(s, asking, state, state == ASKED ? FREE : GOES))
-            return state == STANDS ? gate_bit(index_of(s)) : 0;
+            return state == STANDS ? gate_bit(s, index_of(s)) : 0;
         /* its handler was faster */
     }
 }
@@ -309,8 +311,10 @@ uint32_t bs_world_let_go(struct slot *s) {
  * its slot was let go. */
 void bs_world_open(uint32_t bits) {
     (void)__atomic_add_fetch(&bs_world.gate, 1, __ATOMIC_SEQ_CST);
-    if (bits != 0)
-        bs_os_wake_bits(&bs_world.gate, bits);
+    if ((bits & GATE_RUNNERS) != 0)
+        bs_os_wake_bits(&bs_world.gate, bits & GATE_RUNNERS);
+    if ((bits & ~GATE_RUNNERS) != 0)
+        bs_os_wake_bits(&bs_world.gate, bits & ~GATE_RUNNERS);
 }
 
 bool bs_world_wait_until_free(const struct slot *s, uint64_t deadline_ns) {
