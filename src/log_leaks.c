@@ -20,6 +20,11 @@ static const char *verdict_of(const struct bs_scan_result *r) {
     return r->end == BS_SCAN_WORLD ? world_name(r->world) : ends[r->end];
 }
 
+static const char *why_of(const struct bs_scan_result *r) {
+    static const char *const whys[] = {"none", "time", "copied", "memory"};
+    return whys[r->why];
+}
+
 /* Of the whole leak, with what hangs on it. */
 static uint64_t weight(const struct bs_leak_sums *s) {
     return s->bytes + s->indirect_bytes;
@@ -41,12 +46,11 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
     bs_line_begin(&l, "scan");
     bs_line_string(&l, "reason", reason);
     bs_line_string(&l, "verdict", verdict_of(r));
-    static const char *const whys[] = {"none", "time", "copied", "memory"};
-    bs_line_string(&l, "why", whys[r->why]);
     bs_line_string(&l, "way", r->in_place ? "stopped" : "copy");
     bs_line_number(&l, "threads", r->threads);
     bs_line_number(&l, "thread", (uint64_t)r->culprit);
     bs_line_number(&l, "errno", (uint64_t)r->error);
+    bs_line_string(&l, "why", why_of(r));
     bs_line_number(&l, "stop_ns", r->stop_ns);
     bs_line_number(&l, "stand_ns", r->stand_ns);
     bs_line_number(&l, "roots_ns", r->roots_ns);
