@@ -38,7 +38,10 @@ __attribute__((constructor(101))) static void start(void) {
         besom_scan_start();
     else if (bs_opt.scan != BS_SCAN_MODE_OFF)
         refuse_scans();
-    if (bs_opt.scan != BS_SCAN_MODE_OFF && bs_opt.scan != BS_SCAN_MODE_QUARANTINE && bs_opt.sample == 0)
+    /* (what the quarantine has to tell goes to a log alone) */
+    bool scans = bs_opt.scan != BS_SCAN_MODE_OFF &&
+                 (bs_opt.scan != BS_SCAN_MODE_QUARANTINE || bs_opt.log[0] != 0);
+    if (scans && bs_opt.sample == 0)
         bs_opt.sample = BS_SCAN_SAMPLE_BYTES;
     bs_heap_start_sampling();
     bs_fork_start();

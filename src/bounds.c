@@ -81,6 +81,17 @@ uintptr_t bs_bounds_low(uintptr_t thread_pointer, uintptr_t sp) {
     return sp >= r->bounds.low && sp < r->bounds.high ? r->bounds.low : 0;
 }
 
+int bs_bounds_thread_at(uintptr_t p) {
+    for (size_t i = 0; bs_load_acquire(&table) != NULL && i < BS_BOUNDS_MAX; i++) {
+        const struct record *r = &table[i];
+        if (bs_load_acquire(&r->thread_pointer) <= BEING_WRITTEN)
+            continue;
+        if (p - r->bounds.low < r->bounds.high - r->bounds.low && holds(r))
+            return r->bounds.tid;
+    }
+    return 0;
+}
+
 /* One that ends is in the kernel's list for a moment more. */
 static bool is_there(int tid) {
     struct bs_os_task task;

@@ -31,6 +31,8 @@ void bs_bounds_note(uintptr_t thread_pointer, const struct bs_bounds *b);
 /* While all stand. The lowest byte of the stack that the living thread is on with this stack pointer; 0: it
  * is elsewhere, or it is not known. */
 uintptr_t bs_bounds_low(uintptr_t thread_pointer, uintptr_t sp);
+/* While all stand. The thread on whose stack the address lies, or whose it was last; 0: not known. */
+int bs_bounds_thread_at(uintptr_t p);
 /* Then, once: dead parts of the stacks whose threads have not been asked for since the last time, and are not
  * there with another thread pointer, as those of emulators may be; how many, at most max. */
 size_t bs_bounds_ended(struct bs_range *dead, size_t max);

@@ -156,6 +156,13 @@ static BS_NOINLINE void sample_large(void *p, size_t size) {
     bs_sample_made(p, size, size);
 }
 
+/* False: it was not sampled. */
+static bool forget_sample(void *p) {
+    if (BS_UNLIKELY(keeper != NULL && keeper->sampled != NULL))
+        return keeper->sampled(p);
+    return bs_sample_freed(p);
+}
+
 static void forget_large(struct bs_span *s) {
     unsigned flags = s->flags & (BS_SPAN_SAMPLED | BS_SPAN_PARKED);
     if (flags == 0)
@@ -164,7 +171,7 @@ static void forget_large(struct bs_span *s) {
         freed_hook((void *)s->base);
     s->flags &= (uint8_t)~flags;
     if ((flags & BS_SPAN_SAMPLED) != 0)
-        (void)bs_sample_freed((void *)s->base);
+        (void)forget_sample((void *)s->base);
 }
 
 /* The size class of the block at p; 0: it is large, or none. */
@@ -295,7 +302,7 @@ static void fill_freed(void *p, unsigned class, unsigned byte) {
 static BS_NOINLINE void forget_small(void *p) {
     if (BS_UNLIKELY(freed_hook != NULL))
         freed_hook(p);
-    if (bs_sample_freed(p))
+    if (forget_sample(p))
         bs_pagemap_count((uintptr_t)p, -1);
 }
 

@@ -122,6 +122,9 @@ struct bs_heap_keeper {
     /* Lets go what it can; not `all`: only if it was given something worth a look. False: nothing was
      * done. */
     bool (*trim)(bool all);
+    /* A sampled block is about to come to it, in `small`, `large` or perhaps `resize`. False: p is not
+     * sampled. NULL: nobody wants to know. */
+    bool (*sampled)(const void *p);
 };
 /* Before threads exist: from now on every free goes to the keeper. For good. */
 void bs_heap_set_keeper(const struct bs_heap_keeper *keeper);

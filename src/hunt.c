@@ -17,6 +17,7 @@ static struct {
     size_t nroots;             /* [lock:round] room for so many; 0: none was made */
     uint64_t learned_ns;       /* [lock:round] when flags of mappings were read */
     struct bs_linear linear;   /* [lock:round] */
+    const struct bs_hunt_guest *guest; /* [lock:round] */
 } hunt;
 
 /* --- room --------------------------------------------------------------------------------------- */
@@ -141,7 +142,7 @@ static bool visit_written(void *ctx, uintptr_t base, const uint64_t *alloc,
         for (size_t n = bs_os_written(watch.pages, p, end, watch.again, part, BS_ARRAY_LEN(part), &p),
                     i = 0;
              i < n; i++) {
-            bs_roots_add(&w->roots, part[i].start, part[i].end, 0);
+            bs_roots_add(&w->roots, part[i].start, part[i].end, BS_ROOT_HEAP);
             watch.dirty_bytes += part[i].end - part[i].start;
         }
     return w->roots.n <= w->roots.capacity;
@@ -250,12 +251,15 @@ static enum bs_scan_end read_stopped(struct bs_hunt_result *r, bool concurrent, 
 }
 
 static enum bs_scan_end stop_and_read(struct bs_hunt_result *r, bool concurrent, bool *again) {
+    const struct bs_hunt_guest *guest = hunt.guest;
     enum bs_scan_end end = BS_SCAN_WORLD;
     uint64_t start = bs_os_now_ns();
     *again = false;
     r->world = bs_world_stop(start + BS_SCAN_STOP_NS);
     if (r->world == BS_WORLD_STOPPED) {
         end = read_stopped(r, concurrent, again);
+        if (end == BS_SCAN_DONE && guest != NULL)
+            guest->stopped(&hunt.work->roots);
         bs_world_resume();
     } else {
         r->culprit = bs_world_culprit();
@@ -281,10 +285,20 @@ static enum bs_scan_end try_once(struct bs_hunt_result *r, bool *again) {
     return end;
 }
 
-static void run(struct bs_hunt_result *r, uintptr_t caller_sp, bs_quarantine_visitor *visit,
-                void *ctx) {
+static void release(struct bs_hunt_result *r) {
+    const struct bs_hunt_guest *guest = hunt.guest;
+    if (guest != NULL)
+        guest->judged();
+    bs_quarantine_release(&r->released, guest != NULL ? guest->visit : NULL, NULL);
+    if (guest != NULL)
+        guest->end();
+}
+
+static void run(struct bs_hunt_result *r, uintptr_t caller_sp) {
     uint64_t cpu = bs_os_thread_cpu_ns();
     bool again = true;
+    if (hunt.guest != NULL)
+        hunt.guest->begin();
     for (unsigned tries = 0; again && tries < 3; tries++) {
         if (!prepare(caller_sp))
             return;
@@ -292,14 +306,14 @@ static void run(struct bs_hunt_result *r, uintptr_t caller_sp, bs_quarantine_vis
     }
     r->search_ns = bs_os_thread_cpu_ns() - cpu;
     if (r->end == BS_SCAN_DONE)
-        bs_quarantine_release(&r->released, visit, ctx);
+        release(r);
 }
 
 /* Above it, on a stack that counts, are the caller's registers. */
-static BS_NOINLINE void run_below(struct bs_hunt_result *r, bs_quarantine_visitor *visit, void *ctx) {
+static BS_NOINLINE void run_below(struct bs_hunt_result *r) {
     uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
     uint64_t start = bs_os_now_ns();
-    run(r, bs_os_tid() == bs_os_helper_tid() ? 0 : sp, visit, ctx);
+    run(r, bs_os_tid() == bs_os_helper_tid() ? 0 : sp);
     if (r->end == BS_SCAN_DONE)
         bs_count(scans, 1);
     else
@@ -307,14 +321,15 @@ static BS_NOINLINE void run_below(struct bs_hunt_result *r, bs_quarantine_visito
     r->ns = bs_os_now_ns() - start;
 }
 
-BS_NOINLINE bool bs_hunt_run(enum bs_hunt_mode mode, size_t above, bs_quarantine_visitor *visit,
-                             void *ctx, struct bs_hunt_result *result) {
+BS_NOINLINE bool bs_hunt_run(enum bs_hunt_mode mode, size_t above, const struct bs_hunt_guest *guest,
+                             struct bs_hunt_result *result) {
     __builtin_unwind_init(); /* callee-saved registers go to this frame */
     *result = (struct bs_hunt_result){.mode = mode, .end = BS_SCAN_NO_MEMORY};
     bs_round_enter();
     bool needed = bs_load(&bs_quarantine_fresh) >= above;
+    hunt.guest = guest;
     if (needed)
-        run_below(result, visit, ctx);
+        run_below(result);
     bs_round_leave();
     return needed;
 }

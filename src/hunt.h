@@ -23,6 +23,7 @@
 
 #include "linear.h"
 #include "quarantine.h"
+#include "roots.h"
 #include "scan.h"
 
 enum bs_hunt_mode { BS_HUNT_CONCURRENT, BS_HUNT_SOUND, BS_HUNT_PROBABILISTIC };
@@ -43,9 +44,18 @@ struct bs_hunt_result {
     struct bs_quarantine_released released;
 };
 
+/* Somebody who wants to know more of what is kept (dangling.h). All is called in the round. */
+struct bs_hunt_guest {
+    void (*begin)(void);                          /* before a search, the program runs */
+    void (*stopped)(const struct bs_roots *roots); /* all stand, each mark is there; not if nobody is stopped */
+    void (*judged)(void);                          /* the program runs; nothing is released yet */
+    bs_quarantine_visitor *visit;                  /* of each block that something points to; with NULL */
+    void (*end)(void);                             /* last: after a search that came to its verdict */
+};
+
 /* Searches, and releases. `above`: nothing is done if fewer bytes are fresh by the time that it is this
- * thread's turn; then false. `visit`: called for each block that something points to. */
-BS_NOINLINE bool bs_hunt_run(enum bs_hunt_mode mode, size_t above, bs_quarantine_visitor *visit,
-                             void *ctx, struct bs_hunt_result *result);
+ * thread's turn; then false. guest NULL: none. */
+BS_NOINLINE bool bs_hunt_run(enum bs_hunt_mode mode, size_t above, const struct bs_hunt_guest *guest,
+                             struct bs_hunt_result *result);
 
 #endif

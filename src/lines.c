@@ -90,7 +90,9 @@ bool bs_lines_mapping(const char *line, struct bs_mapping *m) {
         return false;
     memcpy(m->perms, line + 1, 4);
     m->perms[4] = '\0';
-    line = skip_word(skip_word(skip_word(line + 1)));
+    line = skip_word(line + 1);
+    m->offset = bs_lines_hex(&line);
+    line = skip_word(skip_word(line));
     m->is_file = line[0] != '0';
     m->name = skip_word(line);
     return true;

@@ -33,6 +33,7 @@ struct bs_mapping {
     uintptr_t start, end;
     char perms[5];    /* "rw-p" */
     bool is_file;     /* it has an inode */
+    uint64_t offset;  /* where it begins in the file */
     const char *name; /* in the line; "" if there is none, cut if it is long */
 };
 /* False: it is none. */

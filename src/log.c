@@ -88,7 +88,7 @@ static void stack_line(const struct bs_stack *s, uint64_t live_bytes) {
     bs_line_number(&l, "samples", bs_load(&s->live_samples));
     bs_line_bytes(&l, "total_bytes", bs_load(&s->bytes));
     bs_line_number(&l, "total_blocks", bs_load(&s->blocks));
-    bs_line_frames(&l, s);
+    bs_line_frames(&l, "frames", s);
     bs_line_end(&l);
 }
 

@@ -11,6 +11,7 @@
 #define BS_LOG_H
 
 #include "collect.h"
+#include "dangling.h"
 #include "hunt.h"
 #include "idle.h"
 #include "limit.h"
@@ -35,6 +36,8 @@ void bs_log_scan(const char *reason, const struct bs_scan_result *result);
 void bs_log_collect(const struct bs_collect_report *report);
 /* A search of the quarantine: with trace:scan, or if it could not be made. */
 void bs_log_hunt(const char *reason, const struct bs_hunt_result *result);
+/* What its searches have to tell of blocks that something points to, if anything. */
+void bs_log_dangling(void);
 /* A condition that changes what besom does: goes to the log if there is one. */
 /* The heap went over its limit, or a request was refused for it. */
 void bs_log_limit(const struct bs_limit_note *note);

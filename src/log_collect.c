@@ -21,7 +21,7 @@ static void note_line(const struct bs_collect_note *note) {
     bs_line_bytes(&l, "bytes", note->bytes);
     bs_line_number(&l, "blocks", note->blocks);
     if (note->stack != NULL)
-        bs_line_frames(&l, note->stack);
+        bs_line_frames(&l, "frames", note->stack);
     else
         bs_line_number(&l, "size", note->class != 0 ? bs_class_info[note->class].size : 0);
     bs_line_end(&l);

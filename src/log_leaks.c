@@ -105,6 +105,9 @@ void bs_log_hunt(const char *reason, const struct bs_hunt_result *r) {
     bs_line_number(&l, "released_blocks", r->released.gone.blocks);
     bs_line_bytes(&l, "kept", r->released.kept.bytes);
     bs_line_number(&l, "kept_blocks", r->released.kept.blocks);
+    bs_line_bytes(&l, "stale", r->released.again.bytes);
+    bs_line_number(&l, "stale_blocks", r->released.again.blocks);
+    bs_line_number(&l, "suppressed", bs_dangling_suppressed());
     bs_line_end(&l);
 }
 
@@ -154,7 +157,7 @@ static void leak_line(const struct bs_leak_stack *leak, const struct bs_scan_ver
     sum_fields(&l, &leak->sums, last != NULL ? &last->sums : NULL);
     bs_line_number(&l, "oldest", bs_sub_clamped(now_ns, leak->oldest_ns) / NS_PER_S);
     bs_line_number(&l, "newest", bs_sub_clamped(now_ns, leak->newest_ns) / NS_PER_S);
-    bs_line_frames(&l, leak->stack);
+    bs_line_frames(&l, "frames", leak->stack);
     bs_line_end(&l);
 }
 
@@ -166,7 +169,7 @@ static void possible_line(const struct bs_leak_stack *leak, const struct bs_scan
     bs_line_number(&l, "blocks", leak->possible_blocks);
     bs_line_signed(&l, "delta",
                    (int64_t)(leak->possible_bytes - (last != NULL ? last->possible_bytes : 0)));
-    bs_line_frames(&l, leak->stack);
+    bs_line_frames(&l, "frames", leak->stack);
     bs_line_end(&l);
 }
 

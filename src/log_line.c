@@ -54,8 +54,8 @@ void bs_line_end(struct bs_line *l) {
     bs_sink_write(l->buf, l->out.len);
 }
 
-void bs_line_frames(struct bs_line *l, const struct bs_stack *s) {
-    bs_out_str(&l->out, l->json ? ",\"frames\":[" : " frames");
+void bs_line_frames(struct bs_line *l, const char *name, const struct bs_stack *s) {
+    bs_out_printf(&l->out, l->json ? ",\"%s\":[" : " %s", name);
     for (uint32_t i = 0; i < s->n; i++)
         bs_out_printf(&l->out, !l->json ? " %u+0x%jx" : i == 0 ? "\"%u+0x%jx\"" : ",\"%u+0x%jx\"",
                       (unsigned)BS_FRAME_MODULE(s->frame[i]), (uintmax_t)BS_FRAME_OFFSET(s->frame[i]));

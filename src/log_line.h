@@ -25,7 +25,7 @@ void bs_line_signed(struct bs_line *l, const char *name, int64_t x);
 /* Bytes, raw first; text adds the human form where that says more. */
 void bs_line_bytes(struct bs_line *l, const char *name, uint64_t x);
 void bs_line_string(struct bs_line *l, const char *name, const char *s);
-void bs_line_frames(struct bs_line *l, const struct bs_stack *s);
+void bs_line_frames(struct bs_line *l, const char *name, const struct bs_stack *s);
 void bs_line_end(struct bs_line *l);
 
 /* Lines of the modules that the stacks lie in, which come before these. */

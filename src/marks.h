@@ -36,9 +36,10 @@ enum bs_side {
     BS_SIDE_COUNT0, /* in how many scans in a row: collect.h */
     BS_SIDE_COUNT1,
     BS_SIDE_COUNT2,
-    BS_SIDE_FRESH /* freed since the last search of the quarantine began (quarantine.h) */
+    BS_SIDE_FRESH, /* freed since the last search of the quarantine began (quarantine.h) */
+    BS_SIDE_KEPT   /* of the held ones, those that the last search has kept */
 };
-_Static_assert(BS_SIDE_FRESH + 1 == BS_NSIDES, "an arena has a place for each kind");
+_Static_assert(BS_SIDE_KEPT + 1 == BS_NSIDES, "an arena has a place for each kind");
 
 /* The table of p's arena, which is one; NULL: there is none. */
 BS_INLINE struct bs_marks *bs_marks_table(uintptr_t p, enum bs_side side) {

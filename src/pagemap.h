@@ -23,7 +23,7 @@ struct bs_span;
 struct bs_heap_arena;
 struct bs_marks;
 
-enum { BS_NSIDES = 13 }; /* kinds of side bits: marks.h */
+enum { BS_NSIDES = 14 }; /* kinds of side bits: marks.h */
 
 /* Which pages of a group, 64 of them, belong to a large span that covers the group's first page, its
  * last page, or (both the same) all. Such a span is named once and not in an entry for each page: it may be

@@ -3,6 +3,7 @@
 #include "quarantine.h"
 
 #include "bits.h"
+#include "bygone.h"
 #include "central.h"
 #include "counter.h"
 #include "large.h"
@@ -10,6 +11,7 @@
 #include "os.h"
 #include "out.h"
 #include "pageheap.h"
+#include "sampler.h"
 #include "waiting.h"
 
 #include <string.h>
@@ -138,9 +140,12 @@ void bs_quarantine_large(struct bs_span *s) {
 
 void *bs_quarantine_resize(struct bs_span *s, size_t size) {
     bool left;
+    const void *old = (const void *)s->base;
     void *p = bs_large_resize_keeping(s, size, &left);
     if (left)
         bs_quarantine_large(s);
+    else if (bs_sample_is_on())
+        bs_bygone_forget(old); /* it was to be expected that it goes */
     return p;
 }
 
@@ -182,8 +187,11 @@ static void each_span(struct visit *v, uintptr_t base, const uint64_t *alloc,
 static bool make_marks(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
     struct visit *v = ctx;
     (void)alloc, (void)released;
-    if (bs_marks_table(base, BS_SIDE_FRESH) != NULL && !bs_marks_make(base, BS_SIDE_MARK))
+    if (bs_marks_table(base, BS_SIDE_FRESH) == NULL)
+        return true;
+    if (!bs_marks_make(base, BS_SIDE_MARK))
         v->failed = true;
+    (void)bs_marks_make(base, BS_SIDE_KEPT); /* without: nothing is kept again */
     return !v->failed;
 }
 
@@ -261,16 +269,31 @@ static bool has_held(const struct bs_span *s) {
     return false;
 }
 
-static void tell_kept(const struct visit *v, const struct bs_found *found) {
-    if (found->reported == 0 || v->visit == NULL)
-        return;
-    for (size_t w = 0; w < BS_MARKS_PLANES; w++)
-        for (uint64_t bits = found->bits[w]; bits != 0; bits &= bits - 1)
-            v->visit(v->ctx, found->base + (w * 64 + bs_ctz(bits)) * found->size, found->size);
+/* What is kept in word w; a bit for those that were kept the last time, too. */
+static uint64_t turn_kept(const struct bs_found *found, size_t w) {
+    uint64_t *kept = bs_marks_word(found->base, BS_SIDE_KEPT, w);
+    uint64_t before = kept != NULL ? *kept : 0;
+    if (before != found->bits[w] && kept != NULL)
+        *kept = found->bits[w];
+    return before & found->bits[w];
+}
+
+static void tell_kept(const struct visit *v, const struct bs_found *found, size_t nwords) {
+    for (size_t w = 0; w < nwords; w++) {
+        uint64_t again = turn_kept(found, w);
+        v->released->again.blocks += bs_popcount(again);
+        v->released->again.bytes += bs_popcount(again) * found->size;
+        for (uint64_t bits = v->visit != NULL ? found->bits[w] : 0; bits != 0; bits &= bits - 1) {
+            unsigned bit = bs_ctz(bits);
+            v->visit(v->ctx, found->base + (w * 64 + bit) * found->size, found->size,
+                     (again >> bit & 1) != 0);
+        }
+    }
 }
 
 static void release_span(struct visit *v, struct bs_span *s, uintptr_t base) {
     struct bs_found found;
+    size_t nwords = bs_min(bs_span_words(s), BS_MARKS_PLANES);
     (void)base;
     if (!has_held(s))
         return;
@@ -283,7 +306,7 @@ static void release_span(struct visit *v, struct bs_span *s, uintptr_t base) {
     v->released->gone.bytes += found.released * found.size;
     v->released->kept.blocks += found.reported;
     v->released->kept.bytes += found.reported * found.size;
-    tell_kept(v, &found);
+    tell_kept(v, &found, nwords);
 }
 static bool release_region(void *ctx, uintptr_t base, const uint64_t *alloc,
                            const uint64_t *released) {

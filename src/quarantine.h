@@ -51,11 +51,11 @@ struct bs_quarantine_sums {
 bool bs_quarantine_turn(struct bs_quarantine_sums *sums);
 /* Held slots without a mark are free from now on, and no mark is left. */
 struct bs_quarantine_released {
-    struct bs_quarantine_sums gone, kept;
+    struct bs_quarantine_sums gone, kept, again; /* again: of those kept, what the last search kept as well */
     uint64_t large_bytes; /* part of gone: addresses, not memory */
 };
-/* Called for each block that stays, under no lock. */
-typedef void bs_quarantine_visitor(void *ctx, uintptr_t base, size_t size);
+/* Called for each block that stays, under no lock. `again`: it stayed the last time, too. */
+typedef void bs_quarantine_visitor(void *ctx, uintptr_t base, size_t size, bool again);
 void bs_quarantine_release(struct bs_quarantine_released *r, bs_quarantine_visitor *visit, void *ctx);
 
 #endif

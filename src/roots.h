@@ -44,7 +44,8 @@ enum {
     BS_ROOT_NO_FORK = 2, /* MADV_DONTFORK: a forked child does not have it */
     BS_ROOT_WIPED = 4,   /* MADV_WIPEONFORK: it reads as zeros there */
     BS_ROOT_WORDS = 8,   /* words of the kernel's, in memory of this module */
-    BS_ROOT_CODE = 16    /* executable: machine code has pointers at odd addresses */
+    BS_ROOT_CODE = 16,   /* executable: machine code has pointers at odd addresses */
+    BS_ROOT_HEAP = 32    /* of the heap, since it was written to (hunt.h) */
 };
 
 struct bs_roots {

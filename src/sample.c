@@ -79,12 +79,17 @@ BS_NOINLINE void bs_sample_made(const void *p, size_t size, size_t room) {
     }
 }
 
-bool bs_sample_freed(const void *p) {
+bool bs_sample_take(const void *p, struct bs_sampled *out) {
     struct bs_sampled *s = take(p);
     if (s == NULL)
         return false;
+    *out = *s;
     forget(s);
     return true;
+}
+bool bs_sample_freed(const void *p) {
+    struct bs_sampled known;
+    return bs_sample_take(p, &known);
 }
 
 bool bs_sample_find(const void *p, struct bs_sampled *out) {

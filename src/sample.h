@@ -34,6 +34,8 @@ struct bs_sampled {
     uint64_t blocks;
     uint64_t time_ns; /* monotonic, when it was made */
 };
+/* The same as bs_sample_freed, and what was known of it. */
+bool bs_sample_take(const void *p, struct bs_sampled *out);
 /* False: p is not sampled. */
 bool bs_sample_find(const void *p, struct bs_sampled *out);
 /* Samples that are alive, and those that had no room in the table. */

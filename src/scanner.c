@@ -202,13 +202,13 @@ static void start_collecting(const struct bs_collect_faults *faults) {
 void bs_scanner_start(struct bs_world_shim *shim, const struct bs_collect_faults *faults) {
     static const struct bs_background_scans scans = {are_due, begin, scan_if_due, last, forked};
     bs_world_set_shim(shim);
+    if (bs_opt.scan != BS_SCAN_MODE_OFF)
+        bs_suppress_start();
     if (bs_opt.scan == BS_SCAN_MODE_QUARANTINE) {
         (void)bs_world_start();
         bs_warden_start();
         return;
     }
-    if (bs_opt.scan != BS_SCAN_MODE_OFF)
-        bs_suppress_start();
     front = shim;
     if (bs_opt.scan != BS_SCAN_MODE_OFF)
         start_signal((int)bs_opt.scan_signal);

@@ -220,6 +220,16 @@ BS_NOINLINE struct bs_stack *bs_stacks_take(void) {
     return s != NULL ? s : &bs_stacks_other;
 }
 
+uint64_t bs_stacks_frame(uintptr_t address) {
+    struct bs_place place;
+    const struct mapping *m = NULL;
+    if (bs_load_acquire(&stacks.slot) != NULL && bs_unwind_find_place((const void *)address, &place))
+        m = mapping_of(&place);
+    if (m == NULL)
+        return BS_FRAME_OFFSET(address);
+    return (uint64_t)m->module->number << 48 | BS_FRAME_OFFSET(address - m->bias);
+}
+
 /* --- questions, fork -------------------------------------------------------------------------- */
 
 void bs_stacks_each(bs_stack_visitor *visit, void *ctx) {

@@ -43,6 +43,9 @@ bool bs_stacks_start(void);
 /* The stack of the caller, from the first frame that is not besom's. Never NULL. */
 BS_NOINLINE struct bs_stack *bs_stacks_take(void);
 
+/* An address of any kind as a frame is written: that of a variable, too. Number 0: it is in no module. */
+uint64_t bs_stacks_frame(uintptr_t address);
+
 /* What there was no room for. */
 BS_LOCAL extern struct bs_stack bs_stacks_other;
 

@@ -334,6 +334,22 @@
 /* After a search that could not be made the next one waits so long, in ns, and twice that the next time. */
 #define BS_QUARANTINE_RETRY_NS UINT64_C(100000000)
 #define BS_QUARANTINE_RETRY_MAX_NS UINT64_C(60000000000)
+/* Sampled blocks in quarantine that something is known of; such a one takes 100 bytes. */
+#define BS_BYGONE_MAX (256 * BS_KIB)
+/* What is kept twice is looked for once more (referrers.h): so many blocks at most, of a stack so many, and
+ * so many words that point to each are told. */
+#define BS_REFERRERS_BLOCKS 256
+#define BS_REFERRERS_OF_STACK 2
+#define BS_REFERRERS_LOOKS 2 /* and each block is looked for so often */
+#define BS_REFERRERS_EACH 3
+/* That look takes so much CPU time at most, in ns: while all stand, at roots, and while they run, at the heap. */
+#define BS_REFERRERS_ROOTS_NS UINT64_C(20000000)
+#define BS_REFERRERS_HEAP_NS UINT64_C(500000000)
+/* Page numbers that its filter tells apart, and bytes of the heap that are copied at once. */
+#define BS_REFERRERS_FILTER 65536
+#define BS_REFERRERS_COPY_BYTES (64 * BS_KIB)
+/* Stacks that blocks were freed from of which it is known that they were told. */
+#define BS_DANGLING_STACKS 4096
 /* What a search without a stop copies at once of memory that may go meanwhile. */
 #define BS_LINEAR_COPY_BYTES (64 * BS_KIB)
 /* A concurrent search that has read so much reads what was written meanwhile once more before it stops the

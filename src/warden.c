@@ -3,6 +3,7 @@
 #include "warden.h"
 
 #include "background.h"
+#include "bygone.h"
 #include "heap.h"
 #include "hunt.h"
 #include "limit.h"
@@ -11,6 +12,7 @@
 #include "os.h"
 #include "pageheap.h"
 #include "round.h"
+#include "sampler.h"
 #include "thread.h"
 #include "world.h"
 
@@ -48,7 +50,8 @@ static bool search(const char *reason, size_t above) {
     enum bs_hunt_mode mode = bs_opt.quarantine_mode == BS_HUNT_CONCURRENT && searches_itself()
                                  ? BS_HUNT_SOUND
                                  : (enum bs_hunt_mode)bs_opt.quarantine_mode;
-    if (!bs_hunt_run(mode, above, NULL, NULL, &r))
+    const struct bs_hunt_guest *guest = bs_sample_is_on() && bs_log_is_on() ? bs_dangling_guest() : NULL;
+    if (!bs_hunt_run(mode, above, guest, &r))
         return false;
     uint64_t now = bs_os_now_ns(), pause = r.ns * (BS_QUARANTINE_REST - 1);
     if (r.end == BS_SCAN_DONE) {
@@ -63,6 +66,7 @@ static bool search(const char *reason, size_t above) {
     bs_store(&warden.not_before_ns, now + pause);
     bs_store(&warden.soft_bytes, soft_bytes(whole_bytes()));
     bs_log_hunt(reason, &r);
+    bs_log_dangling();
     return r.end == BS_SCAN_DONE;
 }
 
@@ -125,7 +129,8 @@ static bool trim(bool all) {
 void bs_warden_start(void) {
     static const struct bs_background_scans scans = {are_due, begin, search_if_called, last, forked};
     static const struct bs_heap_keeper keeper = {bs_quarantine_small, bs_quarantine_large,
-                                                 bs_quarantine_resize, bs_quarantine_check, trim};
+                                                 bs_quarantine_resize, bs_quarantine_check, trim,
+                                                 bs_bygone_note};
     bs_quarantine_set_hook(look);
     bs_heap_set_keeper(&keeper);
     bs_background_set_scans(&scans);

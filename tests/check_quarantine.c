@@ -33,7 +33,7 @@ static enum bs_hunt_mode mode;
 static void setup(int number) {
     static const struct bs_heap_keeper keeper = {bs_quarantine_small, bs_quarantine_large,
                                                  bs_quarantine_resize, bs_quarantine_check,
-                                                 note_trim};
+                                                 note_trim, NULL};
     inside_text();
     mode = (enum bs_hunt_mode)number;
     first = bs_heap_alloc(10);
@@ -55,9 +55,10 @@ static void __attribute__((noinline)) wipe(void) {
 }
 static bool visited(uintptr_t hidden);
 static uintptr_t kept[1000];
-static size_t nkept;
-static void note_kept(void *ctx, uintptr_t base, size_t size) {
-    ck_assert_ptr_eq(ctx, &got);
+static size_t nkept, nagain;
+static void note_kept(void *ctx, uintptr_t base, size_t size, bool again) {
+    ck_assert_ptr_null(ctx);
+    nagain += again;
     ck_assert_uint_ne(size, 0);
     kept[nkept++ % 1000] = HIDE(base);
 }
@@ -67,13 +68,20 @@ static bool visited(uintptr_t hidden) {
             return true;
     return false;
 }
+static void do_nothing(void) {
+}
+static void note_stopped(const struct bs_roots *roots) {
+    ck_assert_uint_ne(roots->n, 0);
+}
+static const struct bs_hunt_guest guest = {do_nothing, note_stopped, do_nothing, note_kept, do_nothing};
 static void must_hunt(void) {
     wipe();
-    nkept = 0;
-    ck_assert(bs_hunt_run(mode, 0, note_kept, &got, &got));
+    nkept = nagain = 0;
+    ck_assert(bs_hunt_run(mode, 0, &guest, &got));
     require(got.end == BS_SCAN_DONE, "end %d, world %d, thread %d", got.end, got.world, got.culprit);
     ck_assert_int_eq(got.mode, mode_here());
     ck_assert_uint_eq(nkept, got.released.kept.blocks);
+    ck_assert_uint_eq(nagain, got.released.again.blocks);
     ck_assert_uint_eq(got.held.blocks, got.released.gone.blocks + got.released.kept.blocks);
     ck_assert_uint_eq(got.held.bytes, got.released.gone.bytes + got.released.kept.bytes);
     ck_assert(bs_pageheap_is_valid());
@@ -329,7 +337,7 @@ START_TEST(freed_bytes_are_told) {
     ck_assert_uint_eq(told, 4 * BS_MIB);
     /* and at the first, and each time that it was twice as much */
     ck_assert_uint_le(calls, 4 * BS_MIB / BS_QUARANTINE_TELL_BYTES + 6);
-    ck_assert(!bs_hunt_run(mode, 5 * BS_MIB, NULL, NULL, &got));
+    ck_assert(!bs_hunt_run(mode, 5 * BS_MIB, NULL, &got));
     must_hunt();
     ck_assert_uint_eq(bs_quarantine_fresh, 0);
     ck_assert_uint_eq(got.held.bytes, 4 * BS_MIB);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * symbolize.c -- `besom symbolize [-d DIR] [-s FILE] [FILE...]`: prints a log of besom's with the function, file
- * and line of each frame. Text lines are followed by a line for each frame; JSON lines get a member
- * "symbols". All other lines pass as they are, so anything may be mixed in. Leaks whose names a rule of -s
- * matches are left out, and counted on stderr.
+ * symbolize.c -- `besom symbolize [-d DIR] [-s FILE] [FILE...]`: prints a log of besom's with the
+ * function, file and line of each frame. Text lines are followed by a line for each frame; JSON lines get a
+ * member "symbols", and "alloc_symbols" where there are two stacks. All other lines pass as they are, so
+ * anything may be mixed in. Leaks and dangling pointers whose names a rule of -s matches are left out, and
+ * counted on stderr.
  *
  * It reads what src/log.c writes, not JSON and text in general. The modules that frames name stand in
  * the log before them, by process. No threads.
@@ -13,6 +14,7 @@
 #include "suppressions.h"
 #include "symbols.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -166,9 +168,9 @@ static void print_frame(struct frame *f, long pid, const char *text) {
     }
 }
 
-/* Each word of digits, "+0x" and hexadecimal digits is a frame. */
+/* Each word of digits, "+0x" and hexadecimal digits is a frame; another word is the next field's name. */
 static void print_frames(struct frame *f, long pid, const char *s) {
-    while (*s != '\0' && *s != ']') {
+    while (*s != '\0' && *s != ']' && !isalpha((unsigned char)*s)) {
         size_t n = strspn(s, "0123456789abcdefx+");
         char text[64];
         if (n > 0 && n < sizeof(text)) {
@@ -223,9 +225,46 @@ static bool is_leak(const char *line) {
            strstr(line, "\"event\":\"leak_possible\"") != NULL;
 }
 
+static bool is_dangling(const char *line) {
+    return strstr(line, "] dangling: ") != NULL || strstr(line, "\"event\":\"dangling\"") != NULL;
+}
+static bool is_dangling_from(const char *line) {
+    return strstr(line, "] dangling_from: ") != NULL ||
+           strstr(line, "\"event\":\"dangling_from\"") != NULL;
+}
+
 static bool is_stack(const char *line) {
-    return is_leak(line) || strstr(line, "] stack: ") != NULL ||
-           strstr(line, "\"event\":\"stack\"") != NULL;
+    return is_leak(line) || is_dangling(line) || is_dangling_from(line) ||
+           strstr(line, "] stack: ") != NULL || strstr(line, "\"event\":\"stack\"") != NULL;
+}
+
+/* What was suppressed takes the lines with it that say where its pointers are. */
+static bool is_suppressed(const char *line, const struct frame *f, long pid) {
+    static struct {
+        long pid;
+        unsigned long number;
+    } *gone;
+    static size_t ngone;
+    const char *text = after(line, " number ");
+    text = text != NULL ? text : after(line, "\"number\":");
+    unsigned long number = text != NULL ? strtoul(text, NULL, 10) : 0;
+
+    if (is_leak(line)) {
+        return f->suppressed;
+    }
+    if (is_dangling(line) && f->suppressed) {
+        gone = needed(realloc(gone, (ngone + 1) * sizeof(*gone)));
+        gone[ngone].pid = pid;
+        gone[ngone++].number = number;
+        return true;
+    }
+    for (size_t i = 0; i < ngone && is_dangling_from(line); i++) {
+        if (gone[i].pid == pid && gone[i].number == number) {
+            nsuppressed--; /* it was counted */
+            return true;
+        }
+    }
+    return false;
 }
 
 /* True: it is not to be printed. */
@@ -237,10 +276,16 @@ static bool text_line(const char *line) {
     if (strstr(line, "] module: ") != NULL) {
         note_line(pid, after(line, " number "), after(line, " build_id "), after(line, " path "),
                   ' ', '\0');
-    } else if (is_stack(line) && frames != NULL) {
+    } else if (is_stack(line)) {
+        const char *alloc_frames = after(line, " alloc_frames ");
         struct frame f = {.json = false};
-        print_frames(&f, pid, frames);
-        return f.suppressed && is_leak(line);
+        print_frames(&f, pid, frames != NULL ? frames : "");
+        if (alloc_frames != NULL) {
+            fputs("    allocated by\n", out);
+            f.index = 0;
+            print_frames(&f, pid, alloc_frames);
+        }
+        return is_suppressed(line, &f, pid);
     }
     return false;
 }
@@ -254,16 +299,22 @@ static bool json_line(const char *line) {
         note_line(pid, after(line, "\"number\":"), after(line, "\"build_id\":\""),
                   after(line, "\"path\":\""), '"', '"');
     }
+    const char *alloc_frames = after(line, "\"alloc_frames\":[");
+    struct frame f = {.json = true};
     if (!is_stack(line) || frames == NULL || line[length - 1] != '}') {
         fprintf(out, "%s\n", line);
-        return false;
+        return is_dangling_from(line) && is_suppressed(line, &f, pid);
     }
-    struct frame f = {.json = true};
     fwrite(line, 1, length - 1, out);
     fputs(",\"symbols\":[", out);
     print_frames(&f, pid, frames);
+    if (alloc_frames != NULL) {
+        fputs("],\"alloc_symbols\":[", out);
+        f.index = 0;
+        print_frames(&f, pid, alloc_frames);
+    }
     fputs("]}\n", out);
-    return f.suppressed && is_leak(line);
+    return is_suppressed(line, &f, pid);
 }
 
 /* A leak is known to be suppressed when its last frame has its name. */
