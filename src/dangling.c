@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#define REFERRERS_BYTES bs_align_up(sizeof(struct bs_referrers), bs_os_page_size())
+
 /* A stack that blocks were freed from which something points to. */
 struct group {
     struct bs_stack *stack; /* NULL: an empty place */
@@ -26,7 +28,7 @@ struct group {
 static struct {          /* [lock:round] */
     struct group *group; /* BS_DANGLING_STACKS, hashed by address; NULL: not made yet */
     size_t ngroups;
-    struct bs_referrers *referrers;
+    struct bs_referrers *referrers; /* shared with a copy; of this search */
     uint32_t search;                  /* number of this one */
     uint64_t told;                    /* stacks, ever */
     uint64_t suppressed;              /* [atomic] */
@@ -79,12 +81,15 @@ static bool list_block(void *ctx, uintptr_t p, const struct bs_bygone *f) {
 static bool make_tables(void) {
     if (dangling.group == NULL)
         dangling.group = bs_meta_map(BS_DANGLING_STACKS * sizeof *dangling.group);
-    if (dangling.referrers == NULL)
-        dangling.referrers = bs_meta_map(sizeof *dangling.referrers);
+    dangling.referrers = bs_os_alloc_shared(REFERRERS_BYTES);
     return dangling.group != NULL && dangling.referrers != NULL;
 }
 
+/* (A forked child has no part in what its parent's copies write.) */
 static void begin(void) {
+    if (dangling.referrers != NULL)
+        bs_os_free(dangling.referrers, REFERRERS_BYTES);
+    dangling.referrers = NULL;
     dangling.anything = bs_bygone_count() != 0 && make_tables();
     dangling.search++;
     if (!dangling.anything)
@@ -99,6 +104,11 @@ static void begin(void) {
 static void stopped(const struct bs_roots *roots) {
     if (dangling.anything)
         bs_referrers_roots(dangling.referrers, roots);
+}
+
+static struct bs_range memory(void) {
+    uintptr_t start = (uintptr_t)dangling.referrers;
+    return (struct bs_range){start, dangling.anything ? start + REFERRERS_BYTES : start};
 }
 
 static void judged(void) {
@@ -253,7 +263,8 @@ static void end(void) {
 }
 
 const struct bs_hunt_guest *bs_dangling_guest(void) {
-    static const struct bs_hunt_guest guest = {begin, stopped, judged, see_kept, end};
+    static const struct bs_hunt_guest guest = {begin,  stopped,  memory,
+                                               judged, see_kept, end};
     return &guest;
 }
 

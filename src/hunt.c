@@ -3,6 +3,8 @@
 #include "hunt.h"
 
 #include "counter.h"
+#include "hunt_copy.h"
+#include "limit.h"
 #include "meta.h"
 #include "opt.h"
 #include "pageheap.h"
@@ -18,6 +20,8 @@ static struct {
     uint64_t learned_ns;       /* [lock:round] when flags of mappings were read */
     struct bs_linear linear;   /* [lock:round] */
     const struct bs_hunt_guest *guest; /* [lock:round] */
+    struct bs_hunt_copy copy;  /* [lock:round] */
+    bool in_place;             /* [lock:round] no copy the next time: the last one came to nothing */
 } hunt;
 
 /* --- room --------------------------------------------------------------------------------------- */
@@ -33,7 +37,12 @@ static bool make_roots(struct bs_scan_work *w, size_t capacity) {
     return true;
 }
 
-static bool prepare(uintptr_t caller_sp) {
+/* As it will turn out to be, or nearly: roots are not known yet. */
+static bool is_large(size_t root_bytes) {
+    return bs_pageheap_used_bytes() + root_bytes > BS_SCAN_IN_PLACE_BYTES;
+}
+
+static bool prepare(uintptr_t caller_sp, bool may_copy) {
     struct bs_scan_work *w = hunt.work;
     if (w == NULL) {
         w = hunt.work = bs_meta_map_sparse(sizeof *w, offsetof(struct bs_scan_work, word));
@@ -44,11 +53,14 @@ static bool prepare(uintptr_t caller_sp) {
     if (hunt.nroots == 0 && !make_roots(w, BS_SCAN_ROOTS))
         return false;
     uint64_t now = bs_os_now_ns();
-    if (hunt.learned_ns == 0 || now - hunt.learned_ns > BS_QUARANTINE_LEARN_NS) {
+    /* (what a copy would not have has to be known as it is now) */
+    if (hunt.learned_ns == 0 || now - hunt.learned_ns > BS_QUARANTINE_LEARN_NS ||
+        (may_copy && is_large(w->roots.bytes))) {
         (void)bs_roots_learn(&w->roots);
         hunt.learned_ns = now;
     }
     w->caller_sp = caller_sp;
+    w->shared = hunt.guest != NULL ? hunt.guest->memory() : (struct bs_range){0, 0};
     return true;
 }
 
@@ -65,8 +77,32 @@ static enum bs_scan_end read_all(struct bs_hunt_result *r) {
     return BS_SCAN_DONE;
 }
 
+/* True: a copy does the rest. */
+static bool copy_all(struct bs_hunt_result *r) {
+    bool wanted = r->mode == BS_HUNT_SOUND && is_large(r->root_bytes) && !hunt.in_place &&
+                  bs_limit_pressure() != BS_PRESSURE_OVER;
+    r->in_copy = wanted && bs_hunt_copy_start(&hunt.copy, hunt.work, hunt.guest, r->held.blocks);
+    hunt.in_place = wanted && !r->in_copy;
+    return r->in_copy;
+}
+
 static enum bs_scan_end turn_and_read_all(struct bs_hunt_result *r) {
-    return bs_quarantine_turn(&r->held) ? read_all(r) : BS_SCAN_NO_MEMORY;
+    if (!bs_quarantine_turn(&r->held))
+        return BS_SCAN_NO_MEMORY;
+    if (copy_all(r))
+        return BS_SCAN_DONE;
+    if (!bs_scan_finish_words(hunt.work))
+        return BS_SCAN_NO_ROOTS;
+    enum bs_scan_end end = read_all(r);
+    if (end == BS_SCAN_DONE && hunt.guest != NULL)
+        hunt.guest->stopped(&hunt.work->roots);
+    return end;
+}
+
+static enum bs_scan_end wait_for_copy(struct bs_hunt_result *r) {
+    enum bs_scan_end end = bs_hunt_copy_wait(&hunt.copy, r);
+    hunt.in_place = end != BS_SCAN_DONE;
+    return end;
 }
 
 /* --- the heap before, and what was written since, stopped ---------------------------------------- */
@@ -238,34 +274,35 @@ static enum bs_scan_end read_stopped(struct bs_hunt_result *r, bool concurrent, 
     r->threads = bs_world_count();
     r->nroots = w->roots.n;
     r->root_bytes = w->roots.bytes;
-    if (roots != BS_ROOTS_TAKEN || !bs_scan_finish_words(w))
+    if (roots != BS_ROOTS_TAKEN)
         return BS_SCAN_NO_ROOTS;
     if (!concurrent)
         return turn_and_read_all(r);
+    if (!bs_scan_finish_words(w))
+        return BS_SCAN_NO_ROOTS;
     r->dirty_bytes += watch.dirty_bytes;
     hunt.linear.closed = w->roots.closed;
     hunt.linear.nclosed = w->roots.nclosed;
     bs_linear_more(&hunt.linear, w->roots.range, w->roots.n);
     bs_linear_work(&hunt.linear);
+    if (hunt.guest != NULL)
+        hunt.guest->stopped(&w->roots);
     return BS_SCAN_DONE;
 }
 
 static enum bs_scan_end stop_and_read(struct bs_hunt_result *r, bool concurrent, bool *again) {
-    const struct bs_hunt_guest *guest = hunt.guest;
     enum bs_scan_end end = BS_SCAN_WORLD;
     uint64_t start = bs_os_now_ns();
     *again = false;
     r->world = bs_world_stop(start + BS_SCAN_STOP_NS);
     if (r->world == BS_WORLD_STOPPED) {
         end = read_stopped(r, concurrent, again);
-        if (end == BS_SCAN_DONE && guest != NULL)
-            guest->stopped(&hunt.work->roots);
         bs_world_resume();
     } else {
         r->culprit = bs_world_culprit();
     }
     r->stop_ns = bs_os_now_ns() - start;
-    return end;
+    return r->in_copy ? wait_for_copy(r) : end;
 }
 
 /* --- the order ---------------------------------------------------------------------------------- */
@@ -300,11 +337,11 @@ static void run(struct bs_hunt_result *r, uintptr_t caller_sp) {
     if (hunt.guest != NULL)
         hunt.guest->begin();
     for (unsigned tries = 0; again && tries < 3; tries++) {
-        if (!prepare(caller_sp))
+        if (!prepare(caller_sp, r->mode == BS_HUNT_SOUND))
             return;
         r->end = try_once(r, &again);
     }
-    r->search_ns = bs_os_thread_cpu_ns() - cpu;
+    r->search_ns += bs_os_thread_cpu_ns() - cpu;
     if (r->end == BS_SCAN_DONE)
         release(r);
 }

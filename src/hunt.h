@@ -6,7 +6,9 @@
  *   BS_HUNT_CONCURRENT      the heap is read while the program runs, and while the kernel notes what is
  *                           written (os.h); then all stand, and what was written since, the roots and
  *                           registers are read. Where the kernel cannot, and with decommit:hard: sound
- *   BS_HUNT_SOUND           all is read while the program stands still
+ *   BS_HUNT_SOUND           all is read as it is at one moment: in a copy of the process while the program
+ *                           goes on (hunt_copy.h); if it is little, or there can be no copy, while it stands
+ *   BS_HUNT_STOPPED         the same, always while it stands: for a program of which nobody else would run
  *   BS_HUNT_PROBABILISTIC   nobody is stopped: a pointer that moves meanwhile, from memory that is still to
  *                           be read to memory that was, or that is only in a register, is not seen, and
  *                           its block may be used again
@@ -26,10 +28,11 @@
 #include "roots.h"
 #include "scan.h"
 
-enum bs_hunt_mode { BS_HUNT_CONCURRENT, BS_HUNT_SOUND, BS_HUNT_PROBABILISTIC };
+enum bs_hunt_mode { BS_HUNT_CONCURRENT, BS_HUNT_SOUND, BS_HUNT_PROBABILISTIC, BS_HUNT_STOPPED };
 
 struct bs_hunt_result {
     enum bs_hunt_mode mode; /* that was had */
+    bool in_copy;           /* sound: in a copy */
     enum bs_scan_end end;
     enum bs_world_result world;
     int culprit;    /* thread that could not be stopped, or 0 */
@@ -47,7 +50,9 @@ struct bs_hunt_result {
 /* Somebody who wants to know more of what is kept (dangling.h). All is called in the round. */
 struct bs_hunt_guest {
     void (*begin)(void);                          /* before a search, the program runs */
-    void (*stopped)(const struct bs_roots *roots); /* all stand, each mark is there; not if nobody is stopped */
+    /* All stand, and each mark is there; or the same in a copy. Not if nobody is stopped. */
+    void (*stopped)(const struct bs_roots *roots);
+    struct bs_range (*memory)(void);               /* of the guest's, which a copy may share; no root */
     void (*judged)(void);                          /* the program runs; nothing is released yet */
     bs_quarantine_visitor *visit;                  /* of each block that something points to; with NULL */
     void (*end)(void);                             /* last: after a search that came to its verdict */

@@ -81,15 +81,16 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
 }
 
 void bs_log_hunt(const char *reason, const struct bs_hunt_result *r) {
-    static const char *const ends[] = {"done", "threads", "no_memory", "no_roots"};
-    static const char *const ways[] = {"concurrent", "sound", "probabilistic"};
+    static const char *const ends[] = {"done",    "threads", "no_memory", "no_roots",
+                                       "no_copy", "died",    "killed"};
+    static const char *const ways[] = {"concurrent", "sound", "probabilistic", "sound"};
     struct bs_line l;
     if (!bs_sink_is_open() || (r->end == BS_SCAN_DONE && (bs_opt.trace & BS_TRACE_SCAN) == 0))
         return;
     bs_line_begin(&l, "quarantine");
     bs_line_string(&l, "reason", reason);
     bs_line_string(&l, "verdict", r->end == BS_SCAN_WORLD ? world_name(r->world) : ends[r->end]);
-    bs_line_string(&l, "way", ways[r->mode]);
+    bs_line_string(&l, "way", r->in_copy ? "copy" : ways[r->mode]);
     bs_line_number(&l, "threads", r->threads);
     bs_line_number(&l, "thread", (uint64_t)r->culprit);
     bs_line_number(&l, "stop_ns", r->stop_ns);

@@ -305,6 +305,8 @@ void *bs_os_alloc_shared(size_t bytes);
  * are blocked in it. It is a child that no wait(2) of the program sees. Its pid, or a negated errno:
  * EXDEV where children belong to another namespace. */
 int bs_os_clone(void (*fn)(void *), void *arg);
+/* In a copy that nobody waits for: it runs when nobody else wants to. */
+void bs_os_clone_give_way(void);
 /* Whether such copies have the range (whole mappings). ENOSYS: a page that a device writes to might be moved by
  * it, before Linux 5.12. */
 int bs_os_clone_has(uintptr_t start, uintptr_t end, bool has);

@@ -87,10 +87,13 @@ static void become_unseen(int parent) {
         (void)bs_sys1(SYS_exit_group, 1);
     close_all();
     (void)bs_sys2(SYS_prctl, PR_SET_NAME, "besom scan");
-    (void)bs_sys3(SYS_setpriority, PRIO_PROCESS, 0, NICE);
     make_no_core();
     (void)bs_sys4(SYS_rt_sigaction, SIGABRT, &dfl, NULL, sizeof dfl.mask);
     be_killed_first();
+}
+
+void bs_os_clone_give_way(void) {
+    (void)bs_sys3(SYS_setpriority, PRIO_PROCESS, 0, NICE);
 }
 
 int bs_os_clone(void (*fn)(void *), void *arg) {

@@ -126,6 +126,7 @@ static size_t take_ours(struct bs_scan_work *w) {
     const struct shared *const ours[] = {&scan.now, &scan.before};
     const struct bs_text data = bs_text_data();
     w->without[n++] = bs_os_helper_memory();
+    w->without[n++] = w->shared;
     w->without[n++] = (struct bs_range){data.base, data.end};
     for (size_t i = 0; i < BS_ARRAY_LEN(ours); i++)
         if (ours[i]->verdict != NULL)
@@ -172,13 +173,31 @@ static void unlock_all(void) {
     bs_thread_unlock();
 }
 
-static void in_copy(void *arg) {
-    struct bs_scan_work *w = arg;
+void bs_scan_in_copy(void) {
     bs_lock_forget_held();
     bs_meta_reset_lock();
     bs_sample_reset_lock();
     bs_pageheap_reset_lock();
     bs_thread_reset_lock();
+}
+
+bool bs_scan_copy(struct bs_scan_work *w, struct bs_snapshot *copy, void (*fn)(void *), void *arg,
+                  uint64_t *clone_ns) {
+    bs_roots_open(&w->roots);
+    bs_scan_copy_unstable(w);
+    uint64_t start = bs_os_now_ns();
+    lock_all();
+    bool made = bs_snapshot_start(copy, fn, arg);
+    unlock_all();
+    bs_roots_close(&w->roots);
+    *clone_ns = bs_os_now_ns() - start;
+    return made;
+}
+
+static void in_copy(void *arg) {
+    struct bs_scan_work *w = arg;
+    bs_scan_in_copy();
+    bs_os_clone_give_way();
     w->is_copy = true;
     enum bs_scan_end end = bs_scan_judge(w);
     w->verdict->copied_bytes = bs_budget_copied_bytes();
@@ -221,14 +240,7 @@ static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapsho
     size_t bytes = searched_bytes(w);
     result->in_place = bytes <= w->rules.in_place_bytes;
     if (!result->in_place) {
-        bs_roots_open(&w->roots);
-        bs_scan_copy_unstable(w);
-        uint64_t start = bs_os_now_ns();
-        lock_all();
-        bool made = bs_snapshot_start(copy, in_copy, w);
-        unlock_all();
-        bs_roots_close(&w->roots);
-        result->clone_ns = bs_os_now_ns() - start;
+        bool made = bs_scan_copy(w, copy, in_copy, w, &result->clone_ns);
         result->error = copy->error;
         if (made)
             return BS_SCAN_DONE;

@@ -24,7 +24,8 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     uintptr_t first_sp;  /* stack pointer of the process's first thread; 0: not seen */
     size_t nstacks;
     struct bs_root_stack stack[BS_BOUNDS_MAX + 2]; /* with a dead part */
-    struct bs_range without[BS_BOUNDS_MAX + 4];    /* stacks of threads that ended; our own memory */
+    struct bs_range without[BS_BOUNDS_MAX + 5];    /* stacks of threads that ended; our own memory */
+    struct bs_range shared;        /* the guest's: no root; empty: none */
     uintptr_t first_stack; /* an address above all frames of that thread's usual stack */
     size_t nwords;
     uintptr_t word[BS_SCAN_WORDS]; /* stack pointers and the like; what the copy would not see */
@@ -35,6 +36,12 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
 /* Lists all that leads into the heap; for hunt.c, too. Its own words come last: bs_scan_finish_words. All
  * stand. */
 enum bs_roots_result bs_scan_take_roots(struct bs_scan_work *w);
+/* Makes a copy that runs fn(arg). What it would not have becomes words. All stand. *clone_ns: how long it took. */
+struct bs_snapshot;
+bool bs_scan_copy(struct bs_scan_work *w, struct bs_snapshot *copy, void (*fn)(void *), void *arg,
+                  uint64_t *clone_ns);
+/* The first thing that fn does: no lock is anybody's. */
+void bs_scan_in_copy(void);
 
 /* --- scan_words.c ----------------------------------------------------------------------------- */
 

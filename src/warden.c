@@ -38,17 +38,18 @@ static size_t hard_bytes(size_t whole) {
     return bs_max(whole / 100 * BS_QUARANTINE_HARD_PCT, BS_QUARANTINE_HARD_BYTES);
 }
 
-/* All stand still for a sound search, and the thread that frees is known to be ready for it. So is the only
- * thread of a program: nobody else would run meanwhile. */
+/* All stand still for a sound search of little, and the thread that frees is known to be ready for it. So is
+ * the only thread of a program: nobody else would run meanwhile. */
 static bool searches_itself(void) {
-    return bs_opt.quarantine_mode == BS_HUNT_SOUND ||
-           (bs_opt.quarantine_mode == BS_HUNT_CONCURRENT && bs_thread_count() <= 1);
+    if (bs_opt.quarantine_mode == BS_HUNT_SOUND)
+        return whole_bytes() <= BS_SCAN_IN_PLACE_BYTES;
+    return bs_opt.quarantine_mode == BS_HUNT_CONCURRENT && bs_thread_count() <= 1;
 }
 
 static bool search(const char *reason, size_t above) {
     struct bs_hunt_result r;
     enum bs_hunt_mode mode = bs_opt.quarantine_mode == BS_HUNT_CONCURRENT && searches_itself()
-                                 ? BS_HUNT_SOUND
+                                 ? BS_HUNT_STOPPED
                                  : (enum bs_hunt_mode)bs_opt.quarantine_mode;
     const struct bs_hunt_guest *guest = bs_sample_is_on() && bs_log_is_on() ? bs_dangling_guest() : NULL;
     if (!bs_hunt_run(mode, above, guest, &r))

@@ -11,7 +11,6 @@
 #include "bygone.h"
 #include "heap.h"
 #include "large.h"
-#include "meta.h"
 #include "opt.h"
 #include "thread.h"
 
@@ -127,6 +126,9 @@ static void prepare(void) {
 static void look_stopped(const struct bs_roots *roots) {
     bs_referrers_roots(r, roots);
 }
+static struct bs_range memory(void) {
+    return (struct bs_range){(uintptr_t)r, (uintptr_t)(r + 1)};
+}
 static void look_running(void) {
     bs_referrers_heap(r);
 }
@@ -136,10 +138,10 @@ static void __attribute__((noinline)) want(uintptr_t hidden) {
         (struct bs_wanted){.base = ~hidden, .size = bs_slot_block(bs_span_of(~hidden), 0).size};
 }
 static void look_for(uintptr_t hidden) {
-    static const struct bs_hunt_guest guest = {prepare, look_stopped, look_running, NULL,
-                                               bs_bygone_settle};
+    static const struct bs_hunt_guest guest = {prepare,      look_stopped, memory,
+                                               look_running, NULL,         bs_bygone_settle};
     if (r == NULL)
-        r = bs_meta_map(sizeof *r);
+        r = bs_os_alloc_shared(bs_align_up(sizeof *r, bs_os_page_size()));
     want(hidden);
     wipe();
     ck_assert(bs_hunt_run(BS_HUNT_SOUND, 0, &guest, &got));

@@ -13,6 +13,7 @@
 #include "pageheap.h"
 #include "thread.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #define HIDE(p) (~(uintptr_t)(p))
@@ -73,7 +74,11 @@ static void do_nothing(void) {
 static void note_stopped(const struct bs_roots *roots) {
     ck_assert_uint_ne(roots->n, 0);
 }
-static const struct bs_hunt_guest guest = {do_nothing, note_stopped, do_nothing, note_kept, do_nothing};
+static struct bs_range no_memory(void) {
+    return (struct bs_range){0, 0};
+}
+static const struct bs_hunt_guest guest = {do_nothing, note_stopped, no_memory,
+                                           do_nothing, note_kept,    do_nothing};
 static void must_hunt(void) {
     wipe();
     nkept = nagain = 0;
@@ -214,6 +219,57 @@ START_TEST(a_thread_holds_it) {
     }
     sem_post(&looked);
     pthread_join(thread, NULL);
+}
+END_TEST
+
+/* --- in a copy ---------------------------------------------------------------------------------- */
+
+/* Makes the heap too large to be searched while all stand. */
+static void *make_large(void) {
+    void *p = bs_heap_alloc(12 << 20);
+    return memset(p, 0x5a, 12 << 20);
+}
+START_TEST(a_copy_finds_what_is_there) {
+    setup(BS_HUNT_SOUND);
+    void **shared = bs_os_alloc_shared(4096), **live = bs_heap_alloc(48), **large = make_large();
+    void **places[] = {global, &local, live + 2, large + 900000, shared + 100};
+    for (size_t k = 0; k < BS_ARRAY_LEN(sizes); k++)
+        for (size_t i = 0; i < BS_ARRAY_LEN(places); i++) {
+            uintptr_t hidden = make_freed(sizes[k]), unheld = make_freed(sizes[k]);
+            point(places[i], hidden, sizes[k] / 2);
+            must_hunt();
+            ck_assert(got.in_copy);
+            ck_assert_uint_gt(got.read.heap_bytes, 12 << 20);
+            require(is_out(hidden) && !is_out(unheld), "%zu bytes, place %zu", sizes[k], i);
+            *places[i] = NULL;
+            must_hunt();
+            require(!is_out(hidden), "gone: %zu bytes, place %zu", sizes[k], i);
+        }
+    bs_os_free(shared, 4096);
+}
+END_TEST
+
+START_TEST(without_a_copy_all_stand) {
+    setup(BS_HUNT_SOUND);
+    unsigned in_place = 0, in_copy = 0;
+    (void)make_large();
+    for (unsigned n = 1; n <= 40; n++) {
+        uintptr_t hidden = make_freed(64);
+        point(global, hidden, 0);
+        (void)make_freed(64);
+        wipe();
+        bs_os_fail(n, EAGAIN, false);
+        ck_assert(bs_hunt_run(mode, 0, &guest, &got));
+        bs_os_fail(0, 0, false);
+        require(is_out(hidden), "call %u failed: %u", n, (unsigned)got.end);
+        in_copy += got.end == BS_SCAN_DONE && got.in_copy;
+        in_place += got.end == BS_SCAN_DONE && !got.in_copy;
+        global[0] = NULL;
+        must_hunt(); /* perhaps in place, since the last copy failed */
+        must_hunt();
+        ck_assert(got.in_copy && !is_out(hidden));
+    }
+    require(in_place >= 2 && in_copy >= 2, "%u in place, %u in a copy", in_place, in_copy);
 }
 END_TEST
 
@@ -374,6 +430,8 @@ int main(void) {
     tcase_add_loop_test(tc, without_a_pointer_it_goes, 0, MODES);
     tcase_add_loop_test(tc, a_pointer_holds_it, 0, MODES);
     tcase_add_loop_test(tc, a_thread_holds_it, 0, MODES);
+    tcase_add_test(tc, a_copy_finds_what_is_there);
+    tcase_add_test(tc, without_a_copy_all_stand);
     tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
     tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);
     tcase_add_test(tc, where_blocks_are_fresh_there_is_a_place_for_marks);

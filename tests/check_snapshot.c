@@ -62,6 +62,7 @@ static void look(void *arg) {
     while (bs_load_acquire(&shared->parent) == 0)
         usleep(1000);
     shared->value = value;
+    bs_os_clone_give_way();
     shared->nice = (uint64_t)getpriority(PRIO_PROCESS, 0);
     shared->fds = count_fds();
     prctl(PR_GET_NAME, shared->name);
