@@ -122,9 +122,47 @@ static void push_blocks(struct bs_refill *r, const struct bs_span *s, size_t w, 
         r->blocks[r->nblocks++] = (void *)(s->base + (w * 64 + bs_ctz(mask)) * size);
 }
 
+#define LINE_BYTES 64
+
+/* The free slots of word w that lie on lines without a slot that is out; 0 if the class's lines are not
+ * made of whole slots. */
+static uint64_t free_lines(const struct bs_span *s, size_t w) {
+    size_t n = LINE_BYTES / bs_span_class(s)->size;
+    uint64_t avail = ~s->alloc[w] & bs_span_word_mask(s, w), first = 0, lines = avail;
+    if (n < 2 || n * bs_span_class(s)->size != LINE_BYTES)
+        return 0;
+    for (size_t bit = 0; bit < 64; bit += n)
+        first |= (uint64_t)1 << bit;
+    for (size_t i = 1; i < n; i++)
+        lines &= avail >> i;
+    lines &= first;
+    return lines * bs_low_bits((unsigned)n);
+}
+
+/* The run of a thread's first refill: other threads shall not write beside its blocks. False: the span has
+ * no such slots. */
+static BS_NOINLINE bool claim_lines(struct bs_span *s, unsigned want, unsigned *got,
+                                    struct bs_refill *r) {
+    for (size_t w = 0; w < bs_span_words(s); w++) {
+        uint64_t taken = ~free_lines(s, w) & ~s->alloc[w];
+        if (~(taken | s->alloc[w]) == 0)
+            continue;
+        s->alloc[w] |= taken; /* out of the claim's sight */
+        r->run_mask = bs_span_claim(s, w, want);
+        s->alloc[w] &= ~taken;
+        r->run_base = (char *)(s->base + w * 64 * bs_span_class(s)->size);
+        r->run_zero = (s->flags & BS_SPAN_FRESH) != 0;
+        *got = bs_popcount(r->run_mask);
+        return true;
+    }
+    return false;
+}
+
 /* Claims from one span until `want` slots are there; how many words were looked at. */
 static unsigned claim_span(struct bs_span *s, unsigned want, unsigned *got, struct bs_refill *r) {
     unsigned looked = 0;
+    if (BS_UNLIKELY(r->whole_lines) && *got == 0 && claim_lines(s, want, got, r))
+        return BS_REFILL_MAX_WORDS; /* it is enough */
     for (size_t w = 0; w < bs_span_words(s) && *got < want; w++) {
         if (s->alloc[w] == bs_span_word_mask(s, w))
             continue;

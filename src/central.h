@@ -26,6 +26,7 @@ struct bs_refill {
     char *run_base;    /* slot of bit 0 of the run */
     uint64_t run_mask; /* slots of the run */
     bool run_zero;     /* they were never used and read as zeros */
+    bool whole_lines;  /* in: rather slots on cache lines that are free as a whole, if the span has some */
     void **blocks;     /* in: room for more blocks; out: filled */
     unsigned max_blocks, nblocks;
 };

@@ -82,6 +82,17 @@ static void use_first_blocks(struct bs_tcache *tc, unsigned class, uint16_t cap)
     tc->bin[class].cap = cap;
 }
 
+/* A new magazine is closed, full without a block, until its thread allocates of the class (refill). What a
+ * thread frees before was handed to it, often by who gave the neighbours on the same cache line to other
+ * threads: the first such block goes back instead of being used by this thread beside them. After that
+ * it is open in any case: a thread that only frees shall not come here each time. */
+static bool is_closed(const struct bs_tcache *tc, unsigned class) {
+    return tc->limit[class] == tc->bin[class].blocks - 1;
+}
+static void open_magazine(struct bs_tcache *tc, unsigned class) {
+    bs_store(&tc->limit[class], tc->bin[class].blocks - 1 + tc->bin[class].cap);
+}
+
 static void init_bins(struct bs_tcache *tc) {
     memset(tc, 0, CACHE_BYTES);
     use_first_blocks(tc, 0, 0);
@@ -89,6 +100,7 @@ static void init_bins(struct bs_tcache *tc) {
         struct bs_bin *bin = &tc->bin[class];
         bin->size = (uint16_t)bs_class_info[class].size;
         use_first_blocks(tc, class, start_capacity(bin->size));
+        tc->limit[class] = tc->top[class];
         bin->claim = (uint8_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
     }
 }
@@ -399,6 +411,10 @@ static void *refill(struct bs_tcache *tc, unsigned class, unsigned want) {
     struct bs_bin *bin = &tc->bin[class];
     struct bs_refill r = {.blocks = bin->blocks, .max_blocks = bin->cap};
     void *p;
+    if (BS_UNLIKELY(bin->run_base == NULL)) { /* the first one */
+        r.whole_lines = true;
+        open_magazine(tc, class);
+    }
     if (!bs_central_refill(class, want, &r))
         return NULL;
     bin->refilled = true;
@@ -467,7 +483,10 @@ void bs_tcache_free_slow(unsigned class, void *p) {
         return;
     }
     note_visit(tc);
-    if (BS_UNLIKELY(tc->sampler != NULL) && !make_room_counted(tc, class)) {
+    bool closed = is_closed(tc, class);
+    if (BS_UNLIKELY(closed))
+        open_magazine(tc, class);
+    if (BS_UNLIKELY(closed) || (BS_UNLIKELY(tc->sampler != NULL) && !make_room_counted(tc, class))) {
         bs_central_release(class, &p, 1);
         return;
     }

@@ -67,8 +67,10 @@ static void check_conservation(void) {
             continue;
         require(count <= bin->cap && bin->cap <= BS_MAGAZINE_MAX, "class %u: %zu of %u", class,
                 count, bin->cap);
-        require(bs_self->limit[class] == bin->blocks + bin->cap - 1 && bin->blocks[-1] == NULL,
+        bool closed = bin->run_base == NULL && bs_self->limit[class] == bin->blocks - 1;
+        require((closed || bs_self->limit[class] == bin->blocks + bin->cap - 1) && bin->blocks[-1] == NULL,
                 "class %u: a magazine without its limit or bottom", class);
+        require(!closed || cached == 0, "class %u: %zu blocks in a closed magazine", class, cached);
         require(bin->cap <= BS_MAGAZINE_LEAST || bin->cap * size <= BS_MAGAZINE_MAX_BYTES,
                 "class %u: room for %zu bytes", class, bin->cap * size);
         extra += (bin->cap - first_capacity(size)) * size;
@@ -512,6 +514,42 @@ START_TEST(no_memory_for_a_cache) {
 END_TEST
 #endif
 
+/* --- cache lines ------------------------------------------------------------------------------- */
+
+#define NEIGHBOURS 4
+static void *handed[NEIGHBOURS], *taken[NEIGHBOURS];
+static size_t handed_bytes;
+static pthread_barrier_t all_have_one;
+
+static void *free_then_take(void *arg) {
+    void **place = arg, *given = handed[place - taken];
+    bs_heap_free(given);
+    *place = bs_heap_alloc(handed_bytes);
+    pthread_barrier_wait(&all_have_one); /* nobody's cache goes before */
+    return NULL;
+}
+
+/* Who hands neighbours to threads, as the arguments of pthread_create, gives them one cache line. When each
+ * has freed its own and takes a block of that size, they share none any more. */
+START_TEST(handed_neighbours_part) {
+    pthread_t thread[NEIGHBOURS];
+    handed_bytes = (size_t)8 << _i;
+    for (unsigned i = 0; i < NEIGHBOURS; i++)
+        handed[i] = bs_heap_alloc(handed_bytes);
+    pthread_barrier_init(&all_have_one, NULL, NEIGHBOURS);
+    for (unsigned i = 0; i < NEIGHBOURS; i++)
+        pthread_create(&thread[i], NULL, free_then_take, &taken[i]);
+    for (unsigned i = 0; i < NEIGHBOURS; i++)
+        pthread_join(thread[i], NULL);
+    for (unsigned i = 0; i < NEIGHBOURS; i++)
+        for (unsigned j = 0; j < i; j++)
+            require((uintptr_t)taken[i] / 64 != (uintptr_t)taken[j] / 64, "%p and %p of %zu bytes",
+                    taken[i], taken[j], handed_bytes);
+    for (unsigned i = 0; i < NEIGHBOURS; i++)
+        bs_heap_free(taken[i]);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("tcache");
     TCase *tc = add_case(suite, "conservation");
@@ -528,6 +566,8 @@ int main(void) {
     tcase_add_test(tc, capacity_is_within_the_total);
     tcase_add_test(tc, claims_are_bounded_in_bytes);
     tcase_add_test(tc, unused_magazines_shrink);
+    tc = add_case(suite, "lines");
+    tcase_add_loop_test(tc, handed_neighbours_part, 0, 3);
     tc = add_case(suite, "ends");
     tcase_add_test(tc, thread_ends_give_all_back);
 #if !BS_SANITIZED
