@@ -287,7 +287,7 @@ uint64_t bs_background_last_scan(void) {
 BS_ALWAYS void bs_background_start(void) {
     bg.pid = bs_os_pid();
     bs_limit_start();
-    bs_heap_set_work_hook(work_hook);
+    bs_heap_set_work_hook(work_hook, &bg.state);
     /* a report, or a scan, every few seconds needs the helper whether there is work or not */
     if (stays())
         start_helper();

@@ -31,6 +31,8 @@
 #include <string.h>
 
 static void (*work_hook)(void); /* [init] */
+static const uint32_t no_helper;
+static const uint32_t *helper = &no_helper; /* [init] not 0: its rounds find the work themselves */
 static void (*freed_hook)(void *p); /* [init] */
 static const struct bs_heap_keeper *keeper; /* [init] with hidden classes only */
 static unsigned fill_byte;      /* [atomic] 0: no filling */
@@ -40,8 +42,9 @@ static struct {
     uint64_t bytes, blocks;
 } sampled[BS_NCLASSES];
 
-void bs_heap_set_work_hook(void (*hook)(void)) {
+void bs_heap_set_work_hook(void (*hook)(void), const uint32_t *runs) {
     work_hook = hook;
+    helper = runs;
 }
 
 void bs_heap_set_freed_hook(void (*hook)(void *p)) {
@@ -65,6 +68,8 @@ static BS_NOINLINE void answer_limit(void) {
 static inline void look_for_work(void) {
     if (BS_UNLIKELY(bs_limit_calls_now()))
         answer_limit();
+    if (bs_load(helper) != 0)
+        return;
     if (BS_UNLIKELY(bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work()) && work_hook != NULL)
         work_hook();
 }

@@ -103,8 +103,9 @@ void bs_heap_set_fill(unsigned byte);
 void bs_heap_start_sampling(void);
 
 /* The background work's way in (background.c), the only call upward: asked at slow doors when
- * there may be work. Set once, before threads exist. */
-void bs_heap_set_work_hook(void (*hook)(void));
+ * there may be work, but not while *helper says that somebody looks for it anyway. Set once, before threads
+ * exist. */
+void bs_heap_set_work_hook(void (*hook)(void), const uint32_t *helper);
 
 /* While sampling is on: told of a block that is freed or resized before that is done, if it is sampled,
  * large and marked BS_SPAN_PARKED, or counted by its page (bs_pagemap_count). Set once, before threads
