@@ -54,10 +54,11 @@ static void *worker(void *arg) {
     return NULL;
 }
 
+static char path[64];
+
 static unsigned count_scans(void) {
-    char path[64], line[4096];
+    char line[4096];
     unsigned scans = 0;
-    snprintf(path, sizeof path, "collect_bounds.%d.tmp", (int)getpid());
     FILE *f = fopen(path, "r");
     while (f != NULL && fgets(line, sizeof line, f) != NULL)
         scans += strstr(line, " verdict done ") != NULL;
@@ -68,9 +69,9 @@ static unsigned count_scans(void) {
 
 int main(void) {
     pthread_t thread[THREADS];
-    char path[64];
     size_t peak = 0;
     unsigned scans = 0;
+    promise_begin_log(path, sizeof path, "collect_bounds");
     for (size_t i = 0; i < THREADS; i++)
         BS_CHECK(pthread_create(&thread[i], NULL, worker, (void *)i) == 0, "thread");
     for (uint64_t start = now_ms(); scans < SCANS && now_ms() - start < MOST_MS; sleep_ms(100)) {
@@ -81,7 +82,6 @@ int main(void) {
     __atomic_store_n(&end_all, 1, __ATOMIC_RELAXED);
     for (size_t i = 0; i < THREADS; i++)
         pthread_join(thread[i], NULL);
-    snprintf(path, sizeof path, "collect_bounds.%d.tmp", (int)getpid());
     unlink(path);
     printf("lost %zu MiB, at most %zu MiB resident, %u scans\n", lost / BS_MIB, peak / BS_MIB, scans);
     fflush(stdout);

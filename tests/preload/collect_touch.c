@@ -249,7 +249,7 @@ static void end_grace(void) {
 }
 
 int main(void) {
-    snprintf(path, sizeof path, "collect_touch.%d.tmp", (int)getpid());
+    promise_begin_log(path, sizeof path, "collect_touch");
     lose_all();
     wait_for(" closed ", NLARGE + NSMALL / 2);
     BS_CHECK(is_closed(large[1]) && is_closed(small[NSMALL / 4]), "closed, says the log");

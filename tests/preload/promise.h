@@ -120,6 +120,13 @@ static inline void sleep_ms(unsigned ms) {
         ;
 }
 
+/* Fills in the name of this process's log, "NAME.PID.tmp" as its .conf has it, and removes one that a process of
+ * the same number has left: lines are appended. To be called first of all. */
+static inline void promise_begin_log(char *path, size_t size, const char *name) {
+    snprintf(path, size, "%s.%d.tmp", name, (int)getpid());
+    unlink(path);
+}
+
 /* Waits, a minute at most, until the kernel finds thread tid of this process asleep in the system call; negative:
  * in any but futex, in which who is stopped for a moment waits. That a thread has said it will wait is not
  * enough: on a busy machine any time may lie between the two. Where the kernel does not tell, 300 ms must do. */

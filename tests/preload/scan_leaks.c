@@ -202,6 +202,7 @@ int main(void) {
     static int fds[2], epoll; /* not on the stack: nothing there may look like a pointer */
     static char path[64];
     pthread_t thread[THREADS], ends, stays;
+    promise_begin_log(path, sizeof path, "scan_leaks");
     signal(SIGCHLD, count_child);
     epoll = epoll_create1(0);
     BS_CHECK(pipe(fds) == 0, "pipe");
@@ -218,7 +219,6 @@ int main(void) {
     wipe();
     int nfds = count_lasting_fds();
     uint64_t start_ms = now_ms();
-    snprintf(path, sizeof path, "scan_leaks.%d.tmp", (int)getpid());
     early = UINT_MAX;
     judge(path);
     early = verdicts + 1;

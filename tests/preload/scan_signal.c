@@ -33,13 +33,13 @@ __attribute__((noinline)) static void wipe(void) {
 }
 
 static unsigned asked; /* scans of this process */
+static char log_path[64];
 
 /* How many were made, and what the last one said: its leaks, or -1 where it came to no verdict. */
 static unsigned count_scans(int *leaks) {
-    char path[64], line[4096];
+    char line[4096];
     unsigned scans = 0;
-    snprintf(path, sizeof path, "scan_signal.%d.tmp", (int)getpid());
-    FILE *f = fopen(path, "r");
+    FILE *f = fopen(log_path, "r");
     if (f == NULL)
         return 0;
     while (fgets(line, sizeof line, f) != NULL) {
@@ -101,16 +101,16 @@ static int sleep_and_get_it(time_t seconds) {
 }
 
 static void in_child(void) {
+    promise_begin_log(log_path, sizeof log_path, "scan_signal");
     asked = 0; /* in its own log */
     for (unsigned i = 1; i <= 2; i++)
         BS_CHECK(scan_by(by_raise) == (i == 1 ? 0 : 1), "leaks of the child");
-    char path[64];
-    snprintf(path, sizeof path, "scan_signal.%d.tmp", (int)getpid());
-    unlink(path);
+    unlink(log_path);
     _exit(0);
 }
 
 int main(void) {
+    promise_begin_log(log_path, sizeof log_path, "scan_signal");
     must_have(SIG_DFL);
     lose();
     wipe();
@@ -139,8 +139,6 @@ int main(void) {
     if (child == 0)
         in_child();
     BS_CHECK(waitpid(child, &status, 0) == child && status == 0, "child %#x", (unsigned)status);
-    char path[64];
-    snprintf(path, sizeof path, "scan_signal.%d.tmp", (int)getpid());
-    unlink(path);
+    unlink(log_path);
     _exit(0); /* no report at exit */
 }
