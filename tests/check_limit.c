@@ -236,6 +236,13 @@ END_TEST
 
 /* --- the helper's side ------------------------------------------------------------------------ */
 
+/* A round stops after 10 ms on the wall, which may be one call of many where CPUs are few. */
+static void rounds_until_used(size_t bytes) {
+    for (int i = 0; i < 100 && bs_limit_used() > bytes; i++)
+        (void)bs_background_round();
+    ck_assert_uint_le(bs_limit_used(), bytes);
+}
+
 START_TEST(near_the_limit_the_goal_is_95_percent) {
     char *live = bs_heap_alloc(80 * MB), *free_soon = bs_heap_alloc(17 * MB);
     bs_opt.scavenge_delay = 3600000; /* the recent peak would keep it */
@@ -244,8 +251,8 @@ START_TEST(near_the_limit_the_goal_is_95_percent) {
     ck_assert_uint_ge(bs_pageheap_dirty_bytes(), 17 * MB);
     set_limit(100 * MB);
     ck_assert_int_eq(bs_limit_pressure(), BS_PRESSURE_NEAR);
+    rounds_until_used(95 * MB);
     (void)bs_background_round();
-    ck_assert_uint_le(bs_limit_used(), 95 * MB);
     ck_assert_uint_ge(bs_limit_used(), 93 * MB); /* and no lower */
     bs_heap_free(live);
 }
@@ -258,8 +265,7 @@ START_TEST(the_limit_comes_before_what_is_kept) {
     ck_assert(!bs_scavenge_has_work());
     set_limit(90 * MB);
     ck_assert(bs_scavenge_has_work());
-    (void)bs_background_round();
-    ck_assert_uint_le(bs_limit_used(), 86 * MB);
+    rounds_until_used(86 * MB);
     bs_heap_free(live);
 }
 END_TEST
