@@ -14,6 +14,9 @@
 #define BATCH 64
 /* Fewer flushes than that since the last pass are not worth one. */
 #define FLUSHES_WORTH_A_PASS 64
+/* Nor is a heap of so few bytes: what runs then has 72 KiB of text and constants around it that nothing
+ * else of a small program needs. */
+#define HEAP_WORTH_A_PASS BS_MIB
 #define NS_PER_MS 1000000u
 
 /* [lock:round], all of it */
@@ -172,5 +175,6 @@ bool bs_holes_round(uint64_t budget_ns, size_t max_regions, bool force,
 }
 
 BS_ALWAYS bool bs_holes_have_work(void) {
-    return bs_counted(flushes) - bs_load(&pass.flushes) > FLUSHES_WORTH_A_PASS;
+    return bs_counted(flushes) - bs_load(&pass.flushes) > FLUSHES_WORTH_A_PASS &&
+           bs_pageheap_used_bytes() >= HEAP_WORTH_A_PASS;
 }
