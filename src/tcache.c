@@ -13,6 +13,7 @@
 #include "lock.h"
 #include "meta.h"
 #include "os.h"
+#include "pageheap.h"
 #include "sampler.h"
 #include "thread.h"
 
@@ -56,6 +57,12 @@ static uint16_t start_capacity(uint32_t size) {
     while (cap > 2 && (size_t)cap * size > BS_MAGAZINE_MAX_BYTES)
         cap /= 2;
     return cap;
+}
+
+/* What magazines of one thread may have beyond the start: a part of what the heap has in use. */
+static size_t extra_room(void) {
+    size_t part = bs_pageheap_used_bytes() / BS_CACHE_HEAP_PART;
+    return bs_min(BS_CACHE_THREAD_BYTES, bs_max(part, BS_CACHE_LEAST_BYTES));
 }
 
 static uint32_t max_capacity(uint32_t size) {
@@ -301,7 +308,7 @@ static bool grow(struct bs_tcache *tc, unsigned class) {
     if (bin->cap >= max_capacity(bin->size))
         return false;
     size_t bytes = (size_t)bin->cap * bin->size;
-    if (tc->extra_bytes + bytes > BS_CACHE_THREAD_BYTES || !bs_thread_grant(bytes))
+    if (tc->extra_bytes + bytes > extra_room() || !bs_thread_grant(bytes))
         return false;
     if (bin->cap < BS_MAGAZINE_START) { /* in the cache's own storage */
         bs_store(&tc->limit[class], tc->limit[class] + bin->cap);

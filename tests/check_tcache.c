@@ -12,6 +12,7 @@
 #include "counter.h"
 #include "fork.h"
 #include "os.h"
+#include "pageheap.h"
 #include "thread.h"
 #include "unit.h"
 
@@ -254,7 +255,24 @@ START_TEST(flush_gives_half) {
 }
 END_TEST
 
+/* 64 KiB live in each class at most, one class at a time, and what the caches and spans keep of the others:
+ * the heap stays far below what would allow a thread all of its budget. */
+START_TEST(capacity_is_within_a_part_of_the_heap) {
+    for (unsigned class = 1; bs_class_info[class].size <= 128; class++) {
+        unsigned n = (unsigned)bs_min(BS_MAGAZINE_MAX, 64 * BS_KIB / bs_class_info[class].size);
+        fill_and_empty(bs_class_info[class].size, n);
+        check_conservation();
+    }
+    ck_assert_uint_lt(bs_pageheap_used_bytes(), 2 * BS_MIB);
+    ck_assert_uint_le(bs_self->extra_bytes, 2 * BS_MIB / BS_CACHE_HEAP_PART);
+    ck_assert_uint_gt(bs_self->extra_bytes, 0);
+}
+END_TEST
+
 START_TEST(capacity_is_within_the_threads_budget) {
+    /* so much in use that the part of it is no bound */
+    void *ballast = bs_heap_alloc(BS_CACHE_THREAD_BYTES * BS_CACHE_HEAP_PART);
+    ck_assert_ptr_nonnull(ballast);
     for (unsigned round = 0; round < 3; round++)
         for (unsigned class = BS_NCLASSES; class -- > 1;) {
             fill_and_empty(bs_class_info[class].size, 3 * BS_MAGAZINE_MAX);
@@ -263,6 +281,7 @@ START_TEST(capacity_is_within_the_threads_budget) {
     /* every class would like more than the budget: it must have been used */
     ck_assert_uint_gt(bs_self->extra_bytes, BS_CACHE_THREAD_BYTES - 2 * BS_MAGAZINE_MAX_BYTES);
     ck_assert_uint_le(bs_self->extra_bytes, BS_CACHE_THREAD_BYTES);
+    bs_heap_free(ballast);
     bs_tcache_leave();
     ck_assert(bs_thread_grant(BS_CACHE_TOTAL_BYTES)); /* all of it was refunded */
 }
@@ -563,6 +582,7 @@ int main(void) {
     tcase_add_test(tc, large_runs_stay);
     tcase_add_test(tc, flush_gives_half);
     tcase_add_test(tc, capacity_is_within_the_threads_budget);
+    tcase_add_test(tc, capacity_is_within_a_part_of_the_heap);
     tcase_add_test(tc, capacity_is_within_the_total);
     tcase_add_test(tc, claims_are_bounded_in_bytes);
     tcase_add_test(tc, unused_magazines_shrink);
