@@ -263,8 +263,8 @@ START_TEST(capacity_is_within_a_part_of_the_heap) {
         fill_and_empty(bs_class_info[class].size, n);
         check_conservation();
     }
-    ck_assert_uint_lt(bs_pageheap_used_bytes(), 2 * BS_MIB);
-    ck_assert_uint_le(bs_self->extra_bytes, 2 * BS_MIB / BS_CACHE_HEAP_PART);
+    ck_assert_uint_lt(bs_pageheap_used_bytes(), BS_MIB);
+    ck_assert_uint_le(bs_self->extra_bytes, BS_MIB / BS_CACHE_HEAP_PART);
     ck_assert_uint_gt(bs_self->extra_bytes, 0);
 }
 END_TEST
