@@ -319,8 +319,8 @@ static inline bool free_counted(void *p) {
         return false;
     if (keeper == NULL)
         return bs_tcache_put_counted(class, p);
-    keeper->small(p, class);
-    look_for_work();
+    if (BS_UNLIKELY(keeper->small(p, class)))
+        look_for_work();
     return true;
 }
 
@@ -331,8 +331,8 @@ static BS_NOINLINE void free_uncounted(void *p) {
         if (small != 0 && counted != 0)
             forget_small(p);
         if (small != 0 && keeper != NULL) {
-            keeper->small(p, small);
-            look_for_work();
+            if (keeper->small(p, small))
+                look_for_work();
             return;
         }
     }

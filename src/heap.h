@@ -113,8 +113,9 @@ void bs_heap_set_work_hook(void (*hook)(void), const uint32_t *helper);
 void bs_heap_set_freed_hook(void (*hook)(void *p));
 /* Blocks that are freed are held back (quarantine.h), by who knows how; libbesom.so has nobody. */
 struct bs_heap_keeper {
-    /* Takes a block that the program has freed: a small one of a class, a large one. */
-    void (*small)(void *p, unsigned class);
+    /* Takes a block that the program has freed: a small one of a class, a large one. True, now and then:
+     * there may be work for the slow doors' hook. */
+    bool (*small)(void *p, unsigned class);
     void (*large)(struct bs_span *s);
     /* A large block is to hold more or less; what it leaves is taken, too. NULL: no memory. */
     void *(*resize)(struct bs_span *s, size_t size);

@@ -12,6 +12,7 @@
 #include "central.h"
 #include "clear.h"
 #include "counter.h"
+#include "freed.h"
 #include "limit.h"
 #include "opt.h"
 #include "os.h"
@@ -158,6 +159,7 @@ void bs_large_release_held(struct bs_span *s, bool empty) {
     BS_ASSERT(!bs_settling_is_open());
     bs_store(&s->alloc[0], (uint64_t)0);
     s->nalloc = 0;
+    bs_freed_clear(s->base, 0, 1);
     retire(s, empty);
 }
 

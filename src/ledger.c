@@ -5,6 +5,7 @@
  */
 #include "ledger.h"
 
+#include "freed.h"
 #include "heap.h"
 #include "large.h"
 #include "marks.h"
@@ -67,8 +68,7 @@ static void lost_page(struct walk *w, const struct bs_span *s, const uint64_t *l
 static bool held_bits(const struct bs_span *s, const uint64_t *bits, uint64_t *held) {
     uint64_t any = 0;
     for (size_t w = 0; w < bs_span_words(s); w++)
-        any |= held[w] = bits[w] & (bs_marks_bits(s->base, BS_SIDE_HELD, w) |
-                                    bs_marks_bits(s->base, BS_SIDE_FRESH, w));
+        any |= held[w] = bits[w] & (bs_marks_bits(s->base, BS_SIDE_HELD, w) | bs_freed_bits(s->base, w));
     return any != 0;
 }
 

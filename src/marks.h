@@ -36,8 +36,7 @@ enum bs_side {
     BS_SIDE_COUNT0, /* in how many scans in a row: collect.h */
     BS_SIDE_COUNT1,
     BS_SIDE_COUNT2,
-    BS_SIDE_FRESH, /* freed since the last search of the quarantine began (quarantine.h) */
-    BS_SIDE_KEPT   /* of the held ones, those that the last search has kept */
+    BS_SIDE_KEPT /* in quarantine, held: those that the last search has kept (quarantine.h) */
 };
 _Static_assert(BS_SIDE_KEPT + 1 == BS_NSIDES, "an arena has a place for each kind");
 

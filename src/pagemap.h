@@ -22,8 +22,9 @@
 struct bs_span;
 struct bs_heap_arena;
 struct bs_marks;
+struct bs_freed;
 
-enum { BS_NSIDES = 14 }; /* kinds of side bits: marks.h */
+enum { BS_NSIDES = 13 }; /* kinds of side bits: marks.h */
 
 /* Which pages of a group, 64 of them, belong to a large span that covers the group's first page, its
  * last page, or (both the same) all. Such a span is named once and not in an entry for each page: it may be
@@ -45,6 +46,7 @@ struct bs_arena {
     uint8_t thp[BS_ARENA_SIZE / BS_HUGE_SIZE]; /* [lock:thp], read relaxed: enum bs_thp_state */
     struct bs_heap_arena *pages; /* [lock:page heap] the page heap's bitmaps */
     struct bs_marks *side[BS_NSIDES]; /* [atomic] NULL while not needed: marks.h */
+    struct bs_freed *freed; /* [atomic] the same: freed.h */
     struct bs_span *span[BS_ARENA_PAGES]; /* the last other span that held the page, or NULL */
     /* While class bytes are hidden; in no memory before. */
     uint8_t hidden[BS_ARENA_PAGES];   /* what the class bytes would be */

@@ -6,6 +6,7 @@
 #include "bygone.h"
 #include "central.h"
 #include "counter.h"
+#include "freed.h"
 #include "large.h"
 #include "marks.h"
 #include "os.h"
@@ -36,10 +37,14 @@ static BS_NOINLINE void tell(void) {
         told(fresh);
 }
 
-static inline void count(size_t bytes) {
-    untold += bytes;
-    if (BS_UNLIKELY(untold >= untold_max))
-        tell();
+/* True: that was told. */
+static inline bool count(size_t bytes) {
+    size_t sum = untold + bytes;
+    untold = sum;
+    if (BS_LIKELY(sum < untold_max))
+        return false;
+    tell();
+    return true;
 }
 
 /* --- one block ---------------------------------------------------------------------------------- */
@@ -50,66 +55,69 @@ static BS_COLD _Noreturn void crime(const char *what, const void *p, size_t size
     bs_fatal("%s of %p (size class %zu bytes)", what, p, size);
 }
 
-/* Its words in the two tables of its arena. */
-struct words {
-    uint64_t *fresh, *held;
-};
-static inline bool find_words(uintptr_t base, uint32_t slot, struct words *w) {
-    w->fresh = bs_marks_word(base, BS_SIDE_FRESH, slot / 64);
-    w->held = bs_marks_word(base, BS_SIDE_HELD, slot / 64);
-    return BS_LIKELY(w->fresh != NULL && w->held != NULL);
+/* Its byte (freed.h); NULL: no memory for it. */
+static BS_NOINLINE uint8_t *make_byte(uintptr_t base, uint32_t slot) {
+    /* that of the bytes last: where it is, a search that begins at this moment finds the others */
+    if (!bs_marks_make(base, BS_SIDE_MARK) || !bs_marks_make(base, BS_SIDE_HELD) || !bs_freed_make(base)) {
+        bs_count(quarantine_lost, 1); /* nobody gets the block any more: that is safe */
+        return NULL;
+    }
+    return &bs_freed_bytes(bs_freed_table(base), base, slot / 64)[slot % 64];
 }
-/* That of fresh bits last: where it is, a search that begins at this moment finds the others. */
-static BS_NOINLINE bool make_words(uintptr_t base, uint32_t slot, struct words *w) {
-    return bs_marks_make(base, BS_SIDE_MARK) && bs_marks_make(base, BS_SIDE_HELD) &&
-           bs_marks_make(base, BS_SIDE_FRESH) && find_words(base, slot, w);
-}
-
-/* (fresh first: a search sets the held bit before it clears the other) */
-static inline bool is_in(const struct words *w, uint64_t bit) {
-    return ((bs_load_acquire(w->fresh) | bs_load(w->held)) & bit) != 0;
+static inline uint8_t *find_byte(uintptr_t base, uint32_t slot) {
+    struct bs_freed *table = bs_freed_table(base);
+    if (BS_UNLIKELY(table == NULL))
+        return make_byte(base, slot);
+    return &bs_freed_bytes(table, base, slot / 64)[slot % 64];
 }
 
-/* True: it is in quarantine now. False: it was already. release: pairs with bs_quarantine_turn, and with
- * who gets the slot then: it was zeroed before. (The held bit says nothing here: a search may have set it
- * for this very free.) */
-static inline bool put(const struct words *w, uint64_t bit) {
-    return (__atomic_fetch_or(w->fresh, bit, __ATOMIC_RELEASE) & bit) == 0;
+static inline bool is_in(uintptr_t base, uint32_t slot) {
+    return bs_load_acquire(&bs_freed_bytes(bs_freed_table(base), base, slot / 64)[slot % 64]) != 0;
+}
+
+/* It is in quarantine from now on. release: pairs with bs_quarantine_turn, and with who gets the slot then:
+ * it was zeroed before. (Of two threads that free it at the same moment both may come here.) */
+static inline void put(uint8_t *byte) {
+    bs_store_release(byte, (uint8_t)1);
 }
 
 /* Sizes are multiples of 8. */
 static inline void zero(void *p, size_t size) {
     typedef uint64_t __attribute__((may_alias)) word;
-    if (size > 64) {
-        memset(p, 0, size);
+    typedef uint64_t __attribute__((vector_size(16), may_alias, aligned(8))) pair;
+    char *q = p;
+    if (size > 256) {
+        memset(q, 0, size);
         return;
     }
-    for (size_t i = 0; i < size / sizeof(word); i++)
-        ((word *)p)[i] = 0;
+    for (; size >= sizeof(pair); size -= sizeof(pair), q += sizeof(pair))
+        *(pair *)(void *)q = (pair){0, 0};
+    if (size != 0)
+        *(word *)(void *)q = 0;
 }
 
-void bs_quarantine_small(void *p, unsigned class) {
-    struct bs_span *s = bs_pagemap_span((uintptr_t)p);
-    size_t size = bs_class_info[class].size;
+/* Why it is no block that may be freed. */
+static BS_COLD _Noreturn void no_block(const struct bs_span *s, const void *p, unsigned class) {
     uint32_t slot;
-    struct words w;
-    if (BS_UNLIKELY(s == NULL || s->class != class))
-        crime("double free", p, size, class);
-    if (BS_UNLIKELY(!bs_span_slot_at(s, (uintptr_t)p, &slot)))
-        crime("invalid free", p, size, class);
-    uint64_t bit = (uint64_t)1 << (slot % 64);
-    if (BS_UNLIKELY((bs_load(&s->alloc[slot / 64]) & bit) == 0))
-        crime("double free", p, size, class);
-    if (!find_words(s->base, slot, &w) && !make_words(s->base, slot, &w)) {
-        bs_count(quarantine_lost, 1); /* nobody gets it any more: that is safe */
-        return;
-    }
-    if (BS_UNLIKELY(is_in(&w, bit)))
+    bool inside = s != NULL && s->class == class && !bs_span_slot_at(s, (uintptr_t)p, &slot);
+    crime(inside ? "invalid free" : "double free", p, bs_class_info[class].size, class);
+}
+
+bool bs_quarantine_small(void *p, unsigned class) {
+    struct bs_span *s = bs_pagemap_entry((uintptr_t)p); /* a page of small blocks has no other */
+    uint32_t slot;
+    if (BS_UNLIKELY(s == NULL || s->class != class || !bs_span_slot_at(s, (uintptr_t)p, &slot) ||
+                    !bs_bit_test(s->alloc, slot)))
+        no_block(s, p, class);
+    size_t size = bs_class_info[class].size;
+    uint8_t *byte = find_byte(s->base, slot);
+    if (BS_UNLIKELY(byte == NULL))
+        return false;
+    if (BS_UNLIKELY(bs_load(byte) != 0))
         crime("double free", p, size, class);
     zero(p, size);
-    if (BS_UNLIKELY(!put(&w, bit)))
-        crime("double free", p, size, class);
-    count(size);
+    put(byte);
+    return count(size);
 }
 
 /* What the OS may not be given is cleared where there is something. */
@@ -125,17 +133,14 @@ static void clear_large(struct bs_span *s) {
 
 void bs_quarantine_large(struct bs_span *s) {
     void *p = (void *)s->base;
-    struct words w;
-    if (!find_words(s->base, 0, &w) && !make_words(s->base, 0, &w)) {
-        bs_count(quarantine_lost, 1);
+    uint8_t *byte = find_byte(s->base, 0);
+    if (BS_UNLIKELY(byte == NULL))
         return;
-    }
-    if (BS_UNLIKELY(is_in(&w, 1)))
+    if (BS_UNLIKELY(bs_load(byte) != 0))
         crime("double free", p, s->request, 0);
     clear_large(s);
-    if (BS_UNLIKELY(!put(&w, 1)))
-        crime("double free", p, s->request, 0);
-    count(bs_large_usable(s) / BS_QUARANTINE_LARGE_PART);
+    put(byte);
+    (void)count(bs_large_usable(s) / BS_QUARANTINE_LARGE_PART);
 }
 
 void *bs_quarantine_resize(struct bs_span *s, size_t size) {
@@ -152,9 +157,8 @@ void *bs_quarantine_resize(struct bs_span *s, size_t size) {
 void bs_quarantine_check(const void *p, const char *verb) {
     struct bs_span *s = p != NULL ? bs_span_of((uintptr_t)p) : NULL;
     uint32_t slot;
-    struct words w;
-    if (s == NULL || !bs_slot_of(s, (uintptr_t)p, &slot) || !find_words(s->base, slot, &w) ||
-        !is_in(&w, (uint64_t)1 << (slot % 64)))
+    if (s == NULL || !bs_slot_of(s, (uintptr_t)p, &slot) || bs_freed_table(s->base) == NULL ||
+        !is_in(s->base, slot))
         return;
     bs_fatal("use after free: %s of %p, a block of %zu bytes", verb, p,
              s->class != 0 ? (size_t)bs_span_class(s)->size : s->request);
@@ -175,7 +179,7 @@ struct visit {
 /* Calls fn for each span that begins in the region and may have blocks here, with where it began. */
 static void each_span(struct visit *v, uintptr_t base, const uint64_t *alloc,
                       void (*fn)(struct visit *, struct bs_span *, uintptr_t)) {
-    if (bs_marks_table(base, BS_SIDE_FRESH) == NULL)
+    if (bs_freed_table(base) == NULL)
         return;
     for (size_t page = 0; page < BS_REGION_PAGES; page++) {
         struct bs_span *s = bs_span_in_region(alloc, base, page);
@@ -187,7 +191,7 @@ static void each_span(struct visit *v, uintptr_t base, const uint64_t *alloc,
 static bool make_marks(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
     struct visit *v = ctx;
     (void)alloc, (void)released;
-    if (bs_marks_table(base, BS_SIDE_FRESH) == NULL)
+    if (bs_freed_table(base) == NULL)
         return true;
     if (!bs_marks_make(base, BS_SIDE_MARK))
         v->failed = true;
@@ -200,13 +204,9 @@ static bool make_marks(void *ctx, uintptr_t base, const uint64_t *alloc, const u
 static void turn_span(struct visit *v, struct bs_span *s, uintptr_t base) {
     size_t n = 0, size = s->class != 0 ? bs_span_class(s)->size : bs_large_usable(s);
     for (size_t w = 0; w < bs_span_words(s) && w < BS_MARKS_PLANES; w++) {
-        uint64_t *fresh = bs_marks_word(base, BS_SIDE_FRESH, w);
-        uint64_t *held = bs_marks_word(base, BS_SIDE_HELD, w);
-        uint64_t bits = bs_load_acquire(fresh), all = bs_load(held) | bits; /* pairs with put */
-        if (bits != 0) {
+        uint64_t *held = bs_marks_word(base, BS_SIDE_HELD, w), all = bs_freed_bits(base, w);
+        if (all != bs_load(held))
             bs_store(held, all);
-            (void)__atomic_fetch_and(fresh, ~bits, __ATOMIC_RELEASE); /* after that: is_in */
-        }
         n += bs_popcount(all);
     }
     v->held->blocks += n;

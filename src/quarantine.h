@@ -25,7 +25,7 @@
 #include "span.h"
 
 /* The keeper's functions of heap.h. */
-void bs_quarantine_small(void *p, unsigned class);
+bool bs_quarantine_small(void *p, unsigned class);
 void bs_quarantine_large(struct bs_span *s);
 void *bs_quarantine_resize(struct bs_span *s, size_t size);
 void bs_quarantine_check(const void *p, const char *verb);

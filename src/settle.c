@@ -3,6 +3,7 @@
 #include "settle.h"
 
 #include "counter.h"
+#include "freed.h"
 #include "os.h"
 #include "out.h"
 
@@ -132,6 +133,7 @@ void bs_settle_held(struct bs_span *s, struct bs_found *found) {
             bs_store(&s->alloc[w], s->alloc[w] & ~released);
         clear_word(s, BS_SIDE_MARK, w, ~(uint64_t)0);
         clear_word(s, BS_SIDE_HELD, w, released);
+        bs_freed_clear(s->base, w, released); /* last: who frees it again finds no block */
     }
     if (found->released == 0)
         return;

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "world_unit.h"
 
+#include "freed.h"
 #include "heap.h"
 #include "hunt.h"
 #include "large.h"
@@ -358,9 +359,9 @@ static void use_realloc(void *p) {
 START_TEST(where_blocks_are_fresh_there_is_a_place_for_marks) {
     setup(0);
     void *p = bs_heap_alloc(100);
-    ck_assert_ptr_null(bs_marks_table((uintptr_t)p, BS_SIDE_FRESH));
+    ck_assert_ptr_null(bs_freed_table((uintptr_t)p));
     bs_heap_free(p);
-    ck_assert_ptr_nonnull(bs_marks_table((uintptr_t)p, BS_SIDE_FRESH));
+    ck_assert_ptr_nonnull(bs_freed_table((uintptr_t)p));
     ck_assert_ptr_nonnull(bs_marks_table((uintptr_t)p, BS_SIDE_MARK));
 }
 END_TEST
