@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""pauses.py - how long scan:leak stops a program, and what it costs.
+"""pauses.py - how long scan:leak stops a program, and what it and scan:quarantine cost.
 
     bench/pauses.py BUILD [pauses] [costs]
+    bench/pauses.py BUILD quarantine [PROGRAM...]
 
 pauses: bench/pauses under a scan a second, by threads and kind of memory: median and longest time from the
 first signal to the resume, and what of. Nothing else should run. costs: CPU time of programs without scans
-and with one a minute and two at the end, in turn, 3 rounds: the median of the ratios.
+and with one a minute and two at the end, in turn, 3 rounds: the median of the ratios. quarantine: the same for scan:quarantine, with time on the wall, the peak of RSS and
+page faults, and traces (bench/traces, --scale=1) as programs that do nothing but allocate.
 """
 import json
 import os
@@ -14,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 SHAPES = [(0, 64, "small"), (8, 64, "small"), (64, 64, "small"), (64, 0, "small"),
           (0, 1024, "small"), (0, 1024, "pages"), (0, 1024, "huge")]
@@ -30,6 +33,19 @@ PERL = "my %h; for my $k (1..13) { $h{$_ % 300000} .= $k for 1..600000 } print s
 SQL = """create table t(a, b); with recursive n(x) as (select 1 union all select x + 1 from n where x < 1200000)
 insert into t select x * 7919 % 1000003, 'text ' || x from n; create index i on t(b);
 select count(*), sum(a) from t where b like '%7%'; select b, count(*) from t group by b order by 2 limit 1;"""
+RUBY = """h = {}; 8.times { |k| 200000.times { |i| h[i % 100000] = (h[i % 100000] || '') + k.to_s } }
+puts h.size"""
+REGEX = """
+import json, re
+d = [{str(i): [i, str(i), {}] for i in range(j)} for j in range(400)]
+for _ in range(12):
+    d = json.loads(json.dumps(d))
+text = 'lorem ipsum dolor sit amet 12345 consectetur ' * 2000
+for _ in range(20):
+    c = {}
+    for w in re.findall(r'[a-z]+|[0-9]+', text):
+        c[w + str(len(c) % 5000)] = w.upper()
+"""
 PROGRAMS = [("python3", ["python3", "-c", PYTHON]), ("perl", ["perl", "-e", PERL]),
             ("sqlite3", ["sqlite3", ":memory:", SQL])]
 
@@ -80,9 +96,66 @@ def costs(build):
                                          " ".join("%.3f" % r for r in sorted(ratios))), flush=True)
 
 
+def c_source(folder):
+    """A C file that keeps the compiler busy for some seconds, and the compiler."""
+    name = folder + "/source.i"
+    with open(name, "w") as f:
+        for i in range(350):
+            f.write("int f%d(int a, int *b, char *c) { int s = 0; for (int i = 0; i < a; i++) { s += b[i] * %d +"
+                    " c[i %% 7]; if (s > %d) s -= a; switch (s & 7) { case 1: s += 3; break; case 2: s ^= b[s & 15];"
+                    " break; case 5: s *= c[2]; default: s--; } } return s; }\n" % (i, i, i * 37))
+    compiler = subprocess.check_output(["gcc", "-print-prog-name=cc1"], text=True).strip()
+    return [compiler, "-quiet", "-O1", "-o", "/dev/null", name]
+
+
+def measured(library, conf, command):
+    """CPU seconds, seconds, peak KiB and minor faults of a command under the library."""
+    env = dict(os.environ, LD_PRELOAD=library, **({"BESOM_CONF": conf} if conf else {}))
+    is_trace = command[0].endswith("/replay")
+    start = time.monotonic()
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE if is_trace else subprocess.DEVNULL)
+    said = process.stdout.read() if is_trace else b""
+    _, status, usage = os.wait4(process.pid, 0)
+    took = time.monotonic() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit("%s ended with %d" % (command[0], process.returncode))
+    # of a small process the kernel's peak is this one's, which it was before exec
+    peak = int(said.split()[4]) if is_trace else usage.ru_maxrss
+    return usage.ru_utime + usage.ru_stime, took, peak, usage.ru_minflt
+
+
+def quarantine(build, wanted):
+    traces = os.path.join(os.path.dirname(os.path.abspath(__file__)), "traces")
+    with tempfile.TemporaryDirectory() as folder:
+        commands = {"python3": ["python3", "-c", REGEX], "perl": ["perl", "-e", PERL],
+                    "ruby": ["ruby", "-e", RUBY], "sqlite3": ["sqlite3", ":memory:", SQL],
+                    "gcc": c_source(folder)}
+        for name in sorted(os.listdir(traces)):
+            if name.endswith(".bst.xz"):
+                commands["trace-" + name[:-len(".bst.xz")]] = [
+                    build + "/bench/replay", os.path.join(traces, name), "--scale=1"]
+        print("               plain: cpu s      MiB   with scan:quarantine, median of %d ratios: "
+              "cpu   wall    RSS   faults more" % ROUNDS)
+        for name in wanted or commands:
+            pairs = []
+            for turn in range(ROUNDS):
+                way = [("plain", "/libbesom.so", None), ("kept", "/libbesom-scan.so", "scan:quarantine")]
+                got = {what: measured(build + library, conf, commands[name]) for what, library, conf in
+                       (way if turn % 2 == 0 else reversed(way))}
+                pairs.append((got["plain"], got["kept"]))
+            cpu, wall, rss = (statistics.median(k[i] / p[i] for p, k in pairs) for i in range(3))
+            print("%-14s %12.2f %8.1f %43.2f %6.2f %6.2f %13d" % (
+                name, statistics.median(p[0] for p, _ in pairs), pairs[0][0][2] / 1024, cpu, wall, rss,
+                statistics.median(k[3] - p[3] for p, k in pairs)), flush=True)
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    if sys.argv[2:3] == ["quarantine"]:
+        quarantine(os.path.abspath(sys.argv[1]), sys.argv[3:])
+        return
     build, wanted = os.path.abspath(sys.argv[1]), sys.argv[2:] or ["pauses", "costs"]
     for what in wanted:
         {"pauses": pauses, "costs": costs}[what](build)

@@ -120,15 +120,32 @@ bool bs_quarantine_small(void *p, unsigned class) {
     return count(size);
 }
 
+/* A block that is cleared in place, since its next page faults would cost more; where nothing is, nothing is
+ * written. */
+static void clear_resident(struct bs_span *s) {
+    unsigned char vec[64];
+    size_t os_page = bs_os_page_size(), bytes = bs_large_usable(s);
+    for (size_t at = 0, n; at < bytes; at += n * os_page) {
+        n = bs_min(sizeof vec, (bytes - at) / os_page);
+        bool known = n != 0 && bs_os_residency((const void *)(s->base + at), n * os_page, vec) == 0;
+        n = n != 0 ? n : 1; /* an OS page longer than the block */
+        for (size_t i = 0; i < n; i++)
+            if (!known || (vec[i] & 1) != 0)
+                memset((void *)(s->base + at + i * os_page), 0, bs_min(os_page, bytes - at));
+    }
+}
+
 /* What the OS may not be given is cleared where there is something. */
-static void clear_large(struct bs_span *s) {
+static void clear_populated(struct bs_span *s) {
     uintptr_t p = s->base, end = p + bs_large_usable(s);
     struct bs_range part[32];
-    if (bs_large_empty(s))
-        return;
     for (int fd = bs_os_pages_open(); p < end || (fd >= 0 && (bs_os_close(fd), false));)
         for (size_t n = bs_os_populated(fd, p, end, 0, part, BS_ARRAY_LEN(part), &p), i = 0; i < n; i++)
             memset((void *)part[i].start, 0, part[i].end - part[i].start);
+}
+
+static bool keeps_memory(const struct bs_span *s) {
+    return bs_large_usable(s) <= BS_QUARANTINE_CLEAR_BYTES;
 }
 
 void bs_quarantine_large(struct bs_span *s) {
@@ -138,9 +155,16 @@ void bs_quarantine_large(struct bs_span *s) {
         return;
     if (BS_UNLIKELY(bs_load(byte) != 0))
         crime("double free", p, s->request, 0);
-    clear_large(s);
+    size_t bytes = bs_large_usable(s);
+    if (keeps_memory(s)) {
+        clear_resident(s);
+    } else {
+        bytes /= BS_QUARANTINE_LARGE_PART;
+        if (!bs_large_empty(s))
+            clear_populated(s);
+    }
     put(byte);
-    (void)count(bs_large_usable(s) / BS_QUARANTINE_LARGE_PART);
+    (void)count(bytes);
 }
 
 void *bs_quarantine_resize(struct bs_span *s, size_t size) {
@@ -236,6 +260,12 @@ static void give_empty(struct visit *v) {
     v->nempty = 0;
 }
 
+/* It has come through a search, and may stay for long: without its memory, once. */
+static void give_kept(struct bs_span *s) {
+    if (keeps_memory(s) && (bs_marks_bits(s->base, BS_SIDE_KEPT, 0) & 1) == 0)
+        (void)bs_large_empty(s);
+}
+
 static void release_large(struct visit *v, struct bs_span *s, struct bs_found *found) {
     bool marked = bs_marks_bits(s->base, BS_SIDE_MARK, 0) != 0;
     uint64_t *held = bs_marks_word(s->base, BS_SIDE_HELD, 0);
@@ -244,12 +274,13 @@ static void release_large(struct visit *v, struct bs_span *s, struct bs_found *f
     found->released = !marked;
     if (marked) {
         bs_store(bs_marks_word(s->base, BS_SIDE_MARK, 0), (uint64_t)0);
+        give_kept(s);
         return;
     }
     bs_store(held, (uint64_t)0);
     v->released->large_bytes += found->size;
     /* a use after free may have brought memory back: given once more, it is known to be zero */
-    bs_large_release_held(s, bs_large_empty(s));
+    bs_large_release_held(s, !keeps_memory(s) && bs_large_empty(s));
 }
 
 static void release_small(struct visit *v, struct bs_span *s, struct bs_found *found) {

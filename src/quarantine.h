@@ -7,14 +7,17 @@
  *   live --free: zeroed--> fresh --a search begins--> held --it finds no pointer--> free slot
  *                                                       ^------it finds one------'
  *
- * A block's state is two side bits (marks.h), BS_SIDE_FRESH and BS_SIDE_HELD; its alloc bit stays set, so
- * to the span it is a slot that is out. Any thread sets fresh bits, without a lock. Held bits are set and
- * cleared by the thread that searches alone: so a search judges only blocks that were freed before it
- * began, and nobody else ever touches what it judges.
+ * A block's state is a byte beside it (freed.h), set as long as it is here, and the side bit BS_SIDE_HELD
+ * (marks.h), which makes it held; its alloc bit stays set, so to the span it is a slot that is out. Any
+ * thread sets bytes, without a lock. Held bits are set and cleared, and bytes cleared, by the thread that
+ * searches alone: so a search judges only blocks that were freed before it began, and nobody else ever
+ * touches what it judges.
  *
  * Freeing a block that is fresh or held is a double free, using it in realloc or malloc_usable_size a use
- * after free: fatal at once. Blocks are zeroed before their bit is set, so whoever sees the bit sees no
- * pointers in the block; of large blocks the memory goes back to the OS and only the addresses stay.
+ * after free: fatal at once; only of two threads that free the same block at the same moment both may come
+ * through, and it is one block that is here then. Blocks are zeroed before their byte is set, so whoever sees
+ * the byte sees no pointers in the block; of blocks above BS_QUARANTINE_CLEAR_BYTES the memory goes back to
+ * the OS and only the addresses stay.
  *
  * It is NOT about when to search (warden.h) or how. No lock of its own. The tables of an arena are made
  * when the first block in it is freed, and stay.
@@ -33,8 +36,8 @@ void bs_quarantine_check(const void *p, const char *verb);
 /* --- how much --------------------------------------------------------------------------------- */
 
 /* Bytes freed since the last search began, as far as threads have told: each tells of
- * BS_QUARANTINE_TELL_BYTES at once, sooner as long as it has freed little. Of large blocks, which hold no
- * memory, a part counts. [atomic] */
+ * BS_QUARANTINE_TELL_BYTES at once, sooner as long as it has freed little. Of blocks that hold no memory
+ * a part counts. [atomic] */
 BS_LOCAL extern size_t bs_quarantine_fresh;
 /* Called by the thread that has told, outside of all locks, with the number above. Set once, before
  * threads exist; NULL: nobody. */

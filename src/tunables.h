@@ -328,13 +328,16 @@
 
 /* A thread tells of what it has freed when it is so much, or as much as it has told of. */
 #define BS_QUARANTINE_TELL_BYTES (32 * BS_KIB)
-/* A large block that is held has no memory: one part in so many of its bytes counts. */
+/* A large block of so many bytes is cleared when it is freed; the memory of a longer one goes back to the OS,
+ * and one part in so many of its bytes counts. */
+#define BS_QUARANTINE_CLEAR_BYTES (64 * BS_KIB)
 #define BS_QUARANTINE_LARGE_PART 8
 /* Freed bytes that are not worth a search, whatever the share of what it would read. */
 #define BS_QUARANTINE_FLOOR_BYTES (2 * BS_MIB)
-/* Where so many percent of it were freed, and so many bytes, the thread that frees searches itself. */
+/* Where so many percent of it were freed, or twice the share, and so many bytes, the thread that frees
+ * searches itself. */
 #define BS_QUARANTINE_HARD_PCT 50
-#define BS_QUARANTINE_HARD_BYTES (8 * BS_MIB)
+#define BS_QUARANTINE_HARD_BYTES (4 * BS_MIB)
 /* Searches take at most one part in so many of the time, below that. */
 #define BS_QUARANTINE_REST 10
 /* After a search that could not be made the next one waits so long, in ns, and twice that the next time. */

@@ -25,17 +25,19 @@ static struct {
     uint32_t called;         /* [atomic] the helper is to search */
 } warden = {.soft_bytes = BS_QUARANTINE_FLOOR_BYTES};
 
-/* The heap, and the memory of the program's beside it: what a search reads. */
+/* What the program has, in the heap and beside it: what a search reads, less what is in quarantine itself, or
+ * the bounds would grow with it. */
 static size_t whole_bytes(void) {
-    return bs_sub_clamped(bs_pageheap_used_bytes(), bs_load(&warden.kept_bytes)) +
-           bs_load(&warden.root_bytes);
+    size_t held = bs_load(&warden.kept_bytes) + bs_load(&bs_quarantine_fresh);
+    return bs_sub_clamped(bs_pageheap_used_bytes(), held) + bs_load(&warden.root_bytes);
 }
 static size_t soft_bytes(size_t whole) {
     size_t bytes = bs_limit_pressure() == BS_PRESSURE_NONE ? whole / 100 * bs_opt.quarantine : 0;
     return bs_max(bytes, BS_QUARANTINE_FLOOR_BYTES);
 }
 static size_t hard_bytes(size_t whole) {
-    return bs_max(whole / 100 * BS_QUARANTINE_HARD_PCT, BS_QUARANTINE_HARD_BYTES);
+    size_t pct = bs_max(BS_QUARANTINE_HARD_PCT, 2 * bs_opt.quarantine);
+    return bs_max(whole / 100 * pct, BS_QUARANTINE_HARD_BYTES);
 }
 
 /* All stand still for a sound search of little, and the thread that frees is known to be ready for it. So is
@@ -52,9 +54,12 @@ static bool search(const char *reason, size_t above) {
                                  ? BS_HUNT_STOPPED
                                  : (enum bs_hunt_mode)bs_opt.quarantine_mode;
     const struct bs_hunt_guest *guest = bs_sample_is_on() && bs_log_is_on() ? bs_dangling_guest() : NULL;
+    uint64_t cpu = bs_os_thread_cpu_ns();
     if (!bs_hunt_run(mode, above, guest, &r))
         return false;
-    uint64_t now = bs_os_now_ns(), pause = r.ns * (BS_QUARANTINE_REST - 1);
+    /* what it has cost, and not how long it took: where CPUs are few, others ran meanwhile */
+    uint64_t now = bs_os_now_ns(), cost = bs_max(bs_sub_clamped(bs_os_thread_cpu_ns(), cpu), r.search_ns);
+    uint64_t pause = (cost != 0 ? bs_min(cost, r.ns) : r.ns) * (BS_QUARANTINE_REST - 1);
     if (r.end == BS_SCAN_DONE) {
         bs_store(&warden.retry_ns, (uint64_t)0);
         bs_store(&warden.kept_bytes, (size_t)r.released.kept.bytes);
