@@ -254,14 +254,15 @@ START_TEST(without_a_copy_all_stand) {
     setup(BS_HUNT_SOUND);
     unsigned in_place = 0, in_copy = 0;
     (void)make_large();
-    for (unsigned n = 1; n <= 40; n++) {
+    bool failed = true;
+    for (unsigned n = 1; failed && n <= 1000; n++) {
         uintptr_t hidden = make_freed(64);
         point(global, hidden, 0);
         (void)make_freed(64);
         wipe();
         bs_os_fail(n, EAGAIN, false);
         ck_assert(bs_hunt_run(mode, 0, &guest, &got));
-        bs_os_fail(0, 0, false);
+        failed = bs_os_fail(0, 0, false) >= n;
         require(is_out(hidden), "call %u failed: %u", n, (unsigned)got.end);
         in_copy += got.end == BS_SCAN_DONE && got.in_copy;
         in_place += got.end == BS_SCAN_DONE && !got.in_copy;
@@ -431,7 +432,8 @@ int main(void) {
     tcase_add_loop_test(tc, without_a_pointer_it_goes, 0, MODES);
     tcase_add_loop_test(tc, a_pointer_holds_it, 0, MODES);
     tcase_add_loop_test(tc, a_thread_holds_it, 0, MODES);
-    tcase_add_test(tc, a_copy_finds_what_is_there);
+    if (!BS_SANITIZED) /* whose runtime has words of its own that name blocks */
+        tcase_add_test(tc, a_copy_finds_what_is_there);
     tcase_add_test(tc, without_a_copy_all_stand);
     tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
     tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);

@@ -40,7 +40,7 @@ run() {
 # judge WHAT FREED_IN=BLOCKS/KIND/NAME...: reports by the function that freed, with where a pointer is, and a name
 # that stands there: of a variable, or of the function that made the block.
 judge() {
-    python3 - "$tmp/named" "$@" <<'PYTHON' || broken "$(cat "$tmp/named" | cut -c1-300 | head -n 40)"
+    python3 - "$tmp/named" "$@" <<'PYTHON' || broken "$(cut -c1-300 "$tmp/named" | head -n 40)"
 import json, sys
 log, what = sys.argv[1:3]
 expected = dict(arg.split("=") for arg in sys.argv[3:])

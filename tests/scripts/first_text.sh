@@ -48,7 +48,8 @@ awk -v malloc="$(awk '$3 == "malloc" { print $1 }' "$scratch/names")" '
 
 # The end of the text segment, less the border before it.
 end=$(readelf -lW "$lib" | awk '$1 == "LOAD" && / R E / { print $3, $6 }' | { read -r at bytes; echo $((at + bytes)); })
-most=$(((end % 65536 + 4095) / 4096 * 4))
+pages=$(((end % 65536 + 4095) / 4096))
+most=$((pages * 4))
 for program in "cat" "grep -E ^[0-9a-f]+-|^Rss:" "sed -n p"; do
     # shellcheck disable=SC2086
     has=$(set -f; env -i PATH="$PATH" LD_PRELOAD="$lib" $program /proc/self/smaps |
