@@ -385,6 +385,8 @@ static void *copy_to_new(void *p, unsigned class, size_t keep, size_t size, size
     unsigned to = room <= BS_SMALL_MAX ? bs_class_of(room) : 0; /* class 0 has no block */
     if (!bs_tcache_take(bs_tcache_self(), to, &q))
         q = to != 0 ? alloc_class(to, size) : bs_heap_alloc_slow(size);
+    if (BS_UNLIKELY(q == NULL) && room > size) /* no memory for more than was asked */
+        q = bs_heap_alloc_slow(size);
     if (q == NULL)
         return NULL;
     memcpy(q, p, bs_min(keep, size));

@@ -373,6 +373,32 @@ START_TEST(all_is_given_back_before_a_refusal) {
 }
 END_TEST
 
+/* realloc gives room for more than was asked where there is some; its lack refuses nothing: here there are
+ * free blocks of the size alone. */
+START_TEST(no_room_for_more_is_no_refusal) {
+    enum { n = 8 };
+    const size_t have = bs_class_info[bs_class_of(1000)].size, asked = have + 1;
+    void *p[n], *spare[n], *last = NULL;
+    ck_assert_uint_ne(bs_class_of(asked), bs_class_of(have + have / BS_REALLOC_ROOM_PART));
+    set_limit(16 * MB);
+    bs_opt.limit_hard = true;
+    for (int i = 0; i < n; i++) {
+        ck_assert_ptr_nonnull(p[i] = bs_heap_alloc(have));
+        ck_assert_ptr_nonnull(spare[i] = bs_heap_alloc(asked));
+    }
+    for (void **q; (q = bs_heap_alloc(asked)) != NULL; last = q)
+        *q = last;
+    while (bs_heap_alloc(have + have / BS_REALLOC_ROOM_PART) != NULL)
+        ;
+    for (int i = 0; i < n; i++)
+        bs_heap_free(spare[i]);
+    for (int i = 0; i < n; i++) {
+        ck_assert_ptr_nonnull(p[i] = bs_heap_realloc(p[i], asked));
+        ck_assert_uint_eq(bs_heap_usable(p[i]), bs_class_info[bs_class_of(asked)].size);
+    }
+}
+END_TEST
+
 static size_t room_left(void) {
     return bs_sub_clamped(bs_limit_bytes(), bs_limit_used() - bs_pageheap_dirty_bytes());
 }
@@ -516,6 +542,7 @@ int main(void) {
     tc = add_case(suite, "hard");
     tcase_add_test(tc, a_hard_limit_refuses_and_nothing_breaks);
     tcase_add_test(tc, all_is_given_back_before_a_refusal);
+    tcase_add_test(tc, no_room_for_more_is_no_refusal);
     tcase_add_test(tc, kept_spans_do_not_refuse_growth);
     tcase_add_test(tc, a_soft_limit_refuses_nothing);
     tc = add_case(suite, "notes");
