@@ -31,7 +31,7 @@ clean() {
 }
 trap clean EXIT
 trap 'exit 1' HUP INT TERM
-status=0 tried=0 says='' needs='' more=''
+status=0 tried=0 says='' needs='' more='' limit='timeout 300'
 
 cat >"$tmp/victim.c" <<'END'
 /* A sum over lists that two threads build again and again, in 24 MiB; five blocks are lost. Both go on until
@@ -220,7 +220,7 @@ place() {
     case $verdicts in none*) scans=0 ;; esac
     [ -z "$needs" ] || scans=8
     case " $* " in *' one '*) want=$expected_one ;; esac
-    MORE=$more VICTIM_SCANS=$scans timeout 300 "$@" >"$tmp/out" 2>"$tmp/err" || code=$?
+    MORE=$more VICTIM_SCANS=$scans $limit "$@" >"$tmp/out" 2>"$tmp/err" || code=$?
     [ "$code" -eq 0 ] || broken "exit status $code"
     grep -v '^scan_drive: ' "$tmp/out" >"$tmp/result"
     [ "$(cat "$tmp/result")" = "$want" ] || broken "it printed $(head -c 300 "$tmp/result"), not $want"
@@ -246,6 +246,7 @@ place_without_overcommit() {
         /proc/meminfo || { skip 'overcommit 2' 'others have been promised what there is'; exit 77; }
     old_overcommit=$(cat "$overcommit")
     echo 2 >"$overcommit"
+    limit='timeout --foreground 300' # who ends all of this at once ends the program, too, and the setting is put back
     # what a copy would need is charged: a quarter more than what is promised already must be enough here
     place 'overcommit 2' 'done|no_memory' "$tmp/start"
     echo "$old_overcommit" >"$overcommit"

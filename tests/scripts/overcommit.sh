@@ -142,7 +142,8 @@ skip_without_room() {
 skip_without_room
 echo 2 2>/dev/null >"$knob" || skip "vm.overcommit_memory cannot be changed here"
 status=0
-LD_PRELOAD=$lib timeout 300 "$dir/refused" || status=$?
+# --foreground: who ends all of this at once ends the program, too, and the setting is put back.
+LD_PRELOAD=$lib timeout --foreground 300 "$dir/refused" || status=$?
 echo "$old" >"$knob"
 [ "$status" = 42 ] || skip_without_room
 [ "$status" != 77 ] || skip "less than a GiB was left under vm.overcommit_memory=2"
