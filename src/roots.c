@@ -348,18 +348,28 @@ static bool can_be_opened(const struct bs_special *s) {
     return (s->what & (NO_FORK | THERE | DEVICE | WIPED)) == (NO_FORK | THERE);
 }
 
-void bs_roots_open(struct bs_roots *r) {
+/* Blocks are not listed as roots, of which those words would be kept before the copy is made. */
+static bool is_missing_heap(const struct bs_special *s) {
+    bool is_heap = bs_pagemap_arena(s->range.start) != NULL || bs_pagemap_arena(s->range.end - 1) != NULL;
+    return is_heap && ((s->what & WIPED) != 0 || (s->what & (NO_FORK | OPENED)) == NO_FORK);
+}
+
+bool bs_roots_open(struct bs_roots *r) {
     size_t i = 0;
+    bool all = true;
     for (size_t k = 0; k < r->nspecial; k++) {
         struct bs_special *s = &r->special[k];
-        if (!can_be_opened(s) || bs_os_clone_has(s->range.start, s->range.end, true) != 0)
+        if (!can_be_opened(s) || bs_os_clone_has(s->range.start, s->range.end, true) != 0) {
+            all &= !is_missing_heap(s);
             continue;
+        }
         s->what |= OPENED;
         while (i < r->n && r->range[i].end <= s->range.start)
             i++;
         for (; i < r->n && r->range[i].start >= s->range.start && r->range[i].end <= s->range.end; i++)
             r->flags[i] &= (uint8_t)~BS_ROOT_NO_FORK;
     }
+    return all;
 }
 
 void bs_roots_close(struct bs_roots *r) {

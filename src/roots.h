@@ -98,8 +98,8 @@ void bs_roots_add(struct bs_roots *r, uintptr_t start, uintptr_t end, unsigned f
 
 /* After bs_roots_take, around a clone, while all stand: memory that is marked MADV_DONTFORK comes into the copy
  * as well, and its ranges lose BS_ROOT_NO_FORK; then it is marked again. Where that cannot be, ranges keep
- * the flag. */
-void bs_roots_open(struct bs_roots *r);
+ * the flag. False: a part of the heap would not be in the copy as it is here, and there must be none. */
+bool bs_roots_open(struct bs_roots *r);
 void bs_roots_close(struct bs_roots *r);
 
 #endif

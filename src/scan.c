@@ -15,6 +15,7 @@
 #include "text.h"
 #include "thread.h"
 
+#include <errno.h>
 #include <sys/auxv.h>
 
 /* Memory that a copy writes to: a verdict, and behind it tables of side bits. */
@@ -183,11 +184,12 @@ void bs_scan_in_copy(void) {
 
 bool bs_scan_copy(struct bs_scan_work *w, struct bs_snapshot *copy, void (*fn)(void *), void *arg,
                   uint64_t *clone_ns) {
-    bs_roots_open(&w->roots);
+    bool whole = bs_roots_open(&w->roots);
+    copy->error = whole ? 0 : ENOTSUP;
     bs_scan_copy_unstable(w);
     uint64_t start = bs_os_now_ns();
     lock_all();
-    bool made = bs_snapshot_start(copy, fn, arg);
+    bool made = whole && bs_snapshot_start(copy, fn, arg);
     unlock_all();
     bs_roots_close(&w->roots);
     *clone_ns = bs_os_now_ns() - start;

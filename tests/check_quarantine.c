@@ -250,6 +250,31 @@ START_TEST(a_copy_finds_what_is_there) {
 }
 END_TEST
 
+/* What the program has taken out of its forked children is out of the copy as well. */
+START_TEST(a_block_that_no_copy_would_have_is_read) {
+    static const int advice[] = {MADV_WIPEONFORK, MADV_DONTFORK};
+    setup(BS_HUNT_SOUND);
+    char *large = make_large();
+    size_t os_page = bs_os_page_size();
+    void **place = (void **)(void *)(bs_align_up((uintptr_t)large, os_page) + 100 * os_page);
+    for (size_t k = 0; k < BS_ARRAY_LEN(advice); k++) {
+        if (madvise(place, os_page, advice[k]) != 0)
+            continue;
+        uintptr_t hidden = make_freed(64), unheld = make_freed(64);
+        point(place, hidden, 0);
+        must_hunt();
+        require(is_out(hidden) && !is_out(unheld), "advice %d", advice[k]);
+        *place = NULL;
+        must_hunt();
+        ck_assert(!is_out(hidden));
+        ck_assert_int_eq(madvise(place, os_page, k == 0 ? MADV_KEEPONFORK : MADV_DOFORK), 0);
+    }
+    must_hunt();
+    must_hunt();
+    ck_assert(got.in_copy);
+}
+END_TEST
+
 START_TEST(without_a_copy_all_stand) {
     setup(BS_HUNT_SOUND);
     unsigned in_place = 0, in_copy = 0;
@@ -434,6 +459,8 @@ int main(void) {
     tcase_add_loop_test(tc, a_thread_holds_it, 0, MODES);
     if (!BS_SANITIZED) /* whose runtime has words of its own that name blocks */
         tcase_add_test(tc, a_copy_finds_what_is_there);
+    if (!BS_SANITIZED)
+        tcase_add_test(tc, a_block_that_no_copy_would_have_is_read);
     tcase_add_test(tc, without_a_copy_all_stand);
     tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
     tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);
