@@ -12,6 +12,7 @@
 #include "os.h"
 #include "pageheap.h"
 #include "round.h"
+#include "sample.h"
 #include "sampler.h"
 #include "thread.h"
 #include "world.h"
@@ -132,11 +133,16 @@ static bool trim(bool all) {
     return search(all ? "trim" : "limit", all ? 0 : BS_QUARANTINE_TELL_BYTES);
 }
 
+/* Without a log there is no report, and no guest that would forget what is known of freed blocks. */
+static bool note_sampled(const void *p) {
+    return bs_log_is_on() ? bs_bygone_note(p) : bs_sample_freed(p);
+}
+
 void bs_warden_start(void) {
     static const struct bs_background_scans scans = {are_due, begin, search_if_called, last, forked};
     static const struct bs_heap_keeper keeper = {bs_quarantine_small, bs_quarantine_large,
                                                  bs_quarantine_resize, bs_quarantine_check, trim,
-                                                 bs_bygone_note};
+                                                 note_sampled};
     bs_quarantine_set_hook(look);
     bs_heap_set_keeper(&keeper);
     bs_background_set_scans(&scans);

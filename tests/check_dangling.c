@@ -12,7 +12,9 @@
 #include "heap.h"
 #include "large.h"
 #include "opt.h"
+#include "sample.h"
 #include "thread.h"
+#include "warden.h"
 
 #include <sys/mman.h>
 
@@ -294,6 +296,36 @@ START_TEST(what_has_no_room_comes_the_next_time) {
 }
 END_TEST
 
+/* The search that finds the table empty may release what is freed before it turns. */
+static void begin_late(void) {
+    bs_dangling_guest()->begin();
+    for (unsigned i = 0; i < 10; i++)
+        free_here(make(100));
+}
+START_TEST(what_is_freed_as_a_search_begins_is_forgotten) {
+    setup();
+    struct bs_hunt_guest guest = *bs_dangling_guest();
+    guest.begin = begin_late;
+    wipe();
+    ck_assert(bs_hunt_run(BS_HUNT_STOPPED, 0, &guest, &got));
+    ck_assert_int_eq(got.end, BS_SCAN_DONE);
+    ck_assert_uint_ge(got.released.gone.blocks, 9);
+    ck_assert_uint_eq(bs_bygone_count(), got.released.kept.blocks);
+}
+END_TEST
+
+/* There are no reports, then, and nobody would forget. */
+START_TEST(without_a_log_nothing_is_known) {
+    setup();
+    bs_warden_start();
+    uintptr_t hidden = make(100);
+    ck_assert_uint_eq(bs_sample_count(), 1);
+    free_here(hidden);
+    ck_assert(!is_known(hidden));
+    ck_assert_uint_eq(bs_sample_count(), 0);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("dangling");
     TCase *tc = add_case(suite, "dangling");
@@ -304,5 +336,7 @@ int main(void) {
     tcase_add_test(tc, a_word_more_is_not_told_of_each);
     tcase_add_test(tc, a_pointer_to_the_neighbour_is_not_told);
     tcase_add_test(tc, what_has_no_room_comes_the_next_time);
+    tcase_add_test(tc, what_is_freed_as_a_search_begins_is_forgotten);
+    tcase_add_test(tc, without_a_log_nothing_is_known);
     return run_suite(suite);
 }
