@@ -89,9 +89,13 @@ static bool may_give(void) {
     return bs_opt.scavenge && bs_opt.decommit != BS_DECOMMIT_HARD &&
            bs_opt.advice != BS_ADVICE_FREE;
 }
+/* An OS page may be longer than ours, and have neighbours in it. */
+static bool is_whole(uintptr_t base, size_t bytes) {
+    return ((base | bytes) & (bs_os_page_size() - 1)) == 0;
+}
 static bool is_given_at_once(uintptr_t base, size_t npages) {
     size_t bytes = npages * BS_PAGE_SIZE;
-    return bytes >= BS_LARGE_GIVE_BYTES && may_give() && bs_thp_unused(base, bytes) == 0;
+    return bytes >= BS_LARGE_GIVE_BYTES && is_whole(base, bytes) && may_give() && bs_thp_unused(base, bytes) == 0;
 }
 
 /* The pages of a span go back; `empty`: they have no physical memory any more (moved away). */
@@ -160,11 +164,18 @@ void bs_large_release_held(struct bs_span *s, bool empty) {
     bs_store(&s->alloc[0], (uint64_t)0);
     s->nalloc = 0;
     bs_freed_clear(s->base, 0, 1);
-    retire(s, empty);
+    retire(s, empty && is_whole(s->base, bs_large_usable(s)));
 }
 
+/* What it shares an OS page with stays. */
 bool bs_large_empty(struct bs_span *s) {
-    return may_give() && bs_thp_unused(s->base, bs_large_usable(s)) == 0;
+    uintptr_t base = s->base, end = base + bs_large_usable(s);
+    uintptr_t first = bs_align_up(base, bs_os_page_size()), last = bs_align_down(end, bs_os_page_size());
+    if (first >= last || !may_give() || bs_thp_unused(first, last - first) != 0)
+        return false;
+    memset((void *)base, 0, first - base);
+    memset((void *)last, 0, end - last);
+    return true;
 }
 
 bool bs_large_hold(struct bs_span *s) {

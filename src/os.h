@@ -326,6 +326,8 @@ unsigned bs_os_fail(unsigned n, int error, bool lasting);
 int bs_os_fault_due(void);
 /* Pages are asked for in this way, or a lesser one; UNKNOWN: the best that there is. */
 void bs_os_pages_use(enum bs_pages_source source);
+/* The size of an OS page, a power of two that real ones divide. */
+void bs_os_page_size_is(size_t bytes);
 #endif
 
 #endif

@@ -100,15 +100,22 @@ static void *pointer_or_null(long ret) {
     return ret < 0 ? NULL : (void *)ret;
 }
 
+static size_t page_size; /* [atomic] every thread computes the same value: relaxed is enough */
+
 size_t bs_os_page_size(void) {
-    static size_t cached; /* every thread computes the same value: relaxed is enough */
-    size_t bytes = bs_load(&cached);
+    size_t bytes = bs_load(&page_size);
     if (BS_UNLIKELY(bytes == 0)) {
         bytes = getauxval(AT_PAGESZ);
-        bs_store(&cached, bytes);
+        bs_store(&page_size, bytes);
     }
     return bytes;
 }
+
+#if BS_FAULTS
+void bs_os_page_size_is(size_t bytes) {
+    bs_store(&page_size, bytes);
+}
+#endif
 
 /* Not MAP_NORESERVE: what becomes writable is to be accounted, so that a size beyond all memory is
  * refused at once, as glibc's malloc refuses it, and so that a renewed mapping has the flags of its

@@ -162,7 +162,7 @@ static uintptr_t ask_mincore(uintptr_t start, uintptr_t end, struct parts *parts
     size_t os_page = bs_os_page_size();
     while (start < end) {
         size_t n = bs_min((end - start) / os_page, CHUNK_PAGES);
-        if (bs_sys3(SYS_mincore, start, n * os_page, vec) != 0)
+        if (n == 0 || bs_sys3(SYS_mincore, start, n * os_page, vec) != 0)
             return start;
         for (size_t i = 0; i < n; i++, start += os_page)
             if ((vec[i] & 1) != 0 && !add(parts, start, start + os_page))
@@ -191,11 +191,16 @@ size_t bs_os_populated(int fd, uintptr_t start, uintptr_t end, unsigned flags,
                        struct bs_range *part, size_t max, uintptr_t *next) {
     struct parts parts = {.part = part, .max = max};
     uint32_t how = bs_load(&best);
-    *next = start;
+    uintptr_t at = bs_align_down(start, bs_os_page_size()), last = bs_align_up(end, bs_os_page_size());
     for (how = how == BS_PAGES_UNKNOWN ? BS_PAGES_SCAN : how; how <= BS_PAGES_ALL; how++) {
-        *next = ask((enum bs_pages_source)how, fd, *next, end, flags, &parts);
-        if (*next >= end || parts.n == max)
+        at = ask((enum bs_pages_source)how, fd, at, last, flags, &parts);
+        if (at >= last || parts.n == max)
             break;
+    }
+    *next = bs_min(at, end);
+    if (parts.n != 0) {
+        part[0].start = bs_max(part[0].start, start);
+        part[parts.n - 1].end = bs_min(part[parts.n - 1].end, end);
     }
     bs_store(&source, how);
     return parts.n;

@@ -356,6 +356,32 @@ START_TEST(large_blocks_keep_addresses_alone) {
 }
 END_TEST
 
+START_TEST(blocks_need_not_be_whole_os_pages) {
+    bs_os_page_size_is(65536);
+    setup(_i);
+    for (size_t k = 0; k < BS_ARRAY_LEN(sizes); k++)
+        for (size_t extra = 0; extra < 65536; extra += BS_PAGE_SIZE) {
+            size_t size = sizes[k] + (sizes[k] > BS_SMALL_MAX ? extra : 0);
+            uintptr_t before = make(size), hidden = make(size), behind = make(size);
+            size_t all = room(hidden);
+            bs_heap_free(SHOWN(hidden));
+            for (size_t i = 0; i < all; i += 8)
+                require(((char *)SHOWN(hidden))[i] == 0, "byte %zu of %zu", i, size);
+            must_hunt();
+            ck_assert(!is_out(hidden) || mode == BS_HUNT_PROBABILISTIC);
+            for (size_t i = 0; i < size; i++)
+                require(((char *)SHOWN(before))[i] == 0x5a && ((char *)SHOWN(behind))[i] == 0x5a,
+                        "neighbour's byte %zu of %zu", i, size);
+            bs_heap_free(SHOWN(before));
+            bs_heap_free(SHOWN(behind));
+            char *zero = bs_heap_alloc_zero(size);
+            for (size_t i = 0; i < size; i++)
+                require(zero[i] == 0, "calloc's byte %zu of %zu", i, size);
+            bs_heap_free(zero);
+        }
+}
+END_TEST
+
 /* --- crimes ------------------------------------------------------------------------------------- */
 
 static void free_twice(void *p) {
@@ -464,6 +490,7 @@ int main(void) {
     tcase_add_test(tc, without_a_copy_all_stand);
     tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
     tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);
+    tcase_add_loop_test(tc, blocks_need_not_be_whole_os_pages, 0, MODES);
     tcase_add_test(tc, where_blocks_are_fresh_there_is_a_place_for_marks);
     tcase_add_test(tc, crimes_are_found_at_once);
     tcase_add_test(tc, freed_bytes_are_told);
