@@ -152,7 +152,7 @@ static uintptr_t ask_map(int fd, uintptr_t start, uintptr_t end, unsigned flags,
     return end;
 }
 
-static bool has_swap(void) {
+bool bs_os_has_swap(void) {
     struct sysinfo info = {.totalswap = 1};
     return bs_sys1(SYS_sysinfo, &info) != 0 || info.totalswap != 0;
 }
@@ -181,7 +181,7 @@ static uintptr_t ask(enum bs_pages_source how, int fd, uintptr_t start, uintptr_
     case BS_PAGES_MAP:
         return fd < 0 || shared ? start : ask_map(fd, start, end, flags, parts);
     case BS_PAGES_MINCORE:
-        return !shared && has_swap() ? start : ask_mincore(start, end, parts);
+        return !shared && bs_os_has_swap() ? start : ask_mincore(start, end, parts);
     default:
         return add_readable(parts, start, end);
     }

@@ -120,21 +120,6 @@ bool bs_quarantine_small(void *p, unsigned class) {
     return count(size);
 }
 
-/* A block that is cleared in place, since its next page faults would cost more; where nothing is, nothing is
- * written. */
-static void clear_resident(struct bs_span *s) {
-    unsigned char vec[64];
-    size_t os_page = bs_os_page_size(), bytes = bs_large_usable(s);
-    for (size_t at = 0, n; at < bytes; at += n * os_page) {
-        n = bs_min(sizeof vec, (bytes - at) / os_page);
-        bool known = n != 0 && bs_os_residency((const void *)(s->base + at), n * os_page, vec) == 0;
-        n = n != 0 ? n : 1; /* an OS page longer than the block */
-        for (size_t i = 0; i < n; i++)
-            if (!known || (vec[i] & 1) != 0)
-                memset((void *)(s->base + at + i * os_page), 0, bs_min(os_page, bytes - at));
-    }
-}
-
 /* What the OS may not be given is cleared where there is something. */
 static void clear_populated(struct bs_span *s) {
     uintptr_t p = s->base, end = p + bs_large_usable(s);
@@ -142,6 +127,26 @@ static void clear_populated(struct bs_span *s) {
     for (int fd = bs_os_pages_open(); p < end || (fd >= 0 && (bs_os_close(fd), false));)
         for (size_t n = bs_os_populated(fd, p, end, 0, part, BS_ARRAY_LEN(part), &p), i = 0; i < n; i++)
             memset((void *)part[i].start, 0, part[i].end - part[i].start);
+}
+
+/* A block that is cleared in place, since its next page faults would cost more; where nothing is, nothing is
+ * written. */
+static void clear_resident(struct bs_span *s) {
+    unsigned char vec[64] = {0};
+    size_t os_page = bs_os_page_size(), bytes = bs_large_usable(s);
+    bool all = true;
+    for (size_t at = 0, n; at < bytes; at += n * os_page) {
+        n = bs_min(sizeof vec, (bytes - at) / os_page);
+        bool known = n != 0 && bs_os_residency((const void *)(s->base + at), n * os_page, vec) == 0;
+        n = n != 0 ? n : 1; /* an OS page longer than the block */
+        for (size_t i = 0; i < n; i++)
+            if (!known || (vec[i] & 1) != 0)
+                memset((void *)(s->base + at + i * os_page), 0, bs_min(os_page, bytes - at));
+            else
+                all = false;
+    }
+    if (!all && bs_os_has_swap()) /* it looks like a page that was never used */
+        clear_populated(s);
 }
 
 static bool keeps_memory(const struct bs_span *s) {

@@ -15,7 +15,11 @@
 #include "thread.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #define HIDE(p) (~(uintptr_t)(p))
 #define SHOWN(x) ((void **)~(x))
@@ -356,6 +360,28 @@ START_TEST(large_blocks_keep_addresses_alone) {
 }
 END_TEST
 
+/* Whatever is asked of the number is answered so. */
+#define ANSWER(number, errno_)                                \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1),      \
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (errno_))
+
+/* The kernel says that nothing is in memory, and not that it has no swap. */
+START_TEST(what_is_swapped_out_is_cleared) {
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        ANSWER(SYS_mincore, 0), ANSWER(SYS_sysinfo, EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog program = {BS_ARRAY_LEN(filter), filter};
+    setup(0);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        return;
+    uintptr_t hidden = make_freed(40000);
+    for (size_t i = 0; i < 40000; i++)
+        require(((char *)SHOWN(hidden))[i] == 0, "byte %zu", i);
+}
+END_TEST
+
 START_TEST(blocks_need_not_be_whole_os_pages) {
     bs_os_page_size_is(65536);
     setup(_i);
@@ -490,6 +516,7 @@ int main(void) {
     tcase_add_test(tc, without_a_copy_all_stand);
     tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
     tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);
+    tcase_add_test(tc, what_is_swapped_out_is_cleared);
     tcase_add_loop_test(tc, blocks_need_not_be_whole_os_pages, 0, MODES);
     tcase_add_test(tc, where_blocks_are_fresh_there_is_a_place_for_marks);
     tcase_add_test(tc, crimes_are_found_at_once);
