@@ -18,6 +18,7 @@ static struct {
     struct bs_scan_work *work; /* [lock:round] made by the first search, kept */
     size_t nroots;             /* [lock:round] room for so many; 0: none was made */
     uint64_t learned_ns;       /* [lock:round] when flags of mappings were read */
+    bool has_learned;          /* [lock:round] in this search: else there is no copy */
     struct bs_linear linear;   /* [lock:round] */
     const struct bs_hunt_guest *guest; /* [lock:round] */
     struct bs_hunt_copy copy;  /* [lock:round] */
@@ -42,6 +43,12 @@ static bool is_large(size_t root_bytes) {
     return bs_pageheap_used_bytes() + root_bytes > BS_SCAN_IN_PLACE_BYTES;
 }
 
+static void learn(uint64_t now_ns) {
+    (void)bs_roots_learn(&hunt.work->roots);
+    hunt.learned_ns = now_ns;
+    hunt.has_learned = true;
+}
+
 static bool prepare(uintptr_t caller_sp, bool may_copy) {
     struct bs_scan_work *w = hunt.work;
     if (w == NULL) {
@@ -53,12 +60,11 @@ static bool prepare(uintptr_t caller_sp, bool may_copy) {
     if (hunt.nroots == 0 && !make_roots(w, BS_SCAN_ROOTS))
         return false;
     uint64_t now = bs_os_now_ns();
+    hunt.has_learned = false;
     /* (what a copy would not have has to be known as it is now) */
     if (hunt.learned_ns == 0 || now - hunt.learned_ns > BS_QUARANTINE_LEARN_NS ||
-        (may_copy && is_large(w->roots.bytes))) {
-        (void)bs_roots_learn(&w->roots);
-        hunt.learned_ns = now;
-    }
+        (may_copy && is_large(w->roots.bytes)))
+        learn(now);
     w->caller_sp = caller_sp;
     w->shared = hunt.guest != NULL ? hunt.guest->memory() : (struct bs_range){0, 0};
     return true;
@@ -79,7 +85,7 @@ static enum bs_scan_end read_all(struct bs_hunt_result *r) {
 
 /* True: a copy does the rest. */
 static bool copy_all(struct bs_hunt_result *r) {
-    bool wanted = r->mode == BS_HUNT_SOUND && is_large(r->root_bytes) && !hunt.in_place &&
+    bool wanted = r->mode == BS_HUNT_SOUND && is_large(r->root_bytes) && hunt.has_learned && !hunt.in_place &&
                   bs_limit_pressure() != BS_PRESSURE_OVER;
     r->in_copy = wanted && bs_hunt_copy_start(&hunt.copy, hunt.work, hunt.guest, r->held.blocks);
     hunt.in_place = wanted && !r->in_copy;
@@ -225,10 +231,18 @@ static bool read_ahead(struct bs_hunt_result *r) {
     return fits && !hunt.linear.unread;
 }
 
+/* It becomes one that may be made in a copy. */
+static void fall_back(struct bs_hunt_result *r, size_t root_bytes) {
+    r->mode = BS_HUNT_SOUND;
+    if (is_large(root_bytes))
+        learn(bs_os_now_ns());
+}
+
 /* While the program runs. True: what is left to do is to be done in a stop. */
 static bool begin_concurrent(struct bs_hunt_result *r) {
+    size_t root_bytes = hunt.work->roots.bytes; /* of the last search */
     if (!begin_watch()) {
-        r->mode = BS_HUNT_SOUND;
+        fall_back(r, root_bytes);
         return false;
     }
     if (bs_quarantine_turn(&r->held) && bs_linear_begin(&hunt.linear, NULL, NULL, 0)) {
@@ -237,7 +251,7 @@ static bool begin_concurrent(struct bs_hunt_result *r) {
         bs_linear_end(&hunt.linear, &r->read);
     }
     end_watch();
-    r->mode = BS_HUNT_SOUND;
+    fall_back(r, root_bytes);
     return false;
 }
 

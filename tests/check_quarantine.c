@@ -11,6 +11,7 @@
 #include "heap.h"
 #include "hunt.h"
 #include "large.h"
+#include "opt.h"
 #include "pageheap.h"
 #include "thread.h"
 
@@ -279,6 +280,45 @@ START_TEST(a_block_that_no_copy_would_have_is_read) {
 }
 END_TEST
 
+/* Where the heap cannot be watched the default searches a copy, too. */
+START_TEST(a_copy_instead_knows_what_it_lacks) {
+    setup(BS_HUNT_CONCURRENT);
+    bs_opt.decommit = BS_DECOMMIT_HARD;
+    void **mapped = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)make_large();
+    for (unsigned i = 0; i < 2; i++) {
+        uintptr_t hidden = make_freed(64);
+        point(mapped, hidden, 0);
+        wipe();
+        ck_assert(bs_hunt_run(mode, 0, &guest, &got));
+        require(got.end == BS_SCAN_DONE && got.mode == BS_HUNT_SOUND && got.in_copy, "end %d", got.end);
+        require(is_out(hidden), "search %u", i);
+        *mapped = NULL;
+        if (madvise(mapped, 4096, MADV_WIPEONFORK) != 0)
+            break;
+    }
+    munmap(mapped, 4096);
+}
+END_TEST
+
+START_TEST(roots_that_grow_are_read_in_place_once) {
+    enum { BYTES = 12 << 20 };
+    setup(BS_HUNT_SOUND);
+    uintptr_t hidden = make_freed(64);
+    must_hunt();
+    void **mapped = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(mapped, 0x5a, BYTES);
+    (void)madvise(mapped, BYTES, MADV_WIPEONFORK);
+    hidden = make_freed(64);
+    point(mapped, hidden, 0);
+    must_hunt();
+    ck_assert(is_out(hidden) && !got.in_copy);
+    must_hunt();
+    ck_assert(is_out(hidden) && got.in_copy);
+    munmap(mapped, BYTES);
+}
+END_TEST
+
 START_TEST(without_a_copy_all_stand) {
     setup(BS_HUNT_SOUND);
     unsigned in_place = 0, in_copy = 0;
@@ -509,10 +549,12 @@ int main(void) {
     tcase_add_loop_test(tc, without_a_pointer_it_goes, 0, MODES);
     tcase_add_loop_test(tc, a_pointer_holds_it, 0, MODES);
     tcase_add_loop_test(tc, a_thread_holds_it, 0, MODES);
-    if (!BS_SANITIZED) /* whose runtime has words of its own that name blocks */
+    if (!BS_SANITIZED) { /* whose runtime has words of its own that name blocks */
         tcase_add_test(tc, a_copy_finds_what_is_there);
-    if (!BS_SANITIZED)
+        tcase_add_test(tc, a_copy_instead_knows_what_it_lacks);
         tcase_add_test(tc, a_block_that_no_copy_would_have_is_read);
+        tcase_add_test(tc, roots_that_grow_are_read_in_place_once);
+    }
     tcase_add_test(tc, without_a_copy_all_stand);
     tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
     tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);
