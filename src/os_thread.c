@@ -22,7 +22,9 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #if BS_SANITIZED
@@ -84,22 +86,51 @@ void bs_os_helper_own_descriptors(void) {
 #endif
 }
 
-/* The first thread's, which is the program's. Nobody waits for a reader of a pipe: without one it is refused.
- * A socket cannot be opened by its name. To get it nevertheless takes calls that programs with a seccomp filter
- * may be killed for, so that is done only when there is nothing to lose. */
-static int open_stderr(bool last) {
-    long fd = bs_sys4(SYS_openat, AT_FDCWD, "/proc/self/fd/2",
-                      O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
-    if (fd >= 0) {
-        (void)bs_sys3(SYS_fcntl, fd, F_SETFL, O_APPEND);
-        return (int)fd;
-    }
-    long process = last ? bs_sys2(SYS_pidfd_open, bs_os_pid(), 0) : fd;
+/* False also where that is not known: a filter may kill for a call that is rare. */
+static bool nothing_is_filtered(void) {
+    char status[4096];
+    return bs_os_read_text("/proc/thread-self/status", status, sizeof status) > 0 &&
+           strstr(status, "\nSeccomp:\t0\n") != NULL;
+}
+
+static bool is_file(int fd) {
+    struct stat st;
+    return bs_sys2(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* The program's own, with its place in a file. */
+static int take_stderr(void) {
+    long process = bs_sys2(SYS_pidfd_open, bs_os_pid(), 0);
     if (process < 0)
         return (int)process;
-    fd = bs_sys3(SYS_pidfd_getfd, process, STDERR_FD, 0);
+    long fd = bs_sys3(SYS_pidfd_getfd, process, STDERR_FD, 0);
     bs_os_close((int)process);
     return (int)fd;
+}
+
+/* Nobody waits for a reader of a pipe: without one it is refused. */
+static int open_stderr(void) {
+    long fd = bs_sys4(SYS_openat, AT_FDCWD, "/proc/self/fd/2",
+                      O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
+    if (fd >= 0)
+        (void)bs_sys3(SYS_fcntl, fd, F_SETFL, O_APPEND);
+    return (int)fd;
+}
+
+/* The first thread's, which is the program's. A socket cannot be opened by its name, nor can what belongs to
+ * others; and in a file that is opened anew the program writes over the line, since its own place in it stays.
+ * To get its descriptor takes calls that programs with a seccomp filter may be killed for, so with a filter that
+ * is done only when there is nothing to lose. */
+static int find_stderr(bool last) {
+    int opened = open_stderr();
+    if (opened >= 0 && !is_file(opened))
+        return opened;
+    int taken = last || nothing_is_filtered() ? take_stderr() : -1;
+    if (taken < 0)
+        return opened;
+    if (opened >= 0)
+        bs_os_close(opened);
+    return taken;
 }
 
 void bs_os_write_stderr(const void *buf, size_t bytes, bool last) {
@@ -108,7 +139,7 @@ void bs_os_write_stderr(const void *buf, size_t bytes, bool last) {
         (void)bs_os_write_quietly(STDERR_FD, buf, bytes);
         return;
     }
-    int fd = open_stderr(last);
+    int fd = find_stderr(last);
     if (fd < 0)
         return;
     (void)bs_os_write_quietly(fd, buf, bytes);
