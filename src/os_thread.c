@@ -15,6 +15,7 @@
 #include "os.h"
 
 #include "counter.h"
+#include "out.h"
 #include "syscall.h"
 
 #include <errno.h>
@@ -109,25 +110,39 @@ static int take_stderr(void) {
 }
 
 /* Nobody waits for a reader of a pipe: without one it is refused. */
-static int open_stderr(void) {
-    long fd = bs_sys4(SYS_openat, AT_FDCWD, "/proc/self/fd/2",
+static int open_stderr(const char *name) {
+    long fd = bs_sys4(SYS_openat, AT_FDCWD, name,
                       O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
     if (fd >= 0)
         (void)bs_sys3(SYS_fcntl, fd, F_SETFL, O_APPEND);
     return (int)fd;
 }
 
+static void visit_stderr(void *ctx, int tid) {
+    struct bs_out out;
+    char path[48];
+    int *fd = ctx;
+    if (*fd >= 0 || tid == bs_os_tid())
+        return;
+    bs_out_init(&out, path, sizeof path);
+    bs_out_printf(&out, "/proc/self/task/%d/fd/2", tid);
+    *fd = open_stderr(bs_out_text(&out));
+}
+
 /* The first thread's, which is the program's. A socket cannot be opened by its name, nor can what belongs to
  * others; and in a file that is opened anew the program writes over the line, since its own place in it stays.
  * To get its descriptor takes calls that programs with a seccomp filter may be killed for, so with a filter that
- * is done only when there is nothing to lose. */
+ * is done only when there is nothing to lose. Where the first thread has ended it has none: any other's. */
 static int find_stderr(bool last) {
-    int opened = open_stderr();
+    int opened = open_stderr("/proc/self/fd/2");
     if (opened >= 0 && !is_file(opened))
         return opened;
     int taken = last || nothing_is_filtered() ? take_stderr() : -1;
-    if (taken < 0)
+    if (taken < 0) {
+        if (opened == -ENOENT)
+            (void)bs_os_tasks(visit_stderr, &opened);
         return opened;
+    }
     if (opened >= 0)
         bs_os_close(opened);
     return taken;

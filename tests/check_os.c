@@ -565,6 +565,19 @@ static void say_to_file(void *arg) {
     CHILD_CHECK(pread(fd, text, sizeof text - 1, 0) == 21 && strcmp(text, "first\nmore\nlast\nthen\n") == 0);
 }
 
+static pthread_t first_thread;
+static void *say_from_second(void *arg) {
+    pthread_join(first_thread, NULL);
+    start_separate(arg);
+    _exit(0);
+}
+static void say_when_first_has_ended(void *arg) {
+    pthread_t second;
+    first_thread = pthread_self();
+    CHILD_CHECK(pthread_create(&second, NULL, say_from_second, arg) == 0);
+    pthread_exit(NULL);
+}
+
 static bool has_filters(void) { /* EFAULT: it would take one */
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) == -1 && errno == EFAULT;
 }
@@ -575,6 +588,9 @@ START_TEST(a_helper_may_have_its_own_descriptors) {
         return; /* before Linux 5.9 */
     struct outcome o = child_run(start_separate, NULL, 100);
     ck_assert_msg(child_ended_well(&o), "status %x: %s", o.status, o.err);
+    ck_assert_str_eq(o.err, "more\nlast\n");
+    o = child_run(say_when_first_has_ended, NULL, 100);
+    ck_assert_msg(child_ended_well(&o), "without the first thread: status %x: %s", o.status, o.err);
     ck_assert_str_eq(o.err, "more\nlast\n");
     o = child_run(say_to_file, NULL, 100);
     ck_assert_msg(is_filtered() || child_ended_well(&o), "to a file: status %x: %s", o.status, o.err);
