@@ -119,6 +119,7 @@ static uint64_t last(void) {
 }
 
 static void forked(void) {
+    ended = 0; /* no copy of this process was */
     bs_world_forked();
     bs_scan_forked();
     bs_collect_forked();
