@@ -2,7 +2,7 @@
 /*
  * background.c - see background.h. The helper holds no lock and no file descriptor between rounds.
  *
- *   state   NONE --a slow door (CAS)--> RUNNING --the helper, at its end--> NONE
+ *   state   NONE or OWED --a slow door (CAS)--> RUNNING --the helper, at its end--> NONE or OWED
  *
  * Lost work is impossible: a slow door that sees RUNNING leaves its work to the helper, which
  * looks for work once more after it has stored NONE.
@@ -28,7 +28,8 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 
-enum { NONE, RUNNING };
+/* OWED: none, but there is to be one whether there is work or not. heap.c knows them as heap.h says. */
+enum { NONE = BS_HELPER_NONE, RUNNING = BS_HELPER_LOOKS, OWED = BS_HELPER_WANTED };
 
 static struct {
     const struct bs_background_scans *scans; /* [init] NULL: the plain library */
@@ -201,22 +202,23 @@ static void helper(void *arg) {
             pause_for(pause_ns(&pacer, worked));
         }
         /* full barrier: pairs with the page heap's lock between a door's free and its look */
-        (void)__atomic_exchange_n(&bg.state, (uint32_t)NONE, __ATOMIC_SEQ_CST);
+        uint32_t left = rights_given_up && stays() ? OWED : NONE;
+        (void)__atomic_exchange_n(&bg.state, left, __ATOMIC_SEQ_CST);
     } while (!rights_given_up && resume());
 }
 
 /* True: refused, and that is to be said. In a handler too. */
 static bool start_helper_quietly(void) {
-    uint32_t expected = NONE;
-    if (!__atomic_compare_exchange_n(&bg.state, &expected, RUNNING, false, __ATOMIC_ACQUIRE,
-                                     __ATOMIC_RELAXED))
+    uint32_t before = bs_load(&bg.state);
+    if (before == RUNNING || !__atomic_compare_exchange_n(&bg.state, &before, RUNNING, false,
+                                                          __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return false;
     int err = bs_os_pid() != bg.pid ? EBUSY : bs_os_helper_start(helper, NULL);
     if (err == 0) {
         bs_count(background_starts, 1);
         return false;
     }
-    bs_store_release(&bg.state, (uint32_t)NONE);
+    bs_store_release(&bg.state, err == EBUSY ? before : (uint32_t)NONE);
     if (err == EBUSY) /* the last helper is about to end, or this is a vfork child */
         return false;
     bs_store(&bg.refused, true);
@@ -267,10 +269,11 @@ static void piece(void) {
 static void work_hook(void) {
     if (BS_UNLIKELY(bs_limit_has_note()))
         say_limit_notes(bs_os_now_ns());
-    if (bs_load(&bg.state) == RUNNING)
+    uint32_t state = bs_load(&bg.state);
+    if (state == RUNNING)
         return;
     if (bs_opt.background && !bs_load(&bg.refused) &&
-        bs_pageheap_used_bytes() >= BS_BACKGROUND_THRESHOLD_BYTES)
+        (state == OWED || bs_pageheap_used_bytes() >= BS_BACKGROUND_THRESHOLD_BYTES))
         start_helper();
     else
         piece();

@@ -32,7 +32,7 @@
 
 static void (*work_hook)(void); /* [init] */
 static const uint32_t no_helper;
-static const uint32_t *helper = &no_helper; /* [init] not 0: its rounds find the work themselves */
+static const uint32_t *helper = &no_helper; /* [init] heap.h */
 static void (*freed_hook)(void *p); /* [init] */
 static const struct bs_heap_keeper *keeper; /* [init] with hidden classes only */
 static unsigned fill_byte;      /* [atomic] 0: no filling */
@@ -68,9 +68,12 @@ static BS_NOINLINE void answer_limit(void) {
 static inline void look_for_work(void) {
     if (BS_UNLIKELY(bs_limit_calls_now()))
         answer_limit();
-    if (bs_load(helper) != 0)
+    uint32_t state = bs_load(helper);
+    if (state == BS_HELPER_LOOKS)
         return;
-    if (BS_UNLIKELY(bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work()) && work_hook != NULL)
+    if (BS_UNLIKELY(bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work() ||
+                    state == BS_HELPER_WANTED) &&
+        work_hook != NULL)
         work_hook();
 }
 

@@ -102,9 +102,10 @@ void bs_heap_set_fill(unsigned byte);
  * says so. */
 void bs_heap_start_sampling(void);
 
+/* What *helper below says: whether somebody looks for work anyway, or is to be made even if there is none. */
+enum { BS_HELPER_NONE, BS_HELPER_LOOKS, BS_HELPER_WANTED };
 /* The background work's way in (background.c), the only call upward: asked at slow doors when
- * there may be work, but not while *helper says that somebody looks for it anyway. Set once, before threads
- * exist. */
+ * there may be work, or as *helper says. Set once, before threads exist. */
 void bs_heap_set_work_hook(void (*hook)(void), const uint32_t *helper);
 
 /* While sampling is on: told of a block that is freed or resized before that is done, if it is sampled,
