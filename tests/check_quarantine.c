@@ -422,6 +422,10 @@ START_TEST(what_is_swapped_out_is_cleared) {
 }
 END_TEST
 
+static void __attribute__((noinline)) must_be_zero(uintptr_t hidden, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 8)
+        require(((char *)SHOWN(hidden))[i] == 0, "byte %zu of %zu", i, bytes);
+}
 START_TEST(blocks_need_not_be_whole_os_pages) {
     bs_os_page_size_is(65536);
     setup(_i);
@@ -431,10 +435,10 @@ START_TEST(blocks_need_not_be_whole_os_pages) {
             uintptr_t before = make(size), hidden = make(size), behind = make(size);
             size_t all = room(hidden);
             bs_heap_free(SHOWN(hidden));
-            for (size_t i = 0; i < all; i += 8)
-                require(((char *)SHOWN(hidden))[i] == 0, "byte %zu of %zu", i, size);
+            must_be_zero(hidden, all);
             must_hunt();
-            ck_assert(!is_out(hidden) || mode == BS_HUNT_PROBABILISTIC);
+            /* a sanitizer's runtime has words of its own that name blocks, in OS pages as long as these */
+            ck_assert(!is_out(hidden) || mode == BS_HUNT_PROBABILISTIC || BS_SANITIZED);
             for (size_t i = 0; i < size; i++)
                 require(((char *)SHOWN(before))[i] == 0x5a && ((char *)SHOWN(behind))[i] == 0x5a,
                         "neighbour's byte %zu of %zu", i, size);
