@@ -55,10 +55,12 @@ void bs_budget_begin(struct bs_budget *b, int pid, size_t most_bytes) {
 static bool memory_is_short(struct bs_budget *b, uint64_t now_ns) {
     if (now_ns >= b->next_limits_ns) {
         b->next_limits_ns = now_ns + BS_BUDGET_LIMITS_NS;
-        bs_round_enter();
+        if (!b->in_round)
+            bs_round_enter();
         bs_limit_look_again();
         bs_limit_look(now_ns);
-        bs_round_leave();
+        if (!b->in_round)
+            bs_round_leave();
     }
     return bs_limit_pressure() == BS_PRESSURE_OVER || bs_limit_stalls();
 }

@@ -5,8 +5,8 @@
  * when memory runs short.
  *
  * It looks and says when to end; whoever waits for the copy ends it (snapshot.h, which knows the time). A look
- * walks the copy's page tables, so looks take at most one part in BS_BUDGET_REST of the time. No lock; the
- * caller holds none, since the limits are looked at in a round.
+ * walks the copy's page tables, so looks take at most one part in BS_BUDGET_REST of the time. No lock of its
+ * own; the limits are looked at in a round, which is entered for it unless the caller is in it.
  */
 #ifndef BS_BUDGET_H
 #define BS_BUDGET_H
@@ -23,6 +23,7 @@ enum bs_budget_end {
 struct bs_budget {
     size_t most_bytes; /* SIZE_MAX: no budget */
     int pid;           /* the copy's */
+    bool in_round;     /* the caller's to set: it waits in its round */
     enum bs_budget_end end;
     size_t own_bytes;  /* of the copy, at the last look */
     uint64_t next_look_ns, next_limits_ns;

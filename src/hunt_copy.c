@@ -2,7 +2,6 @@
 /* hunt_copy.c - see hunt_copy.h. */
 #include "hunt_copy.h"
 
-#include "limit.h"
 #include "pageheap.h"
 
 /* What the copy leaves. */
@@ -83,24 +82,6 @@ bool bs_hunt_copy_start(struct bs_hunt_copy *c, struct bs_scan_work *w,
     return false;
 }
 
-/* As budget.h asks it, in the round that is held. */
-static bool memory_is_short(void *next_look_ns) {
-    uint64_t now = bs_os_now_ns(), *next_ns = next_look_ns;
-    if (now >= *next_ns) {
-        *next_ns = now + BS_BUDGET_LIMITS_NS;
-        bs_limit_look_again();
-        bs_limit_look(now);
-    }
-    return bs_limit_pressure() == BS_PRESSURE_OVER || bs_limit_stalls();
-}
-
-static enum bs_scan_end end_of(enum bs_snapshot_end end, const struct bs_hunt_verdict *v) {
-    uint32_t done = bs_load_acquire(&v->done);
-    if (done != 0 && (end == BS_SNAPSHOT_DONE || end == BS_SNAPSHOT_LOST))
-        return (enum bs_scan_end)(done - 1);
-    return end == BS_SNAPSHOT_KILLED ? BS_SCAN_KILLED : BS_SCAN_DIED;
-}
-
 /* A span with a held block is there still, and the same. */
 static void set_marks(const struct bs_hunt_verdict *v) {
     for (size_t i = 0; i < v->n; i++) {
@@ -110,10 +91,13 @@ static void set_marks(const struct bs_hunt_verdict *v) {
 }
 
 enum bs_scan_end bs_hunt_copy_wait(struct bs_hunt_copy *c, struct bs_hunt_result *r) {
-    uint64_t now = bs_os_now_ns(), next_look_ns = now + BS_BUDGET_LIMITS_NS;
-    enum bs_snapshot_end ended =
-        bs_snapshot_wait(&c->snapshot, now + BS_SCAN_TIME_NS, memory_is_short, &next_look_ns);
-    enum bs_scan_end end = end_of(ended, c->verdict);
+    struct bs_budget budget;
+    bs_budget_begin(&budget, c->snapshot.pid, SIZE_MAX);
+    budget.in_round = true;
+    enum bs_scan_end end =
+        bs_scan_copy_end(bs_snapshot_wait(&c->snapshot, bs_os_now_ns() + BS_SCAN_TIME_NS,
+                                          bs_budget_is_over, &budget),
+                         &c->verdict->done);
     if (end == BS_SCAN_DONE) {
         set_marks(c->verdict);
         r->read = c->verdict->read;

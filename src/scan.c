@@ -196,6 +196,13 @@ bool bs_scan_copy(struct bs_scan_work *w, struct bs_snapshot *copy, void (*fn)(v
     return made;
 }
 
+enum bs_scan_end bs_scan_copy_end(enum bs_snapshot_end end, const uint32_t *done) {
+    uint32_t said = bs_load_acquire(done);
+    if (said != 0 && (end == BS_SNAPSHOT_DONE || end == BS_SNAPSHOT_LOST))
+        return (enum bs_scan_end)(said - 1);
+    return end == BS_SNAPSHOT_KILLED ? BS_SCAN_KILLED : BS_SCAN_DIED;
+}
+
 static void in_copy(void *arg) {
     struct bs_scan_work *w = arg;
     bs_scan_in_copy();
@@ -212,18 +219,14 @@ static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_
     struct bs_budget budget;
     bs_budget_begin(&budget, copy->pid,
                     bs_budget_from(w->rules.copied, searched_bytes(w)));
-    enum bs_snapshot_end end = bs_snapshot_wait(copy, bs_os_now_ns() + time,
-                                                bs_budget_is_over, &budget);
-    uint32_t done = bs_load_acquire(&w->verdict->done);
-    if (done != 0 && (end == BS_SNAPSHOT_DONE || end == BS_SNAPSHOT_LOST)) {
-        result->copied_bytes = w->verdict->copied_bytes;
-        return (enum bs_scan_end)(done - 1);
-    }
-    result->copied_bytes = budget.own_bytes;
-    if (end != BS_SNAPSHOT_KILLED)
-        return BS_SCAN_DIED;
-    result->why = budget.end != BS_BUDGET_KEPT ? budget.end : BS_BUDGET_TIME;
-    return BS_SCAN_KILLED;
+    enum bs_scan_end end =
+        bs_scan_copy_end(bs_snapshot_wait(copy, bs_os_now_ns() + time, bs_budget_is_over, &budget),
+                         &w->verdict->done);
+    bool ended_itself = end != BS_SCAN_KILLED && end != BS_SCAN_DIED;
+    result->copied_bytes = ended_itself ? w->verdict->copied_bytes : budget.own_bytes;
+    if (end == BS_SCAN_KILLED)
+        result->why = budget.end != BS_BUDGET_KEPT ? budget.end : BS_BUDGET_TIME;
+    return end;
 }
 
 /* --- the order -------------------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 #include "bounds.h"
 #include "roots.h"
 #include "scan.h"
+#include "snapshot.h"
 
 struct bs_scan_work { /* in a mapping of metadata, for one scan */
     struct bs_scan_rules rules;
@@ -37,11 +38,12 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
  * stand. */
 enum bs_roots_result bs_scan_take_roots(struct bs_scan_work *w);
 /* Makes a copy that runs fn(arg). What it would not have becomes words. All stand. *clone_ns: how long it took. */
-struct bs_snapshot;
 bool bs_scan_copy(struct bs_scan_work *w, struct bs_snapshot *copy, void (*fn)(void *), void *arg,
                   uint64_t *clone_ns);
 /* The first thing that fn does: no lock is anybody's. */
 void bs_scan_in_copy(void);
+/* What a copy has come to: what it said itself, in *done, the result plus 1 (0: nothing); or how it ended. */
+enum bs_scan_end bs_scan_copy_end(enum bs_snapshot_end end, const uint32_t *done);
 
 /* --- scan_words.c ----------------------------------------------------------------------------- */
 
