@@ -33,6 +33,15 @@ BS_INLINE uint64_t bs_low_bits(unsigned n) {
     return n >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1;
 }
 
+/* Takes the lowest run of set bits out of x, which is not 0: its first bit, and how many there are. */
+BS_INLINE unsigned bs_take_run(uint64_t *x, unsigned *n) {
+    unsigned first = bs_ctz(*x);
+    uint64_t behind = ~(*x >> first);
+    *n = behind != 0 ? bs_ctz(behind) : 64;
+    *x &= ~(bs_low_bits(*n) << first);
+    return first;
+}
+
 BS_INLINE bool bs_bit_test(const uint64_t *map, size_t i) {
     return (map[i / 64] >> (i % 64)) & 1;
 }

@@ -219,11 +219,9 @@ static void read_small(struct worker *w, const struct bs_span *s, uintptr_t base
     for (size_t word = 0; word * 64 < c->nslots; word++) {
         uint64_t live = live_slots(s, word) & bs_low_bits((unsigned)bs_min(64, c->nslots - word * 64));
         while (live != 0) {
-            unsigned first = bs_ctz(live),
-                     n = ~(live >> first) != 0 ? bs_ctz(~(live >> first)) : 64;
+            unsigned n, first = bs_take_run(&live, &n);
             uintptr_t start = base + (word * 64 + first) * c->size;
             read_heap(w, start, start + n * c->size, c->size);
-            live &= n == 64 ? 0 : ~(bs_low_bits(n) << first);
         }
     }
 }
