@@ -54,13 +54,6 @@ static bool stands(const struct slot *s) {
     return state_of(s) == STANDS;
 }
 
-static size_t count_standing(void) {
-    size_t n = 0;
-    for (size_t i = 0; i < bs_world.n; i++)
-        n += stands(slot_of(i));
-    return n;
-}
-
 /* Threads that would not answer are found before anybody is stopped for nothing. */
 #define MAX_SUSPECTS 8
 struct suspects {
@@ -105,7 +98,7 @@ static enum bs_world_result look_at_all(void) {
  * so there is nobody else; a helper that is about to end is counted longer than it has a number. */
 static bool are_all(void) {
     int helper = bs_os_helper_tid();
-    size_t known = count_standing() + 1 + (helper != 0 && helper != bs_world.self);
+    size_t known = bs_world_count() + 1 + (helper != 0 && helper != bs_world.self);
     return !BS_SANITIZED && bs_os_task_count() == known && bs_os_helper_tid() == helper;
 }
 
@@ -262,7 +255,10 @@ void bs_world_each(bs_world_visitor *visit, void *ctx) {
 }
 
 size_t bs_world_count(void) {
-    return count_standing();
+    size_t n = 0;
+    for (size_t i = 0; i < bs_world.n; i++)
+        n += stands(slot_of(i));
+    return n;
 }
 
 /* The thread block is on the usual stack of all threads but the first, whose stack holds what the
