@@ -22,10 +22,6 @@
 #include <sys/wait.h>
 #include <sys/utsname.h>
 
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
-
 #define NICE 19
 
 void *bs_os_alloc_shared(size_t bytes) {

@@ -19,8 +19,8 @@
 #include "syscall.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -66,9 +66,6 @@ long bs_os_write_quietly(int fd, const void *buf, size_t bytes) {
 
 /* --- descriptors ------------------------------------------------------------------------------ */
 
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif

@@ -15,6 +15,11 @@
 
 #include <sys/syscall.h>
 
+/* The kernel's number on every machine; headers may be older than it. */
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
 #if defined(__x86_64__)
 
 static inline long bs_syscall(long n, long a, long b, long c, long d, long e, long f) {
