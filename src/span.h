@@ -113,13 +113,6 @@ BS_INLINE struct bs_span *bs_span_at(uintptr_t p) {
 BS_INLINE struct bs_span *bs_span_in_region(const uint64_t *alloc, uintptr_t base, size_t page) {
     return bs_bit_test(alloc, page) ? bs_span_at(base + page * BS_PAGE_SIZE) : NULL;
 }
-/* The same as bs_span_of for what should be a small block, by one table less. Of a page in the middle of a large span it
- * must not be asked: the entry leads to a span that held the page before, and with the new base and the
- * old length of a descriptor that is used again at this moment it would seem to hold it still. */
-BS_INLINE struct bs_span *bs_span_of_small(uintptr_t p) {
-    struct bs_span *s = bs_pagemap_entry(p);
-    return BS_LIKELY(bs_span_holds(s, p)) ? s : bs_span_of(p);
-}
 
 /* Claims at most max free slots of word w: their bits, now set in alloc. */
 uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max);
