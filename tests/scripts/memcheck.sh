@@ -80,10 +80,12 @@ compare() {
             status=1
             return
         fi
-        judge "$what" "$tmp/log" "$tmp"/memcheck.* >"$tmp/judged" && break
+        bad=0
+        judge "$what" "$tmp/log" "$tmp"/memcheck.* >"$tmp/judged" || bad=1
+        [ "$bad" -ne 0 ] || break
     done
     cat "$tmp/judged"
-    judge "$what" "$tmp/log" "$tmp"/memcheck.* >"$tmp/judged" || status=1
+    [ "$bad" -eq 0 ] || status=1
 }
 
 if command -v perl >"$tmp/out"; then
