@@ -2,7 +2,8 @@
 # shellcheck shell=bash disable=SC2034
 # python.sh -- CPython's own test suite; what is compared is the result of each single test.
 # The tests wait much and compute little, so they run side by side. The quick run takes only the
-# pools and queues of test_multiprocessing_fork, the full run all of it and more modules.
+# pools and queues of test_multiprocessing_fork, the full run all of it and more modules; as a benchmark it
+# takes those that compute.
 what="its test suite: test_dict, test_json, test_threading, test_subprocess, and of \
 test_multiprocessing_fork the pools, queues and shared memory"
 packages="python3 libpython3.11-testsuite"
@@ -43,6 +44,11 @@ PY
 }
 
 workload() {
+    if [ "$SPEED" = bench ]; then
+        suite main test_json test_dict test_list test_re test_pickle
+        results main.xml
+        return
+    fi
     local fork=(-m '*WithProcessesTestPool*' -m '*WithProcessesTestQueue*' -m '*SharedMemory*')
     local more=()
     # shellcheck disable=SC2153  # SPEED comes from run.sh
