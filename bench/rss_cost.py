@@ -154,9 +154,10 @@ def limit(bench):
     besom = bench.option_or_skip(result, f"limit:{LIMIT}M", "a limit of its own")
     rows = [["", "peak MiB", "after 3 s", "pages of live blocks"]]
     if besom:
+        keep = "overhead:1000%,scavenge_delay:1h" # however long it takes to fill them
         programs = bench.run([Program([bench.workload, "shrinkers", "4"], besom, conf=conf,
                                       snapshots=[3], label=f"besom, {conf}", sample=False)
-                              for conf in ("overhead:1000%", f"overhead:1000%,limit:{LIMIT}M")],
+                              for conf in (keep, f"{keep},limit:{LIMIT}M")],
                              result, jobs=1)
         for program in programs:
             rows.append([program.label, mib(program.facts["peak_kib"]),

@@ -27,6 +27,16 @@ HEAP_BEGIN, HEAP_END = 0x100000000000, 0x200000000000
 LIBC = ctypes.CDLL(None)
 
 
+def until_at_rest(threads, most_seconds=100):
+    """For Program's `again`: a look a second until the program has no more than so many threads beside the
+    first, so that the allocator's has ended, however little CPU it gets."""
+    def again(program):
+        at = max(program.snapshots)
+        over = len(program.snapshots[at].switches) <= threads or at > most_seconds
+        return () if over else (at + 1,)
+    return again
+
+
 class ProgramError(Exception):
     """A program that did not do what it was started for; one line."""
 
@@ -85,15 +95,16 @@ class Snapshot:
 
 
 class Program:
-    """argv under an allocator. snapshots: seconds of idleness after which one is taken."""
+    """argv under an allocator. snapshots: seconds of idleness after which one is taken; after the last
+    one `again`, if given, says of the program when more are to be taken: () for no more."""
 
-    def __init__(self, argv, allocator, *, conf="", log="exit", snapshots=(), label="", env=None,
-                 preload=True, sample=True, cgroup=None, limit_seconds=150):
+    def __init__(self, argv, allocator, *, conf="", log="exit", snapshots=(), again=None, label="",
+                 env=None, preload=True, sample=True, cgroup=None, limit_seconds=150):
         self.argv, self.allocator, self.conf, self.log_kind = argv, allocator, conf, log
         self.label = label or allocator["name"]
         self.extra_env, self.preload, self.sampling = env or {}, preload, sample
         self.cgroup, self.limit_seconds = cgroup, limit_seconds
-        self.due = sorted(snapshots)
+        self.due, self.again = sorted(snapshots), again
         self.samples, self.snapshots, self.facts, self.reports = [], {}, {}, []
         self.directory = self.process = self.idle_at = self.code = None
         self.stderr = self.unread = ""
@@ -198,6 +209,8 @@ class Program:
                 self.samples.append((now, kib))
         while self.idle_at is not None and self.due and now >= self.idle_at + self.due[0]:
             self.snapshots[self.due.pop(0)] = Snapshot(tree_of(self.meant))
+            if not self.due and self.again:
+                self.due = list(self.again(self))
         if self.process.stdin and not self.due:
             self.process.stdin.close()
             self.process.stdin = None

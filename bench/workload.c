@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_NUMBERS = 4, MAX_STAY_MS = 60000 };
+enum { MAX_NUMBERS = 4, MAX_STAY_SECONDS = 150 };
 
 static const struct bs_workload *const FAMILIES[] = {bs_workload_return, bs_workload_steady,
                                                      bs_workload_comb};
@@ -36,11 +36,22 @@ void bs_workload_say_idle(void) {
     fflush(stdout);
 }
 
-void bs_workload_stay(void) {
-    struct pollfd reader = {.fd = STDIN_FILENO, .events = POLLIN};
+static bool has_watcher(void) {
     struct stat status;
-    if (fstat(STDIN_FILENO, &status) == 0 && S_ISFIFO(status.st_mode))
-        (void)poll(&reader, 1, MAX_STAY_MS);
+    return fstat(STDIN_FILENO, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+bool bs_workload_stay_for(unsigned seconds) {
+    struct pollfd reader = {.fd = STDIN_FILENO, .events = POLLIN};
+    if (has_watcher())
+        return poll(&reader, 1, (int)seconds * 1000) == 0;
+    sleep(seconds);
+    return false;
+}
+
+void bs_workload_stay(void) {
+    if (has_watcher())
+        (void)bs_workload_stay_for(MAX_STAY_SECONDS);
 }
 
 void bs_workload_idle(unsigned seconds) {

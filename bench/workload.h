@@ -33,11 +33,13 @@ extern struct bs_bench_rng bs_workload_rng; /* [main thread] */
 /* A block of which every byte is written. Any thread. */
 void *bs_workload_block(size_t size_bytes);
 
-/* Says "idle", sleeps, and stays: where stdin is a pipe, until its other end is closed, a minute at most. So who
- * looks from outside may be late. */
+/* Says "idle", sleeps, and stays: where stdin is a pipe, until its other end is closed, some minutes at most. So
+ * who looks from outside may be late. */
 void bs_workload_idle(unsigned seconds);
 void bs_workload_say_idle(void);
 void bs_workload_stay(void);
+/* For so long, or until stdin's other end is closed; true: it was open all the time. */
+bool bs_workload_stay_for(unsigned seconds);
 
 double bs_workload_seconds(void);
 

@@ -4,8 +4,8 @@
  * go back, without a call?
  *
  *   churn SECONDS           300 000 small blocks, 1 in 20 survives
- *   rest SECONDS            the same; after half of the time a child is forked that only exits, so
- *                           that an allocator which reports at exit reports twice
+ *   rest SECONDS            the same; after each half of the time a child is forked that only exits, so
+ *                           that an allocator which reports at exit reports of each
  *   sleepers SECONDS        200 threads that allocate and free 5 MB each and then sleep
  *   sleepers-none SECONDS   the same threads without an allocation
  */
@@ -55,14 +55,13 @@ static void churn(const unsigned *numbers) {
 static void rest(const unsigned *numbers) {
     leave_one_in_twenty();
     bs_workload_say_idle();
-    sleep(numbers[0] / 2);
-    pid_t child = fork();
-    if (child == 0)
-        exit(0);
-    if (child < 0 || waitpid(child, NULL, 0) != child)
-        bs_bench_die("fork or wait failed");
-    sleep(numbers[0] - numbers[0] / 2);
-    bs_workload_stay();
+    for (unsigned i = 1; bs_workload_stay_for(numbers[0] / 2) || i < 2; i++) {
+        pid_t child = fork();
+        if (child == 0)
+            exit(0);
+        if (child < 0 || waitpid(child, NULL, 0) != child)
+            bs_bench_die("fork or wait failed");
+    }
 }
 
 /* --- sleepers --------------------------------------------------------------------------------- */
