@@ -86,16 +86,23 @@ static void must_have(__sighandler_t handler) {
 }
 
 /* In a sleep that a signal ends with EINTR: the other thread sends it to this one, which is the first. */
+static int is_sent; /* [atomic] */
+
 static void *send_to(void *arg) {
     promise_wait_until_in_call((int)getpid(), SYS_clock_nanosleep); /* as libc's nanosleep */
     BS_CHECK(pthread_kill(*(pthread_t *)arg, SIGNAL) == 0, "pthread_kill");
+    __atomic_store_n(&is_sent, 1, __ATOMIC_RELEASE);
     return NULL;
 }
+/* One sleep after the other, until it was sent: the other thread may have to wait for a CPU. */
 static int sleep_and_get_it(time_t seconds) {
     struct timespec span = {seconds, 0};
     pthread_t self = pthread_self(), other;
+    int ret = 0;
+    __atomic_store_n(&is_sent, 0, __ATOMIC_RELAXED);
     BS_CHECK(pthread_create(&other, NULL, send_to, &self) == 0, "thread");
-    int ret = nanosleep(&span, NULL) == 0 ? 0 : errno;
+    while (ret == 0 && !__atomic_load_n(&is_sent, __ATOMIC_ACQUIRE))
+        ret = nanosleep(&span, NULL) == 0 ? 0 : errno;
     pthread_join(other, NULL);
     return ret;
 }
