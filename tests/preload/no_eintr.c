@@ -348,7 +348,9 @@ static void *wait_to_be_interrupted(void *arg) {
 }
 
 /* A signal that comes just before the call is lost, as ever: so it is sent when the call is seen. The call
- * waits for seconds, so that it is still there then. */
+ * waits for seconds, so that it is still there then. One that comes between a stop and the call that is made
+ * again is lost as well (preload/shim.h), and a stop lets the sender run on at the same moment as the thread: some
+ * may be. */
 static void signals_still_interrupt(const struct way *way) {
     pthread_t thread;
     interrupted = ended = 0;
@@ -363,10 +365,10 @@ static void signals_still_interrupt(const struct way *way) {
             sleep_ms(1);
     }
     pthread_join(thread, NULL);
-    BS_CHECK(interrupted >= 11, "%s returned EINTR for %d signals of 12", way->name, interrupted);
+    BS_CHECK(interrupted >= 9, "%s returned EINTR for %d signals of 12", way->name, interrupted);
 }
 
-static int pausing_tid; /* [atomic] */
+static int pausing_tid, paused; /* [atomic] */
 
 /* pause and sigsuspend end by nothing else. */
 static void *pause_once(void *arg) {
@@ -375,8 +377,20 @@ static void *pause_once(void *arg) {
     int before = handled;
     __atomic_store_n(&pausing_tid, (int)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
     int ret = arg == NULL ? pause() : sigsuspend(&none);
-    BS_CHECK(ret == -1 && errno == EINTR && handled == before + 1, "after %d signals", handled - before);
+    BS_CHECK(ret == -1 && errno == EINTR && handled > before, "after %d signals", handled - before);
+    __atomic_store_n(&paused, 1, __ATOMIC_SEQ_CST);
     return NULL;
+}
+
+/* Signals until it has ended, since one may be lost, as above. */
+static void end_pause(pthread_t thread, long call) {
+    for (int sent = 0; !__atomic_load_n(&paused, __ATOMIC_SEQ_CST); sent++) {
+        BS_CHECK(sent < 4, "%d signals were lost", sent);
+        promise_wait_until_in_call(pausing_tid, call);
+        pthread_kill(thread, SIGUSR1);
+        for (int i = 0; i < 10000 && !__atomic_load_n(&paused, __ATOMIC_SEQ_CST); i++)
+            sleep_ms(1);
+    }
 }
 
 int main(void) {
@@ -402,12 +416,11 @@ int main(void) {
             if (strcmp(ways[k].name, by_handler[i]) == 0)
                 signals_still_interrupt(&ways[k]);
     for (uintptr_t i = 0; i < 2; i++) {
-        pausing_tid = 0;
+        pausing_tid = paused = 0;
         pthread_create(&thread, NULL, pause_once, (void *)i);
         while (__atomic_load_n(&pausing_tid, __ATOMIC_SEQ_CST) == 0)
             sleep_ms(1);
-        promise_wait_until_in_call(pausing_tid, pauses[i]);
-        pthread_kill(thread, SIGUSR1);
+        end_pause(thread, pauses[i]);
         pthread_join(thread, NULL);
     }
     return 0;
