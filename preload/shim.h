@@ -8,7 +8,9 @@
  * to do with the malloc family alone. Each function calls libc's, and once more with the time that remains if
  *  - it failed with EINTR,
  *  - this thread's count of calls that besom's signal interrupted has moved (`ours`), which it does
- *    only if besom's handler found the call already failed: no handler of the program had come first,
+ *    only if besom's handler found the call already failed: no handler of the program had come first;
+ *    or stops were given up since (`given_up`): then a thread may have been woken by a signal that was
+ *    taken back before its handler ran,
  *  - and that of the program's handlers (`mixed`) has not since the call was first made.
  * In every other case the EINTR is the program's. Handlers installed through sigaction or signal count
  * themselves (shim_handler.c); of others, installed without libc, besom's handler sees whether one is

@@ -40,14 +40,17 @@ void bs_shim_note_handler(void) {
 }
 
 struct bs_shim_call bs_shim_begin(void) {
-    return (struct bs_shim_call){errno, bs_load(&interrupts.ours), bs_load(&interrupts.mixed)};
+    return (struct bs_shim_call){errno, bs_load(&interrupts.ours), bs_load(&interrupts.mixed),
+                                 bs_load_acquire(&besom_shim.given_up)};
 }
 
 bool bs_shim_again(struct bs_shim_call *call, int error) {
-    uint32_t ours = bs_load(&interrupts.ours);
-    if (error != EINTR || ours == call->ours || bs_load(&interrupts.mixed) != call->mixed)
+    uint32_t ours = bs_load(&interrupts.ours), given_up = bs_load_acquire(&besom_shim.given_up);
+    bool by_us = ours != call->ours || given_up != call->given_up;
+    if (error != EINTR || !by_us || bs_load(&interrupts.mixed) != call->mixed)
         return false;
     call->ours = ours;
+    call->given_up = given_up;
     errno = call->error;
     return true;
 }

@@ -30,7 +30,7 @@ void bs_shim_note_handler(void);
 
 struct bs_shim_call {
     int error; /* the caller's errno */
-    uint32_t ours, mixed;
+    uint32_t ours, mixed, given_up;
 };
 struct bs_shim_call bs_shim_begin(void);
 /* True if the call that just failed with this error was interrupted by a stop alone. */

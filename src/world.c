@@ -220,6 +220,9 @@ enum bs_world_result bs_world_stop(uint64_t deadline_ns) {
             return result;
         }
         let_all_go();
+        /* before: who was woken, and finds no signal any more, sees it */
+        if (bs_world.shim != NULL)
+            (void)bs_add(&bs_world.shim->given_up, 1u);
         bs_os_signal_discard(bs_world.signal);
     }
     bs_count(world_abandoned, 1);

@@ -89,6 +89,7 @@ struct bs_world_interrupts { /* of one thread */
 };
 struct bs_world_shim {
     int signal; /* [atomic] written here: the one that is taken, or 0 */
+    uint32_t given_up; /* [atomic] written here: stops whose signals were taken back; they may have woken threads */
     struct bs_world_interrupts *(*own)(void); /* the calling thread's; called in the handler */
     int scan_signal;         /* [init] what a scan is asked for by, or 0 (scanner.c) */
     void (*ask_scan)(void);  /* [init] in a handler of the program's for that signal, before it */

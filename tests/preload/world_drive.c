@@ -4,7 +4,9 @@
  * times a second (and does besom's rounds), for programs that must not notice. At the end of the
  * process it is an error if there were less than WORLD_LEAST stops: the test would prove nothing. Until then
  * a program goes on (promise_is_stopped_enough), since on a busy machine few succeed in a given time.
- * WORLD_REPORT=1 says on stdout how long they took.
+ * WORLD_REPORT=1 says on stdout how long they took. With WORLD_GIVES_UP every second stop gets no more than a
+ * part of the time that the last one needed, so that many are given up when some threads have been woken and
+ * others not; at least one has to be, or the test would prove nothing.
  *
  * The helper is of the kind that besom's is, so it uses of libc mem* and str* alone.
  */
@@ -24,6 +26,8 @@
 
 static struct {
     uint64_t period_ns, start_ns;
+    bool gives_up;
+    unsigned turn; /* [helper] */
     unsigned results[BS_WORLD_TRACED + 1]; /* [atomic] */
     unsigned n;                          /* [atomic] */
     uint32_t stop, sleep;                /* [atomic] */
@@ -36,11 +40,19 @@ static void visit(void *ctx, const struct bs_world_thread *t) {
     *(uintptr_t *)ctx ^= t->sp;
 }
 
+/* How long the next stop may take. */
+static uint64_t next_ns(void) {
+    unsigned turn = drive.turn++;
+    if (!drive.gives_up || turn % 2 == 0 || drive.n == 0)
+        return NS_PER_S / 5;
+    return UINT64_C(1000) * drive.us[(drive.n - 1) % MAX_TIMES] * (turn / 2 % 16 + 1) / 16;
+}
+
 static void stop_once(void) {
     uintptr_t sum = 0;
     bs_round_enter();
     uint64_t start = bs_os_now_ns(), stopped_ns = bs_counted(world_stopped_ns);
-    enum bs_world_result result = bs_world_stop(start + NS_PER_S / 5);
+    enum bs_world_result result = bs_world_stop(start + next_ns());
     if (result == BS_WORLD_STOPPED) {
         bs_world_each(visit, &sum);
         bs_world_resume();
@@ -79,6 +91,7 @@ __attribute__((constructor(102))) static void start(void) {
         return;
     drive.period_ns = NS_PER_S / (unsigned)atoi(rate);
     drive.start_ns = bs_os_now_ns();
+    drive.gives_up = getenv("WORLD_GIVES_UP") != NULL;
     drive.pid = bs_os_pid();
     if (bs_os_helper_start(helper, NULL) != 0)
         drive.pid = 0;
@@ -111,6 +124,10 @@ __attribute__((destructor(102))) static void finish(void) {
                 (unsigned long long)bs_counted(world_resent), drive.results[BS_WORLD_BLOCKED],
                 drive.results[BS_WORLD_SILENT], drive.results[BS_WORLD_INSIDE],
                 drive.results[BS_WORLD_LATE], drive.results[BS_WORLD_UNAVAILABLE]);
+    }
+    if (drive.gives_up && drive.results[BS_WORLD_SILENT] == 0) {
+        dprintf(2, "world_drive: none of %llu stops was given up\n", (unsigned long long)due);
+        _exit(1);
     }
     if (n < (least != NULL ? (unsigned)atoi(least) : 1)) {
         dprintf(2, "world_drive: only %u stops of %llu, blocked %u silent %u inside %u late %u\n", n,
