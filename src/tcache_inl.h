@@ -18,7 +18,7 @@
 /* Moves the top of a magazine by one. Where the machine can add to memory it is one instruction
  * after the load of the old value; two stores' worth of work either way. */
 BS_INLINE void bs_tcache_step(struct bs_tcache *tc, size_t class, void **top, int by) {
-#if defined(__x86_64__) && !BS_SANITIZED
+#if defined(__x86_64__) && !BS_SANITIZED && defined(__OPTIMIZE__) /* `by` is no constant without */
     (void)top;
     __asm__ __volatile__("addq %1, %0" : "+m"(tc->top[class]) : "i"(by * (int)sizeof(void *)) : "cc");
 #else
