@@ -17,8 +17,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#pragma weak besom_scan_start
-
 /* What names this library to libc (fork.c); the C runtime's own where that is linked in. */
 extern void *__dso_handle __attribute__((weak, visibility("hidden")));
 void *__dso_handle = &__dso_handle;
@@ -29,15 +27,17 @@ BS_COLD static void refuse_scans(void) {
             "chooses it); the program runs without scans");
     bs_opt.scan = BS_SCAN_MODE_OFF;
 }
+/* (a weak name that nobody defines would do without a call, but gold gives the library's own address for it) */
+__attribute__((weak)) void besom_scan_start(void) {
+    if (bs_opt.scan != BS_SCAN_MODE_OFF)
+        refuse_scans();
+}
 
 __attribute__((constructor(101))) static void start(void) {
     bs_options_read(environ);
     if (bs_opt.check == BS_CHECK_FULL)
         bs_tcache_disable();
-    if (besom_scan_start != NULL)
-        besom_scan_start();
-    else if (bs_opt.scan != BS_SCAN_MODE_OFF)
-        refuse_scans();
+    besom_scan_start();
     /* (what the quarantine has to tell goes to a log alone) */
     bool scans = bs_opt.scan != BS_SCAN_MODE_OFF &&
                  (bs_opt.scan != BS_SCAN_MODE_QUARANTINE || bs_opt.log[0] != 0);

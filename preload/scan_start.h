@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scan_start.h - where the two libraries differ: libbesom-scan.so has this function, libbesom.so finds
- * NULL in its place. Called by ctor.c alone.
+ * scan_start.h - where the two libraries differ: libbesom-scan.so starts its scans, and in libbesom.so
+ * ctor.c's own, weak definition says that there are none. Called by ctor.c alone.
  */
 #ifndef BS_SCAN_START_H
 #define BS_SCAN_START_H
