@@ -35,7 +35,7 @@ tr '\n' ' ' <"$tmp/maps" | sed 's:/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/: :g' | tr '{}
 [ -s "$tmp/promised" ] || { echo "symbols.sh: $* has no name under global:"; exit 1; }
 ! grep '[*?[]' "$tmp/promised" || broken "$*: name each symbol, without wildcards"
 
-nm -D --defined-only "$lib" | sed -n 's/^[0-9a-f]* [^A] \([^@]*\).*/\1/p' | sort -u >"$tmp/exported"
+nm -D --defined-only "$lib" | sed -n 's/^[0-9a-f]* [B-Z] \([^@]*\).*/\1/p' | sort -u >"$tmp/exported"
 comm -23 "$tmp/promised" "$tmp/exported" >"$tmp/missing"
 comm -13 "$tmp/promised" "$tmp/exported" >"$tmp/extra"
 [ ! -s "$tmp/missing" ] || broken "promised but not exported: $(paste -sd' ' "$tmp/missing")"
