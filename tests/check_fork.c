@@ -39,8 +39,9 @@ static uint32_t stop;
  * The sanitizers' own allocator is not safe against fork (gcc 12: a child of a fork that happened
  * while another thread started or ended finds its locks taken, for ever; seen as hangs in
  * QuarantineChunk). In their builds no thread starts or ends while another forks: all threads meet
- * here after they began and before they end. The plain build does without, so there forks do
- * meet starts and ends.
+ * here after they began and before they end, the helper stays for reports of the log that never come due,
+ * and who has started threads has no helper when it forks again. The plain build does without, so there
+ * forks do meet starts and ends.
  */
 static pthread_barrier_t gate;
 
@@ -130,6 +131,7 @@ static void live_as_child(struct worker *mine, unsigned round) {
         pid_t pid = fork();
         if (pid == 0) {
             struct worker w = {.seed = 99};
+            bs_opt.background = bs_opt.background && !BS_SANITIZED; /* our helper may be starting: see `gate` */
             work(&w, 300);
             give_all(&w);
             CHILD_CHECK(bs_pageheap_is_valid());
@@ -170,6 +172,8 @@ static void wait_for_helper(void) {
 static void start_besom(void) {
     snprintf(bs_opt.log, sizeof bs_opt.log, "/dev/null");
     bs_opt.scavenge_delay = 20;
+    if (BS_SANITIZED)
+        bs_opt.log_interval = 86400; /* so that the helper does not end: see `gate` */
     pthread_barrier_init(&gate, NULL, THREADS);
     bs_fork_start();
     bs_log_start();
