@@ -34,6 +34,7 @@ static void *sigwaiter(void *arg) {
     struct timespec some_time = {100, 0};
     sigset_t all;
     sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL); /* as who waits for signals does: it may be between two waits */
     bs_store(&r->tid, bs_os_tid());
     int got = sigtimedwait(&all, NULL, &some_time);
     require(got == SIGUSR2, "sigtimedwait gave %d (errno %d)", got, errno);
