@@ -106,6 +106,21 @@ static bool waits_for(int tid, int signal) {
            (set & signal_bit(signal)) != 0;
 }
 
+/* libc ends threads with all signals blocked, and on a busy machine the kernel's part of it may take long. */
+static bool is_exiting(int tid) {
+    const unsigned exiting = 4; /* the kernel's PF_EXITING, which it prints among the flags */
+    char text[1024];
+    unsigned flags = 0;
+    if (read_task_file(tid, "stat", text, sizeof text) <= 0)
+        return false;
+    const char *s = strrchr(text, ')'); /* of the name: state, five numbers, flags follow */
+    for (unsigned field = 0; s != NULL && field < 7; field++)
+        s = strchr(s + 1, ' ');
+    for (s = s != NULL ? s + 1 : ""; *s >= '0' && *s <= '9'; s++)
+        flags = flags * 10 + (unsigned)(*s - '0');
+    return (flags & exiting) != 0;
+}
+
 int bs_os_task(int tid, int signal, struct bs_os_task *task) {
     char text[2048];
     *task = (struct bs_os_task){.gone = false};
@@ -127,6 +142,8 @@ int bs_os_task(int tid, int signal, struct bs_os_task *task) {
         for (tracer += strlen("\nTracerPid:\t"); *tracer >= '0' && *tracer <= '9'; tracer++)
             task->tracer = task->tracer * 10 + (*tracer - '0');
     task->in_sigwait = *state == 'S' && waits_for(tid, signal);
+    if ((task->blocked & signal_bit(signal)) != 0)
+        task->gone |= is_exiting(tid);
     return 0;
 }
 
