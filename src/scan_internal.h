@@ -50,8 +50,8 @@ enum bs_scan_end bs_scan_copy_end(enum bs_snapshot_end end, const uint32_t *done
 void bs_scan_add_word(struct bs_scan_work *w, uintptr_t x);
 /* What a copy would not have, or not as it is now, becomes words. All stand. */
 void bs_scan_copy_unstable(struct bs_scan_work *w);
-/* Once, before the search: pointers in code, which lie at any address; then the words are a root. False:
- * there are too many. */
+/* Once, before the search: pointers in shared memory, of which others may take pages away, and in code, where they
+ * lie at any address; then the words are a root. False: there are too many. */
 bool bs_scan_finish_words(struct bs_scan_work *w);
 
 /* --- scan_judge.c ----------------------------------------------------------------------------- */

@@ -9,6 +9,10 @@
 #include "pageheap.h"
 #include "span.h"
 
+#include <errno.h>
+
+#define SHARED_PART 4096 /* of the stack */
+
 /* A word is looked at wherever it lies: what the sanitizers think of the memory is not asked. */
 #define UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
 typedef uintptr_t __attribute__((may_alias, aligned(1))) any_word;
@@ -31,14 +35,33 @@ static bool visit_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
     return true;
 }
 
-/* The words of the range that may lead to a block, also as its end. */
-UNCHECKED static void copy_range(struct bs_scan_work *w, const struct bounds *b,
-                                 const struct bs_range *r, size_t step) {
-    uintptr_t p = bs_align_up(r->start, step);
-    for (; p + sizeof(uintptr_t) <= r->end && w->nwords <= BS_SCAN_WORDS; p += step) {
+/* The words in [p, end) that may lead to a block, also as its end. */
+UNCHECKED static void copy_words(struct bs_scan_work *w, const struct bounds *b, uintptr_t p,
+                                 uintptr_t end, size_t step) {
+    for (; p + sizeof(uintptr_t) <= end && w->nwords <= BS_SCAN_WORDS; p += step) {
         uintptr_t x = *(const any_word *)p;
         if (x - b->low <= b->high - b->low && (bs_span_of(x) != NULL || bs_span_of(x - 1) != NULL))
             bs_scan_add_word(w, x);
+    }
+}
+
+/* Other processes may cut the file of shared memory short at any moment, and who touches what was cut off is
+ * killed by SIGBUS; where the kernel copies, it is not there. */
+static void copy_shared(struct bs_scan_work *w, const struct bounds *b, uintptr_t p, uintptr_t end,
+                        size_t step) {
+    char part[SHARED_PART] __attribute__((aligned(8)));
+    while (p + sizeof(uintptr_t) <= end) {
+        long got = bs_os_read_memory(p, part, bs_min(end - p, sizeof part));
+        if (got < 0 && got != -EFAULT) { /* it copies nothing here */
+            copy_words(w, b, p, end, step);
+            return;
+        }
+        if (got < (long)sizeof(uintptr_t)) {
+            p = bs_align_up(p + sizeof(uintptr_t), bs_os_page_size());
+            continue;
+        }
+        copy_words(w, b, (uintptr_t)part, (uintptr_t)part + (size_t)got, step);
+        p += ((size_t)got - sizeof(uintptr_t)) / step * step + step;
     }
 }
 
@@ -49,7 +72,9 @@ static void copy(struct bs_scan_work *w, unsigned flags, bool instead) {
         struct bs_range *r = &w->roots.range[i];
         if ((w->roots.flags[i] & flags) == 0)
             continue;
-        copy_range(w, &b, r, (w->roots.flags[i] & BS_ROOT_CODE) != 0 ? 1 : sizeof(uintptr_t));
+        size_t step = (w->roots.flags[i] & BS_ROOT_CODE) != 0 ? 1 : sizeof(uintptr_t);
+        bool shared = (w->roots.flags[i] & BS_ROOT_SHARED) != 0;
+        (shared ? copy_shared : copy_words)(w, &b, bs_align_up(r->start, step), r->end, step);
         if (instead)
             r->end = r->start;
     }
@@ -60,6 +85,7 @@ void bs_scan_copy_unstable(struct bs_scan_work *w) {
 }
 
 bool bs_scan_finish_words(struct bs_scan_work *w) {
+    copy(w, BS_ROOT_SHARED, true); /* a copy has none of it any more */
     copy(w, BS_ROOT_CODE, false);
     if (w->nwords > BS_SCAN_WORDS)
         return false;
