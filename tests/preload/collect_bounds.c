@@ -4,8 +4,8 @@
  * again, small blocks and large ones, while threads go on with what is theirs. Without it, it would hold
  * all of it. (collect_bounds.conf makes minutes to milliseconds.)
  *
- * It loses so much between two scans, however long a busy machine takes for one: what is held is what was lost
- * in the last few.
+ * It loses so much between two scans, however long a busy machine takes for one, and no more where the threads
+ * were late: what is held is what was lost in the last few.
  */
 #include "promise.h"
 
@@ -76,8 +76,10 @@ int main(void) {
         BS_CHECK(pthread_create(&thread[i], NULL, worker, (void *)i) == 0, "thread");
     for (uint64_t start = now_ms(); scans < SCANS && now_ms() - start < MOST_MS; sleep_ms(100)) {
         peak = rss_bytes() > peak ? rss_bytes() : peak;
-        scans = count_scans();
-        __atomic_store_n(&due, (scans + 1) * LOST_MIB * BS_MIB, __ATOMIC_RELAXED);
+        unsigned now = count_scans();
+        if (now != scans || due == 0)
+            __atomic_store_n(&due, __atomic_load_n(&lost, __ATOMIC_RELAXED) + LOST_MIB * BS_MIB, __ATOMIC_RELAXED);
+        scans = now;
     }
     __atomic_store_n(&end_all, 1, __ATOMIC_RELAXED);
     for (size_t i = 0; i < THREADS; i++)

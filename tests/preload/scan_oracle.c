@@ -256,7 +256,8 @@ static void judge_aside(struct oracle_holder *h) {
 }
 static struct scan_seen scan(unsigned how) {
     struct scan_seen seen;
-    for (unsigned tries = 0; tries < 30; tries++) {
+    /* where threads get no CPU, stops fail; most of a thread's wait for one is over after two minutes */
+    for (uint64_t end = now_ms() + 120000, tries = 0; tries < 30 || now_ms() < end; tries++) {
         drive->ask(how);
         while (!drive->over(&seen))
             usleep(500);

@@ -60,7 +60,7 @@ static void *make_children(void *arg) {
         BS_CHECK(pid >= 0, "fork");
         if (pid == 0) {
             struct scan_seen seen;
-            alarm(30);
+            alarm(PROMISE_CHILD_LIMIT_S);
             if (nchildren % 4 == 3) {
                 drive->ask(SCAN_BY_CALLER);
                 BS_CHECK(drive->over(&seen) && seen.end == 0, "end %d, world %d", seen.end, seen.world);

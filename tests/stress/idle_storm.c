@@ -152,7 +152,8 @@ static void *forker(void *arg) {
 static void send_signals(struct stress *stress, struct sleeper *sleepers) {
     uint64_t seed = stress->seed, end_ms = now_ms() + stress->seconds * 1000;
 
-    while (now_ms() < end_ms || !promise_is_stopped_enough()) {
+    while (now_ms() < end_ms || !promise_is_stopped_enough() ||
+           (atomic_load(&stress->nops) == 0 && now_ms() < end_ms + 60000)) {
         struct sleeper *s = &sleepers[rng_below(&seed, stress->nthreads)];
         pthread_mutex_lock(&s->mutex);
         if (s->running)

@@ -143,6 +143,15 @@ static inline int stress_main(int argc, char **argv, const char *name, stress_pa
     return 0;
 }
 
+/* For so long, and then until something was done, a minute at most. */
+static inline void stress_sleep(struct stress *stress) {
+    uint64_t end_ms = now_ms() + 60000;
+
+    sleep_ms(stress->seconds * 1000);
+    while (atomic_load(&stress->nops) == 0 && now_ms() < end_ms)
+        sleep_ms(10);
+}
+
 /* Starts body on n threads with consecutive arguments, sleeps, sets stop, joins. */
 static inline void stress_threads(struct stress *stress, void *(*body)(void *), void *args,
                                   size_t arg_size) {
@@ -151,7 +160,7 @@ static inline void stress_threads(struct stress *stress, void *(*body)(void *), 
     for (unsigned i = 0; i < stress->nthreads; i++)
         BS_CHECK(pthread_create(&threads[i], NULL, body, (char *)args + i * arg_size) == 0,
                  "thread %u cannot be made", i);
-    sleep_ms(stress->seconds * 1000);
+    stress_sleep(stress);
     atomic_store(&stress->stop, true);
     for (unsigned i = 0; i < stress->nthreads; i++)
         pthread_join(threads[i], NULL);
