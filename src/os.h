@@ -253,6 +253,7 @@ struct bs_os_task {
     bool runs;        /* or waits for a CPU */
     bool in_sigwait;  /* it waits for a signal of a set that holds the one asked about */
     uint64_t blocked; /* signals, bit number - 1 */
+    uint64_t ran_ns;  /* its CPU time and 1 if it blocks the one asked about, to a tick; 0: not known */
     int tracer;       /* the process that traces it, or 0 */
 };
 /* What thread tid of this process does about a signal. 0 or errno; ENOENT, ESRCH: gone is set. */

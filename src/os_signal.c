@@ -106,19 +106,29 @@ static bool waits_for(int tid, int signal) {
            (set & signal_bit(signal)) != 0;
 }
 
+static uint64_t parse_decimal(const char *s) {
+    uint64_t value = 0;
+    for (; *s >= '0' && *s <= '9'; s++)
+        value = value * 10 + (uint64_t)(*s - '0');
+    return value;
+}
+
 /* libc ends threads with all signals blocked, and on a busy machine the kernel's part of it may take long. */
 static bool is_exiting(int tid) {
-    const unsigned exiting = 4; /* the kernel's PF_EXITING, which it prints among the flags */
+    const uint64_t exiting = 4; /* the kernel's PF_EXITING */
     char text[1024];
-    unsigned flags = 0;
     if (read_task_file(tid, "stat", text, sizeof text) <= 0)
         return false;
     const char *s = strrchr(text, ')'); /* of the name: state, five numbers, flags follow */
     for (unsigned field = 0; s != NULL && field < 7; field++)
         s = strchr(s + 1, ' ');
-    for (s = s != NULL ? s + 1 : ""; *s >= '0' && *s <= '9'; s++)
-        flags = flags * 10 + (unsigned)(*s - '0');
-    return (flags & exiting) != 0;
+    return s != NULL && (parse_decimal(s + 1) & exiting) != 0;
+}
+
+/* In ns, and one more: a new thread has not run. */
+static uint64_t time_run(int tid) {
+    char text[128];
+    return read_task_file(tid, "schedstat", text, sizeof text) > 0 ? parse_decimal(text) + 1 : 0;
 }
 
 int bs_os_task(int tid, int signal, struct bs_os_task *task) {
@@ -142,8 +152,10 @@ int bs_os_task(int tid, int signal, struct bs_os_task *task) {
         for (tracer += strlen("\nTracerPid:\t"); *tracer >= '0' && *tracer <= '9'; tracer++)
             task->tracer = task->tracer * 10 + (*tracer - '0');
     task->in_sigwait = *state == 'S' && waits_for(tid, signal);
-    if ((task->blocked & signal_bit(signal)) != 0)
+    if ((task->blocked & signal_bit(signal)) != 0) {
         task->gone |= is_exiting(tid);
+        task->ran_ns = time_run(tid);
+    }
     return 0;
 }
 

@@ -265,8 +265,8 @@
 
 /* A thread that blocks the signal is looked at so often, with such pauses in ns, before a stop is
  * given up for it, without anybody having been stopped: libc blocks all signals for a moment where it
- * makes threads and processes. A look at one that is asleep counts more than at one that runs or waits
- * for a CPU, which it may do for long where there are few. */
+ * makes threads and processes. A look at one that is asleep counts more than at one that runs, and none
+ * at one that has waited for a CPU since the last look, which it may do for long where there are few. */
 #define BS_WORLD_LOOKS 64
 #define BS_WORLD_LOOK_NS 500000u
 #define BS_WORLD_ASLEEP_WEIGHT 4

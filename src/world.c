@@ -61,34 +61,37 @@ struct suspects {
     unsigned n;
     int tracer; /* of any thread, or 0 */
 };
-static unsigned would_not_answer(int tid, int *tracer) {
-    struct bs_os_task task;
-    if (!bs_world_may_ask(tid) || bs_os_task(tid, bs_world.signal, &task) != 0 || task.gone)
-        return 0;
-    if (task.tracer != 0)
-        *tracer = task.tracer;
-    return bs_world_blocks(&task);
+static bool would_not_answer(int tid, struct bs_os_task *task, int *tracer) {
+    if (!bs_world_may_ask(tid) || bs_os_task(tid, bs_world.signal, task) != 0 || task->gone)
+        return false;
+    if (task->tracer != 0)
+        *tracer = task->tracer;
+    return bs_world_blocks(task);
 }
 static void visit_suspect(void *ctx, int tid) {
     struct suspects *s = ctx;
-    if (s->n < MAX_SUSPECTS && would_not_answer(tid, &s->tracer) != 0)
+    struct bs_os_task task;
+    if (s->n < MAX_SUSPECTS && would_not_answer(tid, &task, &s->tracer))
         s->tid[s->n++] = tid;
 }
-static enum bs_world_result look_at_all(void) {
+static enum bs_world_result look_at_all(uint64_t deadline_ns) {
     struct suspects s = {.n = 0};
+    struct bs_os_task task;
+    uint64_t ran_ns = 0;
     bs_world.error = bs_os_tasks(visit_suspect, &s);
     if (s.tracer != 0 && bs_os_tracer_interferes(s.tracer))
         return BS_WORLD_TRACED;
     for (unsigned looks = 0; s.n != 0 && bs_world.error == 0;) {
         bs_world.culprit = s.tid[s.n - 1];
-        unsigned weight = would_not_answer(bs_world.culprit, &s.tracer);
-        looks += weight;
-        if (weight == 0)
+        if (!would_not_answer(bs_world.culprit, &task, &s.tracer)) {
             s.n--;
-        else if (looks < BS_WORLD_LOOKS)
-            bs_world_pause(BS_WORLD_LOOK_NS);
-        else
+            ran_ns = 0;
+            continue;
+        }
+        looks += bs_world_weight(&task, &ran_ns);
+        if (looks >= BS_WORLD_LOOKS || bs_os_now_ns() >= deadline_ns)
             return BS_WORLD_BLOCKED;
+        bs_world_pause(BS_WORLD_LOOK_NS);
     }
     bs_world.culprit = 0;
     return bs_world.error != 0 ? BS_WORLD_UNAVAILABLE : BS_WORLD_STOPPED;
@@ -203,7 +206,7 @@ static enum bs_world_result prepare(uint64_t deadline_ns) {
     bs_store(&bs_world.wanted, UINT32_MAX);
     bs_world.self = bs_os_tid();
     bs_world.helper = bs_os_helper_tid();
-    enum bs_world_result result = look_at_all();
+    enum bs_world_result result = look_at_all(deadline_ns);
     return result == BS_WORLD_STOPPED && bs_os_now_ns() >= deadline_ns ? BS_WORLD_LATE : result;
 }
 

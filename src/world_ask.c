@@ -172,6 +172,7 @@ void bs_world_ask(struct slot *s, uint64_t now_ns) {
     bs_store(&bs_world.asking, asking);
     s->ended = s->outside = s->again = false;
     s->blocked = 0;
+    s->ran_ns = 0;
     s->pause_ns = 10 * NS_PER_MS;
     bs_store_release(&s->word, asking << STATE_BITS | ASKED);
     if (!send(s, now_ns))
@@ -214,11 +215,16 @@ size_t bs_world_ask_new(void) {
 
 /* --- waiting for answers ---------------------------------------------------------------------- */
 
-/* How much a look at a thread says for its blocking the signal for good; 0: it does not. One that runs
- * may be on its way out of our handler, or of libc, and wait for a CPU. */
-unsigned bs_world_blocks(const struct bs_os_task *task) {
-    bool blocked = task->in_sigwait || (task->blocked >> (bs_world.signal - 1) & 1) != 0;
-    return !blocked ? 0 : task->runs ? 1 : BS_WORLD_ASLEEP_WEIGHT;
+bool bs_world_blocks(const struct bs_os_task *task) {
+    return task->in_sigwait || (task->blocked >> (bs_world.signal - 1) & 1) != 0;
+}
+
+/* One that runs may be on its way out of our handler, or of libc, and wait for a CPU: where it has not run
+ * since the last look, this one says nothing. */
+unsigned bs_world_weight(const struct bs_os_task *task, uint64_t *ran_ns) {
+    bool has_run = task->ran_ns == 0 || task->ran_ns != *ran_ns;
+    *ran_ns = task->ran_ns;
+    return task->runs ? has_run : BS_WORLD_ASLEEP_WEIGHT;
 }
 
 /* A thread that has not answered for a while: it has ended, it blocks the signal, or the signal was
@@ -229,8 +235,7 @@ static bool look_after(struct slot *s, uint64_t now_ns) {
     if (task.gone || s->tid == bs_os_helper_tid()) {
         end(s);
     } else if (err == 0) {
-        unsigned weight = bs_world_blocks(&task);
-        s->blocked = weight != 0 ? s->blocked + weight : 0;
+        s->blocked = bs_world_blocks(&task) ? s->blocked + bs_world_weight(&task, &s->ran_ns) : 0;
         if (s->blocked >= BS_WORLD_BLOCKED_LOOKS)
             return false;
         if (now_ns - s->asked_ns >= s->pause_ns) {

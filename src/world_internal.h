@@ -31,6 +31,7 @@ struct slot {
     int tid;            /* [stopper] */
     bool ended;         /* [stopper] it runs no more code of the program */
     unsigned blocked;   /* [stopper] looks in a row at which it blocked the signal, weighted */
+    uint64_t ran_ns;    /* [stopper] its CPU time at the last of them */
     bool outside;       /* [stopper] it was found outside besom since it was asked */
     bool again;         /* [stopper] it was let run, and is to be asked again */
     uint64_t asked_ns;  /* [stopper] when a signal was sent last */
@@ -91,8 +92,10 @@ uint32_t bs_world_let_go(struct slot *s);
 void bs_world_open(uint32_t bits);
 /* Until the handler has left it. False: the time is over. */
 bool bs_world_wait_until_free(const struct slot *s, uint64_t deadline_ns);
-/* How much a look at a thread says for its blocking the signal for good; 0: it does not. */
-unsigned bs_world_blocks(const struct bs_os_task *task);
+bool bs_world_blocks(const struct bs_os_task *task);
+/* How much a look at one that blocks says for its doing so for good. *ran_ns: its CPU time at the last look, 0
+ * before the first. */
+unsigned bs_world_weight(const struct bs_os_task *task, uint64_t *ran_ns);
 /* For the stopper; nobody wakes it. */
 void bs_world_pause(uint64_t ns);
 
