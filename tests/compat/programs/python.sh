@@ -3,7 +3,8 @@
 # python.sh -- CPython's own test suite; what is compared is the result of each single test.
 # The tests wait much and compute little, so they run side by side. The quick run takes only the
 # pools and queues of test_multiprocessing_fork, the full run all of it and more modules; as a benchmark it
-# takes those that compute.
+# takes those that compute. Tests that fail when a process or a thread gets no CPU for a second or two say
+# nothing of malloc, and are left out.
 what="its test suite: test_dict, test_json, test_threading, test_subprocess, and of \
 test_multiprocessing_fork the pools, queues and shared memory"
 packages="python3 libpython3.11-testsuite"
@@ -25,7 +26,7 @@ suite() {
     shift
     mkdir "tmp-$name"
     if ! python3 -m test --timeout 300 --tempdir "$PWD/tmp-$name" --junit-xml "$name.xml" "$@" \
-        >"$name.log" 2>&1; then
+        "${ignored[@]/#/-i}" >"$name.log" 2>&1; then
         tail -n 60 "$name.log" >&2
         return 1
     fi
@@ -42,6 +43,16 @@ for name in sys.argv[1:]:
 print("\n".join(sorted(lines)))
 PY
 }
+
+# They measure how long something took, or count on another thread having run after 0.1 to 3 s; and test_terminate
+# hangs now and then on a busy machine (the pool's lock is with a worker that waits for ever).
+ignored=(LockTests PyRLockTests CRLockTests EventTests ConditionAsRLockTests ConditionTests SemaphoreTests
+    BoundedSemaphoreTests BarrierTests
+    test_run_with_shell_timeout_and_capture_output test_check_output_timeout test_wait_timeout
+    test_zombie_fast_process_del test_leak_fast_process_del_killed
+    '*TestPool.test_terminate' test_async_timeout test_release_task_refs test_pool_worker_lifetime
+    '*TestQueue.test_put' '*TestQueue.test_get' '*TestQueue.test_fork' test_no_import_lock_contention
+    test_queue_feeder_donot_stop_onexc test_queue_feeder_on_queue_feeder_error)
 
 workload() {
     if [ "$SPEED" = bench ]; then
