@@ -27,7 +27,7 @@ run() {
     shift
     count=$((count + 1))
     rm -f "$tmp/log"
-    timeout 60 "$BESOM" run -l "$BESOM_LIB" --scan -o "scan:quarantine,log_stacks:200,log:$tmp/log,$options" \
+    timeout 300 "$BESOM" run -l "$BESOM_LIB" --scan -o "scan:quarantine,log_stacks:200,log:$tmp/log,$options" \
         -- "$@" >"$tmp/out" 2>&1 || code=$?
     [ "$code" -eq 0 ] || broken "$*: exit status $code: $(cat "$tmp/out")"
     if grep -q -e '"unavailable"' -e '"blocked"' "$tmp/log"; then

@@ -25,7 +25,7 @@ cat >"$2" <<'PROGRAM'
 case $0 in */victim) [ -n "${VICTIM_SCANS-}" ] || exit 0 ;; esac
 unset LD_PRELOAD
 touch "$STARTED"
-exec sleep 60
+exec sleep 1000
 PROGRAM
 chmod +x "$2"
 END
@@ -50,7 +50,7 @@ ended() {
     [ "$(cat knob)" = 2 ] || { echo "settings.sh: $name changes nothing: $(cat out)"; status=1; }
     kill -TERM -- "-$group"
     tries=0
-    until [ "$(cat knob)" = 0 ] || [ $tries -eq 100 ]; do
+    until [ "$(cat knob)" = 0 ] || [ $tries -eq 600 ]; do
         sleep 0.1
         tries=$((tries + 1))
     done
