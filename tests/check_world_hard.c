@@ -108,7 +108,8 @@ static void *toggler(void *arg) {
 START_TEST(who_blocks_it_for_a_while) {
     unsigned stopped = 0;
     start_threads(2, toggler);
-    for (unsigned i = 0; i < 200 / UNIT_SLOWNESS; i++) {
+    /* and as often as it takes until both were met without: where they are woken late, each state lasts long */
+    for (unsigned i = 0; i < 200 / UNIT_SLOWNESS || (stopped == 0 && i < 20000); i++) {
         usleep(2000);
         uint64_t start = bs_os_now_ns();
         enum bs_world_result result = stop_within(LONG);
