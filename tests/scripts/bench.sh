@@ -202,7 +202,28 @@ steps=$tmp/steps
 
 # --- what is measured -----------------------------------------------------------------------------
 
+# The sampler's share of a CPU in the last run.
+note_share() {
+    python3 -c 'import json; r = json.load(open("j"))["runs"][0]; print(r["sampler_cpu_s"] / r["whole_s"])' >>shares
+}
+
+# The least of several, since a second that is stolen from the machine counts for who had the CPU; more on a machine
+# on which python needs more than 60 ms to add a million numbers.
+judge_shares() {
+    python3 - <<'END' || broken "the sampler's share of a CPU"
+import sys, time
+def adding():
+    begin = time.process_time()
+    sum(range(1000000))
+    return time.process_time() - begin
+shares, slow = [float(line) for line in open("shares")], min(adding() for _ in range(5)) / 0.06
+if min(shares) >= 0.08 * max(1, slow):
+    sys.exit(f"bench.sh: shares of a CPU {shares}, {slow:.1f} times as slow as should be")
+END
+}
+
 known_memory() {
+    rm -f shares
     bench --alloc glibc -r 1 --json j -- "$steps" down
     ends "50 then 10 MiB" 0
     judge "50 then 10 MiB" '
@@ -213,19 +234,22 @@ near("end", mib("end_kib"), 10.5, 1.5)
 near("mean, by its own account", mib("mean_kib"), float(open("told").read().split()[1]) + 0.5,
      2 + 40 * (0.15 + gap) / first["whole_s"])
 near("minor faults", first["minor_faults"], 12800, 400)
-assert first["sampler_cpu_s"] < 0.08 * first["whole_s"], first["sampler_cpu_s"]
 assert first["status"] == 0 and 3.0 <= first["wall_s"] < 100, first["wall_s"]
 assert first["processes"] == 1'
+    note_share
     bench --alloc glibc -r 1 --json j -- "$steps" family
     judge "a child with 30 MiB more" '
 skip_if_blind()
 near("peak in PSS", mib("peak_kib"), 50.7, 2)
 near("largest process", mib("process_peak_kib"), 51.5, 2)
 assert first["processes"] == 2'
+    note_share
     bench --alloc glibc -r 1 --json j --metric rss -- "$steps" family
     judge "the same as RSS, which counts 20 MiB twice" '
 skip_if_blind()
 near("peak in RSS", mib("peak_kib"), 72.5, 3)'
+    note_share
+    judge_shares
     bench --alloc glibc -r 1 --json j -- "$steps" orphan
     # Its share of common pages grows when the other process ends, of which no number but PSS itself tells;
     # PSS is read again when memory has changed by a quarter, or when 1 % of a CPU pays for it.
@@ -339,14 +363,41 @@ assert len({l.count("|") for l in table[:3]}) == 1 and len(table) == 6, table'
     ends "a full disk" 1 "cannot write '/dev/full'"
 }
 
+# gate JSON [SECONDS] ARG...: a run of steps whose results are judged by `besom bench` itself. A step lasts two
+# seconds; false, aloud, where one was not looked at for most of that.
+gate() {
+    json=$1 seconds=2
+    shift
+    case $1 in [0-9]*) seconds=$1 && shift ;; esac
+    bench --alloc glibc --json "$json" "$@" -- "$steps" down "$seconds"
+    python3 - "$json" <<'END'
+import json, sys
+for run in json.load(open(sys.argv[1]))["runs"]:
+    looks = [0] + [at for at, kib in run["samples"]] + [run["whole_s"]]
+    gap = max(b - a for a, b in zip(looks, looks[1:]))
+    if gap > 1.2:
+        print(f"bench.sh: skipped: gates: no look at the memory for {gap:.1f} s: the machine is too busy")
+        sys.exit(1)
+END
+}
+
 gates() {
-    bench --alloc glibc -r 2 --json base --max-rss 100M -- "$steps" down 1
+    measured_gates || true
+    [ -e base ] || return 0
+    refused "a baseline that is missing" "cannot read 'nothing'" --baseline nothing -- touch ran
+    refused "a baseline of another kind" "besom bench --json wrote" --baseline steps.c -- touch ran
+    refused "a baseline of others" "has none of besom" --alloc besom --baseline base -- touch ran
+    refused "a baseline in PSS" "--metric pss" --alloc glibc --metric rss --baseline base -- \
+        touch ran
+}
+
+measured_gates() {
+    gate base -r 2 --max-rss 100M || return
     ends "below --max-rss" 0
-    bench --alloc glibc -r 1 --max-rss glibc=20M -- "$steps" down 1
+    gate j -r 1 --max-rss glibc=20M || return
     ends "above --max-rss" 1
     grep -q 'Gate max-rss FAILED: glibc' out || broken "nothing is said of --max-rss: $(cat out)"
-    bench --alloc glibc -r 2 --json j --baseline base --gate peak,end --tolerance 15 -- \
-        "$steps" down 1
+    gate j -r 2 --baseline base --gate peak,end --tolerance 15 || return
     ends "as the baseline" 0
     judge "as the baseline" 'assert [g["passed"] for g in d["gates"]] == [True, True], d["gates"]'
     python3 - <<'END'
@@ -355,19 +406,14 @@ d = json.load(open("base"))
 d["summary"]["glibc"]["peak_kib"]["median"] *= 0.8
 json.dump(d, open("better", "w"))
 END
-    bench --alloc glibc -r 1 --baseline better --gate peak --tolerance 10 -- "$steps" down 1
+    gate j -r 1 --baseline better --gate peak --tolerance 10 || return
     ends "worse than the baseline" 1
     grep -q 'Gate baseline FAILED: glibc, peak: .* +2[0-9].* %' out ||
         broken "no reason: $(cat out)"
-    bench --alloc glibc -r 1 --baseline better --gate peak --tolerance 40 -- "$steps" down 1.01
+    gate j 2.01 -r 1 --baseline better --gate peak --tolerance 40 || return
     ends "worse by less than the tolerance" 0
-    grep -q 'baseline is of another command: .* down 1\.$' out ||
+    grep -q 'baseline is of another command: .* down 2\.$' out ||
         broken "nothing is said of the other command: $(cat out)"
-    refused "a baseline that is missing" "cannot read 'nothing'" --baseline nothing -- touch ran
-    refused "a baseline of another kind" "besom bench --json wrote" --baseline steps.c -- touch ran
-    refused "a baseline of others" "has none of besom" --alloc besom --baseline base -- touch ran
-    refused "a baseline in PSS" "--metric pss" --alloc glibc --metric rss --baseline base -- \
-        touch ran
 }
 
 # Each is one line that has the words, by what reads the command line, and exit status 2.
