@@ -165,7 +165,11 @@ BS_EXPORT void cfree(void *p) {
 }
 
 /* glibc's own names for the same functions, called by programs that wrap malloc. */
+#ifdef __clang__ /* it needs no `copy` to keep gcc from a warning, and has none */
+#define ALIAS(name) BS_EXPORT __attribute__((alias(#name)))
+#else
 #define ALIAS(name) BS_EXPORT __attribute__((alias(#name), copy(name)))
+#endif
 ALIAS(malloc) void *__libc_malloc(size_t size);
 ALIAS(free) void __libc_free(void *p);
 ALIAS(cfree) void __libc_cfree(void *p);

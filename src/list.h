@@ -14,7 +14,7 @@ struct bs_link {
     struct bs_link *next, *prev;
 };
 
-#define BS_LIST_ENTRY(link, type, member) ((type *)((char *)(link)-offsetof(type, member)))
+#define BS_LIST_ENTRY(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
 BS_INLINE void bs_list_init(struct bs_link *l) {
     l->next = l->prev = l;

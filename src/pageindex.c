@@ -26,7 +26,7 @@ static size_t storage_bytes(size_t capacity) {
 
 /* Puts the index into new storage, keeping what it holds. */
 static void adopt_storage_locked(char *storage, size_t capacity) {
-    struct bs_heap_arena **arena = (struct bs_heap_arena **)storage;
+    struct bs_heap_arena **arena = (struct bs_heap_arena **)(void *)storage;
     struct bs_pagesum sums;
     bs_pagesum_attach(&sums, arena + capacity, capacity * BS_ARENA_REGIONS);
     if (bs_pageheap.narenas != 0) {
