@@ -18,15 +18,38 @@ void bs_text_set(uintptr_t base, uintptr_t end) {
     bs_store_release(&text.end, end);
 }
 
-/* All sections of code, cold parts and PLT too, but not the headers, whose address the dynamic linker
- * leaves on the first thread's stack. */
+/*
+ * The headers are no code, and the dynamic linker leaves their address, and those of the tables behind them, on
+ * the first thread's stack. Linkers that give code no segment of its own (gold; GNU ld for aarch64) put
+ * them before it: the relocations come last.
+ */
+static uintptr_t end_of_tables(uintptr_t shift, const ElfW(Phdr) *dynamic) {
+    const ElfW(Dyn) *d = (const ElfW(Dyn) *)(shift + dynamic->p_vaddr);
+    uintptr_t at[2] = {0}, bytes[2] = {0}, end = 0;
+    for (; d->d_tag != DT_NULL; d++) {
+        if (d->d_tag == DT_RELA || d->d_tag == DT_JMPREL) /* libc makes them addresses in memory */
+            at[d->d_tag == DT_JMPREL] = d->d_un.d_ptr < shift ? shift + d->d_un.d_ptr : d->d_un.d_ptr;
+        if (d->d_tag == DT_RELASZ || d->d_tag == DT_PLTRELSZ)
+            bytes[d->d_tag == DT_PLTRELSZ] = d->d_un.d_val;
+    }
+    for (int i = 0; i < 2; i++)
+        if (at[i] + bytes[i] < (uintptr_t)bs_text)
+            end = bs_max(end, at[i] + bytes[i]);
+    return end;
+}
+
+/* All sections of code, cold parts and PLT too. */
 static void find(void) {
     const ElfW(Ehdr) *file = (const ElfW(Ehdr) *)(uintptr_t)__ehdr_start;
     const ElfW(Phdr) *part = (const ElfW(Phdr) *)((uintptr_t)__ehdr_start + file->e_phoff);
     uintptr_t shift = 0; /* from the addresses in the headers to those in memory */
+    uintptr_t low = 0;
     for (unsigned i = 0; i < file->e_phnum; i++)
         if (part[i].p_type == PT_LOAD && part[i].p_offset == 0)
             shift = (uintptr_t)__ehdr_start - part[i].p_vaddr;
+    for (unsigned i = 0; i < file->e_phnum; i++)
+        if (part[i].p_type == PT_DYNAMIC)
+            low = end_of_tables(shift, &part[i]);
     for (unsigned i = 0; i < file->e_phnum; i++)
         if (part[i].p_type == PT_LOAD && (part[i].p_flags & PF_W) != 0) {
             bs_store(&data.base, shift + part[i].p_vaddr);
@@ -34,7 +57,7 @@ static void find(void) {
         }
     for (unsigned i = 0; i < file->e_phnum; i++)
         if (part[i].p_type == PT_LOAD && (part[i].p_flags & PF_X) != 0)
-            bs_text_set(shift + part[i].p_vaddr, shift + part[i].p_vaddr + part[i].p_memsz);
+            bs_text_set(bs_max(low, shift + part[i].p_vaddr), shift + part[i].p_vaddr + part[i].p_memsz);
 }
 
 struct bs_text bs_text(void) {

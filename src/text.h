@@ -14,7 +14,7 @@ struct bs_text {
     uintptr_t base, end;
 };
 
-/* The executable segment of the file that besom was linked into. */
+/* The executable segment of the file that besom was linked into, without the file's headers and tables. */
 struct bs_text bs_text(void);
 
 /* Its segment of variables; empty where bs_text_set was called. They lead to no block of the program's: what

@@ -174,6 +174,21 @@ START_TEST(running_threads_are_left_alone) {
 }
 END_TEST
 
+extern const char __ehdr_start[] __attribute__((visibility("hidden"))); /* the linker's */
+extern const char _DYNAMIC[] __attribute__((visibility("hidden")));
+
+/* The dynamic linker leaves addresses of headers and tables on the first thread's stack: as besom's code they
+ * would make it look as if it never was outside. Linkers differ in where they put them. */
+START_TEST(headers_are_no_code) {
+    struct bs_text text = bs_text(), data = bs_text_data();
+    ck_assert_uint_lt((uintptr_t)__ehdr_start, text.base);
+    ck_assert_uint_le(text.base, (uintptr_t)use_cache);
+    ck_assert_uint_gt(text.end, (uintptr_t)use_cache);
+    ck_assert_uint_le(data.base, (uintptr_t)_DYNAMIC);
+    ck_assert_uint_gt(data.end, (uintptr_t)_DYNAMIC);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("idle");
     TCase *tc = add_case(suite, "whose");
@@ -183,5 +198,6 @@ int main(void) {
     tcase_add_test(tc, unwatched_caches_are_left_alone);
     tcase_add_test(tc, code_on_the_stack_is_respected);
     tcase_add_test(tc, running_threads_are_left_alone);
+    tcase_add_test(tc, headers_are_no_code);
     return run_suite(suite);
 }
