@@ -34,11 +34,16 @@
 
 /* Bytes: the deepest call chain (report to the log) uses about 12 KiB. */
 #define STACK_BYTES (64 * BS_KIB)
-/* Below the thread pointer lie thread-local variables: none is used by the helper, but debug
- * builds keep the lock checker's there. Untouched pages cost nothing. */
+/* Below the thread pointer lie thread-local variables, on aarch64 above it: none is used by the helper, but
+ * debug builds keep the lock checker's there. Untouched pages cost nothing. */
 #define TLS_BYTES (64 * BS_KIB)
 #define TCB_BYTES (4 * BS_KIB)
 #define HELPER_BYTES (STACK_BYTES + TLS_BYTES + TCB_BYTES)
+#if defined(__x86_64__)
+#define TCB_OFFSET (STACK_BYTES + TLS_BYTES)
+#else
+#define TCB_OFFSET (STACK_BYTES + TCB_BYTES)
+#endif
 
 static void set_all_signals(uint64_t mask, uint64_t *old) {
     (void)bs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof mask);
@@ -262,12 +267,14 @@ static long clone_thread(void **sp, void *tcb, int *tid, void (*fn)(void *), voi
 }
 
 static long start_on(char *memory, int *tid, void (*fn)(void *), void *arg) {
-    void **tcb = (void **)(memory + STACK_BYTES + TLS_BYTES);
-    tcb[0] = tcb; /* x86-64: %fs:0 is the block's own address, and so is %fs:16 */
+    void **tcb = (void *)(memory + TCB_OFFSET);
+#if defined(__x86_64__)
+    tcb[0] = tcb; /* %fs:0 is the block's own address, and so is %fs:16 */
     tcb[2] = tcb;
+#endif
     uint64_t old;
     set_all_signals(~(uint64_t)0, &old);
-    long ret = clone_thread((void **)(memory + STACK_BYTES), tcb, tid, fn, arg);
+    long ret = clone_thread((void *)(memory + STACK_BYTES), tcb, tid, fn, arg);
     set_all_signals(old, NULL);
     return ret;
 }
