@@ -10,23 +10,31 @@
 
 enum kind { BOOL, ENUM, SET, NUM, LIMIT, BYTES, PATH };
 
+/* Texts in the table and a place instead of pointers: each would be a relocation in every process. */
 struct option {
-    const char *name, *words, *unit;
-    enum kind kind;
-    void *value;
+    char name[24], words[64], unit[8]; /* "": none */
+    uint8_t kind;
+    uint16_t at; /* in bs_opt */
     uint64_t min, max;
 };
 
 static const struct option options[] = {
-#define BS_OPT_BOOL(n, def, doc) {#n, "on|off", NULL, BOOL, &bs_opt.n, 0, 1},
-#define BS_OPT_ENUM(n, def, w, doc) {#n, w, NULL, ENUM, &bs_opt.n, 0, 0},
-#define BS_OPT_SET(n, def, w, doc) {#n, w, NULL, SET, &bs_opt.n, 0, 0},
-#define BS_OPT_NUM(n, def, min, max, unit, doc) {#n, NULL, unit, NUM, &bs_opt.n, min, max},
-#define BS_OPT_LIMIT(n, def, doc) {#n, "off|auto", "bytes", LIMIT, &bs_opt.n, BS_LIMIT_MIN_BYTES, 0},
-#define BS_OPT_BYTES(n, def, w, min, doc) {#n, w, "bytes", BYTES, &bs_opt.n, min, INT64_MAX},
-#define BS_OPT_PATH(n, doc) {#n, NULL, NULL, PATH, &bs_opt.n, 0, BS_OPT_PATH_MAX - 1},
+#define BS_OPT_BOOL(n, def, doc) {#n, "on|off", "", BOOL, offsetof(struct bs_opt, n), 0, 1},
+#define BS_OPT_ENUM(n, def, w, doc) {#n, w, "", ENUM, offsetof(struct bs_opt, n), 0, 0},
+#define BS_OPT_SET(n, def, w, doc) {#n, w, "", SET, offsetof(struct bs_opt, n), 0, 0},
+#define BS_OPT_NUM(n, def, min, max, unit, doc) \
+    {#n, "", unit, NUM, offsetof(struct bs_opt, n), min, max},
+#define BS_OPT_LIMIT(n, def, doc) \
+    {#n, "off|auto", "bytes", LIMIT, offsetof(struct bs_opt, n), BS_LIMIT_MIN_BYTES, 0},
+#define BS_OPT_BYTES(n, def, w, min, doc) \
+    {#n, w, "bytes", BYTES, offsetof(struct bs_opt, n), min, INT64_MAX},
+#define BS_OPT_PATH(n, doc) {#n, "", "", PATH, offsetof(struct bs_opt, n), 0, BS_OPT_PATH_MAX - 1},
 #include "options.def"
 };
+
+static void *value_of(const struct option *o) {
+    return (char *)&bs_opt + o->at;
+}
 
 /* A piece of text that is not NUL-terminated. */
 struct text {
@@ -106,7 +114,7 @@ static int word_index(const char *words, struct text t) {
 static bool parse_set(const struct option *o, struct text t) {
     unsigned bits = 0;
     if (equals(t, "none", 4)) {
-        *(unsigned *)o->value = 0;
+        *(unsigned *)value_of(o) = 0;
         return true;
     }
     while (true) {
@@ -122,13 +130,13 @@ static bool parse_set(const struct option *o, struct text t) {
         t.s += n + 1;
         t.len -= n + 1;
     }
-    *(unsigned *)o->value = bits;
+    *(unsigned *)value_of(o) = bits;
     return true;
 }
 
 /* Suffixes a number may have, by the option's unit; the plain number is in that unit. */
 static const struct {
-    const char *unit, *suffix;
+    char unit[8], suffix[4];
     uint64_t factor;
 } suffixes[] = {
     {"ms", "ms", 1}, {"ms", "s", 1000}, {"ms", "m", 60000}, {"ms", "h", 3600000},
@@ -168,14 +176,14 @@ static bool parse_limit(const struct option *o, struct text t) {
     int i = word_index(o->words, t);
     bool percent = t.len != 0 && t.s[t.len - 1] == '%';
     struct option as = *o;
-    as.unit = percent ? "%" : "bytes";
+    memcpy(as.unit, percent ? "%" : "bytes", percent ? 2 : 6);
     as.min = percent ? 1 : o->min;
     as.max = percent ? 100 : INT64_MAX;
     limit.kind = i >= 0 ? (unsigned)i : percent ? BS_LIMIT_PERCENT : BS_LIMIT_BYTES;
     limit.value = 0;
     if (i < 0 && !parse_number(&as, t, &limit.value))
         return false;
-    *(struct bs_opt_limit *)o->value = limit;
+    *(struct bs_opt_limit *)value_of(o) = limit;
     return true;
 }
 
@@ -185,30 +193,30 @@ static bool parse(const struct option *o, struct text t) {
     case BOOL:
         i = word_index(o->words, t);
         if (i >= 0)
-            *(bool *)o->value = i == 0;
+            *(bool *)value_of(o) = i == 0;
         return i >= 0;
     case ENUM:
         i = word_index(o->words, t);
         if (i >= 0)
-            *(unsigned *)o->value = (unsigned)i;
+            *(unsigned *)value_of(o) = (unsigned)i;
         return i >= 0;
     case SET:
         return parse_set(o, t);
     case NUM:
-        return parse_number(o, t, o->value);
+        return parse_number(o, t, value_of(o));
     case LIMIT:
         return parse_limit(o, t);
     case BYTES:
         i = word_index(o->words, t);
         if (i < 0)
-            return parse_number(o, t, o->value);
-        *(uint64_t *)o->value = (uint64_t)i;
+            return parse_number(o, t, value_of(o));
+        *(uint64_t *)value_of(o) = (uint64_t)i;
         return true;
     case PATH:
         if (t.len == 0 || t.len > o->max)
             return false;
-        memcpy(o->value, t.s, t.len);
-        ((char *)o->value)[t.len] = '\0';
+        memcpy(value_of(o), t.s, t.len);
+        ((char *)value_of(o))[t.len] = '\0';
         return true;
     }
     return false;
