@@ -21,10 +21,9 @@
 
 /* The bottom and the limit of every magazine of the two static caches. */
 static void *no_block;
-struct bs_tcache bs_tcache_empty = {.top = {[0 ... BS_NCLASSES - 1] = &no_block},
-                                    .limit = {[0 ... BS_NCLASSES - 1] = &no_block}};
-struct bs_tcache bs_tcache_none = {.top = {[0 ... BS_NCLASSES - 1] = &no_block},
-                                   .limit = {[0 ... BS_NCLASSES - 1] = &no_block}};
+struct bs_no_caches bs_no_caches = {.word = &no_block,
+                                    .cache = {.top = {[0 ... BS_NCLASSES - 1] = &no_block},
+                                              .limit = {[0 ... BS_NCLASSES - 1] = &no_block}}};
 __thread struct bs_tcache *bs_self = &bs_tcache_empty;
 
 #define CACHE_BYTES \

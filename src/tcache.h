@@ -60,7 +60,18 @@ struct bs_tcache {
 };
 
 BS_LOCAL extern __thread struct bs_tcache *bs_self;
-BS_LOCAL extern struct bs_tcache bs_tcache_empty, bs_tcache_none;
+
+/* Where the word leads of a thread without a cache: empty, which has none yet, and none, which gets none.
+ * Nothing is ever written there; each magazine is empty and full. Their tops and limits are the same pointer, so
+ * one lies a word above the other: each word is a relocation, and memory of every process. (The mask of class
+ * 0's run is such a word in one of them. Nobody asks for it.) */
+struct bs_no_caches {
+    void **word;
+    struct bs_tcache cache;
+};
+BS_LOCAL extern struct bs_no_caches bs_no_caches;
+#define bs_tcache_none (*(struct bs_tcache *)&bs_no_caches)
+#define bs_tcache_empty bs_no_caches.cache
 
 /* When the magazine is empty: the run's slots move into it, lowest on top, as far as there is room,
  * and one into *out. False: there is no run. Of classes above BS_TINY_MAX one moves at a time, into

@@ -81,7 +81,7 @@ static void check_conservation(void) {
     require(bs_self->extra_bytes == extra && extra <= BS_CACHE_THREAD_BYTES,
             "%zu bytes of room granted, expected %zu", bs_self->extra_bytes, extra);
     require(*bs_self->top[0] == NULL && bs_self->top[0] == bs_self->limit[0] &&
-                bs_self->bin[0].run_mask == 0,
+                (bs_self->bin[0].run_mask == 0 || bs_self == &bs_tcache_none), /* tcache.h */
             "bin 0 is not empty and full");
 }
 
@@ -479,6 +479,23 @@ END_TEST
 
 /* --- without a cache -------------------------------------------------------------------------- */
 
+/* The two static caches share words: of each, every magazine is empty and full, and no class has a run. */
+static void check_static(const struct bs_tcache *tc) {
+    for (unsigned class = 0; class < BS_NCLASSES; class++) {
+        ck_assert_ptr_nonnull(tc->top[class]);
+        ck_assert_ptr_null(*tc->top[class]);
+        ck_assert_ptr_eq(tc->top[class], tc->limit[class]);
+        ck_assert(class == 0 || tc->bin[class].run_mask == 0);
+    }
+    ck_assert_ptr_null(tc->sampler);
+}
+START_TEST(static_caches_are_empty_and_full) {
+    ck_assert_ptr_ne(&bs_tcache_none, &bs_tcache_empty);
+    check_static(&bs_tcache_none);
+    check_static(&bs_tcache_empty);
+}
+END_TEST
+
 START_TEST(disabled_caches) {
     random_steps(200);
     bs_tcache_disable();
@@ -597,6 +614,7 @@ int main(void) {
     tcase_add_test(tc, forked_child_finds_the_others_caches);
     tc = add_case(suite, "without");
     tcase_add_test(tc, disabled_caches);
+    tcase_add_test(tc, static_caches_are_empty_and_full);
     tcase_add_test(tc, disabled_in_other_threads);
     tcase_add_test(tc, leaving_is_final);
 #if BS_FAULTS
