@@ -3,6 +3,9 @@
  * meta.c - see meta.h. Bump allocation out of mappings of MAP_BYTES; objects given back form a
  * LIFO list through their first word.
  *
+ * Objects of pools that are small come out of the first bytes of the first mapping, as far as these reach: behind
+ * them the first tables lie, of which little is touched, and what a small program needs shall share pages.
+ *
  * The table of mappings lets the ledger count metadata and tell it from the program's own memory.
  * It is small: a mapping of its own is made only for large tables, and the bump mappings double.
  */
@@ -14,6 +17,8 @@
 #define FIRST_MAP_BYTES (256 * BS_KIB)
 #define LAST_MAP_BYTES (4 * BS_MIB)
 #define MAX_MAPPINGS 512
+#define SMALL_BYTES (2 * BS_KIB) /* so many of the first mapping are for objects of at most so many */
+#define SMALL_MAX 256
 
 struct bs_free {
     struct bs_free *next;
@@ -22,6 +27,7 @@ struct bs_free {
 static struct {
     struct bs_lock lock;
     char *next, *end;  /* [lock:meta] what is left of the newest bump mapping */
+    char *small, *small_end; /* [lock:meta] what is left for small objects; NULL: no mapping yet */
     size_t map_bytes;  /* [lock:meta] of the next bump mapping */
     size_t used_bytes; /* [lock:meta], read relaxed */
     unsigned nmappings; /* [lock:meta] */
@@ -59,6 +65,14 @@ static void count_used_locked(size_t plus, size_t minus) {
     bs_store(&meta.used_bytes, meta.used_bytes + plus - minus);
 }
 
+static char *take_small_locked(size_t bytes, size_t align) {
+    char *p = (char *)bs_align_up((uintptr_t)meta.small, align);
+    if (bytes > SMALL_MAX || p == NULL || p + bytes > meta.small_end)
+        return NULL;
+    meta.small = p + bytes;
+    return p;
+}
+
 static void *bump_locked(size_t bytes, size_t align) {
     char *p = (char *)bs_align_up((uintptr_t)meta.next, align);
     if (meta.next == NULL || p > meta.end || (size_t)(meta.end - p) < bytes) {
@@ -67,9 +81,21 @@ static void *bump_locked(size_t bytes, size_t align) {
         if (p == NULL)
             return NULL;
         meta.end = p + map_bytes;
+        if (meta.small == NULL) {
+            meta.small = p;
+            p = meta.small_end = p + SMALL_BYTES;
+        }
         meta.map_bytes = bs_min(meta.map_bytes * 2, LAST_MAP_BYTES);
     }
     meta.next = p + bytes;
+    count_used_locked(bytes, 0);
+    return p;
+}
+
+static void *new_object_locked(size_t bytes, size_t align) {
+    char *p = take_small_locked(bytes, align);
+    if (p == NULL)
+        return bump_locked(bytes, align);
     count_used_locked(bytes, 0);
     return p;
 }
@@ -80,7 +106,7 @@ void *bs_meta_pool_alloc(struct bs_meta_pool *pool) {
     if (p != NULL)
         pool->free = pool->free->next;
     else
-        p = bump_locked(pool->bytes, pool->bytes % BS_CACHE_LINE == 0 ? BS_CACHE_LINE : 16);
+        p = new_object_locked(pool->bytes, pool->bytes % BS_CACHE_LINE == 0 ? BS_CACHE_LINE : 16);
     if (p != NULL)
         pool->in_use++;
     bs_lock_release(&meta.lock);

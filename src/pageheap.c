@@ -436,7 +436,7 @@ size_t bs_pageheap_used_bytes(void) {
 static bool region_is_valid(size_t i, size_t *free_pages, size_t *dirty) {
     const struct bs_region *r = bs_region_at(i);
     struct bs_sum leaf = bs_pageheap.sums.level[0][i];
-    if (r == NULL)
+    if (r == NULL || !r->mapped)
         return leaf.max == 0;
     struct bs_sum sum = bs_region_summary(r->alloc);
     size_t ndirty = 0;
@@ -463,7 +463,7 @@ bool bs_pageheap_is_valid(void) {
     }
     for (size_t page = 0; ok && page < bs_pageheap.hint; page++) {
         const struct bs_region *r = bs_region_at(page / BS_REGION_PAGES);
-        ok = r == NULL || bs_bit_test(r->alloc, page % BS_REGION_PAGES);
+        ok = r == NULL || !r->mapped || bs_bit_test(r->alloc, page % BS_REGION_PAGES);
     }
     ok = ok && c->span_pages + c->dirty_pages + c->released_pages == c->mapped_pages &&
          (runs == c->closed_runs || bs_opt.decommit != BS_DECOMMIT_HARD) &&

@@ -12,14 +12,14 @@
 #include "pagemap.h"
 
 struct bs_region {
-    uint64_t alloc[BS_REGION_WORDS];    /* set: in a span, held by the scavenger, or not mapped */
+    uint64_t alloc[BS_REGION_WORDS];    /* set: in a span, or held by the scavenger */
     uint64_t released[BS_REGION_WORDS]; /* set: free and without physical memory */
     uint64_t fresh[BS_REGION_WORDS];    /* set: released, and never in use; subset of released */
     uint64_t closed[BS_REGION_WORDS];   /* set: free, and inaccessible until used (decommit:hard) */
     uint32_t ndirty;                    /* free pages that are not released */
     uint32_t dense_epoch; /* of the scavenger, in which the region was found dense; 0: it was not */
     uint32_t sparse_epoch[BS_REGION_HUGES]; /* the same: the huge page had free pages; 0: it had not */
-    bool mapped;                        /* accessible; an unmapped region is all allocated */
+    bool mapped;                        /* accessible; else its words are all 0, and its summary says that none is free */
 };
 
 /* One arena's regions. */

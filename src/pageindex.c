@@ -15,8 +15,10 @@
 
 #include <string.h>
 
-/* Positions of the first index: 32 arenas are 2 GiB of heap, two OS pages of metadata. */
-#define FIRST_CAPACITY 32
+/* Positions of the first index: 256 MiB of heap, less than 1 KiB of metadata, which lies beside other and
+ * stays where it is when the index outgrows it. And of the next: 2 GiB, two OS pages. */
+#define FIRST_CAPACITY 4
+#define NEXT_CAPACITY 32
 
 /* --- capacity --------------------------------------------------------------------------------- */
 
@@ -41,20 +43,21 @@ static void adopt_storage_locked(char *storage, size_t capacity) {
 static bool ensure_capacity(size_t positions) {
     size_t old = bs_pageheap.capacity, capacity = bs_max(old, FIRST_CAPACITY);
     while (capacity < positions)
-        capacity *= 2;
+        capacity = bs_max(capacity * 2, NEXT_CAPACITY);
     if (capacity == old)
         return true;
-    char *storage = bs_meta_map(storage_bytes(capacity));
+    size_t bytes = storage_bytes(capacity);
+    char *storage = capacity == FIRST_CAPACITY ? bs_meta_alloc(bytes) : bs_meta_map(bytes);
     if (storage == NULL)
         return false;
     /* what will be copied to is faulted in now: everybody waits while the lock is held */
     if (old != 0)
-        memset(storage, 0, storage_bytes(capacity));
+        memset(storage, 0, bytes);
     void *old_storage = bs_pageheap.arena;
     bs_lock_acquire(&bs_pageheap.lock);
     adopt_storage_locked(storage, capacity);
     bs_lock_release(&bs_pageheap.lock);
-    if (old != 0)
+    if (old > FIRST_CAPACITY)
         bs_meta_unmap(old_storage, storage_bytes(old));
     return true;
 }
@@ -65,9 +68,7 @@ static struct bs_heap_arena *make_arena(uintptr_t base) {
     struct bs_heap_arena *a = bs_meta_alloc(sizeof *a);
     if (a == NULL)
         return NULL;
-    a->base = base;
-    for (size_t r = 0; r < BS_ARENA_REGIONS; r++)
-        memset(a->region[r].alloc, 0xff, sizeof a->region[r].alloc);
+    a->base = base; /* what is written of the regions that are not mapped yet would be memory */
     return a;
 }
 

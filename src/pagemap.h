@@ -35,14 +35,13 @@ struct bs_group {
 #define BS_GROUP_PAGES 64
 #define BS_ARENA_GROUPS (BS_ARENA_PAGES / BS_GROUP_PAGES)
 
-/* One arena's tables, in demand-zero metadata. */
+/* One arena's tables, in demand-zero metadata. What a small program needs of them is the first 500 bytes. */
 struct bs_arena {
     uint8_t *class; /* [init] for each page the size class of a small block's page, else 0 */
     struct bs_span *whole; /* the large span that covers every page, or NULL; nothing of it is in the
                               tables below then */
     bool was_whole; /* [atomic] there was one; beside the pointer, since both are written for it */
     struct bs_group group[BS_ARENA_GROUPS];
-    struct bs_span *low[BS_ARENA_GROUPS], *high[BS_ARENA_GROUPS]; /* whose they are, or were */
     uint8_t thp[BS_ARENA_SIZE / BS_HUGE_SIZE]; /* [lock:thp], read relaxed: enum bs_thp_state */
     struct bs_heap_arena *pages; /* [lock:page heap] the page heap's bitmaps */
     struct bs_marks *side[BS_NSIDES]; /* [atomic] NULL while not needed: marks.h */
@@ -51,6 +50,7 @@ struct bs_arena {
     /* While class bytes are hidden; in no memory before. */
     uint8_t hidden[BS_ARENA_PAGES];   /* what the class bytes would be */
     uint16_t counted[BS_ARENA_PAGES]; /* [atomic] blocks that begin in the page and whose free matters */
+    struct bs_span *low[BS_ARENA_GROUPS], *high[BS_ARENA_GROUPS]; /* whose the groups' pages are, or were */
 };
 
 /* The flat map: class bytes of the BS_NEAR_PAGES pages from address 0 - bs_pagemap_minus_base on.

@@ -547,12 +547,19 @@ START_TEST(index_grows_upward) {
 }
 END_TEST
 
+/* The first one lies in other metadata and has room for two arenas with gaps. */
 START_TEST(no_memory_for_the_index) {
+    uintptr_t arena[] = {WINDOW, WINDOW + 2 * BS_ARENA_SIZE, WINDOW + 4 * BS_ARENA_SIZE};
     model_init(1);
-    ck_assert(bs_pagemap_add(WINDOW, BS_REGION_SIZE));
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert(bs_pagemap_add(arena[i], BS_REGION_SIZE));
+        ck_assert(i == 2 || bs_pageheap_prepare(arena[i], BS_REGION_SIZE));
+    }
     bs_os_fail(1, 12 /* ENOMEM */, true);
-    ck_assert(!bs_pageheap_prepare(WINDOW, BS_REGION_SIZE));
+    ck_assert(!bs_pageheap_prepare(arena[2], BS_REGION_SIZE));
     bs_os_fail(0, 0, false);
+    ck_assert(bs_pageheap_is_valid());
+    ck_assert(bs_pageheap_prepare(arena[2], BS_REGION_SIZE));
     ck_assert(bs_pageheap_is_valid());
     grow(0, 1);
     step_alloc(3, 1);
