@@ -257,7 +257,7 @@ bool bs_options_set(const char *key, size_t key_len, const char *value, size_t v
 
 /* --- sources ---------------------------------------------------------------------------------- */
 
-static void read_conf(const char *s) {
+static BS_COLD void read_conf(const char *s) {
     while (*s != '\0') {
         size_t n = strcspn(s, ",");
         const char *colon = memchr(s, ':', n);
@@ -272,7 +272,7 @@ static void read_conf(const char *s) {
 }
 
 /* BESOM_<KEY>=value; names that the launcher uses are not options. */
-static void read_variable(const char *name, size_t len, const char *value) {
+static BS_COLD void read_variable(const char *name, size_t len, const char *value) {
     char key[32], from[48] = "BESOM_";
     if (equals((struct text){name, len}, "CONF", 4) || equals((struct text){name, len}, "LIB", 3))
         return;

@@ -46,26 +46,12 @@ BS_INLINE struct bs_region *bs_region_at(size_t index) {
     struct bs_heap_arena *a = bs_pageheap.arena[index / BS_ARENA_REGIONS];
     return a != NULL ? &a->region[index % BS_ARENA_REGIONS] : NULL;
 }
-/* Runs of closed pages that begin in region i. */
-static inline size_t bs_closed_runs_from(size_t i) {
-    const struct bs_region *r = bs_region_at(i), *below = i != 0 ? bs_region_at(i - 1) : NULL;
-    uint64_t carry = below != NULL ? below->closed[BS_REGION_WORDS - 1] >> 63 : 0;
-    size_t runs = 0;
-    for (size_t w = 0; r != NULL && w < BS_REGION_WORDS; w++) {
-        runs += bs_popcount(r->closed[w] & ~(r->closed[w] << 1 | carry));
-        carry = r->closed[w] >> 63;
-    }
-    return runs;
-}
-/* Those and one that begins with the next region: all that a change in region i can change. */
-static inline size_t bs_closed_runs_near(size_t i) {
-    if (BS_LIKELY(bs_opt.decommit != BS_DECOMMIT_HARD))
-        return 0;
-    bool last = i + 1 == bs_pageheap.narenas * BS_ARENA_REGIONS;
-    const struct bs_region *r = bs_region_at(i), *above = last ? NULL : bs_region_at(i + 1);
-    bool begins = above != NULL && (above->closed[0] & 1) != 0 &&
-                  r->closed[BS_REGION_WORDS - 1] >> 63 == 0;
-    return bs_closed_runs_from(i) + begins;
+/* Runs of closed pages that begin in region i; and those with one that begins with the next region: all that a
+ * change in region i can change. With decommit:hard alone. */
+BS_LOCAL size_t bs_closed_runs_from(size_t i);
+BS_LOCAL size_t bs_closed_runs_counted(size_t i);
+BS_INLINE size_t bs_closed_runs_near(size_t i) {
+    return BS_LIKELY(bs_opt.decommit != BS_DECOMMIT_HARD) ? 0 : bs_closed_runs_counted(i);
 }
 /* Page index <-> address; the address must belong to a known arena. */
 BS_INLINE uintptr_t bs_page_address(size_t page) {

@@ -120,6 +120,25 @@ static void link_arena_locked(struct bs_heap_arena *a) {
     renumbered_locked(pos);
 }
 
+BS_COLD size_t bs_closed_runs_from(size_t i) {
+    const struct bs_region *r = bs_region_at(i), *below = i != 0 ? bs_region_at(i - 1) : NULL;
+    uint64_t carry = below != NULL ? below->closed[BS_REGION_WORDS - 1] >> 63 : 0;
+    size_t runs = 0;
+    for (size_t w = 0; r != NULL && w < BS_REGION_WORDS; w++) {
+        runs += bs_popcount(r->closed[w] & ~(r->closed[w] << 1 | carry));
+        carry = r->closed[w] >> 63;
+    }
+    return runs;
+}
+
+BS_COLD size_t bs_closed_runs_counted(size_t i) {
+    bool last = i + 1 == bs_pageheap.narenas * BS_ARENA_REGIONS;
+    const struct bs_region *r = bs_region_at(i), *above = last ? NULL : bs_region_at(i + 1);
+    bool begins = above != NULL && (above->closed[0] & 1) != 0 &&
+                  r->closed[BS_REGION_WORDS - 1] >> 63 == 0;
+    return bs_closed_runs_from(i) + begins;
+}
+
 bool bs_pageheap_prepare(uintptr_t base, size_t bytes) {
     uintptr_t last = bs_align_down(base + bytes - 1, BS_ARENA_SIZE);
     for (uintptr_t b = bs_align_down(base, BS_ARENA_SIZE); b <= last; b += BS_ARENA_SIZE) {
@@ -153,7 +172,8 @@ void bs_pageheap_insert(uintptr_t base, size_t bytes) {
         bs_store(&bs_pageheap.counts.closed_runs,
                  bs_pageheap.counts.closed_runs + bs_closed_runs_near(i) - runs);
         r->mapped = true;
-        bs_pageheap.sums.level[0][i] = bs_region_summary(r->alloc);
+        bs_pageheap.sums.level[0][i] =
+            (struct bs_sum){BS_REGION_PAGES, BS_REGION_PAGES, BS_REGION_PAGES};
     }
     bs_pagesum_update(&bs_pageheap.sums, first, n);
     bs_pageheap.hint = bs_min(bs_pageheap.hint, first * BS_REGION_PAGES);

@@ -267,9 +267,8 @@ static void begin(void) {
     put_header();
 }
 
-BS_ALWAYS void bs_record_start(void) {
-    if (bs_opt.record[0] == '\0')
-        return;
+/* (Apart from the question, which every process puts, in memory of every one.) */
+static BS_COLD void start_recording(void) {
     bs_lock_acquire(&rec.lock);
     rec.buf = bs_meta_map(BUFFER_BYTES);
     int error = rec.buf == NULL ? ENOMEM : 0;
@@ -291,10 +290,12 @@ BS_ALWAYS void bs_record_start(void) {
     if (on)
         bs_tcache_disable();
 }
+BS_ALWAYS void bs_record_start(void) {
+    if (bs_opt.record[0] != '\0')
+        start_recording();
+}
 
-BS_ALWAYS void bs_record_finish(void) {
-    if (!bs_record_is_on())
-        return;
+static BS_COLD void finish_recording(void) {
     if (lock_and_begin()) {
         put(BS_RECORD_END, 0);
         put_number(rec.events);
@@ -305,6 +306,10 @@ BS_ALWAYS void bs_record_finish(void) {
         bs_store(&bs_recording, false);
     }
     unlock_and_say();
+}
+BS_ALWAYS void bs_record_finish(void) {
+    if (bs_record_is_on())
+        finish_recording();
 }
 
 /* --- fork ------------------------------------------------------------------------------------- */

@@ -40,9 +40,7 @@ static int open_file_locked(void) {
     return fd;
 }
 
-BS_ALWAYS void bs_sink_open(void) {
-    if (bs_opt.log[0] == '\0')
-        return;
+static BS_COLD void open_sink(void) {
     if (strcmp(bs_opt.log, "stderr") == 0) {
         bs_store(&sink.state, TO_STDERR);
         return;
@@ -58,6 +56,10 @@ BS_ALWAYS void bs_sink_open(void) {
     if (fd < 0)
         bs_warn("log file \"%s\" cannot be written (error %d); there will be no log", sink.path,
                 -fd);
+}
+BS_ALWAYS void bs_sink_open(void) {
+    if (bs_opt.log[0] != '\0')
+        open_sink();
 }
 
 void bs_sink_write(const char *line, size_t bytes) {
