@@ -29,10 +29,10 @@ struct hierarchy {
 enum { UNIFIED, MEMORY, CPU, NHIERARCHIES };
 
 static struct {
-    const char *root;
+    const char *root;     /* what stands before all paths; NULL: nothing */
     bool looked, refused; /* mount points are known; the kernel could not open a file */
     struct hierarchy at[NHIERARCHIES];
-} mounts = {.root = ""};
+} mounts;
 
 void bs_cgroup_set_root(const char *dir) {
     mounts.root = dir;
@@ -45,7 +45,7 @@ void bs_cgroup_set_root(const char *dir) {
 static bool full_path(char path[PATH_BYTES], const char *dir, const char *name) {
     struct bs_out out;
     bs_out_init(&out, path, PATH_BYTES);
-    bs_out_printf(&out, "%s%s/%s", mounts.root, dir, name);
+    bs_out_printf(&out, "%s%s/%s", mounts.root != NULL ? mounts.root : "", dir, name);
     bs_out_text(&out);
     return !out.cut;
 }

@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 
-LIMIT_US, LIMIT_KIB, PAIRS = 500, 220, 80
+LIMIT_US, LIMIT_KIB, PAIRS = 500, 180, 80
 
 
 def cpu_us(environment):
