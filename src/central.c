@@ -284,13 +284,12 @@ static BS_COLD _Noreturn void report(enum bs_free_result why, const void *block,
              bs_class_info[class].size);
 }
 
-/* The class byte said the page belongs to this class, so the page map leads to a span; another class, or
- * one that does not hold the block, means that its span went away while a stale pointer to it sat in a
- * magazine. */
-static struct bs_span *span_of_block(const void *block, unsigned class) {
-    struct bs_span *s = bs_pagemap_entry_of_small((uintptr_t)block);
-    if (BS_UNLIKELY(!bs_span_holds(s, (uintptr_t)block) || s->class != class))
-        report(BS_FREE_TWICE, block, class);
+/* The class byte said the page belongs to this class, so the page map leads to a span of it; another class
+ * means that its span went away while a stale pointer to it sat in a magazine. */
+static inline struct bs_span *span_of_block(uintptr_t p, unsigned class) {
+    struct bs_span *s = bs_pagemap_entry_of_small(p);
+    if (BS_UNLIKELY(s == NULL || bs_load_acquire(&s->state) != BS_SPAN_SMALL || s->class != class))
+        report(BS_FREE_TWICE, (void *)p, class);
     return s;
 }
 
@@ -315,22 +314,23 @@ static BS_NOINLINE void forget_marks(const struct piece *pieces, unsigned npiece
  * do under it. A span found live here stays live: our block is in it. How many pieces. */
 static BS_NOINLINE unsigned find_pieces(unsigned class, void *const *blocks, unsigned n,
                                         struct piece *pieces) {
-    const struct bs_class_info *info = &bs_class_info[class];
-    __asm__("" : "+r"(info)); /* a register, not a sum to be made for each block */
+    const struct bs_class_info info = bs_class_info[class]; /* its fields in registers */
+    const size_t bytes = info.npages * BS_PAGE_SIZE;
     struct piece *piece = pieces;
     struct bs_span *s = NULL;
-    uintptr_t base = 0;
-    size_t bytes = 0;
+    uintptr_t base = 0; /* no block lies so low */
     for (unsigned i = 0; i < n; piece++) {
-        if ((uintptr_t)blocks[i] - base >= bytes) {
-            s = span_of_block(blocks[i], class);
+        uintptr_t p = (uintptr_t)blocks[i];
+        if (p - base >= bytes) {
+            s = span_of_block(p, class);
             base = s->base;
-            bytes = info->npages * BS_PAGE_SIZE;
-            __builtin_prefetch(s, 1);
+            if (BS_UNLIKELY(p - base >= bytes)) /* as another class: its span is elsewhere now */
+                report(BS_FREE_TWICE, (void *)p, class);
         }
-        unsigned count = bs_span_place(info, base, blocks + i, n - i, &piece->at);
+        unsigned count = bs_span_place(&info, p - base, blocks + i, n - i, &piece->at);
         if (BS_UNLIKELY(count == 0))
-            report(BS_FREE_INTERIOR, blocks[i], class);
+            report(BS_FREE_INTERIOR, (void *)p, class);
+        __builtin_prefetch(&s->alloc[piece->at.word], 1);
         piece->span = s;
         piece->end = i += count;
     }
@@ -360,8 +360,10 @@ static void release_batch(struct bs_central *c, unsigned class, void *const *blo
         }
         if (k + 1 < npieces && pieces[k + 1].span == s)
             continue;
-        s->flags &= (uint8_t)~BS_SPAN_FRESH;
         touch(s);
+        if (BS_LIKELY(stays_listed(s)))
+            continue;
+        s->flags &= (uint8_t)~BS_SPAN_FRESH;
         if (settle_locked(c, s))
             empty[nempty++] = s;
     }

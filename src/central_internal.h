@@ -119,6 +119,12 @@ static inline void leave_locked(struct bs_central *c, struct bs_span *s) {
         bs_settle_empty(s);
 }
 
+/* Blocks of the span came back, and nothing else changes: the rule, in one look at its flags. */
+static inline bool stays_listed(const struct bs_span *s) {
+    unsigned flags = s->flags & (BS_SPAN_FRESH | BS_SPAN_LISTED | BS_SPAN_BORROWED);
+    return flags == BS_SPAN_LISTED && s->nalloc != 0 && bs_span_keeps_group(s);
+}
+
 /* After blocks of one span came back: it goes where its fullness says. True if it became one empty
  * span too many: it is off the lists then. */
 static inline bool settle_locked(struct bs_central *c, struct bs_span *s) {

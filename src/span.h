@@ -135,23 +135,23 @@ struct bs_slots {
 /* How many of the n >= 1 blocks follow each other in steps of `step` bytes, the first included. */
 unsigned bs_span_count_steps(void *const *blocks, unsigned n, intptr_t step);
 
-/* Where the first of n blocks is, which lies in the span of class c at base, and those behind it that can
+/* Where the first of n blocks is, `offset` bytes into a span of class c, and those behind it that can
  * be cleared with it: blocks that were made one after the other are neighbours, and are often freed in
  * this order or the opposite one. How many; 0: the first is no block (BS_FREE_INTERIOR). */
-BS_INLINE unsigned bs_span_place(const struct bs_class_info *c, uintptr_t base, void *const *blocks,
+BS_INLINE unsigned bs_span_place(const struct bs_class_info *c, size_t offset, void *const *blocks,
                                  unsigned n, struct bs_slots *at) {
-    uint32_t offset = (uint32_t)((uintptr_t)blocks[0] - base), slot = bs_class_slot(c, offset);
+    uint32_t slot = bs_class_slot(c, (uint32_t)offset);
     if (BS_UNLIKELY(slot * c->size != offset || slot >= c->nslots))
         return 0;
     unsigned bit = slot % 64, count = 1;
     uint64_t mask = (uint64_t)1 << bit;
     if (n > 1) {
         intptr_t size = (intptr_t)c->size, step = (intptr_t)blocks[1] - (intptr_t)blocks[0];
-        if (step == size) {
+        if (BS_UNLIKELY(step == size)) {
             unsigned most = (unsigned)bs_min(64 - bit, c->nslots - slot);
             count = bs_span_count_steps(blocks, n < most ? n : most, step);
             mask = bs_low_bits(count) << bit;
-        } else if (step == -size) {
+        } else if (BS_UNLIKELY(step == -size)) {
             count = bs_span_count_steps(blocks, n < bit + 1 ? n : bit + 1, step);
             mask = bs_low_bits(count) << (bit + 1 - count);
         }

@@ -54,13 +54,13 @@ static enum bs_free_result release_blocks(struct bs_span *s, void *const *blocks
                                           unsigned *done) {
     for (*done = 0; *done < n;) {
         struct bs_slots at;
-        unsigned count = bs_span_place(bs_span_class(s), s->base, blocks + *done, n - *done, &at);
+        unsigned count = bs_span_place(bs_span_class(s), (uintptr_t)blocks[*done] - s->base, blocks + *done, n - *done, &at);
         if (count == 0)
             return BS_FREE_INTERIOR;
         require(count == bs_popcount(at.mask), "%u blocks at a place of other bits", count);
         if (!bs_span_clear(s, at, count)) { /* up to the guilty one */
             for (; bs_span_is_allocated(s, (uintptr_t)blocks[*done]); ++*done) {
-                require(bs_span_place(bs_span_class(s), s->base, blocks + *done, 1, &at) == 1,
+                require(bs_span_place(bs_span_class(s), (uintptr_t)blocks[*done] - s->base, blocks + *done, 1, &at) == 1,
                         "not one block");
                 require(bs_span_clear(s, at, 1), "cleared by one before it");
             }
