@@ -38,6 +38,8 @@ static struct {
     int pid;                /* [init; child after fork] a vfork child is seen by its other pid */
     bool refused;           /* [atomic] no thread to be had: pieces from now on */
     uint64_t next_piece_ns; /* [atomic] no piece before */
+    uint64_t looked_ns;     /* [atomic] when the clock was last asked for that */
+    uint32_t skips;         /* [atomic] so many calls more do without */
     bool idle_noted;        /* [helper] */
     uint64_t abandoned;     /* [helper] scans given up that were noted */
     uint64_t next_report_ns; /* [helper] of log_interval */
@@ -244,9 +246,23 @@ bool bs_background_call(void) {
 
 /* --- the slow doors' hook --------------------------------------------------------------------- */
 
+/* A program that stays small and has free pages comes here from each slow door. Where these follow each
+ * other quickly most do not ask for the time. */
+static bool asks_clock(uint64_t *now) {
+    uint32_t skips = bs_load(&bg.skips);
+    if (skips != 0) {
+        bs_store(&bg.skips, skips - 1);
+        return false;
+    }
+    *now = bs_os_now_ns();
+    bs_store(&bg.skips, *now - bs_load(&bg.looked_ns) < BS_PIECE_BUSY_NS ? BS_PIECE_SKIPS : 0u);
+    bs_store(&bg.looked_ns, *now);
+    return true;
+}
+
 static void piece(void) {
-    uint64_t now = bs_os_now_ns(), due = bs_load(&bg.next_piece_ns);
-    if (now < due ||
+    uint64_t now, due = bs_load(&bg.next_piece_ns);
+    if (!asks_clock(&now) || now < due ||
         !__atomic_compare_exchange_n(&bg.next_piece_ns, &due, now + BS_TICK_MS * NS_PER_MS, false,
                                      __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         return;

@@ -238,6 +238,11 @@
 #define BS_DENSITY_MAX_WORK_NS 5000000u
 /* Work at the slow door with background:off, in bytes a call. */
 #define BS_SCAVENGE_PIECE_BYTES (512 * BS_KIB)
+/* The clock is asked whether such work is due at one slow door in so many and one, while those before took
+ * less than so many ns. Each time it was 7 % of the instructions of bench/micro memalign-ladder, whose heap
+ * of 4 MiB has no helper (2026-11-26). */
+#define BS_PIECE_SKIPS 15u
+#define BS_PIECE_BUSY_NS 10000000u
 /* Regions of 4 MiB whose spans are searched for holes in such a call. */
 #define BS_HOLES_PIECE_REGIONS 4
 /* Regions that a search for dirty pages looks at under one hold of the page-heap lock: each may cost
