@@ -85,14 +85,16 @@ bool bs_central_has_room(size_t npages) {
 bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out) {
     if (!bs_central_has_room(npages) && !bs_limit_allows(npages))
         return false;
-    for (;;) {
+    /* what waits goes first where pages without memory would be taken: its pages have some */
+    for (bool warm = bs_waiting_count() != 0;; warm = false) {
         uint64_t grown = bs_pageheap_grown();
-        if (bs_pageheap_alloc(npages, align_pages, out)) {
+        if (warm ? bs_pageheap_alloc_warm(npages, align_pages, out)
+                 : bs_pageheap_alloc(npages, align_pages, out)) {
             if (out->nreleased != 0)
                 note_growth(out->nreleased);
             return bs_central_make_ready(out);
         }
-        if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
+        if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0 || warm)
             continue;
         if (!bs_grow(npages + align_pages - 1, grown))
             return false;

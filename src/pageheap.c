@@ -159,7 +159,19 @@ static void count_reuse(const struct bs_pages *out) {
         bs_count(reused_released_bytes, (out->nreleased - out->nfresh) * BS_PAGE_SIZE);
 }
 
-bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out) {
+/* All of these free pages have memory. */
+static bool all_warm_locked(size_t page, size_t n) {
+    while (n != 0) {
+        size_t first = page % BS_REGION_PAGES, part = bs_min(n, BS_REGION_PAGES - first);
+        if (bs_range_count(bs_region_at(page / BS_REGION_PAGES)->released, first, part) != 0)
+            return false;
+        page += part;
+        n -= part;
+    }
+    return true;
+}
+
+static bool alloc_run(size_t npages, size_t align_pages, bool warm, struct bs_pages *out) {
     bs_lock_acquire(&bs_pageheap.lock);
     size_t page = 0;
     /* an aligned run lies in every run that is longer by align-1 */
@@ -170,12 +182,23 @@ bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out) 
         /* arenas are aligned beyond any page index, up to the arena's own size */
         uintptr_t base = bs_page_address(page);
         uintptr_t aligned = bs_align_up(base, align_pages * BS_PAGE_SIZE);
-        take_locked(page + (aligned - base) / BS_PAGE_SIZE, npages, out);
+        page += (aligned - base) / BS_PAGE_SIZE;
+        found = !warm || all_warm_locked(page, npages);
     }
+    if (found)
+        take_locked(page, npages, out);
     bs_lock_release(&bs_pageheap.lock);
     if (found)
         count_reuse(out);
     return found;
+}
+
+bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out) {
+    return alloc_run(npages, align_pages, false, out);
+}
+
+bool bs_pageheap_alloc_warm(size_t npages, size_t align_pages, struct bs_pages *out) {
+    return alloc_run(npages, align_pages, true, out);
 }
 
 static bool all_free_locked(size_t page, size_t n) {

@@ -63,6 +63,8 @@ struct bs_pageheap_counts {
  * npages + align_pages - 1: any such run holds an aligned one. (A shorter run that happens to be
  * aligned is passed over.) False: no such run. */
 bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out);
+/* The same; false also if some of these pages have no memory (released). */
+bool bs_pageheap_alloc_warm(size_t npages, size_t align_pages, struct bs_pages *out);
 /* Takes exactly these pages if all are free (growth in place). */
 bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out);
 /* Gives runs back, all under one hold of the lock. */

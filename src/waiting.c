@@ -176,6 +176,15 @@ size_t bs_waiting_return(size_t max) {
 
 /* --- large spans ------------------------------------------------------------------------------ */
 
+/* Pages that may be kept. How many blocks of a length are free varies with how many live; but where other
+ * lengths are in use as well, what is kept for one is missing for another. */
+static size_t most_kept_locked(void) {
+    if ((waiting.lengths & (waiting.lengths - 1)) != 0)
+        return BS_KEPT_PAGES;
+    size_t part = bs_pageheap_used_bytes() / (BS_PAGE_SIZE * BS_KEPT_HEAP_PART);
+    return bs_min(BS_KEPT_PAGES_MAX, bs_max(part, BS_KEPT_PAGES));
+}
+
 bool bs_waiting_keep_large(struct bs_span *s) {
     struct bs_span *gone[BS_EMPTY_BATCH];
     size_t npages = s->npages, n = 0;
@@ -192,8 +201,9 @@ bool bs_waiting_keep_large(struct bs_span *s) {
     bs_store(&waiting.n[0], waiting.n[0] + 1);
     bs_store(&waiting.total, waiting.total + 1);
     /* one too many: half go */
-    bool over = waiting.large_pages > BS_KEPT_PAGES;
-    while (over && n < BS_EMPTY_BATCH && waiting.large_pages > BS_KEPT_PAGES / 2)
+    size_t most = most_kept_locked();
+    bool over = waiting.large_pages > most;
+    while (over && n < BS_EMPTY_BATCH && waiting.large_pages > most / 2)
         gone[n++] = take_waiting_locked(0);
     bs_lock_release(&waiting.lock);
     if (n != 0)

@@ -64,7 +64,7 @@ static void check_sums(size_t requested, size_t in_spans) {
     require(bs_large_span_bytes() == in_spans, "%zu bytes in spans, expected %zu",
             bs_large_span_bytes(), in_spans);
     size_t kept = bs_waiting_large_bytes();
-    require(kept <= BS_KEPT_PAGES * BS_PAGE_SIZE, "%zu bytes of spans are kept", kept);
+    require(kept <= BS_KEPT_PAGES_MAX * BS_PAGE_SIZE, "%zu bytes of spans are kept", kept);
     require(c.span_pages * BS_PAGE_SIZE == in_spans + kept, "the page heap counts %zu pages in spans",
             c.span_pages);
     require(bs_pageheap_is_valid(), "the page heap is broken");
@@ -418,9 +418,21 @@ START_TEST(freed_block_is_used_again) {
     check_zero(q, 100000);
     ck_assert_uint_eq(span_of(q)->request, 100000);
     check_sums(160000, bs_align_up(100000, BS_PAGE_SIZE) + bs_align_up(60000, BS_PAGE_SIZE));
+    (void)alloc(200000, false); /* stands behind the other one */
     release(other);
     ck_assert_ptr_ne(alloc(100000, false), other); /* of other pages */
-    ck_assert_uint_eq(bs_counted(spans_made), made + 1);
+    ck_assert_uint_eq(bs_counted(spans_made), made + 2);
+}
+END_TEST
+
+START_TEST(kept_spans_come_before_new_pages) {
+    char *p = alloc(5 * BS_PAGE_SIZE, false), *q = alloc(5 * BS_PAGE_SIZE, false);
+    ck_assert_ptr_eq(q, p + 5 * BS_PAGE_SIZE);
+    release(p);
+    release(q);
+    ck_assert_uint_eq(bs_waiting_large_bytes(), 10 * BS_PAGE_SIZE);
+    ck_assert_ptr_eq(alloc(10 * BS_PAGE_SIZE, false), p); /* and not what is behind q */
+    ck_assert_uint_eq(bs_pageheap_counts().span_pages, 10);
 }
 END_TEST
 
@@ -432,7 +444,9 @@ START_TEST(kept_spans_are_bounded) {
     for (unsigned i = 0; i < N; i++)
         release(block[i]);
     check_sums(0, 0);
-    ck_assert_uint_ne(bs_waiting_large_bytes(), 0);
+    size_t kept = bs_waiting_large_bytes(), part = bs_pageheap_used_bytes() / BS_KEPT_HEAP_PART;
+    ck_assert_uint_ne(kept, 0);
+    ck_assert_uint_le(kept, bs_max(part, BS_KEPT_PAGES * BS_PAGE_SIZE));
     ck_assert_uint_eq(bs_waiting_small_count(), 0);
     return_kept();
     ck_assert_uint_eq(bs_waiting_large_bytes() + bs_waiting_count(), 0);
@@ -571,6 +585,7 @@ int main(void) {
     tcase_add_test(tc, sparse_blocks_stay_sparse);
     tcase_add_test(tc, sparse_blocks_beside_one_that_lives);
     tcase_add_test(tc, watched_block_changes_its_size);
+    tcase_add_test(tc, kept_spans_come_before_new_pages);
     tcase_add_test(tc, kept_spans_are_bounded);
     tcase_add_test(tc, kept_spans_are_aligned_as_asked);
     tc = add_case(suite, "zero");

@@ -484,6 +484,23 @@ START_TEST(a_long_search_reaches_the_bottom) {
 }
 END_TEST
 
+START_TEST(warm_pages_all_have_memory) {
+    struct bs_pages dirty, got;
+    model_init(1);
+    grow(0, 2);
+    ck_assert(!bs_pageheap_alloc_warm(1, 1, &got)); /* all are new */
+    ck_assert(bs_pageheap_alloc(BS_REGION_PAGES + 8, 1, &dirty));
+    struct bs_run run = {.base = dirty.base, .npages = dirty.npages};
+    bs_pageheap_free(&run, 1);
+    ck_assert(!bs_pageheap_alloc_warm(BS_REGION_PAGES + 9, 1, &got)); /* the last one is new */
+    ck_assert(bs_pageheap_is_valid());
+    ck_assert(bs_pageheap_alloc_warm(BS_REGION_PAGES + 8, 1, &got));
+    ck_assert_uint_eq(got.base, dirty.base);
+    ck_assert_uint_eq(got.nreleased, 0);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
 /* The dirty pages of an arena must be found after one below it has moved its numbers. */
 START_TEST(dirty_pages_stay_known) {
     model_init(1);
@@ -615,6 +632,7 @@ int main(void) {
     tcase_add_test(tc, nothing_in_an_empty_heap);
     tcase_add_test(tc, runs_cross_regions_and_arenas);
     tcase_add_test(tc, arenas_come_in_any_order);
+    tcase_add_test(tc, warm_pages_all_have_memory);
     tcase_add_test(tc, dirty_pages_stay_known);
     tcase_add_test(tc, dense_regions_rest_for_an_epoch);
     tcase_add_test(tc, a_search_goes_down);
