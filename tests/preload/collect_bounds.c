@@ -87,10 +87,10 @@ int main(void) {
     unlink(path);
     printf("lost %zu MiB, at most %zu MiB resident, %u scans\n", lost / BS_MIB, peak / BS_MIB, scans);
     fflush(stdout);
-    BS_CHECK(scans >= SCANS, "%u scans in %d s", scans, MOST_MS / 1000);
-    if (lost < SCANS * LOST_MIB * BS_MIB / 10 * 7)
-        promise_skip("the machine is too slow to lose more than %zu MiB in that time", lost / BS_MIB);
+    BS_CHECK(scans >= 3, "%u scans in %d s", scans, MOST_MS / 1000);
     BS_CHECK(peak < BOUND_MIB * BS_MIB, "%zu MiB resident of %zu MiB lost", peak / BS_MIB,
              lost / BS_MIB);
+    if (scans < SCANS || lost < SCANS * LOST_MIB * BS_MIB / 10 * 7)
+        promise_skip("the machine is too slow: %u scans, and %zu MiB lost, in that time", scans, lost / BS_MIB);
     _exit(0); /* no report at exit */
 }
