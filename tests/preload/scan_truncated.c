@@ -15,7 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-enum { scans = 300, pages = 256, page = 4096 };
+enum { scans = 100, pages = 256, page = 4096 };
 
 static void *volatile *in_shared;
 
