@@ -119,9 +119,6 @@
 #define BS_SWEEP_REFILL_MAX 100
 #define BS_SWEEP_REFILL_REGIONS 4
 
-/* A small block that realloc has to move becomes larger by this part of itself, at least. */
-#define BS_REALLOC_ROOM_PART 4
-
 /* From this size on, in bytes, a large block that cannot grow in place is moved by mremap instead
  * of copied. Two measurements pull apart (2026-11-22, medians of 5, against copying always): blocks
  * that grow once (bench/micro realloc-once) take 0.33 of the time and 465 instead of 630 MB at the

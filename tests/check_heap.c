@@ -159,8 +159,16 @@ END_TEST
 
 /* --- realloc ---------------------------------------------------------------------------------- */
 
+/* The next of 1, 5/4 and 13/8 of the powers of two. */
+static size_t next_step(size_t have) {
+    for (size_t low = 8;; low *= 2)
+        for (size_t eighths = 8; eighths <= 13; eighths += eighths == 8 ? 2 : 3)
+            if (low * eighths / 8 > have)
+                return low * eighths / 8;
+}
+
 /* It stays while it fits and is at least half used; else it moves to the class of its size. If it grows by
- * less than a quarter it gets room for that, so that what grows bit by bit is not copied each time. */
+ * less than the next step it gets room for that, so that what grows bit by bit is not copied each time. */
 START_TEST(realloc_stays_or_moves) {
     for (unsigned k = 0; k < 20000 / UNIT_SLOWNESS; k++) {
         size_t from = 1 + some_size(15), to = 1 + some_size(15);
@@ -172,7 +180,7 @@ START_TEST(realloc_stays_or_moves) {
         fill(p, from, k);
         unsigned char *q = bs_heap_realloc(p, to);
         require((q == p) == stays, "%zu to %zu bytes: %s", from, to, q == p ? "stayed" : "moved");
-        size_t room = to > have ? bs_max(to, bs_min(have + have / 4, BS_SMALL_MAX)) : to;
+        size_t room = to > have ? bs_max(to, bs_min(next_step(have), BS_SMALL_MAX)) : to;
         size_t expected = stays ? have : bs_class_info[bs_class_of(room)].size;
         require(bs_heap_usable(q) == expected, "%zu to %zu bytes: %zu usable", from, to,
                 bs_heap_usable(q));
