@@ -148,7 +148,7 @@ static void *work_linear(void *none) {
     bs_linear_work(&linear);
     return none;
 }
-static double once_linear(const struct bs_range *root, bool vectors, struct bs_linear_sums *sums) {
+static double once_linear(const struct bs_range *root, enum bs_sieve_way way, struct bs_linear_sums *sums) {
     pthread_t thread[MAX_WORKERS];
     if (!bs_cycle_prepare() || !bs_cycle_begin())
         exit(1);
@@ -156,7 +156,7 @@ static double once_linear(const struct bs_range *root, bool vectors, struct bs_l
     double t = now();
     if (!bs_linear_begin(&linear, NULL, root, 1))
         exit(1);
-    linear.vectors &= vectors;
+    linear.sieve = way;
     for (unsigned i = 1; i < nworkers; i++)
         if (pthread_create(&thread[i], NULL, work_linear, NULL) != 0)
             exit(1);
@@ -185,17 +185,17 @@ static void measure_linear(const struct shape *shape, const struct bs_range *roo
         if (s->class != 0 && bs_marks_make((uintptr_t)block[i], BS_SIDE_HELD))
             (void)bs_central_hold(s, (uintptr_t)block[i]);
     }
-    for (int vectors = 0; vectors < 2; vectors++) {
+    for (unsigned way = 0; way <= (unsigned)bs_sieve_best(); way++) {
         for (unsigned i = 0; i < rounds; i++)
-            t[i] = once_linear(root, vectors != 0, &sums);
+            t[i] = once_linear(root, (enum bs_sieve_way)way, &sums);
         qsort(t, rounds, sizeof *t, compare);
         double mb = (double)(sums.heap_bytes + sums.root_bytes) / 1e6;
         printf("linear %u %-8s %8zu marked %8.1f MB %5.1f%% in reach, best %7.2f ms median %7.2f "
                "ms %6.2f "
-               "GB/s%s\n",
+               "GB/s by %u\n",
                nworkers, shape->name, sums.marked, mb, (double)sums.candidates * 8e-4 / mb,
                t[0] * 1e3, t[rounds / 2] * 1e3, mb * 1e-3 / t[rounds / 2],
-               vectors ? " vectors" : "");
+               1u << way << (way != 0));
     }
     for (size_t i = 0; i < n; i += 16) { /* out of quarantine again */
         struct bs_span *s = bs_span_of((uintptr_t)block[i]);

@@ -11,27 +11,17 @@
 #include "ranges.h"
 
 #include <errno.h>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#include <immintrin.h>
-#endif
-
-#define UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
-typedef uintptr_t __attribute__((may_alias, aligned(1))) any_word;
 
 #define ROOT_PIECE (64 * BS_KIB)
 #define PARTS 32
-#define BATCH 256 /* candidates that are looked up together */
-#define AHEAD 12  /* of them one is fetched while another is looked up */
-#define STRIDE 16 /* words that the vector sieve takes at once */
+#define AHEAD 12 /* of the candidates one is fetched while another is looked up */
 /* Beyond so many bytes from the first to the last byte of the heap there is no map of pages. */
 #define MAP_MAX ((size_t)1 << 42)
 
 struct worker {
     struct bs_linear *l;
     struct bs_linear_sums sums;
-    size_t n;
-    uintptr_t candidate[BATCH + STRIDE];
+    struct bs_sieve sieve; /* with candidates */
 };
 
 /* --- the slot --------------------------------------------------------------------------------- */
@@ -75,81 +65,33 @@ static void fetch(uintptr_t p) {
 
 static void look_at_all(struct worker *w) {
     bool past_end = w->l->rules.past_end != BS_PAST_END_NEVER;
+    uintptr_t *candidate = w->sieve.found;
     size_t n = 0;
-    w->sums.candidates += w->n;
-    for (size_t i = 0; i < w->n; i++) {
-        uintptr_t p = w->candidate[i];
-        w->candidate[n] = p;
+    w->sums.candidates += w->sieve.n;
+    for (size_t i = 0; i < w->sieve.n; i++) {
+        uintptr_t p = candidate[i];
+        candidate[n] = p;
         n += is_close(w->l, p) || (past_end && p % BS_PAGE_SIZE == 0);
     }
     for (size_t i = 0; i < n; i++) {
         if (i + AHEAD < n)
-            fetch(w->candidate[i + AHEAD]);
-        look(w, w->candidate[i], past_end);
+            fetch(candidate[i + AHEAD]);
+        look(w, candidate[i], past_end);
     }
-    w->n = 0;
+    w->sieve.n = 0;
 }
 
-/* --- the bounds ------------------------------------------------------------------------------- */
+/* --- the words -------------------------------------------------------------------------------- */
 
-/* Without a branch for what is found. */
-UNCHECKED static void sift(struct worker *w, const any_word *p, size_t n) {
-    const uintptr_t low = w->l->low, reach = w->l->reach, mask = w->l->rules.mask;
+static void sift(struct worker *w, uintptr_t p, size_t n) {
     while (n != 0) {
-        size_t found = w->n, piece = bs_min(n, BATCH + STRIDE - found);
-        for (size_t i = 0; i < piece; i++) {
-            uintptr_t x = p[i] & mask;
-            w->candidate[found] = x;
-            found += x - low <= reach;
-        }
-        w->n = found;
-        p += piece;
-        n -= piece;
-        if (found >= BATCH)
+        size_t seen = bs_sieve_words(&w->sieve, w->l->sieve, p, n);
+        if (w->sieve.n >= BS_SIEVE_BATCH)
             look_at_all(w);
+        p += seen * sizeof(uintptr_t);
+        n -= seen;
     }
 }
-
-#if defined(__x86_64__)
-/* True if none of the four words at p is in bounds: all bits set, a word each. */
-#define OUTSIDE(p)                                                                                \
-    _mm256_cmpgt_epi64(                                                                           \
-        _mm256_sub_epi64(                                                                         \
-            _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(const void *)(p)), mask), low), \
-        reach)
-
-/* Words less `low`, with the highest bit turned, so that a comparison with signs is one without. */
-UNCHECKED __attribute__((target("avx2"))) static void sift_by_16(struct worker *w,
-                                                                 const any_word *p, size_t n) {
-    const uintptr_t turn = (uintptr_t)1 << 63;
-    const __m256i low = _mm256_set1_epi64x((long long)(w->l->low + turn));
-    const __m256i reach = _mm256_set1_epi64x((long long)(w->l->reach - turn));
-    const __m256i mask = _mm256_set1_epi64x((long long)w->l->rules.mask);
-    size_t i = 0;
-    for (; i + STRIDE <= n; i += STRIDE) {
-        __m256i a = _mm256_and_si256(OUTSIDE(p + i), OUTSIDE(p + i + 4));
-        __m256i b = _mm256_and_si256(OUTSIDE(p + i + 8), OUTSIDE(p + i + 12));
-        if (_mm256_movemask_epi8(_mm256_and_si256(a, b)) != -1)
-            sift(w, p + i, STRIDE);
-    }
-    sift(w, p + i, n - i);
-}
-static bool has_vectors(void) {
-    /* Not __builtin_cpu_supports: its constructor runs in every process. */
-    unsigned a, b, c, d, low, high;
-    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_OSXSAVE) == 0)
-        return false;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (low & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & bit_AVX2) != 0;
-}
-#else
-static void sift_by_16(struct worker *w, const any_word *p, size_t n) {
-    sift(w, p, n);
-}
-static bool has_vectors(void) {
-    return false;
-}
-#endif
 
 /* Words that begin in [start, end) and end at `limit` at the latest. */
 static void read_open(struct worker *w, uintptr_t start, uintptr_t end, uintptr_t limit) {
@@ -160,11 +102,7 @@ static void read_open(struct worker *w, uintptr_t start, uintptr_t end, uintptr_
          i++) {
         size_t most = (limit - start - i) / sizeof(uintptr_t);
         size_t n = bs_min(most, (end - start - i + sizeof(uintptr_t) - 1) / sizeof(uintptr_t));
-        const any_word *p = (const any_word *)(start + i);
-        if (w->l->vectors)
-            sift_by_16(w, p, n);
-        else
-            sift(w, p, n);
+        sift(w, start + i, n);
     }
 }
 
@@ -327,7 +265,13 @@ static bool next_region(struct worker *w) {
 }
 
 void bs_linear_work(struct bs_linear *l) {
-    struct worker w = {.l = l};
+    struct worker w;
+    w.l = l;
+    w.sums = (struct bs_linear_sums){0, 0, 0, 0, 0};
+    w.sieve.low = l->low;
+    w.sieve.reach = l->reach;
+    w.sieve.mask = l->rules.mask;
+    w.sieve.n = 0;
     while (next_root(&w) || next_region(&w))
         ;
     look_at_all(&w);
@@ -373,7 +317,7 @@ static bool note_held(void *ctx, uintptr_t base, const uint64_t *alloc, const ui
 
 bool bs_linear_begin(struct bs_linear *l, const struct bs_trace_rules *rules,
                      const struct bs_range *roots, size_t nroots) {
-    *l = (struct bs_linear){.roots = roots, .nroots = nroots, .fd = -1, .vectors = has_vectors()};
+    *l = (struct bs_linear){.roots = roots, .nroots = nroots, .fd = -1, .sieve = bs_sieve_best()};
     if (rules != NULL)
         l->rules = *rules;
     if (l->rules.mask == 0)

@@ -13,13 +13,14 @@
  * each, spans come and go, and the marks say no more than that. besom closes no page of the heap then; the
  * program may, whole pages of its blocks (mprotect).
  *
- * Three sieves: the heap's bounds (by vector instructions where the processor has them), a bit for
- * each page on which a held slot lies, and the slot itself. Any number of workers at once. When it may
+ * Three sieves: the heap's bounds (sieve.h), a bit for each page on which a held slot lies, and the slot
+ * itself. Any number of workers at once. When it may
  * run: as trace.h; with bs_cycle_note_idle before. No memory is taken between begin and end.
  */
 #ifndef BS_LINEAR_H
 #define BS_LINEAR_H
 
+#include "sieve.h"
 #include "trace.h"
 
 struct bs_linear_sums {
@@ -38,7 +39,7 @@ struct bs_linear {
     uint64_t *pages; /* a bit a page from low on; NULL: the heap is too wide, all pages count */
     size_t pages_bytes;
     int fd;
-    bool vectors;    /* [begin] use them; a test may say no */
+    enum bs_sieve_way sieve; /* [begin] the best; a test may say another */
     const struct bs_range *closed; /* what cannot be read is passed over; in address order */
     size_t nclosed;
     char *copy;      /* BS_LINEAR_COPY_BYTES: what the program may close at any moment is copied there, by
