@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Real programs as benchmarks of bench/run: the workloads of tests/compat/programs, in their short
-form (SPEED=bench), each as a whole with all the processes that it starts. An operation is the whole
-workload; memory is what `besom bench` measures, PSS of the tree, so that pages which processes share
-count once.
+"""Real programs as benchmarks of bench/run: the workloads of tests/compat/programs in a short form
+(SPEED=bench or bench-quick), each as a whole with all the processes that it starts. An operation is the
+whole workload; memory is what `besom bench` measures, PSS of the tree, so that pages which processes
+share count once.
 
 It compares no output (tests/compat/run.sh does) and knows nothing of rounds and ratios. What a
 workload leaves lies in a directory of its own, which is removed.
@@ -32,8 +32,8 @@ def needs_of(file):
 class Programs:
     """All that can be run here. As a context it owns the directory in which they are run."""
 
-    def __init__(self, launcher):
-        self.launcher, self.folder, self.files = launcher, None, {}
+    def __init__(self, launcher, speed="bench"):
+        self.launcher, self.speed, self.folder, self.files = launcher, speed, None, {}
 
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="besom-bench-")
@@ -77,7 +77,7 @@ class Programs:
         argv = ["/bin/sh", "-c", 'cd -- "$0" && exec "$@"', place, "/bin/bash",
                 os.path.join(COMPAT, "inside.sh"), self.files[name], function]
         return argv, {"HOME": os.path.join(place, "home"), "TMPDIR": place, "LC_ALL": "C.UTF-8",
-                      "TZ": "UTC", "TERM": "dumb", "TOP": ROOT, "INPUT": given, "SPEED": "bench"}
+                      "TZ": "UTC", "TERM": "dumb", "TOP": ROOT, "INPUT": given, "SPEED": self.speed}
 
     def prepare(self, name):
         """'' or a complaint. Makes the input, once, without any allocator's help."""

@@ -18,7 +18,7 @@ workload() {
     cp "$INPUT"/* .
     sources=(*.c)
     # shellcheck disable=SC2153  # SPEED comes from run.sh, or from bench/run
-    [ "$SPEED" != bench ] || sources=(l*.c)
+    [[ $SPEED != bench* ]] || sources=(l*.c)
     for source in "${sources[@]}"; do
         gcc -std=gnu11 -D_GNU_SOURCE= -DBS_DEBUG=1 -I. -O2 -g -fno-builtin \
             -ftls-model=initial-exec -Wall -c "$source"

@@ -55,13 +55,16 @@ ignored=(LockTests PyRLockTests CRLockTests EventTests ConditionAsRLockTests Con
     test_queue_feeder_donot_stop_onexc test_queue_feeder_on_queue_feeder_error)
 
 workload() {
-    if [ "$SPEED" = bench ]; then
-        suite main test_json test_dict test_list test_re test_pickle
+    local more=()
+    case $SPEED in
+    bench*)
+        [ "$SPEED" != bench ] || more=(test_pickle)
+        suite main test_json test_dict test_list test_re "${more[@]}"
         results main.xml
         return
-    fi
+        ;;
+    esac
     local fork=(-m '*WithProcessesTestPool*' -m '*WithProcessesTestQueue*' -m '*SharedMemory*')
-    local more=()
     # shellcheck disable=SC2153  # SPEED comes from run.sh
     if [ "$SPEED" = full ]; then
         fork=()
