@@ -38,7 +38,7 @@ enum bs_borrow bs_central_borrow(uintptr_t p, bool force, struct bs_span **span,
     struct bs_central *c = &bs_centrals[class];
     bs_lock_acquire(&c->lock);
     /* A listed span of this class that holds p: whatever happened since the look-up, it is one. */
-    if (s->class == class && bs_span_of(p) == s)
+    if (bs_load(&s->class) == class && bs_span_of(p) == s)
         result = borrow_locked(c, s, force, pages);
     bs_lock_release(&c->lock);
     *span = s;
