@@ -74,7 +74,7 @@ static bool withdraw_tables(void *ctx, uintptr_t base, const uint64_t *alloc,
     return true;
 }
 
-/* No span is unswept, or no cycle has begun: nobody reads them. */
+/* All spans are swept, to the end, or no cycle has begun: nobody reads them. */
 static void drop_tables(void) {
     bs_pageheap_each_region(withdraw_tables, NULL);
     for (unsigned i = 0; i < cycle.nchunks; i++)
@@ -144,7 +144,8 @@ static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc,
             continue;
         }
         struct bs_span *s = bs_span_in_region(alloc, base, page);
-        if (s != NULL && bs_span_is_unswept(s))
+        /* one that a refill is sweeping, too: its class's lock says when that is over, and the tables may go */
+        if (s != NULL && !bs_span_is_swept(s))
             sweep_span(w, s);
         p += BS_PAGE_SIZE;
         w->stopped = w->swept == w->max_spans;

@@ -74,6 +74,10 @@ BS_INLINE bool bs_settling_is_open(void) {
 BS_INLINE bool bs_span_is_unswept(const struct bs_span *s) {
     return bs_load(&s->sweepgen) + 2 == bs_load(&bs_sweepgen);
 }
+/* False also while somebody is at it. */
+BS_INLINE bool bs_span_is_swept(const struct bs_span *s) {
+    return bs_load(&s->sweepgen) == bs_load(&bs_sweepgen);
+}
 
 /* --- sweeping --------------------------------------------------------------------------------- */
 

@@ -11,6 +11,7 @@
 #include "heap.h"
 #include "large.h"
 #include "round.h"
+#include "settle.h"
 #include "thread.h"
 #include "unit.h"
 
@@ -234,8 +235,36 @@ START_TEST(what_is_reported_is_what_was_lost) {
 }
 END_TEST
 
+/* A refill that has begun to sweep a span reads the tables of marks: the cycle does not end, and they do not
+ * go, before it lets the class's lock go. */
+static void *finish(void *arg) {
+    (void)arg;
+    bs_cycle_finish();
+    return NULL;
+}
+START_TEST(a_cycle_waits_for_who_sweeps) {
+    void *p = bs_heap_alloc(100);
+    struct bs_span *s = bs_span_of((uintptr_t)p);
+    struct bs_marked block;
+    pthread_t thread;
+    ck_assert(bs_cycle_prepare() && bs_cycle_begin() && bs_mark((uintptr_t)p, &block));
+    bs_cycle_start(BS_SWEEP_PLAIN, NULL, NULL);
+    bs_central_lock_all();
+    ck_assert(bs_settle_own(s));
+    ck_assert_int_eq(pthread_create(&thread, NULL, finish, NULL), 0);
+    usleep(50000); /* for it to end the cycle, if it does not wait */
+    ck_assert(bs_cycle_is_under_way());
+    bs_settle_publish(s);
+    bs_central_unlock_all();
+    pthread_join(thread, NULL);
+    ck_assert(!bs_cycle_is_under_way());
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("sweep_threads");
-    tcase_add_test(add_case(suite, "sweep_threads"), what_is_reported_is_what_was_lost);
+    TCase *tc = add_case(suite, "sweep_threads");
+    tcase_add_test(tc, what_is_reported_is_what_was_lost);
+    tcase_add_test(tc, a_cycle_waits_for_who_sweeps);
     return run_suite(suite);
 }
