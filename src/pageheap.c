@@ -159,16 +159,24 @@ static void count_reuse(const struct bs_pages *out) {
         bs_count(reused_released_bytes, (out->nreleased - out->nfresh) * BS_PAGE_SIZE);
 }
 
-/* All of these free pages have memory. */
-static bool all_warm_locked(size_t page, size_t n) {
-    while (n != 0) {
-        size_t first = page % BS_REGION_PAGES, part = bs_min(n, BS_REGION_PAGES - first);
-        if (bs_range_count(bs_region_at(page / BS_REGION_PAGES)->released, first, part) != 0)
+/* True if it holds for each region's part of these pages. */
+BS_INLINE bool every_part_locked(size_t page, size_t n,
+                                 bool (*holds)(const struct bs_region *r, size_t first, size_t n)) {
+    for (size_t part; n != 0; page += part, n -= part) {
+        size_t first = page % BS_REGION_PAGES;
+        part = bs_min(n, BS_REGION_PAGES - first);
+        if (!holds(bs_region_at(page / BS_REGION_PAGES), first, part))
             return false;
-        page += part;
-        n -= part;
     }
     return true;
+}
+
+/* Of free pages: they have memory. */
+BS_INLINE bool part_is_warm(const struct bs_region *r, size_t first, size_t n) {
+    return bs_range_count(r->released, first, n) == 0;
+}
+BS_INLINE bool part_is_free(const struct bs_region *r, size_t first, size_t n) {
+    return r != NULL && r->mapped && bs_range_count(r->alloc, first, n) == 0;
 }
 
 static bool alloc_run(size_t npages, size_t align_pages, bool warm, struct bs_pages *out) {
@@ -183,7 +191,7 @@ static bool alloc_run(size_t npages, size_t align_pages, bool warm, struct bs_pa
         uintptr_t base = bs_page_address(page);
         uintptr_t aligned = bs_align_up(base, align_pages * BS_PAGE_SIZE);
         page += (aligned - base) / BS_PAGE_SIZE;
-        found = !warm || all_warm_locked(page, npages);
+        found = !warm || every_part_locked(page, npages, part_is_warm);
     }
     if (found)
         take_locked(page, npages, out);
@@ -203,17 +211,7 @@ bool bs_pageheap_alloc_warm(size_t npages, size_t align_pages, struct bs_pages *
 
 static bool all_free_locked(size_t page, size_t n) {
     size_t total = bs_pageheap.narenas * BS_ARENA_REGIONS * BS_REGION_PAGES;
-    if (page >= total || n > total - page)
-        return false;
-    while (n != 0) {
-        struct bs_region *r = bs_region_at(page / BS_REGION_PAGES);
-        size_t first = page % BS_REGION_PAGES, part = bs_min(n, BS_REGION_PAGES - first);
-        if (r == NULL || !r->mapped || bs_range_count(r->alloc, first, part) != 0)
-            return false;
-        page += part;
-        n -= part;
-    }
-    return true;
+    return page < total && n <= total - page && every_part_locked(page, n, part_is_free);
 }
 
 bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out) {
