@@ -39,10 +39,15 @@ struct dirent64 { /* the kernel's */
     char name[];
 };
 
+static uint64_t parse_decimal(const char **s) {
+    uint64_t value = 0;
+    for (; **s >= '0' && **s <= '9'; ++*s)
+        value = value * 10 + (uint64_t)(**s - '0');
+    return value;
+}
+
 static int parse_tid(const char *s) {
-    int tid = 0;
-    for (; *s >= '0' && *s <= '9'; s++)
-        tid = tid * 10 + (*s - '0');
+    int tid = (int)parse_decimal(&s);
     return *s == '\0' ? tid : 0;
 }
 
@@ -106,13 +111,6 @@ static bool waits_for(int tid, int signal) {
            (set & signal_bit(signal)) != 0;
 }
 
-static uint64_t parse_decimal(const char *s) {
-    uint64_t value = 0;
-    for (; *s >= '0' && *s <= '9'; s++)
-        value = value * 10 + (uint64_t)(*s - '0');
-    return value;
-}
-
 /* libc ends threads with all signals blocked, and on a busy machine the kernel's part of it may take long. */
 static bool is_exiting(int tid) {
     const uint64_t exiting = 4; /* the kernel's PF_EXITING */
@@ -122,13 +120,17 @@ static bool is_exiting(int tid) {
     const char *s = strrchr(text, ')'); /* of the name: state, five numbers, flags follow */
     for (unsigned field = 0; s != NULL && field < 7; field++)
         s = strchr(s + 1, ' ');
-    return s != NULL && (parse_decimal(s + 1) & exiting) != 0;
+    if (s == NULL)
+        return false;
+    s++;
+    return (parse_decimal(&s) & exiting) != 0;
 }
 
 /* In ns, and one more: a new thread has not run. */
 static uint64_t time_run(int tid) {
     char text[128];
-    return read_task_file(tid, "schedstat", text, sizeof text) > 0 ? parse_decimal(text) + 1 : 0;
+    const char *s = text;
+    return read_task_file(tid, "schedstat", text, sizeof text) > 0 ? parse_decimal(&s) + 1 : 0;
 }
 
 int bs_os_task(int tid, int signal, struct bs_os_task *task) {
@@ -148,9 +150,10 @@ int bs_os_task(int tid, int signal, struct bs_os_task *task) {
     task->gone = *state == 'Z' || *state == 'X';
     task->runs = *state == 'R';
     task->blocked = parse_hex(&mask);
-    if (tracer != NULL)
-        for (tracer += strlen("\nTracerPid:\t"); *tracer >= '0' && *tracer <= '9'; tracer++)
-            task->tracer = task->tracer * 10 + (*tracer - '0');
+    if (tracer != NULL) {
+        tracer += strlen("\nTracerPid:\t");
+        task->tracer = (int)parse_decimal(&tracer);
+    }
     task->in_sigwait = *state == 'S' && waits_for(tid, signal);
     if ((task->blocked & signal_bit(signal)) != 0) {
         task->gone |= is_exiting(tid);
