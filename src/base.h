@@ -46,6 +46,9 @@
 #define BS_LOCAL __attribute__((visibility("hidden")))
 #define BS_EXPORT __attribute__((visibility("default")))
 #define BS_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+/* A search looks at words wherever they lie: what the sanitizers think of the memory is not asked. */
+#define BS_UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
+typedef uintptr_t __attribute__((may_alias, aligned(1))) bs_any_word;
 #define BS_CACHE_LINE 64
 #define BS_PADDED __attribute__((aligned(BS_CACHE_LINE)))
 

@@ -11,10 +11,6 @@
 
 #include <string.h>
 
-/* A word is looked at wherever it lies: what the sanitizers think of the memory is not asked. */
-#define UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
-typedef uintptr_t __attribute__((may_alias, aligned(1))) any_word;
-
 #define PARTS 32
 /* The clock is looked at after so many bytes, or pages of spans that take as long. */
 #define PIECE (256 * BS_KIB)
@@ -125,12 +121,12 @@ static BS_NOINLINE void look(struct bs_referrers *r, const struct source *s, uin
         note(r, w, s, at, value);
 }
 
-UNCHECKED static void read_words(struct bs_referrers *r, const struct source *s, size_t bytes,
-                                 size_t step) {
+BS_UNCHECKED static void read_words(struct bs_referrers *r, const struct source *s, size_t bytes,
+                                    size_t step) {
     const uintptr_t low = r->low, reach = r->reach, end = s->bytes + bytes;
     for (uintptr_t p = bs_align_up(s->bytes, step); p < end && end - p >= sizeof(uintptr_t);
          p += step) {
-        uintptr_t x = *(const any_word *)p;
+        uintptr_t x = *(const bs_any_word *)p;
         size_t bit = bit_of(x);
         if (BS_UNLIKELY(x - low <= reach) && (r->filter[bit / 64] >> (bit % 64) & 1) != 0)
             look(r, s, p, x);

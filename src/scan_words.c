@@ -13,10 +13,6 @@
 
 #define SHARED_PART 4096 /* of the stack */
 
-/* A word is looked at wherever it lies: what the sanitizers think of the memory is not asked. */
-#define UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
-typedef uintptr_t __attribute__((may_alias, aligned(1))) any_word;
-
 void bs_scan_add_word(struct bs_scan_work *w, uintptr_t x) {
     if (w->nwords < BS_SCAN_WORDS)
         w->word[w->nwords] = x;
@@ -36,10 +32,10 @@ static bool visit_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
 }
 
 /* The words in [p, end) that may lead to a block, also as its end. */
-UNCHECKED static void copy_words(struct bs_scan_work *w, const struct bounds *b, uintptr_t p,
-                                 uintptr_t end, size_t step) {
+BS_UNCHECKED static void copy_words(struct bs_scan_work *w, const struct bounds *b, uintptr_t p,
+                                    uintptr_t end, size_t step) {
     for (; p + sizeof(uintptr_t) <= end && w->nwords <= BS_SCAN_WORDS; p += step) {
-        uintptr_t x = *(const any_word *)p;
+        uintptr_t x = *(const bs_any_word *)p;
         if (x - b->low <= b->high - b->low && (bs_span_of(x) != NULL || bs_span_of(x - 1) != NULL))
             bs_scan_add_word(w, x);
     }

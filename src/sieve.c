@@ -11,13 +11,10 @@
 #include <immintrin.h>
 #endif
 
-#define UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
-typedef uintptr_t __attribute__((may_alias, aligned(1))) any_word;
-
 #define STRIDE BS_SIEVE_STRIDE
 #define AHEAD_BYTES 2048
 
-UNCHECKED static size_t by_one(struct bs_sieve *s, const any_word *p, size_t n) {
+BS_UNCHECKED static size_t by_one(struct bs_sieve *s, const bs_any_word *p, size_t n) {
     const uintptr_t low = s->low, reach = s->reach, mask = s->mask;
     size_t seen = 0, found = s->n;
     while (seen < n && found < BS_SIEVE_BATCH) {
@@ -45,8 +42,8 @@ static const uint32_t halves[16][8] = {
 };
 
 /* Words less `low`, with the highest bit turned, so that a comparison with signs is one without. */
-UNCHECKED __attribute__((target("avx2,popcnt"))) static size_t by_four(struct bs_sieve *s, const any_word *p,
-                                                                       size_t n) {
+BS_UNCHECKED __attribute__((target("avx2,popcnt"))) static size_t by_four(struct bs_sieve *s, const bs_any_word *p,
+                                                                          size_t n) {
     const uintptr_t turn = (uintptr_t)1 << 63;
     const __m256i low = _mm256_set1_epi64x((long long)(s->low + turn));
     const __m256i reach = _mm256_set1_epi64x((long long)(s->reach - turn));
@@ -76,8 +73,8 @@ UNCHECKED __attribute__((target("avx2,popcnt"))) static size_t by_four(struct bs
     return seen;
 }
 
-UNCHECKED __attribute__((target("avx512f,popcnt"))) static size_t by_eight(struct bs_sieve *s,
-                                                                           const any_word *p, size_t n) {
+BS_UNCHECKED __attribute__((target("avx512f,popcnt"))) static size_t by_eight(struct bs_sieve *s,
+                                                                              const bs_any_word *p, size_t n) {
     const __m512i low = _mm512_set1_epi64((long long)s->low), reach = _mm512_set1_epi64((long long)s->reach);
     const __m512i mask = _mm512_set1_epi64((long long)s->mask);
     size_t seen = 0, found = s->n;
@@ -110,14 +107,14 @@ static enum bs_sieve_way ask_processor(void) {
     return (low & 0xe0) == 0xe0 && (b & bit_AVX512F) != 0 ? BS_SIEVE_EIGHT : BS_SIEVE_FOUR;
 }
 
-static size_t wide(struct bs_sieve *s, enum bs_sieve_way way, const any_word *p, size_t n) {
+static size_t wide(struct bs_sieve *s, enum bs_sieve_way way, const bs_any_word *p, size_t n) {
     return way == BS_SIEVE_EIGHT ? by_eight(s, p, n) : way == BS_SIEVE_FOUR ? by_four(s, p, n) : 0;
 }
 #else
 static enum bs_sieve_way ask_processor(void) {
     return BS_SIEVE_ONE;
 }
-static size_t wide(struct bs_sieve *s, enum bs_sieve_way way, const any_word *p, size_t n) {
+static size_t wide(struct bs_sieve *s, enum bs_sieve_way way, const bs_any_word *p, size_t n) {
     (void)s, (void)way, (void)p, (void)n;
     return 0;
 }
@@ -132,7 +129,7 @@ enum bs_sieve_way bs_sieve_best(void) {
 }
 
 size_t bs_sieve_words(struct bs_sieve *s, enum bs_sieve_way way, uintptr_t p, size_t n) {
-    const any_word *words = (const any_word *)p;
+    const bs_any_word *words = (const bs_any_word *)p;
     size_t seen = wide(s, way, words, n);
     return s->n < BS_SIEVE_BATCH && seen < n ? seen + by_one(s, words + seen, n - seen) : seen;
 }

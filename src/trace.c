@@ -8,10 +8,6 @@
 #include "bits.h"
 #include "ranges.h"
 
-/* A word is looked at wherever it lies: what the sanitizers think of the memory is not asked. */
-#define UNCHECKED __attribute__((no_sanitize("address", "thread", "undefined")))
-typedef uintptr_t __attribute__((may_alias, aligned(1))) any_word;
-
 /* Bytes of a large block whose populated pages are asked for at once, and the parts taken then. */
 #define LARGE_PIECE (1 * BS_MIB)
 #define LARGE_PARTS 16
@@ -71,7 +67,7 @@ static void enqueue(struct bs_tracer *w, uintptr_t p) {
 
 /* Words of [p, end) from p on, until the queue is full or something is closed. Where the next one begins,
  * or `end`. */
-UNCHECKED static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
+BS_UNCHECKED static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
     const struct bs_trace *t = w->t;
     const uintptr_t low = t->low, reach = t->reach, mask = t->rules.mask;
     const uintptr_t step = t->rules.unaligned ? 1 : sizeof(uintptr_t);
@@ -84,7 +80,7 @@ UNCHECKED static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintptr_
     if (end - p < sizeof(uintptr_t))
         return end;
     for (const uintptr_t last = end - sizeof(uintptr_t); p <= last; p += step) {
-        uintptr_t x = *(const any_word *)p & mask;
+        uintptr_t x = *(const bs_any_word *)p & mask;
         if (BS_LIKELY(x - low > reach))
             continue;
         if (w->n == BS_TRACE_QUEUE)
