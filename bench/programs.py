@@ -81,10 +81,11 @@ class Programs:
 
     def prepare(self, name):
         """'' or a complaint. Makes the input, once, without any allocator's help."""
-        argv, env = self.command(name, "prepare_in_input")
-        if os.path.exists(env["INPUT"]):
+        given = os.path.join(self.folder, name, "input")
+        if os.path.exists(given):
             return ""
-        os.makedirs(env["INPUT"])
+        os.makedirs(given)
+        argv, env = self.command(name, "prepare_in_input")
         done = subprocess.run(argv, env={**os.environ, **env}, stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, check=False)
         return f"its preparation ended with {done.returncode}" if done.returncode else ""
