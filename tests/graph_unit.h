@@ -68,13 +68,13 @@ static inline struct node *block_at(uintptr_t p) {
 
 /* --- the reference ---------------------------------------------------------------------------- */
 
-static size_t *todo, ntodo;
+static size_t *pending, npending; /* numbers of marked nodes whose words were not read yet */
 
 static inline void reach(struct node *n) {
     if (n == NULL || n->marked)
         return;
     n->marked = true;
-    todo[ntodo++] = (size_t)(n - node);
+    pending[npending++] = (size_t)(n - node);
 }
 static inline void meet(const struct bs_trace_rules *rules, uintptr_t x) {
     x &= rules->mask != 0 ? rules->mask : ~(uintptr_t)0;
@@ -97,17 +97,17 @@ static inline void read_range(const struct bs_trace_rules *rules, uintptr_t star
 }
 static inline void mark_slowly(const struct bs_trace_rules *rules, const struct bs_range *roots,
                                size_t nroots) {
-    todo = calloc(nnodes, sizeof *todo);
-    ntodo = 0;
+    pending = calloc(nnodes, sizeof *pending);
+    npending = 0;
     for (size_t i = 0; i < nnodes; i++)
         node[i].marked = node[i].start = false;
     for (size_t i = 0; i < nroots; i++)
         read_range(rules, roots[i].start, roots[i].end);
-    while (ntodo != 0) {
-        const struct node *n = &node[todo[--ntodo]];
+    while (npending != 0) {
+        const struct node *n = &node[pending[--npending]];
         read_range(rules, n->base, n->base + n->size);
     }
-    free(todo);
+    free(pending);
 }
 
 static inline bool has_bit(const struct node *n, enum bs_side side) {
