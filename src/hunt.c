@@ -6,12 +6,11 @@
 #include "hunt_copy.h"
 #include "limit.h"
 #include "meta.h"
-#include "opt.h"
 #include "pageheap.h"
 #include "round.h"
 #include "scan_internal.h"
+#include "watch.h"
 
-#include <errno.h>
 #include <sys/auxv.h>
 
 static struct {
@@ -113,91 +112,21 @@ static enum bs_scan_end wait_for_copy(struct bs_hunt_result *r) {
 
 /* --- the heap before, and what was written since, stopped ---------------------------------------- */
 
-static struct {
-    int fd;                /* what is watched with; negative: nothing is */
-    uint64_t identity;     /* of it */
-    int pages;             /* open for a moment only */
-    int error;
-    struct bs_range run;   /* regions side by side */
-    size_t dirty_bytes;    /* listed by visit_written */
-    bool again;
-} watch = {.fd = -1};
-
-static void watch_run(void) {
-    if (watch.run.start != 0 && watch.error == 0)
-        watch.error = bs_os_watch(watch.fd, watch.pages, watch.run.start, watch.run.end);
-}
-/* Runs of regions, since a part of a mapping would be cut out of it. */
-static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
-    (void)ctx, (void)alloc, (void)released;
-    if (watch.run.end != base) {
-        watch_run();
-        watch.run.start = base;
-    }
-    watch.run.end = base + BS_REGION_SIZE;
-    return watch.error == 0;
-}
-
-/* The program may have closed it, and have a file of its own there by now. */
-static bool is_watching(void) {
-    return watch.fd >= 0 && bs_os_identity(watch.fd) == watch.identity;
-}
-static void end_watch(void) {
-    if (is_watching())
-        bs_os_close(watch.fd);
-    watch.fd = -1;
-}
-
-/* False: the kernel cannot, or the heap is not to be read while the program runs. */
-static bool begin_watch(void) {
-    static bool unavailable; /* [lock:round] */
-    if (unavailable || bs_opt.decommit == BS_DECOMMIT_HARD)
-        return false;
-    watch.fd = bs_os_watch_open();
-    if (watch.fd < 0) {
-        unavailable = watch.fd == -ENOSYS || watch.fd == -EPERM || watch.fd == -EINVAL;
-        return false;
-    }
-    watch.identity = bs_os_identity(watch.fd);
-    watch.run = (struct bs_range){0, 0};
-    watch.pages = bs_os_pages_open();
-    watch.error = watch.pages < 0 ? -watch.pages : 0;
-    bs_pageheap_each_region(visit_region, NULL);
-    watch_run();
-    if (watch.pages >= 0)
-        bs_os_close(watch.pages);
-    if (watch.error != 0) {
-        /* EBUSY: an exec that is under way has the last one open still */
-        unavailable = watch.error == EINVAL || watch.error == ENOTTY || watch.error == EPERM;
-        end_watch();
-    }
-    return watch.error == 0;
-}
+static struct bs_watch watch = {.fd = -1};
 
 /* What was written to becomes a root. */
-static bool visit_written(void *ctx, uintptr_t base, const uint64_t *alloc,
-                          const uint64_t *released) {
-    struct bs_scan_work *w = hunt.work;
-    struct bs_range part[64];
-    (void)ctx, (void)alloc, (void)released;
-    for (uintptr_t p = base, end = base + BS_REGION_SIZE; p < end;)
-        for (size_t n = bs_os_written(watch.pages, p, end, watch.again, part, BS_ARRAY_LEN(part), &p),
-                    i = 0;
-             i < n; i++) {
-            bs_roots_add(&w->roots, part[i].start, part[i].end, BS_ROOT_HEAP);
-            watch.dirty_bytes += part[i].end - part[i].start;
-        }
-    return w->roots.n <= w->roots.capacity;
+static bool visit_written(void *ctx, uintptr_t start, uintptr_t end) {
+    struct bs_roots *roots = &hunt.work->roots;
+    size_t *bytes = ctx;
+    bs_roots_add(roots, start, end, BS_ROOT_HEAP);
+    *bytes += end - start;
+    return true;
 }
-static bool add_written(bool again) {
+static bool add_written(bool again, size_t *bytes) {
     struct bs_scan_work *w = hunt.work;
-    watch.again = again;
-    watch.dirty_bytes = 0;
-    watch.pages = bs_os_pages_open();
-    if (!is_watching() || watch.pages < 0)
+    *bytes = 0;
+    if (!bs_watch_written(&watch, again, visit_written, bytes))
         return false;
-    bs_pageheap_each_region(visit_written, NULL);
-    bs_os_close(watch.pages);
     w->roots.needed = bs_max(w->roots.needed, w->roots.n + 1);
     return w->roots.n + 1 <= w->roots.capacity;
 }
@@ -224,8 +153,9 @@ static bool read_ahead(struct bs_hunt_result *r) {
     w->roots.n = w->roots.bytes = 0;
     if (hunt.linear.unread || hunt.linear.sums.heap_bytes < BS_QUARANTINE_AHEAD_BYTES)
         return !hunt.linear.unread;
-    bool fits = add_written(true);
-    r->dirty_bytes += watch.dirty_bytes;
+    size_t written;
+    bool fits = add_written(true, &written);
+    r->dirty_bytes += written;
     bs_linear_more(&hunt.linear, w->roots.range, bs_min(w->roots.n, w->roots.capacity));
     read_while_running();
     return fits && !hunt.linear.unread;
@@ -241,7 +171,7 @@ static void fall_back(struct bs_hunt_result *r, size_t root_bytes) {
 /* While the program runs. True: what is left to do is to be done in a stop. */
 static bool begin_concurrent(struct bs_hunt_result *r) {
     size_t root_bytes = hunt.work->roots.bytes; /* of the last search */
-    if (!begin_watch()) {
+    if (!bs_watch_begin(&watch)) {
         fall_back(r, root_bytes);
         return false;
     }
@@ -250,7 +180,7 @@ static bool begin_concurrent(struct bs_hunt_result *r) {
             return true;
         bs_linear_end(&hunt.linear, &r->read);
     }
-    end_watch();
+    bs_watch_end(&watch);
     fall_back(r, root_bytes);
     return false;
 }
@@ -281,9 +211,10 @@ static enum bs_scan_end read_running(struct bs_hunt_result *r, bool *again) {
 /* All stand. */
 static enum bs_scan_end read_stopped(struct bs_hunt_result *r, bool concurrent, bool *again) {
     struct bs_scan_work *w = hunt.work;
+    size_t written = 0;
     enum bs_roots_result roots = bs_scan_take_roots(w);
-    if (roots == BS_ROOTS_TAKEN && concurrent && !add_written(false))
-        roots = is_watching() ? BS_ROOTS_NO_ROOM : BS_ROOTS_UNKNOWN;
+    if (roots == BS_ROOTS_TAKEN && concurrent && !add_written(false, &written))
+        roots = bs_watch_is_on(&watch) ? BS_ROOTS_NO_ROOM : BS_ROOTS_UNKNOWN;
     *again = roots == BS_ROOTS_NO_ROOM;
     r->threads = bs_world_count();
     r->nroots = w->roots.n;
@@ -294,7 +225,7 @@ static enum bs_scan_end read_stopped(struct bs_hunt_result *r, bool concurrent, 
         return turn_and_read_all(r);
     if (!bs_scan_finish_words(w))
         return BS_SCAN_NO_ROOTS;
-    r->dirty_bytes += watch.dirty_bytes;
+    r->dirty_bytes += written;
     hunt.linear.closed = w->roots.closed;
     hunt.linear.nclosed = w->roots.nclosed;
     bs_linear_more(&hunt.linear, w->roots.range, w->roots.n);
@@ -327,7 +258,7 @@ static enum bs_scan_end try_once(struct bs_hunt_result *r, bool *again) {
                                                             : stop_and_read(r, concurrent, again);
     if (concurrent) {
         bs_linear_end(&hunt.linear, &r->read);
-        end_watch();
+        bs_watch_end(&watch);
     }
     if (*again) {
         size_t needed = hunt.work->roots.needed;
