@@ -189,7 +189,10 @@ int bs_os_decommit(void *addr, size_t bytes) {
 }
 
 void bs_os_free(void *addr, size_t bytes) {
-    (void)GUARDED(sys_munmap(addr, bytes));
+    /* Too many mappings, if it would cut one in two: then memory goes back at least, and with it old words, which
+     * a scan would take for the program's. */
+    if (GUARDED(sys_munmap(addr, bytes)) < 0)
+        (void)bs_sys3(SYS_madvise, addr, bytes, MADV_DONTNEED);
 }
 
 int bs_os_move(void *from, void *to, size_t bytes) {
