@@ -11,6 +11,7 @@
 
 static struct bs_lock lock = BS_LOCK_INIT(BS_RANK_ROUND);
 static int waiter[MAX_WAITERS]; /* [atomic] thread ids; 0: free */
+static unsigned nwaiters;       /* [atomic] all of them */
 
 static int *place(int tid, unsigned i) {
     return &waiter[((unsigned)tid + i) % MAX_WAITERS];
@@ -29,12 +30,14 @@ static void note(int tid, int from, int to) {
 
 void bs_round_knock(void) {
     int tid = bs_os_tid();
+    (void)bs_add(&nwaiters, 1u);
     note(tid, 0, tid);
 }
 void bs_round_enter_after_knock(void) {
     int tid = bs_os_tid();
     bs_lock_acquire(&lock);
     note(tid, tid, 0);
+    (void)bs_sub(&nwaiters, 1u);
 }
 void bs_round_enter(void) {
     if (bs_lock_try(&lock))
@@ -48,6 +51,9 @@ bool bs_round_is_waited_for_by(int tid) {
             return true;
     return false;
 }
+bool bs_round_is_waited_for(void) {
+    return bs_load(&nwaiters) != 0;
+}
 bool bs_round_try(void) {
     return bs_lock_try(&lock);
 }
@@ -58,5 +64,7 @@ void bs_round_reset_lock(void) {
     for (unsigned i = 0; i < MAX_WAITERS; i++)
         if (waiter[i] != 0) /* nobody was: they are on no page */
             waiter[i] = 0;
+    if (nwaiters != 0)
+        nwaiters = 0;
     bs_lock_reset(&lock);
 }

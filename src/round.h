@@ -22,6 +22,8 @@ void bs_round_leave(void);
 /* For whoever is in the round: thread tid waits for it and has nothing in its hands. (Of a thousand that
  * wait some are not known.) */
 bool bs_round_is_waited_for_by(int tid);
+/* For whoever is in the round for long: a thread waits for it, for a fork say. Any thread may ask. */
+bool bs_round_is_waited_for(void);
 /* In a forked child. */
 void bs_round_reset_lock(void);
 

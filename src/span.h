@@ -114,6 +114,38 @@ BS_INLINE struct bs_span *bs_span_in_region(const uint64_t *alloc, uintptr_t bas
     return bs_bit_test(alloc, page) ? bs_span_at(base + page * BS_PAGE_SIZE) : NULL;
 }
 
+/* What a span is at this moment, for who reads while others may make another one of its descriptor. */
+struct bs_shape {
+    uintptr_t base;
+    size_t bytes;    /* of its pages */
+    size_t size;     /* of a slot */
+    uint32_t nslots;
+    unsigned class;  /* 0: large */
+};
+/* False: it is gone, or changes. What is said true of is one span, though it may be gone by now: of its class
+ * and its base each is read again after the other, and a span's pages follow from these, or (large) are
+ * those that some block there had. */
+BS_INLINE bool bs_span_shape(const struct bs_span *s, struct bs_shape *shape) {
+    bool alive = bs_load_acquire(&s->state) != BS_SPAN_DEAD;
+    unsigned class = bs_load_acquire(&s->class);
+    uintptr_t base = bs_load_acquire(&s->base);
+    size_t npages = class != 0 ? bs_class_info[class].npages : bs_load_acquire(&s->npages);
+    shape->class = class;
+    shape->base = base;
+    shape->bytes = npages * BS_PAGE_SIZE;
+    shape->size = class != 0 ? bs_class_info[class].size : shape->bytes;
+    shape->nslots = class != 0 ? bs_class_info[class].nslots : 1;
+    return alive && bs_load_acquire(&s->class) == class && bs_load_acquire(&s->base) == base &&
+           bs_load(&s->state) != BS_SPAN_DEAD;
+}
+/* The slot that byte p lies in; false: none does. */
+BS_INLINE bool bs_shape_slot(const struct bs_shape *shape, uintptr_t p, uint32_t *slot) {
+    if (p - shape->base >= shape->bytes)
+        return false;
+    *slot = shape->class != 0 ? bs_class_slot(&bs_class_info[shape->class], (uint32_t)(p - shape->base)) : 0;
+    return *slot < shape->nslots;
+}
+
 /* Claims at most max free slots of word w: their bits, now set in alloc. */
 uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max);
 
