@@ -7,10 +7,15 @@
 
 #include "bits.h"
 #include "ranges.h"
+#include "round.h"
+
+#include <errno.h>
 
 /* Bytes of a large block whose populated pages are asked for at once, and the parts taken then. */
 #define LARGE_PIECE (1 * BS_MIB)
 #define LARGE_PARTS 16
+/* Of so many steps, some microseconds, one asks whether to go on. */
+#define STEPS 64
 
 /* --- taking ----------------------------------------------------------------------------------- */
 
@@ -36,6 +41,19 @@ static enum bs_lead take_with_start(struct bs_span *s, uintptr_t p, struct bs_ma
     return lead;
 }
 
+/* While the program runs. */
+static enum bs_lead take_concurrent(struct bs_span *s, uintptr_t p, struct bs_marked *block) {
+    struct bs_shape shape;
+    uint32_t slot;
+    if (!bs_span_shape(s, &shape) || !bs_shape_slot(&shape, p, &slot) ||
+        (bs_load(&s->alloc[slot / 64]) >> (slot % 64) & 1) == 0)
+        return BS_LEAD_NONE;
+    *block = (struct bs_marked){shape.base + slot * shape.size, shape.size};
+    if (block->base == p)
+        (void)bs_marks_set(shape.base, BS_SIDE_START, slot);
+    return bs_marks_set(shape.base, BS_SIDE_MARK, slot) ? BS_LEAD_NEW : BS_LEAD_OLD;
+}
+
 /* Slots of thread caches are marked as well, so that nobody goes there, but lead nowhere. */
 static uint64_t taken_marked(const struct bs_span *s, size_t w) {
     return s->alloc[w] & bs_marks_bits(s->base, BS_SIDE_MARK, w) &
@@ -43,7 +61,10 @@ static uint64_t taken_marked(const struct bs_span *s, size_t w) {
 }
 
 void bs_trace_use(struct bs_trace *t, bs_trace_take *take, bs_trace_taken *taken) {
-    t->take = take != NULL ? take : t->rules.starts ? take_with_start : take_marked;
+    t->take = take != NULL       ? take
+              : t->rules.concurrent ? take_concurrent
+              : t->rules.starts  ? take_with_start
+                                 : take_marked;
     t->taken = taken != NULL ? taken : taken_marked;
 }
 
@@ -65,18 +86,11 @@ static void enqueue(struct bs_tracer *w, uintptr_t p) {
     w->queue[i].span = s;
 }
 
-/* Words of [p, end) from p on, until the queue is full or something is closed. Where the next one begins,
- * or `end`. */
-BS_UNCHECKED static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
+/* Words of [p, end) from p on, until the queue is full. Where the next one begins, or `end`. */
+BS_UNCHECKED static uintptr_t sift_words(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
     const struct bs_trace *t = w->t;
     const uintptr_t low = t->low, reach = t->reach, mask = t->rules.mask;
     const uintptr_t step = t->rules.unaligned ? 1 : sizeof(uintptr_t);
-    if (BS_UNLIKELY(t->nclosed != 0)) {
-        size_t i = bs_ranges_find(t->closed, t->nclosed, p);
-        if (i < t->nclosed && p >= t->closed[i].start)
-            return bs_min(t->closed[i].end, end);
-        end = i < t->nclosed ? bs_min(t->closed[i].start, end) : end;
-    }
     if (end - p < sizeof(uintptr_t))
         return end;
     for (const uintptr_t last = end - sizeof(uintptr_t); p <= last; p += step) {
@@ -90,6 +104,40 @@ BS_UNCHECKED static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintp
     return end;
 }
 
+/* The same until something is closed. */
+static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
+    const struct bs_trace *t = w->t;
+    if (BS_UNLIKELY(t->nclosed != 0)) {
+        size_t i = bs_ranges_find(t->closed, t->nclosed, p);
+        if (i < t->nclosed && p >= t->closed[i].start)
+            return bs_min(t->closed[i].end, end);
+        end = i < t->nclosed ? bs_min(t->closed[i].start, end) : end;
+    }
+    return sift_words(w, p, end);
+}
+
+/* The same of what the program may take away at any moment. */
+static uintptr_t read_copied(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
+    const struct bs_trace *t = w->t;
+    while (p < end) {
+        long got = bs_os_read_memory(p, t->copy, bs_min(end - p, BS_TRACE_COPY_BYTES));
+        if (got < 0 && got != -EFAULT)
+            bs_trace_cancel(w->t); /* the kernel copies nothing here */
+        if (got < (long)sizeof(uintptr_t)) {
+            p = bs_min(bs_align_up(p + 1, bs_os_page_size()), end);
+            continue;
+        }
+        uintptr_t from = (uintptr_t)t->copy, to = from + bs_align_down((size_t)got, sizeof(uintptr_t));
+        uintptr_t rest = sift_words(w, from, to);
+        p += rest - from;
+        if (rest < to)
+            return p;
+        if (end - p < sizeof(uintptr_t))
+            break;
+    }
+    return end;
+}
+
 void bs_trace_push(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
     if (BS_UNLIKELY(w->depth == w->capacity))
         bs_trace_forget(w, start);
@@ -97,11 +145,16 @@ void bs_trace_push(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
         w->stack[w->depth++] = (struct bs_range){start, end};
 }
 
-static void read_part(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
-    uintptr_t rest = read_words(w, start, end);
+static void read_part(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
+    uintptr_t rest = copied != 0 ? read_copied(w, start, end) : read_words(w, start, end);
     w->sums.read_bytes += rest - start;
     if (rest < end)
-        bs_trace_push(w, rest, end);
+        bs_trace_push(w, rest, end | copied);
+}
+
+/* Of blocks of so many bytes: no page is one small block's alone. */
+static uintptr_t is_copied(const struct bs_tracer *w, size_t size) {
+    return w->t->copy != NULL && size >= bs_os_page_size() ? BS_TRACE_COPIED : 0;
 }
 
 /* Parts of a large block. An unaligned word may begin in one piece and end in the next one: then
@@ -122,14 +175,14 @@ static void read_large(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
     if (start < end)
         bs_trace_push(w, start, end | BS_TRACE_LARGE);
     for (size_t i = 0; i < n; i++)
-        read_part(w, part[i].start, part[i].end);
+        read_part(w, part[i].start, part[i].end, is_copied(w, SIZE_MAX));
 }
 
 static void found(struct bs_tracer *w, const struct bs_marked *block) {
     w->sums.blocks++;
     w->sums.bytes += block->size;
     if (block->size <= BS_SMALL_MAX)
-        read_part(w, block->base, block->base + block->size);
+        read_part(w, block->base, block->base + block->size, is_copied(w, block->size));
     else
         read_large(w, block->base, block->base + block->size);
 }
@@ -157,46 +210,60 @@ static void follow(struct bs_tracer *w) {
         look_before(w, p);
 }
 
+/* Is it cancelled, or has to be? */
+static bool is_over(struct bs_tracer *w) {
+    struct bs_trace *t = w->t;
+    if (++w->steps % STEPS == 0 && ((t->gives_way && bs_round_is_waited_for()) ||
+                                    (t->deadline_ns != 0 && bs_os_now_ns() > t->deadline_ns)))
+        bs_trace_cancel(t);
+    return bs_load(&t->cancelled) != 0;
+}
+
 void bs_trace_drain(struct bs_tracer *w) {
     while (w->n != 0 || w->depth != 0) {
-        if (w->n > BS_TRACE_LOW || w->depth == 0) {
-            follow(w);
-            continue;
-        }
-        if (BS_UNLIKELY(bs_load(&w->t->cancelled) != 0)) {
+        if (BS_UNLIKELY(is_over(w))) {
             w->n = 0;
             w->depth = 0;
             return;
+        }
+        if (w->n > BS_TRACE_LOW || w->depth == 0) {
+            follow(w);
+            continue;
         }
         if (w->depth > 1 && bs_load(&w->t->nidle) != 0)
             bs_trace_share(w);
         struct bs_range r = w->stack[--w->depth];
         if ((r.end & BS_TRACE_LARGE) != 0)
             read_large(w, r.start, r.end & ~BS_TRACE_LARGE);
+        else if ((r.end & BS_TRACE_COPIED) != 0)
+            read_part(w, r.start, r.end & ~BS_TRACE_COPIED, BS_TRACE_COPIED);
         else
-            read_part(w, r.start, r.end);
+            read_part(w, r.start, r.end, 0);
     }
 }
 
 /* --- jobs ------------------------------------------------------------------------------------- */
 
 /* All words of the range, without a place on the stack for its rest: nothing of it can be forgotten. */
-static void read_whole(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
-    while ((start = read_words(w, start, end)) < end && bs_load(&w->t->cancelled) == 0)
+static void read_whole(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
+    while ((start = copied != 0 ? read_copied(w, start, end) : read_words(w, start, end)) < end && !is_over(w))
         bs_trace_drain(w);
 }
 
-static void reread_block(struct bs_tracer *w, const struct bs_marked *block) {
+/* Words of a block of `size` bytes. */
+static void reread(struct bs_tracer *w, uintptr_t start, uintptr_t end, size_t size) {
     struct bs_range part[LARGE_PARTS];
-    uintptr_t start = block->base, end = start + block->size;
-    w->sums.read_bytes += block->size;
-    if (block->size <= BS_SMALL_MAX) {
-        read_whole(w, start, end);
+    w->sums.read_bytes += end - start;
+    if (size <= BS_SMALL_MAX) {
+        read_whole(w, start, end, is_copied(w, size));
         return;
     }
     while (start < end && bs_load(&w->t->cancelled) == 0)
         for (size_t n = next_parts(w, &start, end, part), i = 0; i < n; i++)
-            read_whole(w, part[i].start, part[i].end);
+            read_whole(w, part[i].start, part[i].end, is_copied(w, SIZE_MAX));
+}
+static void reread_block(struct bs_tracer *w, const struct bs_marked *block) {
+    reread(w, block->base, block->base + block->size, block->size);
 }
 
 static void reread_span(struct bs_tracer *w, const struct bs_span *s) {
@@ -207,7 +274,36 @@ static void reread_span(struct bs_tracer *w, const struct bs_span *s) {
         }
 }
 
+/* Of the span, which may become another one, the words of marked blocks in [start, end). Where it ends. */
+static uintptr_t reread_words(struct bs_tracer *w, const struct bs_span *s, uintptr_t start, uintptr_t end) {
+    struct bs_shape shape;
+    uint32_t slot;
+    if (!bs_span_shape(s, &shape) || start - shape.base >= shape.bytes)
+        return start;
+    end = bs_min(end, shape.base + shape.bytes);
+    for (uintptr_t p = start; p < end && bs_shape_slot(&shape, p, &slot);) {
+        uintptr_t next = bs_min(shape.base + (slot + 1) * shape.size, end);
+        if ((w->t->taken(s, slot / 64) >> (slot % 64) & 1) != 0)
+            reread(w, p, next, shape.size);
+        p = next;
+    }
+    return end;
+}
+
+static void reread_range(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
+    while (start < end && bs_load(&w->t->cancelled) == 0) {
+        const struct bs_span *s = bs_span_of(start);
+        uintptr_t next = s != NULL ? reread_words(w, s, start, end) : start;
+        start = bs_max(next, bs_align_down(start, BS_PAGE_SIZE) + BS_PAGE_SIZE);
+        bs_trace_drain(w);
+    }
+}
+
 static void reread_region(struct bs_tracer *w, const struct bs_job *job) {
+    if (w->t->rules.concurrent) { /* spans come and go */
+        reread_range(w, job->range.start, job->range.end);
+        return;
+    }
     for (size_t page = 0; page < BS_REGION_PAGES; page++) {
         struct bs_span *s = bs_span_in_region(job->alloc, job->range.start, page);
         if (s != NULL)
@@ -220,7 +316,7 @@ void bs_trace_do(struct bs_tracer *w, const struct bs_job *job) {
     case BS_JOB_ROOT:
         w->sums.root_bytes += job->range.end - job->range.start;
         read_whole(w, bs_align_up(job->range.start, w->t->rules.unaligned ? 1 : sizeof(uintptr_t)),
-                   job->limit);
+                   job->limit, is_copied(w, SIZE_MAX));
         break;
     case BS_JOB_RANGE:
         bs_trace_push(w, job->range.start, job->range.end);
@@ -231,6 +327,10 @@ void bs_trace_do(struct bs_tracer *w, const struct bs_job *job) {
     case BS_JOB_NONE:
         break;
     }
+}
+
+void bs_trace_reread(struct bs_trace *t, uintptr_t start, uintptr_t end) {
+    reread_range(&t->worker[0], start, end);
 }
 
 void bs_trace_flood(struct bs_trace *t, const struct bs_marked *block) {

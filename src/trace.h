@@ -20,6 +20,14 @@
  * private there like the rest). It reads roots wherever they are: what is in memory is roots.c's
  * matter. Of large blocks it reads populated pages only, so none comes into memory by being read.
  *
+ * Or, by one worker, in no cycle, while the program runs (rules.concurrent, `copy`), and then, when what was
+ * written meanwhile is known (watch.h), while it stands: bs_trace_more, bs_trace_reread. Roots, and blocks of a
+ * page or more, which the program may close or unmap, are copied by the kernel, which does not fault; smaller
+ * blocks lie in memory that stays. What a span is may change under the reader, so each look at one is
+ * checked (bs_span_shape); a mark may come to be another block's. What makes the end right all the same: at
+ * the end each marked block was read after its words were written for the last time, but for words that
+ * nobody has written since it became this block.
+ *
  * No memory is taken between prepare and drop. No lock but a word that spins, around the list of
  * shared work, and the page heap's around the copy of a region's bits.
  */
@@ -43,6 +51,7 @@ struct bs_trace_rules {
     uintptr_t mask; /* the bits of a word that are an address: the others may be tags. 0: all are */
     enum bs_past_end past_end;
     bool unaligned; /* words at every byte: eight times the work */
+    bool concurrent;   /* the program may run meanwhile: below */
     bool starts;    /* sets BS_SIDE_START where a pointer leads to a slot's first byte (sides.h makes
                        the tables): a marked slot without it has interior pointers only */
 };
@@ -84,6 +93,9 @@ struct bs_trace {
 
     const struct bs_range *closed; /* after begin: what cannot be read is passed over; in address order */
     size_t nclosed;
+    char *copy;           /* the same: BS_TRACE_COPY_BYTES for what may go away; NULL: nothing may */
+    uint64_t deadline_ns; /* the same: cancelled then; 0: never */
+    bool gives_way;       /* the same: cancelled when a thread waits for the round */
     uint32_t cancelled; /* [atomic] */
     uint32_t nidle;     /* [atomic] workers that wait; written under the word below */
     uint32_t busy_word BS_PADDED; /* [atomic] spins; protects the rest: */
@@ -113,6 +125,10 @@ void bs_trace_begin(struct bs_trace *t, const struct bs_trace_rules *rules,
 /* Work of one worker, until there is none for any. Each number below nworkers is taken once; those
  * that come late or never are not waited for. */
 void bs_trace_work(struct bs_trace *t, unsigned worker);
+/* Between works: all that there was is done; these are to be read as well. */
+void bs_trace_more(struct bs_trace *t, const struct bs_range *roots, size_t nroots);
+/* Between works, one worker's: of the marked blocks the words in [start, end), and what they lead to. */
+void bs_trace_reread(struct bs_trace *t, uintptr_t start, uintptr_t end);
 /* The workers stop soon. The marks are not complete then. Any thread. */
 void bs_trace_cancel(struct bs_trace *t);
 /* After all workers have returned. False: cancelled, and nothing follows from the marks. */

@@ -13,6 +13,8 @@
 
 /* A range whose end has this bit is of a large block: only its populated pages are read. */
 #define BS_TRACE_LARGE ((uintptr_t)1)
+/* The same of what the program may take away: it is copied. */
+#define BS_TRACE_COPIED ((uintptr_t)2)
 
 struct bs_tracer {
     struct bs_trace *t;
@@ -21,6 +23,7 @@ struct bs_tracer {
         struct bs_span *span; /* what the page map says of p, or NULL */
     } queue[BS_TRACE_QUEUE];
     unsigned head, n;
+    unsigned steps; /* so that not each asks whether it is to go on */
     size_t depth, capacity;
     struct bs_range *stack;
     struct bs_trace_sums sums;

@@ -81,6 +81,14 @@ void bs_trace_begin(struct bs_trace *t, const struct bs_trace_rules *rules,
     t->pages = bs_os_pages_open();
 }
 
+void bs_trace_more(struct bs_trace *t, const struct bs_range *roots, size_t nroots) {
+    t->roots = roots;
+    t->nroots = nroots;
+    t->root = 0;
+    t->root_pos = 0;
+    t->done = false;
+}
+
 void bs_trace_cancel(struct bs_trace *t) {
     bs_store(&t->cancelled, 1u);
 }

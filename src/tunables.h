@@ -304,6 +304,19 @@
 #define BS_SCAN_WORDS (8 * BS_MIB)
 /* Of the searcher's stack, 1 MiB. */
 #define BS_SCAN_STACK_RANGES 65536
+/* A search that marks while the program runs: roots of one part in so many of what is searched are read in its
+ * stops, at 3 to 4 GB/s; a copy of the whole takes 1 ms for 20 MiB in small pages. What was written meanwhile is
+ * read again so often at most, until it is so little; in the stop it is given up after so many ns. There is room
+ * for so many words of unmarked blocks, and two for each page. */
+#define BS_SCAN_ROOTS_PART 8
+#define BS_SCAN_REREADS 4
+#define BS_SCAN_REREAD_BYTES (512 * BS_KIB)
+#define BS_SCAN_FINISH_NS UINT64_C(20000000)
+#define BS_SCAN_CANDIDATES_MIN 4096
+/* Who waits for the round while that is done has so many ns to enter it before a copy is made. */
+#define BS_SCAN_PASS_NS UINT64_C(2000000)
+/* Memory that the program may take away is copied in pieces of so many bytes before it is read. */
+#define BS_TRACE_COPY_BYTES ((size_t)4096)
 /* Bytes between sampled blocks while scans are on and nothing else was said. */
 #define BS_SCAN_SAMPLE_BYTES (512 * BS_KIB)
 /* Threads of a copy that search it, at most; unless it was said how many, one for each CPU from so many bytes
