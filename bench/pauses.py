@@ -6,7 +6,7 @@
     bench/pauses.py BUILD quarantine [PROGRAM...]
 
 pauses: bench/pauses under a scan a second, by threads and kind of memory: median and longest time from the
-first signal to the resume, and what of. Nothing else should run. costs: CPU time of programs without scans
+first signal to the resume (of the longer one, where a scan stops twice), all stops of a scan, and what of. Nothing else should run. costs: CPU time of programs without scans
 and with one a minute and two at the end, in turn, 3 rounds: the median of the ratios. quarantine: the same for scan:quarantine, with time on the wall, the peak of RSS and
 page faults, and traces (bench/traces, --scale=1) as programs that do nothing but allocate.
 """
@@ -65,7 +65,7 @@ def scans_of(log):
 
 
 def pauses(build):
-    print("                                 ms: stop  longest  median of: standing  roots  clone  scan")
+    print("                                   ms: stop  longest  a scan  median of: standing  roots  clone  waking  scan")
     print("threads   MiB  kind   scans way")
     for threads, mib, kind in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
@@ -75,8 +75,8 @@ def pauses(build):
             scans = [s for s in scans_of(log) if s["verdict"] == "done"]
             stops = [s["stop_ns"] / 1e6 for s in scans]
             parts = [statistics.median(s[name] / 1e6 for s in scans)
-                     for name in ("stand_ns", "roots_ns", "clone_ns", "ns")]
-            print("%7d %5d  %-6s %5d %-8s %6.2f %8.2f %20.2f %6.2f %6.2f %7.1f" % (
+                     for name in ("stopped_ns", "stand_ns", "roots_ns", "clone_ns", "resume_ns", "ns")]
+            print("%7d %5d  %-6s %5d %-10s %6.2f %8.2f %7.2f %20.2f %6.2f %6.2f %7.2f %5.0f" % (
                 threads, mib, kind, len(scans), scans[-1]["way"], statistics.median(stops), max(stops),
                 *parts), flush=True)
 

@@ -16,10 +16,15 @@ struct search {
     size_t nregions, max;
 };
 
+/* [scan] the program runs: one search at a time, or one's own copy of it. */
+static bool concurrent;
+
 /* --- bits ------------------------------------------------------------------------------------- */
 
 /* Of word w of the span. */
 static uint64_t unreached(const struct bs_span *s, size_t w) {
+    if (concurrent)
+        return bs_marks_bits(bs_load(&s->base), BS_SIDE_NOW, w);
     return s->alloc[w] &
            ~(bs_marks_bits(s->base, BS_SIDE_IDLE, w) | bs_marks_bits(s->base, BS_SIDE_HELD, w) |
              bs_marks_bits(s->base, BS_SIDE_MARK, w));
@@ -35,16 +40,28 @@ static uint64_t claimed(const struct bs_span *s, size_t w) {
 static bool claim(const struct bs_span *s, uint32_t slot) {
     uint64_t *word = bs_marks_word(s->base, BS_SIDE_SEEN, slot / 64),
              bit = (uint64_t)1 << (slot % 64);
+    if (word == NULL) /* an arena that has come since the tables were made */
+        return false;
     bool was = (*word & bit) != 0;
     *word &= ~bit;
     return was;
 }
 
+/* The block in that slot; false: there is none any more. */
+static bool block_in(const struct bs_span *s, uint32_t slot, struct bs_marked *block) {
+    struct bs_shape shape;
+    if (!bs_span_shape(s, &shape) || slot >= shape.nslots)
+        return false;
+    *block = (struct bs_marked){shape.base + slot * shape.size, shape.size};
+    return true;
+}
+
 static bool find(struct bs_span *s, uintptr_t p, uint32_t *slot, struct bs_marked *block) {
-    if (bs_span_of(p) != s || !bs_slot_of(s, p, slot) ||
+    struct bs_shape shape;
+    if (bs_span_of(p) != s || !bs_span_shape(s, &shape) || !bs_shape_slot(&shape, p, slot) ||
         (unreached(s, *slot / 64) >> (*slot % 64) & 1) == 0)
         return false;
-    *block = bs_slot_block(s, *slot);
+    *block = (struct bs_marked){shape.base + *slot * shape.size, shape.size};
     return true;
 }
 static enum bs_lead take_seen(struct bs_span *s, uintptr_t p, struct bs_marked *block) {
@@ -63,16 +80,16 @@ static enum bs_lead take_claimed(struct bs_span *s, uintptr_t p, struct bs_marke
 /* --- the two searches ------------------------------------------------------------------------- */
 
 static void begin_at(struct search *q, const struct bs_span *s, uint32_t slot) {
-    struct bs_marked block = bs_slot_block(s, slot);
-    if (!bs_marks_set(s->base, BS_SIDE_SEEN, slot))
+    struct bs_marked block;
+    if (!block_in(s, slot, &block) || !bs_marks_set(s->base, BS_SIDE_SEEN, slot))
         return;
     (void)bs_marks_set(s->base, BS_SIDE_HEAD, slot);
     bs_trace_flood(q->t, &block);
 }
 
 static void end_at(struct search *q, const struct bs_span *s, uint32_t slot) {
-    struct bs_leak leak = {.head = bs_slot_block(s, slot)};
-    if (!claim(s, slot))
+    struct bs_leak leak = {.blocks = 0};
+    if (!block_in(s, slot, &leak.head) || !claim(s, slot))
         return;
     struct bs_trace_sums before = bs_trace_so_far(q->t);
     bs_trace_flood(q->t, &leak.head);
@@ -149,6 +166,7 @@ bool bs_leaks_find(struct bs_trace *t, bs_leak_reporter *report, void *ctx, stru
     struct search q = {.t = t, .report = report, .ctx = ctx, .total = total};
     struct bs_sides seen_bits, heads;
     *total = (struct bs_leak){.blocks = 0};
+    concurrent = t->rules.concurrent;
     bs_pageheap_each_region(note_region, &q);
     if (q.nregions == 0)
         return true;

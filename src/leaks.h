@@ -27,7 +27,10 @@ struct bs_leak {
 /* It must not allocate from besom. */
 typedef void bs_leak_reporter(void *ctx, const struct bs_leak *leak);
 
-/* After the workers of t have returned and before bs_trace_end, with idle slots noted (cycle.h). Calls
+/* Of a trace that ran while the program did (trace.h) the unreached blocks are those of BS_SIDE_NOW, which was
+ * written while all stood; what has become of their spans since is checked at each look.
+ *
+ * After the workers of t have returned and before bs_trace_end, with idle slots noted (cycle.h). Calls
  * report for each leak, from the highest address to the lowest. The sums of all leaks: *total, whose
  * head is empty. False: no memory, or t was cancelled; what was reported is no whole. */
 bool bs_leaks_find(struct bs_trace *t, bs_leak_reporter *report, void *ctx, struct bs_leak *total);

@@ -46,11 +46,13 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
     bs_line_begin(&l, "scan");
     bs_line_string(&l, "reason", reason);
     bs_line_string(&l, "verdict", verdict_of(r));
-    bs_line_string(&l, "way", r->in_place ? "stopped" : "copy");
+    bs_line_string(&l, "way", r->in_place ? "stopped" : r->concurrent ? "concurrent" : "copy");
     bs_line_number(&l, "threads", r->threads);
     bs_line_number(&l, "thread", (uint64_t)r->culprit);
     bs_line_number(&l, "errno", (uint64_t)r->error);
     bs_line_string(&l, "why", why_of(r));
+    bs_line_number(&l, "stops", r->stops);
+    bs_line_number(&l, "stopped_ns", r->stopped_ns);
     bs_line_number(&l, "stop_ns", r->stop_ns);
     bs_line_number(&l, "stand_ns", r->stand_ns);
     bs_line_number(&l, "roots_ns", r->roots_ns);
@@ -58,6 +60,7 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
     bs_line_number(&l, "resume_ns", r->resume_ns);
     bs_line_number(&l, "ns", r->ns);
     bs_line_bytes(&l, "copied", r->copied_bytes);
+    bs_line_bytes(&l, "again", r->again_bytes);
     bs_line_number(&l, "ranges", r->nroots);
     bs_line_bytes(&l, "roots", r->root_bytes);
     if (v != NULL) {

@@ -28,6 +28,7 @@ static struct {
     uint32_t busy;        /* [atomic] a thread scans: it owns the rest */
     struct shared now, before;
     size_t nroots;        /* room that was needed */
+    size_t root_bytes;    /* of the last scan */
 } scan = {.nroots = BS_SCAN_ROOTS};
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -239,11 +240,20 @@ static enum bs_scan_end search_in_place(struct bs_scan_work *w) {
     return end;
 }
 
-/* The search where all stand; or the start of a copy, and BS_SCAN_DONE. */
+static bool has_few_roots(const struct bs_scan_work *w, size_t root_bytes, size_t bytes) {
+    return w->rules.concurrent == BS_SCAN_CONCURRENT_ALWAYS || root_bytes <= bytes / BS_SCAN_ROOTS_PART;
+}
+
+/* The search where all stand; or the start of another, and BS_SCAN_DONE. */
 static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapshot *copy,
                                        struct bs_scan_result *result) {
     size_t bytes = searched_bytes(w);
     result->in_place = bytes <= w->rules.in_place_bytes;
+    result->concurrent = !result->in_place && w->concurrent && has_few_roots(w, w->roots.bytes, bytes);
+    if (result->concurrent) {
+        bs_scan_concurrent_seed();
+        return BS_SCAN_DONE;
+    }
     if (!result->in_place) {
         bool made = bs_scan_copy(w, copy, in_copy, w, &result->clone_ns);
         result->error = copy->error;
@@ -256,47 +266,113 @@ static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapsho
     return search_in_place(w);
 }
 
+/* What is done in a stop: the roots were taken. */
+typedef enum bs_scan_end stopped_work(struct bs_scan_work *w, struct bs_snapshot *copy,
+                                      struct bs_scan_result *result);
+
 /* All stand from here to the resume. */
 static enum bs_scan_end scan_stopped(struct bs_scan_work *w, struct bs_snapshot *copy,
-                                     struct bs_scan_result *result, bool *again) {
+                                     struct bs_scan_result *result, stopped_work *work, uint64_t *roots_ns) {
     uint64_t start = bs_os_now_ns();
-    result->stand_ns = start - bs_world_asked_ns();
     enum bs_roots_result roots = bs_scan_take_roots(w);
-    result->roots_ns = bs_os_now_ns() - start;
-    *again = roots == BS_ROOTS_NO_ROOM;
+    *roots_ns = bs_os_now_ns() - start;
     result->threads = bs_world_count();
     w->is_enough = w->rules.is_last && result->threads == 0;
     result->nroots = w->roots.n;
     result->root_bytes = w->roots.bytes;
-    if (roots != BS_ROOTS_TAKEN)
-        return BS_SCAN_NO_ROOTS;
+    if (roots == BS_ROOTS_NO_ROOM) /* the next time there is */
+        scan.nroots = bs_max(2 * scan.nroots, w->roots.needed + w->roots.needed / 4);
+    return roots == BS_ROOTS_TAKEN ? work(w, copy, result) : BS_SCAN_NO_ROOTS;
+}
+
+static void note_stop(struct bs_scan_result *result, uint64_t stop_ns, uint64_t stand_ns, uint64_t roots_ns,
+                      uint64_t resume_ns) {
+    result->stops++;
+    result->stopped_ns += stop_ns;
+    if (stop_ns <= result->stop_ns)
+        return;
+    result->stop_ns = stop_ns;
+    result->stand_ns = stand_ns;
+    result->roots_ns = roots_ns;
+    result->resume_ns = resume_ns;
+}
+
+static enum bs_scan_end stop_for(struct bs_scan_work *w, struct bs_snapshot *copy, struct bs_scan_result *result,
+                                 stopped_work *work) {
+    result->world = bs_world_stop(bs_os_now_ns() + BS_SCAN_STOP_NS);
+    if (result->world != BS_WORLD_STOPPED) {
+        result->culprit = bs_world_culprit();
+        return BS_SCAN_WORLD;
+    }
+    uint64_t stand_ns = bs_os_now_ns() - bs_world_asked_ns(), roots_ns;
+    enum bs_scan_end end = scan_stopped(w, copy, result, work, &roots_ns);
+    uint64_t standing = bs_os_now_ns();
+    bs_world_resume();
+    uint64_t now = bs_os_now_ns();
+    note_stop(result, now - bs_world_asked_ns(), stand_ns, roots_ns, now - standing);
+    return end;
+}
+
+static enum bs_scan_end begin_search(struct bs_scan_work *w, struct bs_snapshot *copy,
+                                     struct bs_scan_result *result) {
     publish_tables(&w->rules);
     return search_or_copy(w, copy, result);
 }
 
+/* *again: once more, with more room. */
 static enum bs_scan_end stop_and_scan(struct bs_scan_work *w, struct bs_snapshot *copy,
                                       struct bs_scan_result *result, bool *again) {
+    size_t room = scan.nroots;
     *again = false;
-    if (!bs_roots_prepare(&w->roots, scan.nroots))
+    if (!bs_roots_prepare(&w->roots, room))
         return BS_SCAN_NO_MEMORY;
     (void)bs_roots_learn(&w->roots);
-    uint64_t start = bs_os_now_ns();
-    result->world = bs_world_stop(start + BS_SCAN_STOP_NS);
-    enum bs_scan_end end = BS_SCAN_WORLD;
-    if (result->world == BS_WORLD_STOPPED) {
-        end = scan_stopped(w, copy, result, again);
-        uint64_t standing = bs_os_now_ns();
-        bs_world_resume();
-        result->resume_ns = bs_os_now_ns() - standing;
-        result->stop_ns = bs_os_now_ns() - bs_world_asked_ns();
-    } else {
-        result->culprit = bs_world_culprit();
-    }
-    if (*again)
-        scan.nroots = bs_max(2 * scan.nroots, w->roots.needed + w->roots.needed / 4);
-    if (copy->pid == 0)
+    enum bs_scan_end end = stop_for(w, copy, result, begin_search);
+    *again = scan.nroots != room;
+    if (copy->pid == 0 && !result->concurrent)
         bs_roots_drop(&w->roots);
     return end;
+}
+
+/* --- marking while the program runs ------------------------------------------------------------- */
+
+static enum bs_scan_end finish_concurrent(struct bs_scan_work *w, struct bs_snapshot *copy,
+                                       struct bs_scan_result *result) {
+    (void)copy;
+    return bs_scan_concurrent_finish(w, result) ? BS_SCAN_DONE : BS_SCAN_NO_ROOTS;
+}
+
+/* After a first stop. False: nothing has come of it. */
+static bool go_on_concurrent(struct bs_scan_work *w, struct bs_scan_result *result) {
+    uint64_t cpu = bs_os_thread_cpu_ns();
+    bool found = bs_scan_concurrent_mark(w, result) && stop_for(w, NULL, result, finish_concurrent) == BS_SCAN_DONE &&
+                 bs_scan_concurrent_judge(w);
+    bs_roots_drop(&w->roots);
+    w->verdict->search_ns = bs_os_thread_cpu_ns() - cpu;
+    return found;
+}
+
+/* Another way is tried; fork, and whoever else waits for the round, goes first. */
+static bool start_anew(struct bs_scan_work *w, struct bs_scan_result *result) {
+    uint32_t sleep = 0;
+    w->rules.concurrent = BS_SCAN_CONCURRENT_NEVER;
+    result->concurrent = false;
+    bs_sides_publish(BS_SIDE_NOW, NULL, 0);
+    drop(&scan.now);
+    bs_round_leave();
+    bs_os_wait(&sleep, 0, BS_SCAN_PASS_NS);
+    bool made = make_shared(&w->rules);
+    bs_round_enter();
+    bs_cycle_finish();
+    w->verdict = scan.now.verdict;
+    return made;
+}
+
+/* Not where roots were too much of it the last time. */
+static bool wants_concurrent(const struct bs_scan_work *w) {
+    size_t heap = bs_pageheap_used_bytes();
+    return w->rules.concurrent != BS_SCAN_CONCURRENT_NEVER && w->rules.guest == NULL &&
+           heap > w->rules.in_place_bytes && has_few_roots(w, scan.root_bytes, heap + scan.root_bytes);
 }
 
 static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result *result) {
@@ -311,10 +387,24 @@ static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result 
     bs_cycle_finish();
     w->now_ns = bs_os_now_ns();
     for (unsigned tries = 0; tries < 3; tries++) {
+        if (wants_concurrent(w))
+            (void)bs_scan_concurrent_begin(w);
         end = stop_and_scan(w, &copy, result, &again);
-        if (!again)
+        bool found = !result->concurrent || go_on_concurrent(w, result);
+        if (w->concurrent)
+            bs_scan_concurrent_end(w);
+        if (!found && result->why == BS_BUDGET_TIME) {
+            end = BS_SCAN_KILLED;
+            break;
+        }
+        if (!found && !start_anew(w, result)) {
+            end = BS_SCAN_NO_MEMORY;
+            break;
+        }
+        if (found && !again)
             break;
     }
+    scan.root_bytes = result->root_bytes;
     bs_round_leave();
     if (copy.pid != 0) {
         end = wait_for_copy(&copy, w, result);

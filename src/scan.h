@@ -50,11 +50,20 @@ struct bs_scan_guest {
                                               marks besides counts for nothing else */
 };
 
+/* When a heap is marked while the program runs (scan_concurrent.c), where the kernel can. */
+enum bs_scan_concurrent {
+    BS_SCAN_CONCURRENT_NEVER,
+    BS_SCAN_CONCURRENT_IF_SHORT, /* if little of what is searched are roots, which have to be read in a stop */
+    BS_SCAN_CONCURRENT_ALWAYS
+};
+
 struct bs_scan_rules {
     uint64_t age_ns;       /* of blocks to be reported, if it is known */
     bool is_last;          /* no other follows: if nobody else stands, who could have hidden a pointer for a
                               moment, what is lost once is reported */
     size_t in_place_bytes; /* heap and roots up to this size are searched while the program waits */
+    enum bs_scan_concurrent concurrent; /* larger ones are marked while it runs; else, or if that comes
+                                     to nothing, in a copy */
     const struct bs_scan_guest *guest; /* NULL: none */
     unsigned searchers;    /* threads of a copy that search, BS_SCAN_SEARCHERS at most; 0: one */
     size_t searchers_bytes; /* one alone searches less than that */
@@ -104,8 +113,12 @@ struct bs_scan_result {
     int culprit;       /* thread that could not be stopped, or 0 */
     int error;         /* errno of the clone */
     bool in_place;
+    bool concurrent;      /* neither that nor in a copy */
+    size_t again_bytes; /* of this kind: written while it was read, and read again */
     size_t threads;    /* that stood */
     size_t nroots, root_bytes;
+    unsigned stops;       /* that came about */
+    uint64_t stopped_ns;  /* all of them together; the other times are of the longest one: */
     uint64_t stop_ns;  /* from before the first signal to the end of the pause; 0: nobody stood */
     uint64_t stand_ns; /* of that, until all stood */
     uint64_t roots_ns; /* of that, the listing of roots */

@@ -20,6 +20,7 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     uint64_t now_ns;
     bool is_enough;      /* what is lost now need not have been lost before */
     bool is_copy;        /* here: others may help */
+    bool concurrent;        /* tables and the watch of scan_concurrent.c are there */
     uint64_t others_ns;  /* [atomic] CPU time of those */
     uintptr_t caller_sp; /* 0: the helper, whose stack does not count */
     uintptr_t first_sp;  /* stack pointer of the process's first thread; 0: not seen */
@@ -59,5 +60,17 @@ bool bs_scan_finish_words(struct bs_scan_work *w);
 /* The whole search, from the tables to the verdict, while nothing moves. Leaves a cycle begun, or
  * prepared: the caller abandons it, unless it is a copy, which ends. */
 enum bs_scan_end bs_scan_judge(struct bs_scan_work *w);
+/* Of a trace that is over: the sums, and the bits of what is lost. False: no memory, or it was cancelled. */
+bool bs_scan_sum(struct bs_scan_work *w);
+
+/* --- scan_concurrent.c --------------------------------------------------------------------------- */
+
+/* In one round, in this order; end in any case. False: no search of this kind comes to a verdict. */
+bool bs_scan_concurrent_begin(struct bs_scan_work *w);
+void bs_scan_concurrent_seed(void); /* all stand, and roots were taken */
+bool bs_scan_concurrent_mark(struct bs_scan_work *w, struct bs_scan_result *result);
+bool bs_scan_concurrent_finish(struct bs_scan_work *w, struct bs_scan_result *result); /* as seed */
+bool bs_scan_concurrent_judge(struct bs_scan_work *w);
+void bs_scan_concurrent_end(struct bs_scan_work *w);
 
 #endif

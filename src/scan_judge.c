@@ -80,6 +80,8 @@ static void judge_leak(void *ctx, const struct bs_leak *leak) {
     struct bs_scan_verdict *v = w->verdict;
     const struct bs_span *s = bs_span_of(leak->head.base);
     struct bs_sampled sampled;
+    if (s == NULL) /* while the program runs: somebody had a pointer to it after all */
+        return;
     bool known = bs_sample_find((void *)leak->head.base, &sampled);
     if ((!w->is_enough && !was_lost(s, leak->head.base)) ||
         (known && bs_sub_clamped(w->now_ns, sampled.time_ns) < w->rules.age_ns)) {
@@ -122,10 +124,12 @@ static void note_span(struct bs_scan_work *work, const struct bs_span *s) {
         uint64_t marked = bs_marks_bits(s->base, BS_SIDE_MARK, w);
         uint64_t in_use = s->alloc[w] & ~bs_marks_bits(s->base, BS_SIDE_IDLE, w) &
                           ~bs_marks_bits(s->base, BS_SIDE_HELD, w);
-        uint64_t lost = in_use & ~marked;
-        uint64_t interior = in_use & marked & ~bs_marks_bits(s->base, BS_SIDE_START, w);
+        uint64_t lost = work->concurrent ? bs_marks_bits(s->base, BS_SIDE_NOW, w) : in_use & ~marked;
+        uint64_t interior = bs_marks_table(s->base, BS_SIDE_START) == NULL
+                                ? 0
+                                : in_use & marked & ~bs_marks_bits(s->base, BS_SIDE_START, w);
         uint64_t *now = lost != 0 ? bs_marks_word(s->base, BS_SIDE_NOW, w) : NULL;
-        if (now != NULL)
+        if (now != NULL && !work->concurrent)
             *now = lost;
         v->lost_blocks += bs_popcount(lost);
         v->lost_bytes += bs_popcount(lost) * size;
@@ -185,22 +189,27 @@ static void mark_all(struct bs_scan_work *w) {
 
 /* --- the search ------------------------------------------------------------------------------- */
 
+bool bs_scan_sum(struct bs_scan_work *w) {
+    struct bs_leak total;
+    w->verdict->trace = bs_trace_so_far(&w->trace);
+    bool found = bs_leaks_find(&w->trace, judge_leak, w, &total);
+    if (found)
+        bs_pageheap_each_region(note_region, w);
+    return found;
+}
+
 static bool search(struct bs_scan_work *w) {
     const struct bs_scan_guest *guest = w->rules.guest;
     const struct bs_trace_rules rules = {
         .starts = true, .past_end = guest != NULL ? guest->past_end : BS_PAST_END_FREE};
     struct bs_trace_sums sums;
-    struct bs_leak total;
     bs_trace_begin(&w->trace, &rules, w->roots.range, w->roots.n);
     if (guest == NULL) { /* a guest has opened what it had closed */
         w->trace.closed = w->roots.closed;
         w->trace.nclosed = w->roots.nclosed;
     }
     mark_all(w);
-    w->verdict->trace = bs_trace_so_far(&w->trace);
-    bool found = bs_leaks_find(&w->trace, judge_leak, w, &total);
-    if (found)
-        bs_pageheap_each_region(note_region, w);
+    bool found = bs_scan_sum(w);
     if (found && guest != NULL)
         guest->judge(&w->trace);
     found &= bs_trace_end(&w->trace, &sums);

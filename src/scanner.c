@@ -57,6 +57,8 @@ static unsigned searchers(void) {
 static struct bs_scan_rules rules_now(uint64_t age_ns) {
     return (struct bs_scan_rules){.age_ns = age_ns,
                                   .in_place_bytes = BS_SCAN_IN_PLACE_BYTES,
+                                  .concurrent = bs_opt.scan_way == 0 ? BS_SCAN_CONCURRENT_IF_SHORT
+                                                                    : BS_SCAN_CONCURRENT_NEVER,
                                   .guest = guest(),
                                   .searchers = searchers(),
                                   .searchers_bytes =
@@ -103,6 +105,7 @@ static uint64_t last(void) {
     struct bs_scan_rules rules = rules_now(0);
     struct last_scans two = {.verdicts = 0};
     rules.is_last = true;
+    rules.concurrent = BS_SCAN_CONCURRENT_NEVER; /* nobody minds a stop, and a copy may have several searchers */
     uint32_t sleep = 0;
     if (!bs_log_is_on() && bs_opt.leak_exit_code == 0)
         return 0;

@@ -233,13 +233,13 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("scan_stacks");
     TCase *tc = add_case(suite, "scan_stacks");
-    tcase_add_loop_test(tc, dead_frames_of_threads_hold_nothing, 0, 2);
-    tcase_add_loop_test(tc, without_bounds_all_counts, 0, 2);
-    tcase_add_loop_test(tc, kept_stacks_of_ended_threads_hold_nothing, 0, 2);
-    tcase_add_loop_test(tc, the_programs_own_memory_counts, 0, 2);
-    tcase_add_loop_test(tc, what_was_unmapped_is_forgotten, 0, 2);
-    tcase_add_loop_test(tc, an_alternate_stack_says_nothing_of_the_other, 0, 2);
-    tcase_add_loop_test(tc, another_thread_pointer_is_no_end, 0, 2);
-    tcase_add_loop_test(tc, the_callers_alternate_stack_is_held, 0, 2);
+    tcase_add_loop_test(tc, dead_frames_of_threads_hold_nothing, 0, NSEARCHES);
+    tcase_add_loop_test(tc, without_bounds_all_counts, 0, NSEARCHES);
+    tcase_add_loop_test(tc, kept_stacks_of_ended_threads_hold_nothing, 0, NSEARCHES);
+    tcase_add_loop_test(tc, the_programs_own_memory_counts, 0, NSEARCHES);
+    tcase_add_loop_test(tc, what_was_unmapped_is_forgotten, 0, NSEARCHES);
+    tcase_add_loop_test(tc, an_alternate_stack_says_nothing_of_the_other, 0, NSEARCHES);
+    tcase_add_loop_test(tc, another_thread_pointer_is_no_end, 0, NSEARCHES);
+    tcase_add_loop_test(tc, the_callers_alternate_stack_is_held, 0, NSEARCHES);
     return run_suite(suite);
 }

@@ -14,6 +14,7 @@
 #include "sample.h"
 #include "scan.h"
 #include "stacks.h"
+#include "watch.h"
 
 static struct bs_scan_rules rules;
 static struct bs_scan_result got;
@@ -27,16 +28,32 @@ static inline void note_result(void *ctx, const struct bs_scan_result *result) {
     if (result->before != NULL)
         before = *result->before;
 }
+/* Is the kernel one that can watch memory? */
+static inline bool can_watch(void) {
+    static int can = -1;
+    if (can < 0) {
+        struct bs_watch watch;
+        can = bs_watch_begin(&watch);
+        bs_watch_end(&watch);
+        if (!can)
+            printf("skipped: this kernel does not tell what was written to; scans are made in a copy instead\n");
+    }
+    return can == 1;
+}
 static inline void must_scan(void) {
     ck_assert(bs_scan_run(&rules, note_result, &got));
     require(got.end == BS_SCAN_DONE, "end %d, world %d, thread %d, error %d", got.end, got.world,
             got.culprit, got.error);
     ck_assert_int_eq(got.in_place, rules.in_place_bytes != 0);
+    ck_assert_int_eq(got.concurrent, rules.concurrent != BS_SCAN_CONCURRENT_NEVER && can_watch());
 }
-/* The loop's number is the way of searching. */
-static inline void setup(int by_copy) {
+/* The loop's number is the way of searching: all stand, in a copy, or (where the kernel can watch memory, else in
+ * a copy once more) while the program runs. */
+enum { IN_PLACE, BY_COPY, CONCURRENT, NSEARCHES };
+static inline void setup(int search) {
     inside_text();
-    rules = (struct bs_scan_rules){.in_place_bytes = by_copy ? 0 : SIZE_MAX};
+    rules = (struct bs_scan_rules){.in_place_bytes = search == IN_PLACE ? SIZE_MAX : 0,
+                                   .concurrent = search == CONCURRENT ? BS_SCAN_CONCURRENT_ALWAYS : BS_SCAN_CONCURRENT_NEVER};
     bs_heap_free(bs_heap_alloc(10));
     bs_opt.sample = 1;
     bs_heap_start_sampling();

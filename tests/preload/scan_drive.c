@@ -45,7 +45,8 @@ static void note(void *ctx, const struct bs_scan_result *r) {
     *seen = (struct scan_seen){.end = (int)r->end,
                                .world = (int)r->world,
                                .culprit = r->culprit,
-                               .threads = r->threads};
+                               .threads = r->threads,
+                               .concurrent = r->concurrent};
     if (r->verdict != NULL) {
         seen->lost_blocks = r->verdict->lost_blocks;
         seen->lost_bytes = r->verdict->lost_bytes;
@@ -56,14 +57,17 @@ static void note(void *ctx, const struct bs_scan_result *r) {
 }
 
 static void run(unsigned how, struct scan_seen *seen) {
-    const struct bs_scan_rules rules = {.in_place_bytes = (how & SCAN_BY_COPY) != 0 ? 0 : SIZE_MAX};
+    const struct bs_scan_rules rules = {
+        .in_place_bytes = (how & SCAN_BY_COPY) != 0 ? 0 : SIZE_MAX,
+        .concurrent = (how & SCAN_CONCURRENT) != 0 ? BS_SCAN_CONCURRENT_ALWAYS : BS_SCAN_CONCURRENT_NEVER};
     *seen = (struct scan_seen){.end = -1};
     (void)bs_scan_run(&rules, note, seen);
 }
 
 static void periodic(void) {
     struct scan_seen seen;
-    run(drive.verdicts % 2 != 0 ? SCAN_BY_COPY : 0, &seen);
+    static const unsigned ways[] = {0, SCAN_BY_COPY, SCAN_BY_COPY | SCAN_CONCURRENT};
+    run(ways[drive.verdicts % BS_ARRAY_LEN(ways)], &seen);
     if (seen.end != BS_SCAN_DONE) {
         (void)bs_add(&drive.others, 1u);
         return;

@@ -12,7 +12,8 @@
 
 enum {
     SCAN_BY_COPY = 1,   /* else in place */
-    SCAN_BY_CALLER = 2  /* else by the helper */
+    SCAN_BY_CALLER = 2, /* else by the helper */
+    SCAN_CONCURRENT = 4    /* with the first alone: marked while the program runs */
 };
 
 struct scan_seen {
@@ -20,6 +21,7 @@ struct scan_seen {
     int world;   /* enum bs_world_result */
     int culprit; /* and the thread that did not stand */
     size_t threads;
+    bool concurrent; /* the verdict is of a search of this kind */
     uint64_t lost_blocks, lost_bytes; /* nothing led to them in this scan */
     uint64_t leaks;                   /* of them, reported: heads, lost twice */
     uint64_t waiting;                 /* heads that were not lost in the scan before */
