@@ -52,6 +52,8 @@ extern const struct oracle_place oracle_memory_places[], oracle_queue_places[], 
 void oracle_begin_storm(void);
 void oracle_end_storm(void);
 
+/* What functions that have returned have left below the caller, and in registers. */
+void oracle_forget(void);
 /* Says that the pointer is there, and waits in a system call until it has to go. */
 void oracle_stay(struct oracle_holder *h);
 /* h->work on a stack that is overwritten afterwards, and so are the registers. */

@@ -98,6 +98,7 @@ static void hold_in_handler(struct oracle_holder *h, char *stack) {
     memset(stack, 0, stack_bytes);
     handled = h;
     BS_CHECK(sigaction(SIGUSR1, &action, NULL) == 0 && sigaltstack(&on, NULL) == 0, "sigaltstack");
+    oracle_forget(); /* the thread's own, of which nothing counts as dead while it is on another */
     pthread_kill(pthread_self(), SIGUSR1);
     sigaltstack(&off, NULL);
     memset(stack, 0, stack_bytes);
@@ -144,6 +145,7 @@ static void enter(struct oracle_holder *h, ucontext_t *to, char *stack, void (*f
     to->uc_stack.ss_size = stack_bytes - end_bytes;
     to->uc_link = &h->here;
     makecontext(to, fn, 0);
+    oracle_forget(); /* as above: malloc has left regions' addresses there, at which blocks end and begin */
     swapcontext(&h->here, to);
 }
 static void run_coroutine(void) {
