@@ -21,7 +21,7 @@ static struct {
     unsigned next;                     /* [lock] the class the sweeper takes from next */
     /* Large ones by their pages, the one that was freed last first; n[0] of them. */
     struct bs_link large[BS_KEPT_SPAN_PAGES + 1]; /* [lock] */
-    uint32_t lengths;                  /* [lock], read relaxed: bit i: large[i] has a span */
+    uint64_t lengths;                  /* [lock], read relaxed: bit i: large[i] has a span */
     size_t large_pages;                /* [lock], read relaxed: of all of them */
 } waiting = {.lock = BS_LOCK_INIT(BS_RANK_WAITING)};
 
@@ -47,7 +47,7 @@ static void leave_large_locked(struct bs_span *s) {
     leave_locked(s);
     bs_store(&waiting.large_pages, waiting.large_pages - s->npages);
     if (bs_list_empty(&waiting.large[s->npages]))
-        bs_store(&waiting.lengths, waiting.lengths & ~(1u << s->npages));
+        bs_store(&waiting.lengths, waiting.lengths & ~((uint64_t)1 << s->npages));
 }
 
 /* Of large ones the longest, and of these the one that has waited longest. */
@@ -196,7 +196,7 @@ bool bs_waiting_keep_large(struct bs_span *s) {
     if (head->next == NULL)
         bs_list_init(head);
     bs_list_push_front(head, &s->link);
-    bs_store(&waiting.lengths, waiting.lengths | 1u << npages);
+    bs_store(&waiting.lengths, waiting.lengths | (uint64_t)1 << npages);
     bs_store(&waiting.large_pages, waiting.large_pages + npages);
     bs_store(&waiting.n[0], waiting.n[0] + 1);
     bs_store(&waiting.total, waiting.total + 1);
