@@ -22,14 +22,10 @@
 
 #include <string.h>
 
-static size_t requested_bytes, span_bytes; /* [atomic] over all large blocks */
-static size_t moved_blocks;                /* [atomic] live blocks with BS_SPAN_MOVED */
+static size_t moved_blocks; /* [atomic] live blocks with BS_SPAN_MOVED */
 
-size_t bs_large_requested_bytes(void) {
-    return bs_load(&requested_bytes);
-}
 size_t bs_large_span_bytes(void) {
-    return bs_load(&span_bytes);
+    return bs_sub_clamped(bs_span_large_bytes(), bs_waiting_large_bytes());
 }
 
 static size_t pages_for(size_t size) {
@@ -64,11 +60,7 @@ static struct bs_span *new_span(size_t size, size_t npages, size_t align, struct
 static struct bs_span *make_span(size_t size, size_t align, struct bs_pages *pages) {
     size_t npages = pages_for(size);
     struct bs_span *s = reuse_span(size, npages, align, pages);
-    if (s == NULL && (s = new_span(size, npages, align, pages)) == NULL)
-        return NULL;
-    bs_add(&requested_bytes, size);
-    bs_add(&span_bytes, npages * BS_PAGE_SIZE);
-    return s;
+    return s != NULL ? s : new_span(size, npages, align, pages);
 }
 
 void *bs_large_alloc(size_t size, size_t align, bool zero) {
@@ -115,16 +107,10 @@ static void return_pages(uintptr_t base, size_t npages, bool moved, bool empty) 
         give_pages(base, npages);
 }
 
-static void forget_size(const struct bs_span *s) {
-    bs_sub(&requested_bytes, s->request);
-    bs_sub(&span_bytes, s->npages * BS_PAGE_SIZE);
-}
-
 static void retire(struct bs_span *s, bool empty) {
     uintptr_t base = s->base;
     size_t npages = s->npages;
     bool moved = (s->flags & BS_SPAN_MOVED) != 0;
-    forget_size(s);
     bs_clear_freed(base, empty ? 0 : npages * BS_PAGE_SIZE);
     if (!moved && !empty && bs_waiting_keep_large(s))
         return;
@@ -186,8 +172,7 @@ bool bs_large_hold(struct bs_span *s) {
 /* --- resizing --------------------------------------------------------------------------------- */
 
 static void set_length(struct bs_span *s, size_t npages, size_t size) {
-    bs_add(&requested_bytes, size - s->request);
-    bs_add(&span_bytes, (npages - s->npages) * BS_PAGE_SIZE); /* wraps as it should */
+    bs_span_count_large(npages, s->npages);
     s->request = size;
     bs_store(&s->npages, (uint32_t)npages);
 }
@@ -223,7 +208,6 @@ static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
 static BS_COLD void give_up(struct bs_span *s) {
     uintptr_t base = s->base;
     size_t npages = s->npages;
-    forget_size(s);
     bs_span_retire(s);
     bs_pageheap_free_closed(base, npages);
 }

@@ -37,8 +37,7 @@ void *bs_large_resize(struct bs_span *s, size_t size);
 BS_INLINE size_t bs_large_usable(const struct bs_span *s) {
     return (size_t)bs_load(&s->npages) * BS_PAGE_SIZE; /* may be asked of any pointer */
 }
-/* Bytes of all large blocks: asked for / in pages. Relaxed. */
-size_t bs_large_requested_bytes(void);
+/* Bytes in the pages of all large blocks. Relaxed. */
 size_t bs_large_span_bytes(void);
 
 #endif

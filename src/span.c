@@ -16,7 +16,7 @@ static struct bs_meta_pool pools[] = {
 _Static_assert(64 * BS_KIB / 4096 <= 16, "a small span's OS pages fit 16 bits");
 _Static_assert(sizeof(struct bs_span) == 48, "up to two words of bits a span is one cache line");
 
-static size_t holes; /* [atomic] */
+static size_t holes, large_pages; /* [atomic] */
 
 void bs_span_count_holes(size_t more, size_t fewer) {
     if (more != fewer)
@@ -24,6 +24,14 @@ void bs_span_count_holes(size_t more, size_t fewer) {
 }
 size_t bs_span_holes(void) {
     return bs_load(&holes);
+}
+
+void bs_span_count_large(size_t more, size_t fewer) {
+    if (more != fewer)
+        bs_add(&large_pages, more - fewer); /* wraps as it should */
+}
+size_t bs_span_large_bytes(void) {
+    return bs_load(&large_pages) * BS_PAGE_SIZE;
 }
 
 static struct bs_meta_pool *pool_of(unsigned nslots) {
@@ -79,6 +87,7 @@ struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request
     s->request = request;
     s->nalloc = 1;
     s->alloc[0] = 1;
+    bs_span_count_large(npages, 0);
     publish(s, BS_SPAN_LARGE);
     return s;
 }
@@ -104,10 +113,12 @@ void bs_span_retire(struct bs_span *s) {
     BS_ASSERT(s->class == 0 || s->nalloc == 0);
     BS_ASSERT(bs_load(&s->sweepgen) == bs_load(&bs_sweepgen));
     BS_ASSERT_FULL(bs_span_is_valid(s));
-    if (s->class != 0)
+    if (s->class != 0) {
         bs_pagemap_clear_class(s->base, s->npages);
-    else
+    } else {
         bs_pagemap_forget_large(s->base, s->npages, s);
+        bs_span_count_large(0, s->npages);
+    }
     bs_store_release(&s->state, (uint8_t)BS_SPAN_DEAD);
     bs_meta_pool_free(pool_of(s->nslots), s);
     bs_count(spans_returned, 1);

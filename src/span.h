@@ -217,6 +217,11 @@ BS_INLINE uintptr_t bs_span_os_page_base(const struct bs_span *s, size_t os_page
 void bs_span_count_holes(size_t more, size_t fewer);
 size_t bs_span_holes(void);
 
+/* Bytes of all large spans, also those that wait; cheap. Whoever changes the pages of one says so; making
+ * and retiring does. */
+void bs_span_count_large(size_t more, size_t fewer);
+size_t bs_span_large_bytes(void);
+
 /* Debug: the conservation law above, and bits beyond nslots clear. */
 bool bs_span_is_valid(const struct bs_span *s);
 

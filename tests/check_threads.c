@@ -224,7 +224,7 @@ static void check_all_is_back(void) {
     ck_assert_uint_eq(t.allocated + t.cached + t.free_span + t.dirty + t.large, 0);
     ck_assert_uint_eq(t.released, t.mapped);
     ck_assert_uint_eq(bs_pageheap_counts().span_pages, 0);
-    ck_assert_uint_eq(bs_large_requested_bytes(), 0);
+    ck_assert_uint_eq(bs_large_span_bytes(), 0);
     ck_assert(bs_pageheap_is_valid());
 }
 
