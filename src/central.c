@@ -118,10 +118,24 @@ static struct bs_span *new_span(unsigned class) {
 
 /* --- refill ----------------------------------------------------------------------------------- */
 
-static void push_blocks(struct bs_refill *r, const struct bs_span *s, size_t w, uint64_t mask) {
-    size_t size = bs_span_class(s)->size;
-    for (; mask != 0; mask &= mask - 1)
-        r->blocks[r->nblocks++] = (void *)(s->base + (w * 64 + bs_ctz(mask)) * size);
+/* The run becomes blocks, below those that are there, the lowest on top: what was claimed first is handed out
+ * first. False: no room. */
+static bool push_run(struct bs_refill *r, size_t size) {
+    uint64_t mask = r->run_mask;
+    unsigned n = bs_popcount(mask);
+    if (n > r->max_blocks - r->nblocks)
+        return false;
+    void **place = r->blocks + (r->max_blocks - r->nblocks);
+    r->nblocks += n;
+    if (mask == ~(uint64_t)0) {
+        char *p = r->run_base;
+        for (void **end = place - 64; place != end; p += size)
+            *--place = p;
+    } else {
+        for (; mask != 0; mask &= mask - 1)
+            *--place = r->run_base + bs_ctz(mask) * size;
+    }
+    return true;
 }
 
 #define LINE_BYTES 64
@@ -169,19 +183,12 @@ static unsigned claim_span(struct bs_span *s, unsigned want, unsigned *got, stru
         if (s->alloc[w] == bs_span_word_mask(s, w))
             continue;
         looked++;
-        if (r->run_mask == 0) {
-            r->run_mask = bs_span_claim(s, w, want);
-            r->run_base = (char *)(s->base + w * 64 * bs_span_class(s)->size);
-            r->run_zero = (s->flags & BS_SPAN_FRESH) != 0;
-            *got += bs_popcount(r->run_mask);
-        } else {
-            unsigned room = r->max_blocks - r->nblocks, left = want - *got;
-            uint64_t mask = bs_span_claim(s, w, left < room ? left : room);
-            if (mask == 0)
-                return BS_REFILL_MAX_WORDS; /* no room for more */
-            push_blocks(r, s, w, mask);
-            *got += bs_popcount(mask);
-        }
+        if (r->run_mask != 0 && !push_run(r, bs_span_class(s)->size))
+            return BS_REFILL_MAX_WORDS; /* it is enough */
+        r->run_mask = bs_span_claim(s, w, want - *got);
+        r->run_base = (char *)(s->base + w * 64 * bs_span_class(s)->size);
+        r->run_zero = (s->flags & BS_SPAN_FRESH) != 0;
+        *got += bs_popcount(r->run_mask);
     }
     return looked;
 }
@@ -295,6 +302,7 @@ static inline struct bs_span *span_of_block(uintptr_t p, unsigned class) {
     return s;
 }
 
+/* Pieces of one hold of the lock: blocks that are freed in the order they were made are few of them. */
 #define RELEASE_BATCH 64
 
 /* Blocks that lie side by side in a word of one span. */
@@ -313,7 +321,7 @@ static BS_NOINLINE void forget_marks(const struct piece *pieces, unsigned npiece
 }
 
 /* Outside the lock: where the blocks are, so that the spans' lines are on the way and little is left to
- * do under it. A span found live here stays live: our block is in it. How many pieces. */
+ * do under it. A span found live here stays live: our block is in it. How many pieces, of the first blocks. */
 static BS_NOINLINE unsigned find_pieces(unsigned class, void *const *blocks, unsigned n,
                                         struct piece *pieces) {
     const struct bs_class_info info = bs_class_info[class]; /* its fields in registers */
@@ -321,7 +329,7 @@ static BS_NOINLINE unsigned find_pieces(unsigned class, void *const *blocks, uns
     struct piece *piece = pieces;
     struct bs_span *s = NULL;
     uintptr_t base = 0; /* no block lies so low */
-    for (unsigned i = 0; i < n; piece++) {
+    for (unsigned i = 0; i < n && piece != pieces + RELEASE_BATCH; piece++) {
         uintptr_t p = (uintptr_t)blocks[i];
         if (p - base >= bytes) {
             s = span_of_block(p, class);
@@ -347,7 +355,8 @@ static BS_COLD _Noreturn void report_twice(const struct piece *piece, void *cons
     report(BS_FREE_TWICE, blocks[i], class);
 }
 
-static void release_batch(struct bs_central *c, unsigned class, void *const *blocks, unsigned n) {
+/* How many blocks it was. */
+static unsigned release_batch(struct bs_central *c, unsigned class, void *const *blocks, unsigned n) {
     struct piece pieces[RELEASE_BATCH];
     struct bs_span *empty[RELEASE_BATCH];
     unsigned nempty = 0, npieces = find_pieces(class, blocks, n, pieces);
@@ -369,20 +378,21 @@ static void release_batch(struct bs_central *c, unsigned class, void *const *blo
         if (settle_locked(c, s))
             empty[nempty++] = s;
     }
-    c->slots_out -= n;
+    unsigned done = pieces[npieces - 1].end;
+    c->slots_out -= done;
     bs_lock_release(&c->lock);
     if (nempty != 0) {
         bs_waiting_add(class, empty, nempty);
         if (bs_waiting_small_count() > BS_EMPTY_WAITING_MAX) /* no sweeper keeps up, or there is none */
             bs_waiting_return(RELEASE_BATCH);
     }
+    return done;
 }
 
 void bs_central_release(unsigned class, void *const *blocks, unsigned n) {
     bs_count(flushes, 1);
-    for (unsigned done = 0; done < n; done += RELEASE_BATCH)
-        release_batch(&bs_centrals[class], class, blocks + done,
-                      (unsigned)bs_min(RELEASE_BATCH, n - done));
+    for (unsigned done = 0; done < n;)
+        done += release_batch(&bs_centrals[class], class, blocks + done, n - done);
 }
 
 /* --- questions, fork -------------------------------------------------------------------------- */

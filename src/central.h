@@ -27,12 +27,13 @@ struct bs_refill {
     uint64_t run_mask; /* slots of the run */
     bool run_zero;     /* they were never used and read as zeros */
     bool whole_lines;  /* in: rather slots on cache lines that are free as a whole, if the span has some */
-    void **blocks;     /* in: room for more blocks; out: filled */
+    void **blocks;     /* in: room for max_blocks more; out: the last nblocks are filled, to be used first,
+                          and backwards */
     unsigned max_blocks, nblocks;
 };
 
-/* Claims about `want` slots (1 ... 64): one word as the run, further words as blocks while they
- * fit. False: no memory. */
+/* Claims at most `want` slots, the rule is just as many: the last word of bits as the run, those before as
+ * blocks while they fit. False: no memory. */
 bool bs_central_refill(unsigned class, unsigned want, struct bs_refill *r);
 
 /* Gives n blocks back (any spans of this class). A block that is not one, or is free already, is

@@ -71,10 +71,10 @@ static uint32_t max_capacity(uint32_t size) {
     return cap;
 }
 
-/* Slots of one refill, at most: bounded in bytes, so that no thread takes a span's worth of large
+/* Slots of one refill, at most: bounded in bytes as well, so that no thread takes a span's worth of large
  * blocks for one of them. */
 static uint32_t max_claim(uint32_t size) {
-    return (uint32_t)bs_max(1, bs_min(64, BS_CLAIM_MAX_BYTES / size));
+    return (uint32_t)bs_max(1, bs_min(BS_CLAIM_MAX, BS_CLAIM_MAX_BYTES / size));
 }
 
 /* --- making and giving up --------------------------------------------------------------------- */
@@ -107,7 +107,7 @@ static void init_bins(struct bs_tcache *tc) {
         bin->size = (uint16_t)bs_class_info[class].size;
         use_first_blocks(tc, class, start_capacity(bin->size));
         tc->limit[class] = tc->top[class];
-        bin->claim = (uint8_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
+        bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
     }
 }
 
@@ -347,7 +347,7 @@ static void trim_pass(struct bs_tcache *tc) {
         if (!bin->refilled && count != 0)
             flush(tc, class, count, (count + 1) / 2);
         if (!bin->refilled)
-            bin->claim = (uint8_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
+            bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
         bin->refilled = false;
     }
 }
@@ -415,7 +415,8 @@ bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out) {
 /* Fills the cache, which has nothing of the class, with at most `want` slots; one of them, or NULL. */
 static void *refill(struct bs_tcache *tc, unsigned class, unsigned want) {
     struct bs_bin *bin = &tc->bin[class];
-    struct bs_refill r = {.blocks = bin->blocks, .max_blocks = bin->cap};
+    unsigned room = (unsigned)bs_min(bin->cap, want);
+    struct bs_refill r = {.blocks = bin->blocks, .max_blocks = room};
     void *p;
     if (BS_UNLIKELY(bin->run_base == NULL)) { /* the first one */
         r.whole_lines = true;
@@ -424,15 +425,19 @@ static void *refill(struct bs_tcache *tc, unsigned class, unsigned want) {
     if (!bs_central_refill(class, want, &r))
         return NULL;
     bin->refilled = true;
-    bin->claim = (uint8_t)bs_min((size_t)bin->claim * 2, max_claim(bin->size));
+    bin->claim = (uint16_t)bs_min((size_t)bin->claim * 2, max_claim(bin->size));
     bs_store(&bin->run_base, r.run_base);
     bin->run_zero = r.run_zero;
-    bs_store(&tc->top[class], bin->blocks - 1 + r.nblocks);
     bs_store(&bin->run_mask, r.run_mask);
-    if (r.nblocks == 0)
+    if (r.nblocks == 0) {
         (void)bs_tcache_spread(tc, class, &p);
-    else
-        (void)bs_tcache_take_run(tc, class, &p);
+        return p;
+    }
+    if (r.nblocks != room)
+        memmove(bin->blocks, bin->blocks + (room - r.nblocks), r.nblocks * sizeof *bin->blocks);
+    __atomic_signal_fence(__ATOMIC_RELEASE);
+    p = bin->blocks[r.nblocks - 1];
+    bs_store(&tc->top[class], bin->blocks - 2 + r.nblocks);
     return p;
 }
 

@@ -33,7 +33,7 @@ struct bs_bin {
     void **blocks;     /* [owner] the magazine: LIFO; blocks[-1] is NULL, its bottom */
     uint16_t cap;      /* [owner] room in it, in blocks: a power of two */
     uint16_t size;     /* [init] bytes of a block */
-    uint8_t claim;     /* [owner] slots the next refill asks for */
+    uint16_t claim;    /* [owner] slots the next refill asks for */
     bool run_zero;     /* [owner] the run's slots were never used: they read as zeros */
     bool refilled;     /* [owner] since the last trim pass */
 };

@@ -36,7 +36,7 @@ static unsigned refill(unsigned class, unsigned want, unsigned room, struct bs_r
         return 0;
     for (uint64_t mask = r->run_mask; mask != 0; mask &= mask - 1)
         hold(r->run_base + (size_t)bs_ctz(mask) * bs_class_info[class].size);
-    for (unsigned i = 0; i < r->nblocks; i++)
+    for (unsigned i = room - r->nblocks; i < room; i++)
         hold(blocks[i]);
     return bs_popcount(r->run_mask) + r->nblocks;
 }
@@ -118,6 +118,21 @@ START_TEST(refills_bring_what_was_asked) {
 }
 END_TEST
 
+/* Blocks from the last one backwards, then the run. */
+START_TEST(slots_of_a_new_span_are_used_in_their_order) {
+    static void *blocks[512];
+    unsigned class = bs_class_of(16);
+    struct bs_refill r = {.blocks = blocks, .max_blocks = 500};
+    ck_assert(bs_central_refill(class, 256, &r));
+    ck_assert_uint_eq(r.nblocks, 192);
+    char *base = blocks[499];
+    for (unsigned i = 0; i < 192; i++)
+        ck_assert_ptr_eq(blocks[499 - i], base + 16 * i);
+    ck_assert_ptr_eq(r.run_base, base + 16 * 192);
+    ck_assert_uint_eq(r.run_mask, UINT64_MAX);
+}
+END_TEST
+
 START_TEST(scattered_slots_come_in_one_refill) {
     struct bs_refill r;
     unsigned class = bs_class_of(16), got = 0; /* 512 slots: 8 words */
@@ -128,9 +143,9 @@ START_TEST(scattered_slots_come_in_one_refill) {
         held[i] = NULL;
     }
     nheld = 0;
-    got = refill(class, 20, 8, &r);
+    got = refill(class, 20, 9, &r);
     ck_assert_uint_eq(bs_popcount(r.run_mask), 4);
-    ck_assert_uint_eq(r.nblocks, 8); /* all that there was room for */
+    ck_assert_uint_eq(r.nblocks, 8); /* all that there was room for: whole words */
     ck_assert_uint_eq(got, 12);
     check_blocks(class, 0);
     got = refill(class, 17, 256, &r);
@@ -486,6 +501,7 @@ int main(void) {
     Suite *suite = suite_create("central");
     TCase *tc = add_case(suite, "refill");
     tcase_add_test(tc, refills_bring_what_was_asked);
+    tcase_add_test(tc, slots_of_a_new_span_are_used_in_their_order);
     tcase_add_test(tc, scattered_slots_come_in_one_refill);
     tcase_add_test(tc, refill_takes_from_the_fullest);
     tcase_add_test(tc, random_claims_are_from_the_fullest_group);

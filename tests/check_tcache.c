@@ -303,7 +303,7 @@ START_TEST(claims_are_bounded_in_bytes) {
     const size_t size[] = {8, 64, 1024, 4096, 16384, 32768};
     for (size_t k = 0; k < BS_ARRAY_LEN(size); k++) {
         unsigned class = bs_class_of(size[k]);
-        size_t most = bs_max(1, bs_min(64, BS_CLAIM_MAX_BYTES / size[k])), before;
+        size_t most = bs_max(1, bs_min(BS_CLAIM_MAX, BS_CLAIM_MAX_BYTES / size[k])), before;
         for (unsigned i = 0; i < 300; i++) {
             before = bs_central_counts(class).slots_out;
             take(size[k]);
