@@ -415,19 +415,19 @@ static inline bool stays(unsigned class, size_t size) {
     return size <= have && (size > have / 2 || bs_class_of(size) == class);
 }
 
-/* A small block that does not stay. free_as: its class, or 0 if its free is to be seen. */
-static void *resize_small(void *p, unsigned class, unsigned free_as, size_t size) {
+/* A small block that does not stay, and whose free is to be seen. */
+static void *resize_small(void *p, unsigned class, size_t size) {
     size_t have = bs_class_info[class].size;
-    return copy_to_new(p, free_as, have, size, size > have ? room_for(have, size) : size);
+    return copy_to_new(p, 0, have, size, size > have ? room_for(have, size) : size);
 }
 
-/* A large block, a small one too far away, or any while classes are hidden. */
+/* A large block or size, a small one too far away, or any while classes are hidden. */
 static BS_NOINLINE void *realloc_other(void *p, size_t size) {
     if (keeper != NULL)
         keeper->check(p, "realloc");
     unsigned class = class_of_block((uintptr_t)p);
     if (class != 0)
-        return stays(class, size) ? p : resize_small(p, class, 0, size);
+        return stays(class, size) ? p : resize_small(p, class, size);
     struct bs_span *s = bs_span_of((uintptr_t)p);
     if (s == NULL || s->base != (uintptr_t)p) {
         realloc_unknown(p, s);
@@ -442,11 +442,33 @@ static BS_NOINLINE void *realloc_other(void *p, size_t size) {
     return q;
 }
 
+static BS_NOINLINE void *having_freed_slowly(void *p, void *answer) {
+    bs_heap_free_slow(p);
+    return answer;
+}
+
+/* To a block of another class. What copy_to_new does, where magazines serve: no value but p and its class
+ * outlives a call, and in place realloc needs no frame. */
+static BS_NOINLINE void *move_small(void *p, size_t class, size_t to, size_t size) {
+    size_t have = bs_class_info[class].size;
+    void *q;
+    if (BS_UNLIKELY(!bs_tcache_take(bs_tcache_self(), to, &q)))
+        return copy_to_new(p, (unsigned)class, have, size, bs_class_info[to].size);
+    q = memcpy(q, p, bs_min(have, size));
+    return BS_LIKELY(bs_tcache_put(bs_tcache_self(), class, p)) ? q : having_freed_slowly(p, q);
+}
+
 void *bs_heap_realloc(void *p, size_t size) {
-    unsigned class = bs_pagemap_near_class((uintptr_t)p);
-    if (BS_UNLIKELY(class == 0))
+    size_t class = bs_pagemap_near_class((uintptr_t)p);
+    if (BS_UNLIKELY(class == 0 || size > BS_SMALL_MAX))
         return realloc_other(p, size);
-    return stays(class, size) ? p : resize_small(p, class, class, size);
+    size_t have = bs_class_info[class].size, room = size;
+    if (size > have)
+        room = room_for(have, size);
+    else if (size > have / 2) /* stays */
+        return p;
+    size_t to = bs_class_of(room);
+    return to == class ? p : move_small(p, class, to, size);
 }
 
 size_t bs_heap_usable(const void *p) {
