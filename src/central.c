@@ -304,6 +304,9 @@ static inline struct bs_span *span_of_block(uintptr_t p, unsigned class) {
 
 /* Pieces of one hold of the lock: blocks that are freed in the order they were made are few of them. */
 #define RELEASE_BATCH 64
+/* So many blocks ahead the span's line is asked for, where blocks are no neighbours: it is in no near cache when a
+ * million of them are freed in any order. */
+#define LOOK_AHEAD 8
 
 /* Blocks that lie side by side in a word of one span. */
 struct piece {
@@ -331,6 +334,8 @@ static BS_NOINLINE unsigned find_pieces(unsigned class, void *const *blocks, uns
     uintptr_t base = 0; /* no block lies so low */
     for (unsigned i = 0; i < n && piece != pieces + RELEASE_BATCH; piece++) {
         uintptr_t p = (uintptr_t)blocks[i];
+        if (i + LOOK_AHEAD < n)
+            __builtin_prefetch(bs_pagemap_entry_of_small((uintptr_t)blocks[i + LOOK_AHEAD]), 1);
         if (p - base >= bytes) {
             s = span_of_block(p, class);
             base = s->base;
