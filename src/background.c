@@ -232,9 +232,13 @@ static void start_helper(void) {
         bs_log_note("no helper thread can be had: memory is returned in small pieces");
 }
 
-void bs_background_wake(void) {
+void bs_background_nudge(void) {
     bs_store(&bg.sleep, 1u);
     bs_os_wake(&bg.sleep, 1);
+}
+
+void bs_background_wake(void) {
+    bs_background_nudge();
     if (bs_load(&bg.state) != RUNNING && bs_opt.background && !bs_load(&bg.refused))
         (void)start_helper_quietly();
 }

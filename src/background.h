@@ -31,6 +31,8 @@ bool bs_background_call(void);
 void bs_background_set_scans(const struct bs_background_scans *scans);
 /* The helper looks at once whether something is due; it is made if there is none. Async-signal-safe. */
 void bs_background_wake(void);
+/* The same, but none is made: while all stand, too. */
+void bs_background_nudge(void);
 /* At the end of the process, with option `scan`: the number of leaks. */
 uint64_t bs_background_last_scan(void);
 

@@ -71,13 +71,24 @@ static bool prepare(uintptr_t caller_sp, bool may_copy) {
 
 /* --- all of it stopped -------------------------------------------------------------------------- */
 
+/* All stand, and a CPU may be free: of much the helper reads a part, if it is not the helper that searches. */
+static void work_stopped(struct bs_hunt_result *r, size_t bytes) {
+    uint64_t cpu_ns;
+    if (bytes < BS_QUARANTINE_COMPANY_BYTES || bs_os_tid() == bs_os_helper_tid()) {
+        bs_linear_work(&hunt.linear);
+        return;
+    }
+    r->helped = bs_linear_work_in_company(&hunt.linear, &cpu_ns);
+    r->search_ns += cpu_ns;
+}
+
 static enum bs_scan_end read_all(struct bs_hunt_result *r) {
     struct bs_scan_work *w = hunt.work;
     if (!bs_linear_begin(&hunt.linear, NULL, w->roots.range, w->roots.n))
         return BS_SCAN_NO_MEMORY;
     hunt.linear.closed = w->roots.closed;
     hunt.linear.nclosed = w->roots.nclosed;
-    bs_linear_work(&hunt.linear);
+    work_stopped(r, r->root_bytes + bs_pageheap_used_bytes());
     bs_linear_end(&hunt.linear, &r->read);
     return BS_SCAN_DONE;
 }
@@ -229,7 +240,7 @@ static enum bs_scan_end read_stopped(struct bs_hunt_result *r, bool concurrent, 
     hunt.linear.closed = w->roots.closed;
     hunt.linear.nclosed = w->roots.nclosed;
     bs_linear_more(&hunt.linear, w->roots.range, w->roots.n);
-    bs_linear_work(&hunt.linear);
+    work_stopped(r, r->root_bytes);
     if (hunt.guest != NULL)
         hunt.guest->stopped(&w->roots);
     return BS_SCAN_DONE;

@@ -33,6 +33,7 @@ enum bs_hunt_mode { BS_HUNT_CONCURRENT, BS_HUNT_SOUND, BS_HUNT_PROBABILISTIC, BS
 struct bs_hunt_result {
     enum bs_hunt_mode mode; /* that was had */
     bool in_copy;           /* sound: in a copy */
+    bool helped;            /* the helper has read a part */
     enum bs_scan_end end;
     enum bs_world_result world;
     int culprit;    /* thread that could not be stopped, or 0 */
@@ -40,7 +41,7 @@ struct bs_hunt_result {
     size_t nroots, root_bytes;
     uint64_t stop_ns;   /* from before the first signal to the end of the pause */
     size_t dirty_bytes; /* of the heap, read again because they were written to */
-    uint64_t search_ns; /* CPU time of reading */
+    uint64_t search_ns; /* CPU time of reading, the helper's too */
     uint64_t ns;        /* in all */
     struct bs_linear_sums read;
     struct bs_quarantine_sums held; /* what was judged */

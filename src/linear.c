@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * linear.c - see linear.h. A worker takes pieces, 64 KiB of roots or a region of the heap, under a
+ * linear.c - see linear.h. A worker takes pieces, 64 KiB of roots or 512 KiB of the heap, under a
  * word that spins; the sieves are its own. Marks are set atomically.
  */
 #include "linear.h"
@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #define ROOT_PIECE (64 * BS_KIB)
+#define HEAP_PIECE (512 * BS_KIB) /* so that who comes to help finds something in a small heap, too */
 #define PARTS 32
 #define AHEAD 12 /* of the candidates one is fetched while another is looked up */
 /* Beyond so many bytes from the first to the last byte of the heap there is no map of pages. */
@@ -20,6 +21,7 @@
 
 struct worker {
     struct bs_linear *l;
+    int fd; /* pages, as the thread's table of descriptors has it */
     struct bs_linear_sums sums;
     struct bs_sieve sieve; /* with candidates */
 };
@@ -167,16 +169,16 @@ static void read_small(struct worker *w, const struct bs_span *s, uintptr_t base
 static void read_large(struct worker *w, uintptr_t start, uintptr_t end) {
     struct bs_range part[PARTS];
     while (start < end)
-        for (size_t n = bs_os_populated(w->l->fd, start, end, 0, part, PARTS, &start), i = 0; i < n;
+        for (size_t n = bs_os_populated(w->fd, start, end, 0, part, PARTS, &start), i = 0; i < n;
              i++)
             read_heap(w, part[i].start, part[i].end, SIZE_MAX);
 }
 
-/* Of a large block the part in this region. Where it ends. */
+/* Of a large block the part in this piece. Where it ends. */
 static uintptr_t read_span(struct worker *w, const struct bs_span *s, uintptr_t p, uintptr_t end) {
     if (s->class == 0) {
         uintptr_t stop = bs_min(end, s->base + (size_t)s->npages * BS_PAGE_SIZE);
-        /* the first word of the next region may begin here */
+        /* the first word of the next piece may begin here */
         uintptr_t from = w->l->rules.unaligned && p > s->base ? p - bs_os_page_size() : p;
         if (live_slots(s, 0) != 0)
             read_large(w, from, stop);
@@ -186,8 +188,9 @@ static uintptr_t read_span(struct worker *w, const struct bs_span *s, uintptr_t 
     return p + BS_PAGE_SIZE;
 }
 
-static void read_region(struct worker *w, uintptr_t base, const uint64_t *alloc) {
-    for (uintptr_t p = base, end = base + BS_REGION_SIZE; p < end;) {
+/* Of the region at base. A span of small blocks belongs to the piece in which it begins. */
+static void read_piece(struct worker *w, uintptr_t base, uintptr_t p, const uint64_t *alloc) {
+    for (uintptr_t end = p + HEAP_PIECE; p < end;) {
         struct bs_span *s = bs_bit_test(alloc, (p - base) / BS_PAGE_SIZE) ? bs_span_of(p) : NULL;
         /* (while the program runs, s may be another span by now, and end before p) */
         p = bs_max(p + BS_PAGE_SIZE, s != NULL ? read_span(w, s, p, end) : 0);
@@ -219,21 +222,25 @@ static bool take_root(struct bs_linear *l, struct bs_range *piece, uintptr_t *li
     return false;
 }
 
-struct region {
+struct piece {
     struct bs_linear *l;
-    uintptr_t base; /* 0: none */
+    uintptr_t base, start; /* of its region, and its own; 0: none */
     uint64_t alloc[BS_REGION_WORDS];
 };
 
-static bool take_region(void *ctx, uintptr_t base, const uint64_t *alloc,
-                        const uint64_t *released) {
-    struct region *r = ctx;
+static bool take_piece(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
+    struct piece *piece = ctx;
+    struct bs_linear *l = piece->l;
+    uintptr_t start = bs_max(base, l->low + l->next);
     (void)released;
-    if (base <= r->l->region)
+    if (start >= base + BS_REGION_SIZE)
         return true;
-    r->base = r->l->region = base;
+    piece->base = base;
+    piece->start = start;
+    l->region = base - l->low;
+    l->next = start + HEAP_PIECE - l->low;
     for (size_t i = 0; i < BS_REGION_WORDS; i++)
-        r->alloc[i] = alloc[i];
+        piece->alloc[i] = alloc[i];
     return false;
 }
 
@@ -253,26 +260,27 @@ static bool next_root(struct worker *w) {
     return found;
 }
 
-static bool next_region(struct worker *w) {
-    struct region r = {.l = w->l};
+static bool next_piece(struct worker *w) {
+    struct piece piece = {.l = w->l};
     lock(w->l);
-    if (w->l->region != UINTPTR_MAX)
-        bs_pageheap_each_region_from(w->l->region, take_region, &r);
+    if (w->l->next != SIZE_MAX)
+        bs_pageheap_each_region_from(w->l->low + w->l->region, take_piece, &piece);
     unlock(w->l);
-    if (r.base != 0)
-        read_region(w, r.base, r.alloc);
-    return r.base != 0;
+    if (piece.base != 0)
+        read_piece(w, piece.base, piece.start, piece.alloc);
+    return piece.base != 0;
 }
 
-void bs_linear_work(struct bs_linear *l) {
+static void work(struct bs_linear *l, int fd) {
     struct worker w;
     w.l = l;
+    w.fd = fd;
     w.sums = (struct bs_linear_sums){0, 0, 0, 0, 0};
     w.sieve.low = l->low;
     w.sieve.reach = l->reach;
     w.sieve.mask = l->rules.mask;
     w.sieve.n = 0;
-    while (next_root(&w) || next_region(&w))
+    while (next_root(&w) || next_piece(&w))
         ;
     look_at_all(&w);
     lock(l);
@@ -282,6 +290,59 @@ void bs_linear_work(struct bs_linear *l) {
     l->sums.close += w.sums.close;
     l->sums.marked += w.sums.marked;
     unlock(l);
+}
+
+void bs_linear_work(struct bs_linear *l) {
+    work(l, l->fd);
+}
+
+/* --- with the helper ---------------------------------------------------------------------------- */
+
+/* ALONE --who searches--> OFFERED --the helper--> JOINED --the helper, no piece is left--> LEFT; who searches
+ * makes it ALONE again, from LEFT or, if nobody came, from OFFERED. */
+enum { ALONE, OFFERED, JOINED, LEFT };
+static struct {
+    uint32_t state;         /* [atomic] */
+    struct bs_linear *work; /* [OFFERED, JOINED] */
+    uint64_t cpu_ns;        /* the helper's [JOINED, LEFT] */
+    void (*call)(void);     /* [init] */
+} company;
+
+void bs_linear_set_call(void (*call)(void)) {
+    company.call = call;
+}
+
+bool bs_linear_work_in_company(struct bs_linear *l, uint64_t *cpu_ns) {
+    uint32_t state = OFFERED;
+    *cpu_ns = 0;
+    company.work = l;
+    bs_store_release(&company.state, (uint32_t)OFFERED); /* pairs with bs_linear_join */
+    if (company.call != NULL)
+        company.call();
+    work(l, l->fd);
+    if (__atomic_compare_exchange_n(&company.state, &state, (uint32_t)ALONE, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED))
+        return false;
+    while (bs_load_acquire(&company.state) != LEFT) /* it has a piece at most */
+        bs_os_yield();
+    *cpu_ns = company.cpu_ns;
+    bs_store(&company.state, (uint32_t)ALONE);
+    return true;
+}
+
+void bs_linear_join(void) {
+    uint32_t state = OFFERED;
+    if (bs_load(&company.state) != OFFERED ||
+        !__atomic_compare_exchange_n(&company.state, &state, (uint32_t)JOINED, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
+        return;
+    uint64_t cpu = bs_os_thread_cpu_ns();
+    int fd = bs_os_pages_open();
+    work(company.work, fd);
+    if (fd >= 0)
+        bs_os_close(fd);
+    company.cpu_ns = bs_os_thread_cpu_ns() - cpu;
+    bs_store_release(&company.state, (uint32_t)LEFT); /* and its marks */
 }
 
 /* --- begin, end ------------------------------------------------------------------------------- */
@@ -339,7 +400,7 @@ void bs_linear_more(struct bs_linear *l, const struct bs_range *roots, size_t nr
     l->nroots = nroots;
     l->root = 0;
     l->root_pos = 0;
-    l->region = UINTPTR_MAX; /* all are done */
+    l->next = SIZE_MAX; /* all is done */
 }
 
 void bs_linear_end(struct bs_linear *l, struct bs_linear_sums *sums) {

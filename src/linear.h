@@ -47,7 +47,9 @@ struct bs_linear {
     bool unread;     /* the kernel refuses to copy: there may be more marks */
     uint32_t busy_word BS_PADDED; /* [atomic] spins; protects the rest: */
     size_t root;
-    uintptr_t root_pos, region;
+    uintptr_t root_pos;
+    size_t region, next; /* of the heap, from low on (addresses would hold blocks, if this is read as a root):
+                            the last piece's region, and where none was taken yet */
     struct bs_linear_sums sums;
 };
 
@@ -58,6 +60,13 @@ bool bs_linear_begin(struct bs_linear *l, const struct bs_trace_rules *rules,
 void bs_linear_more(struct bs_linear *l, const struct bs_range *roots, size_t nroots);
 /* Work of one worker, until there is none. */
 void bs_linear_work(struct bs_linear *l);
+/* The same for who searches while all stand; the helper, whom it calls, may come and work along, with a
+ * descriptor of its own, and is gone when this returns. True: it came, and has used so much CPU time. */
+bool bs_linear_work_in_company(struct bs_linear *l, uint64_t *cpu_ns);
+/* The helper, when it was called: works along, if anybody waits for that. */
+void bs_linear_join(void);
+/* How the helper is called. Before threads exist; NULL: it is not. */
+void bs_linear_set_call(void (*call)(void));
 /* After all workers have returned. */
 void bs_linear_end(struct bs_linear *l, struct bs_linear_sums *sums);
 

@@ -98,6 +98,7 @@ void bs_log_hunt(const char *reason, const struct bs_hunt_result *r) {
     bs_line_number(&l, "thread", (uint64_t)r->culprit);
     bs_line_number(&l, "stop_ns", r->stop_ns);
     bs_line_number(&l, "search_ns", r->search_ns);
+    bs_line_number(&l, "helped", r->helped);
     bs_line_number(&l, "ns", r->ns);
     bs_line_number(&l, "ranges", r->nroots);
     bs_line_bytes(&l, "roots", r->root_bytes);

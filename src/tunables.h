@@ -363,6 +363,8 @@
  * searches itself. */
 #define BS_QUARANTINE_HARD_PCT 50
 #define BS_QUARANTINE_HARD_BYTES (4 * BS_MIB)
+/* To read less than so much while all stand the helper is not called: it would come when most is done. */
+#define BS_QUARANTINE_COMPANY_BYTES (8 * BS_MIB)
 /* Searches take at most one part in so many of the time, below that. */
 #define BS_QUARANTINE_REST 10
 /* After a search that could not be made the next one waits so long, in ns, and twice that the next time. */

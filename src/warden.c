@@ -77,6 +77,12 @@ static bool search(const char *reason, size_t above) {
     return r.end == BS_SCAN_DONE;
 }
 
+/* Somebody reads while all stand. With one CPU nobody would get on sooner. */
+static void call_company(void) {
+    if (bs_limit_cpu_pct() >= 200)
+        bs_background_nudge();
+}
+
 /* A thread has freed some more. */
 static void look(size_t fresh_bytes) {
     if (BS_UNLIKELY(bs_world_wants_quiet())) { /* the search that this thread stands in the way of */
@@ -117,6 +123,7 @@ static void begin(uint64_t now_ns) {
 }
 static void search_if_called(uint64_t now_ns) {
     (void)now_ns;
+    bs_linear_join();
     if (bs_load(&warden.called) == 0)
         return;
     (void)search("soft", 0);
@@ -144,6 +151,7 @@ void bs_warden_start(void) {
                                                  bs_quarantine_resize, bs_quarantine_check, trim,
                                                  note_sampled};
     bs_quarantine_set_hook(look);
+    bs_linear_set_call(call_company);
     bs_heap_set_keeper(&keeper);
     bs_background_set_scans(&scans);
 }

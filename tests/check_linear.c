@@ -2,7 +2,7 @@
 /*
  * check_linear.c - the engine that reads all live words marks exactly the held slots that one of them
  * points to: graphs at random with held, freed, large and idle blocks, under each rule, with vector
- * instructions of each width and without, by one worker and by several.
+ * instructions of each width and without, by one worker, by several, and by one that is called.
  */
 #include "graph_unit.h"
 #include "linear.h"
@@ -135,10 +135,78 @@ START_TEST(dead_words_are_not_read) {
 }
 END_TEST
 
+/* --- with the helper ---------------------------------------------------------------------------- */
+
+static bool called, stop;
+static void *join_when_called(void *arg) {
+    while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE))
+        if (__atomic_exchange_n(&called, false, __ATOMIC_ACQ_REL))
+            bs_linear_join();
+    return arg;
+}
+static size_t taken(void) {
+    while (__atomic_exchange_n(&linear.busy_word, 1, __ATOMIC_ACQUIRE) != 0)
+        bs_os_yield();
+    size_t n = linear.root + linear.root_pos + linear.next;
+    bs_store_release(&linear.busy_word, 0u);
+    return n;
+}
+/* It is known to be at its first piece. */
+static void comes_and_begins(void) {
+    __atomic_store_n(&called, true, __ATOMIC_RELEASE);
+    while (taken() == 0)
+        bs_os_yield();
+}
+static void nobody_comes(void) {
+}
+static uint64_t came_and_left;
+static void comes_and_reads_all(void) {
+    bs_linear_join();
+    came_and_left++;
+}
+
+/* All of it, none of it, and what a thread gets hold of, which is waited for. */
+START_TEST(the_helper_reads_a_part) {
+    static void (*const call[])(void) = {comes_and_reads_all, nobody_comes, comes_and_begins};
+    pthread_t helper;
+    struct bs_linear_sums sums, alone;
+    uint64_t cpu_ns;
+    make(2000, 7, false);
+    begin();
+    ck_assert(bs_linear_begin(&linear, NULL, root, 2));
+    bs_linear_work(&linear);
+    bs_linear_end(&linear, &alone);
+    if (_i == 2)
+        ck_assert_int_eq(pthread_create(&helper, NULL, join_when_called, NULL), 0);
+    bs_linear_set_call(call[_i]);
+    for (unsigned turn = 0; turn < (_i == 2 ? 100u : 2u); turn++) {
+        for (size_t i = 0; i < nnodes; i++)
+            bs_store(bs_marks_word(bs_span_of(node[i].base)->base, BS_SIDE_MARK, 0), (uint64_t)0);
+        ck_assert(bs_linear_begin(&linear, NULL, root, 2));
+        bool helped = bs_linear_work_in_company(&linear, &cpu_ns);
+        bs_linear_end(&linear, &sums);
+        ck_assert_uint_eq(came_and_left, _i == 0 ? turn + 1 : 0);
+        ck_assert_int_eq(helped, _i != 1);
+        ck_assert(helped || cpu_ns == 0);
+        ck_assert_uint_eq(sums.root_bytes, alone.root_bytes);
+        ck_assert_uint_eq(sums.heap_bytes, alone.heap_bytes);
+        ck_assert_uint_eq(sums.candidates, alone.candidates);
+        bs_linear_join(); /* too late: nothing is offered */
+    }
+    __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+    if (_i == 2)
+        pthread_join(helper, NULL);
+    start(BS_SWEEP_PLAIN);
+    bs_cycle_finish();
+    free(node);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("linear");
     TCase *tc = add_case(suite, "linear");
     tcase_add_loop_test(tc, marks_what_is_pointed_to, 0, 24);
     tcase_add_test(tc, dead_words_are_not_read);
+    tcase_add_loop_test(tc, the_helper_reads_a_part, 0, 3);
     return run_suite(suite);
 }

@@ -346,6 +346,22 @@ END_TEST
 
 /* --- resizing ----------------------------------------------------------------------------------- */
 
+/* ("The helper" comes at once, and reads all.) */
+START_TEST(of_much_the_helper_reads_a_part) {
+    setup(BS_HUNT_STOPPED);
+    bs_linear_set_call(bs_linear_join);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        uintptr_t hidden = make_freed(64), other = make_freed(64);
+        point(global, hidden, 0);
+        must_hunt();
+        ck_assert_int_eq(got.helped, turn == 1);
+        ck_assert(is_out(hidden) && !is_out(other));
+        global[0] = NULL;
+        (void)make(BS_QUARANTINE_COMPANY_BYTES);
+    }
+}
+END_TEST
+
 START_TEST(resized_blocks_leave_nothing_behind) {
     static const size_t from[] = {100, 40000, 40000, 400000, 3 << 20, 9 << 20},
                         to[] = {5000, 50, 200000, 36000, 5 << 20, 1 << 20};
@@ -560,6 +576,7 @@ int main(void) {
         tcase_add_test(tc, roots_that_grow_are_read_in_place_once);
     }
     tcase_add_test(tc, without_a_copy_all_stand);
+    tcase_add_test(tc, of_much_the_helper_reads_a_part);
     tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
     tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);
     tcase_add_test(tc, what_is_swapped_out_is_cleared);
