@@ -361,7 +361,7 @@
 #define BS_QUARANTINE_FLOOR_BYTES (2 * BS_MIB)
 /* Where so many percent of it were freed, or twice the share, and so many bytes, the thread that frees
  * searches itself. */
-#define BS_QUARANTINE_HARD_PCT 50
+#define BS_QUARANTINE_HARD_PCT 33
 #define BS_QUARANTINE_HARD_BYTES (4 * BS_MIB)
 /* To read less than so much while all stand the helper is not called: it would come when most is done. */
 #define BS_QUARANTINE_COMPANY_BYTES (8 * BS_MIB)
