@@ -76,24 +76,6 @@ judge python '
 assert len(done) >= 3
 assert sum(s["released"] for s in done) > 10e6'
 
-# Where there is a CPU for it the helper reads a part of what is read while all stand: sooner or later it is there
-# in time.
-if [ "$(nproc)" -ge 2 ] && ! grep -qs '^[0-9]' /sys/fs/cgroup/cpu.max; then
-    cat >"$tmp/helped.py" <<'END'
-import os, sys, time
-end, live = time.monotonic() + 300, [bytes(3000) for _ in range(8000)]
-while time.monotonic() < end:
-    dead = [bytes(3000) for _ in range(8000)]
-    if b'"helped":1' in open(sys.argv[1] + str(os.getpid()), "rb").read():
-        sys.exit(0)
-sys.exit("the helper never came")
-END
-    count=$((count + 1))
-    timeout 400 "$BESOM" run -l "$BESOM_LIB" --scan -o "scan:quarantine,trace:scan,log_format:json,log:$tmp/log.helped.%p" \
-        -- python3 "$tmp/helped.py" "$tmp/log.helped." >"$tmp/got" 2>&1 || broken "helped: $(cat "$tmp/got")"
-    judge helped 'assert done'
-fi
-
 cat >"$tmp/sqlite.py" <<'END'
 import sqlite3
 c = sqlite3.connect(":memory:")
