@@ -240,6 +240,11 @@ static enum bs_scan_end search_in_place(struct bs_scan_work *w) {
     return end;
 }
 
+/* So much is searched faster than all are stopped a second time. */
+static size_t least_concurrent(const struct bs_scan_work *w) {
+    return bs_min(w->rules.in_place_bytes, BS_SCAN_CONCURRENT_BYTES);
+}
+
 static bool has_few_roots(const struct bs_scan_work *w, size_t root_bytes, size_t bytes) {
     return w->rules.concurrent == BS_SCAN_CONCURRENT_ALWAYS || root_bytes <= bytes / BS_SCAN_ROOTS_PART;
 }
@@ -248,8 +253,8 @@ static bool has_few_roots(const struct bs_scan_work *w, size_t root_bytes, size_
 static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapshot *copy,
                                        struct bs_scan_result *result) {
     size_t bytes = searched_bytes(w);
-    result->in_place = bytes <= w->rules.in_place_bytes;
-    result->concurrent = !result->in_place && w->concurrent && has_few_roots(w, w->roots.bytes, bytes);
+    result->concurrent = w->concurrent && bytes > least_concurrent(w) && has_few_roots(w, w->roots.bytes, bytes);
+    result->in_place = !result->concurrent && bytes <= w->rules.in_place_bytes;
     if (result->concurrent) {
         bs_scan_concurrent_seed();
         return BS_SCAN_DONE;
@@ -372,7 +377,7 @@ static bool start_anew(struct bs_scan_work *w, struct bs_scan_result *result) {
 static bool wants_concurrent(const struct bs_scan_work *w) {
     size_t heap = bs_pageheap_used_bytes();
     return w->rules.concurrent != BS_SCAN_CONCURRENT_NEVER && w->rules.guest == NULL &&
-           heap > w->rules.in_place_bytes && has_few_roots(w, scan.root_bytes, heap + scan.root_bytes);
+           heap > least_concurrent(w) && has_few_roots(w, scan.root_bytes, heap + scan.root_bytes);
 }
 
 static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result *result) {

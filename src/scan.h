@@ -61,9 +61,9 @@ struct bs_scan_rules {
     uint64_t age_ns;       /* of blocks to be reported, if it is known */
     bool is_last;          /* no other follows: if nobody else stands, who could have hidden a pointer for a
                               moment, what is lost once is reported */
-    size_t in_place_bytes; /* heap and roots up to this size are searched while the program waits */
-    enum bs_scan_concurrent concurrent; /* larger ones are marked while it runs; else, or if that comes
-                                     to nothing, in a copy */
+    size_t in_place_bytes; /* heap and roots up to this size are searched while the program waits, */
+    enum bs_scan_concurrent concurrent; /* if they are not marked while it runs; larger ones, and where that comes
+                                           to nothing, in a copy */
     const struct bs_scan_guest *guest; /* NULL: none */
     unsigned searchers;    /* threads of a copy that search, BS_SCAN_SEARCHERS at most; 0: one */
     size_t searchers_bytes; /* one alone searches less than that */

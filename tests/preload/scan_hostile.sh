@@ -257,18 +257,23 @@ if [ "${1-}" = overcommit ]; then
     exit "$status"
 fi
 
+# From Linux 6.7 on one scan in three marks while the program runs.
+[ "$(printf '%s\n' 6.7 "$(uname -r)" | sort -V | head -n 1)" != 6.7 ] || needs='"way":"concurrent"'
 place 'nothing is refused' 'done' "$tmp/start"
 
 if "$tmp/refuse" ptrace -- true; then
-    place 'fork refused' 'done/stopped' "$tmp/refuse" fork -- "$tmp/start"
-    place 'no thread and no child' 'none|done/stopped' "$tmp/refuse" clone clone3 -- "$tmp/start" one
-    for call in clone3 ptrace userfaultfd tgkill pagemap_scan mincore prctl membarrier close_range process_vm_readv madvise; do
+    place 'fork refused' 'done/(stopped|concurrent)' "$tmp/refuse" fork -- "$tmp/start"
+    place 'no thread and no child' 'none|done/(stopped|concurrent)' "$tmp/refuse" clone clone3 -- "$tmp/start" one
+    for call in clone3 ptrace tgkill mincore prctl membarrier close_range process_vm_readv madvise; do
         place "$call refused" 'done' "$tmp/refuse" $call -- "$tmp/start"
     done
-    place 'pagemap_scan and mincore refused' 'done' "$tmp/refuse" pagemap_scan mincore -- "$tmp/start"
+    for call in userfaultfd pagemap_scan; do # nothing can be marked while the program runs
+        place "$call refused" 'done/(stopped|copy)' "$tmp/refuse" $call -- "$tmp/start"
+    done
+    place 'pagemap_scan and mincore refused' 'done/(stopped|copy)' "$tmp/refuse" pagemap_scan mincore -- "$tmp/start"
     place 'rt_tgsigqueueinfo refused' 'unavailable|done' "$tmp/refuse" rt_tgsigqueueinfo -- "$tmp/start"
     place 'getdents64 refused' 'unavailable' "$tmp/refuse" getdents64 -- "$tmp/start"
-    place 'wait4 refused' 'done/stopped' "$tmp/refuse" wait4 -- "$tmp/start"
+    place 'wait4 refused' 'done/(stopped|concurrent)' "$tmp/refuse" wait4 -- "$tmp/start"
 else
     skip seccomp 'no filter can be installed'
 fi
