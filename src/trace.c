@@ -6,6 +6,7 @@
 #include "trace_internal.h"
 
 #include "bits.h"
+#include "cycle.h"
 #include "ranges.h"
 #include "round.h"
 
@@ -41,13 +42,16 @@ static enum bs_lead take_with_start(struct bs_span *s, uintptr_t p, struct bs_ma
     return lead;
 }
 
-/* While the program runs. */
+/* While the program runs. In an arena that has come since the tables were made nothing could be marked, and the
+ * word that leads there may not be read again. */
 static enum bs_lead take_concurrent(struct bs_span *s, uintptr_t p, struct bs_marked *block) {
     struct bs_shape shape;
     uint32_t slot;
     if (!bs_span_shape(s, &shape) || !bs_shape_slot(&shape, p, &slot) ||
         (bs_load(&s->alloc[slot / 64]) >> (slot % 64) & 1) == 0)
         return BS_LEAD_NONE;
+    if (bs_marks_table(shape.base, BS_SIDE_MARK) == NULL && !bs_cycle_prepare())
+        return BS_LEAD_NO_MEMORY;
     *block = (struct bs_marked){shape.base + slot * shape.size, shape.size};
     if (block->base == p)
         (void)bs_marks_set(shape.base, BS_SIDE_START, slot);
@@ -140,9 +144,21 @@ static uintptr_t read_copied(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
 
 void bs_trace_push(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
     if (BS_UNLIKELY(w->depth == w->capacity))
-        bs_trace_forget(w, start);
+        bs_trace_forget(w, start, end);
     else
         w->stack[w->depth++] = (struct bs_range){start, end};
+}
+
+/* A small block's range may have waited for long, and its memory be another block's by now, which may be closed:
+ * then it is copied. (Between this and the reading of what fits into the queue lies nothing.) */
+static uintptr_t still(const struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
+    struct bs_shape shape;
+    if (w->t->copy == NULL || copied != 0)
+        return copied;
+    const struct bs_span *s = bs_pagemap_span(start);
+    bool stays = s != NULL && bs_span_shape(s, &shape) && shape.class != 0 && shape.size < bs_os_page_size() &&
+                 start - shape.base < shape.bytes && end - shape.base <= shape.bytes;
+    return stays ? 0 : BS_TRACE_COPIED;
 }
 
 static void read_part(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
@@ -187,12 +203,19 @@ static void found(struct bs_tracer *w, const struct bs_marked *block) {
         read_large(w, block->base, block->base + block->size);
 }
 
+static enum bs_lead take(struct bs_tracer *w, struct bs_span *s, uintptr_t p, struct bs_marked *block) {
+    enum bs_lead lead = s != NULL ? w->t->take(s, p, block) : BS_LEAD_NONE;
+    if (lead == BS_LEAD_NEW)
+        found(w, block);
+    if (BS_UNLIKELY(lead == BS_LEAD_NO_MEMORY))
+        bs_trace_cancel(w->t);
+    return lead;
+}
+
 /* Is p, which leads to `block` or to nothing, the end of another? */
 static void look_before(struct bs_tracer *w, uintptr_t p) {
-    struct bs_span *s = bs_pagemap_span(p - 1);
     struct bs_marked block;
-    if (s != NULL && w->t->take(s, p - 1, &block) == BS_LEAD_NEW)
-        found(w, &block);
+    (void)take(w, bs_pagemap_span(p - 1), p - 1, &block);
 }
 
 static void follow(struct bs_tracer *w) {
@@ -201,9 +224,7 @@ static void follow(struct bs_tracer *w) {
     struct bs_marked block = {0, 0};
     w->head = (w->head + 1) % BS_TRACE_QUEUE;
     w->n--;
-    enum bs_lead lead = s != NULL ? w->t->take(s, p, &block) : BS_LEAD_NONE;
-    if (lead == BS_LEAD_NEW)
-        found(w, &block);
+    enum bs_lead lead = take(w, s, p, &block);
     enum bs_past_end rule = w->t->rules.past_end;
     if (lead == BS_LEAD_NONE ? rule != BS_PAST_END_NEVER
                              : rule == BS_PAST_END_ALWAYS && block.base == p)
@@ -238,7 +259,7 @@ void bs_trace_drain(struct bs_tracer *w) {
         else if ((r.end & BS_TRACE_COPIED) != 0)
             read_part(w, r.start, r.end & ~BS_TRACE_COPIED, BS_TRACE_COPIED);
         else
-            read_part(w, r.start, r.end, 0);
+            read_part(w, r.start, r.end, still(w, r.start, r.end, 0));
     }
 }
 
@@ -246,8 +267,10 @@ void bs_trace_drain(struct bs_tracer *w) {
 
 /* All words of the range, without a place on the stack for its rest: nothing of it can be forgotten. */
 static void read_whole(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
-    while ((start = copied != 0 ? read_copied(w, start, end) : read_words(w, start, end)) < end && !is_over(w))
+    while ((start = copied != 0 ? read_copied(w, start, end) : read_words(w, start, end)) < end && !is_over(w)) {
         bs_trace_drain(w);
+        copied = still(w, start, end, copied);
+    }
 }
 
 /* Words of a block of `size` bytes. */

@@ -24,7 +24,8 @@
  * written meanwhile is known (watch.h), while it stands: bs_trace_more, bs_trace_reread. Roots, and blocks of a
  * page or more, which the program may close or unmap, are copied by the kernel, which does not fault; smaller
  * blocks lie in memory that stays. What a span is may change under the reader, so each look at one is
- * checked (bs_span_shape); a mark may come to be another block's. What makes the end right all the same: at
+ * checked (bs_span_shape); a mark may come to be another block's. The heap may grow: wherever its memory may come
+ * to lie, a word counts, and an arena that is new gets tables when a word leads there. What makes the end right all the same: at
  * the end each marked block was read after its words were written for the last time, but for words that
  * nobody has written since it became this block.
  *
@@ -58,7 +59,7 @@ struct bs_trace_rules {
 
 struct bs_trace_sums {
     size_t root_bytes; /* read */
-    size_t candidates; /* words that point between the first and the last byte of the heap */
+    size_t candidates; /* words that point between `low` and what it reaches */
     size_t blocks, bytes; /* found, and what they hold */
     size_t read_bytes; /* of blocks */
     size_t forgotten;  /* ranges for which the stack had no room */
@@ -66,7 +67,7 @@ struct bs_trace_sums {
 };
 
 /* What a word leads to. */
-enum bs_lead { BS_LEAD_NONE, BS_LEAD_OLD, BS_LEAD_NEW };
+enum bs_lead { BS_LEAD_NONE, BS_LEAD_OLD, BS_LEAD_NEW, BS_LEAD_NO_MEMORY };
 /* Looks up p in s, the span that the page map names for it, and marks what it finds; *block is set
  * unless it is NONE. */
 typedef enum bs_lead bs_trace_take(struct bs_span *s, uintptr_t p, struct bs_marked *block);
@@ -82,9 +83,10 @@ struct bs_trace {
     struct bs_trace_rules rules; /* [begin] as all up to the next remark */
     bs_trace_take *take;
     bs_trace_taken *taken;
-    uintptr_t low;   /* the heap's first byte */
+    uintptr_t low;   /* the heap's first byte; while the program runs: that it may ever have */
     size_t reach;    /* last possible candidate less low */
     int pages;       /* descriptor for bs_os_populated, or negative */
+    uint64_t pages_identity; /* of it: the program may close it, and open another */
     const struct bs_range *roots;
     size_t nroots;
     struct bs_tracer *worker; /* [prepare] */
@@ -129,9 +131,12 @@ void bs_trace_work(struct bs_trace *t, unsigned worker);
 void bs_trace_more(struct bs_trace *t, const struct bs_range *roots, size_t nroots);
 /* Between works, one worker's: of the marked blocks the words in [start, end), and what they lead to. */
 void bs_trace_reread(struct bs_trace *t, uintptr_t start, uintptr_t end);
+/* False: the program has closed the descriptor meanwhile, and what was said of pages may be anything. */
+bool bs_trace_sees_pages(const struct bs_trace *t);
 /* The workers stop soon. The marks are not complete then. Any thread. */
 void bs_trace_cancel(struct bs_trace *t);
-/* After all workers have returned. False: cancelled, and nothing follows from the marks. */
+/* After all workers have returned, whatever has become of it. False: cancelled, or the descriptor was not its own
+ * any more, and nothing follows from the marks. */
 bool bs_trace_end(struct bs_trace *t, struct bs_trace_sums *sums);
 
 /* For leaks.c, between begin and end: what one block leads to, by worker 0 alone, with other ideas of

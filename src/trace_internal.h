@@ -51,7 +51,7 @@ void bs_trace_next(struct bs_tracer *w, struct bs_job *job);
 /* Leaves half of the stack, its oldest half, to those that wait. */
 void bs_trace_share(struct bs_tracer *w);
 /* A range that had no room. */
-void bs_trace_forget(struct bs_tracer *w, uintptr_t start);
+void bs_trace_forget(struct bs_tracer *w, uintptr_t start, uintptr_t end);
 /* Begins a round over regions with forgotten ranges; false: there are none. */
 bool bs_trace_start_round(struct bs_trace *t);
 /* The next region of it; false: none. */

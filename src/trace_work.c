@@ -78,7 +78,16 @@ void bs_trace_begin(struct bs_trace *t, const struct bs_trace_rules *rules,
     }
     bs_trace_use(t, NULL, NULL);
     bs_pageheap_each_region(note_bounds, t);
+    if (t->rules.concurrent) { /* it grows */
+        t->low = bs_min(t->low, BS_ARENA_SIZE); /* small numbers are no addresses */
+        t->reach = (BS_MAX_ARENAS << BS_ARENA_SHIFT) - t->low;
+    }
     t->pages = bs_os_pages_open();
+    t->pages_identity = bs_os_identity(t->pages);
+}
+
+bool bs_trace_sees_pages(const struct bs_trace *t) {
+    return t->pages < 0 || bs_os_identity(t->pages) == t->pages_identity;
 }
 
 void bs_trace_more(struct bs_trace *t, const struct bs_range *roots, size_t nroots) {
@@ -106,10 +115,11 @@ bool bs_trace_end(struct bs_trace *t, struct bs_trace_sums *sums) {
     *sums = (struct bs_trace_sums){.rounds = t->rounds};
     for (unsigned i = 0; i < t->nworkers; i++)
         add_sums(sums, &t->worker[i].sums);
-    if (t->pages >= 0)
+    bool sees = bs_trace_sees_pages(t);
+    if (sees && t->pages >= 0)
         bs_os_close(t->pages);
     t->pages = -1;
-    return bs_load(&t->cancelled) == 0;
+    return sees && bs_load(&t->cancelled) == 0;
 }
 
 struct bs_trace_sums bs_trace_so_far(const struct bs_trace *t) {
@@ -125,12 +135,22 @@ static size_t region_bit(uintptr_t p) {
     return (p >> BS_REGION_SHIFT) % BS_TRACE_REGION_BITS;
 }
 
-/* Of a block of several regions the first one counts: there its span is found. */
-void bs_trace_forget(struct bs_tracer *w, uintptr_t start) {
-    const struct bs_span *s = bs_pagemap_span(start);
-    size_t bit = region_bit(s->class != 0 ? start : s->base);
+static void forget_region(struct bs_trace *t, uintptr_t p) {
+    size_t bit = region_bit(p);
+    (void)__atomic_fetch_or(&t->forgot[bit / 64], (uint64_t)1 << (bit % 64), __ATOMIC_RELAXED);
+}
+
+/* Of a block of several regions the first one counts: there its span is found. While the program runs the span may
+ * be gone, and what is read again is what lies in a region. */
+void bs_trace_forget(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
     w->sums.forgotten++;
-    (void)__atomic_fetch_or(&w->t->forgot[bit / 64], (uint64_t)1 << (bit % 64), __ATOMIC_RELAXED);
+    if (w->t->rules.concurrent) {
+        for (uintptr_t p = bs_align_down(start, BS_REGION_SIZE); p < end; p += BS_REGION_SIZE)
+            forget_region(w->t, p);
+        return;
+    }
+    const struct bs_span *s = bs_pagemap_span(start);
+    forget_region(w->t, s->class != 0 ? start : s->base);
 }
 
 bool bs_trace_start_round(struct bs_trace *t) {

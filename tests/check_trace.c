@@ -10,6 +10,7 @@
 #include "child.h"
 #include "heap.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
 
@@ -343,6 +344,127 @@ START_TEST(a_cancelled_trace_ends) {
 }
 END_TEST
 
+/* --- while the program runs -------------------------------------------------------------------- */
+
+static const struct bs_trace_rules running = {.concurrent = true, .past_end = BS_PAST_END_FREE};
+
+static void begin_running(size_t stack_ranges) {
+    ck_assert(bs_trace_prepare(&trace, 1, stack_ranges));
+    ck_assert(bs_cycle_prepare());
+    bs_trace_begin(&trace, &running, root, 2);
+}
+static void end_running(void) {
+    struct bs_trace_sums sums;
+    ck_assert(bs_trace_end(&trace, &sums));
+    bs_cycle_abandon();
+    bs_trace_drop(&trace);
+}
+static bool is_marked(const void *p) {
+    const struct bs_span *s = bs_span_of((uintptr_t)p);
+    uint32_t slot;
+    ck_assert(s != NULL && bs_slot_of(s, (uintptr_t)p, &slot));
+    return (bs_marks_bits(s->base, BS_SIDE_MARK, slot / 64) >> (slot % 64) & 1) != 0;
+}
+
+/* What was read leads to a block in memory that has come since: it is marked, and what hangs on it. */
+START_TEST(the_heap_grows_meanwhile) {
+    void **old = bs_heap_alloc(8192), **young = bs_heap_alloc(64), ***far = NULL;
+    ck_assert(old != NULL && young != NULL);
+    memset(old, 0, 8192);
+    root_words[0] = (uintptr_t)old;
+    begin_running(64);
+    bs_trace_work(&trace, 0);
+    ck_assert(is_marked(old) && !is_marked(young));
+    for (unsigned i = 0; i < 100 && (far == NULL || bs_marks_table((uintptr_t)far, BS_SIDE_MARK) != NULL); i++)
+        far = bs_heap_alloc(8 * BS_MIB);
+    ck_assert(far != NULL && bs_marks_table((uintptr_t)far, BS_SIDE_MARK) == NULL);
+    far[5] = young;
+    old[7] = far;
+    bs_trace_reread(&trace, (uintptr_t)old, (uintptr_t)old + 8192);
+    bs_trace_more(&trace, root, 2); /* (the words of `old` are not read once more) */
+    bs_trace_work(&trace, 0);
+    ck_assert(is_marked(far) && is_marked(young));
+    end_running();
+}
+END_TEST
+
+/* A large block whose words do not fit, behind the region in which it begins. */
+START_TEST(what_is_forgotten_lies_in_any_region) {
+    enum { N = 200 };
+    void **large = bs_heap_alloc(4 * BS_REGION_SIZE), *block[N];
+    ck_assert(large != NULL);
+    for (unsigned i = 0; i < N; i++) {
+        block[i] = bs_heap_alloc(64);
+        ck_assert(block[i] != NULL);
+        memset(block[i], 0, 64);
+        large[5 * BS_REGION_SIZE / 2 / sizeof *large + i] = block[i];
+    }
+    root_words[0] = (uintptr_t)large;
+    begin_running(1);
+    bs_trace_work(&trace, 0);
+    for (unsigned i = 0; i < N; i++)
+        require(is_marked(block[i]), "block %u", i);
+    end_running();
+}
+END_TEST
+
+static struct bs_span *gone; /* the first look at a block makes it so, and closes its memory */
+static enum bs_lead take_and_close(struct bs_span *s, uintptr_t p, struct bs_marked *block) {
+    (void)block;
+    if (bs_span_of(p) == gone && bs_load(&gone->state) == BS_SPAN_SMALL) {
+        uint32_t slot;
+        ck_assert(bs_slot_of(s, p, &slot));
+        *block = bs_slot_block(s, slot);
+        return bs_marks_set(s->base, BS_SIDE_MARK, slot) ? BS_LEAD_NEW : BS_LEAD_OLD;
+    }
+    bs_store(&gone->state, (uint8_t)BS_SPAN_DEAD);
+    ck_assert_int_eq(mprotect((void *)gone->base, BS_PAGE_SIZE, PROT_NONE), 0);
+    return BS_LEAD_NONE;
+}
+
+/* A block whose rest waits on the stack may be gone when its turn comes, and its memory be another's, who has
+ * closed it. */
+START_TEST(memory_that_is_closed_meanwhile) {
+    static char copy[BS_TRACE_COPY_BYTES];
+    enum { SIZE = 2048 };
+    void **block = NULL, *other = bs_heap_alloc(64);
+    for (unsigned i = 0; i < 8; i++) /* one that begins in its span's first pages */
+        if (block == NULL || (uintptr_t)block + SIZE > bs_span_of((uintptr_t)block)->base + BS_PAGE_SIZE)
+            block = bs_heap_alloc(SIZE);
+    ck_assert(block != NULL && other != NULL);
+    for (size_t i = 0; i < SIZE / sizeof *block; i++)
+        block[i] = other;
+    root_words[0] = (uintptr_t)block;
+    gone = bs_span_of((uintptr_t)block);
+    ck_assert_uint_le((uintptr_t)block + SIZE, gone->base + BS_PAGE_SIZE);
+    begin_running(64);
+    trace.copy = copy;
+    bs_trace_use(&trace, take_and_close, NULL);
+    bs_trace_work(&trace, 0);
+    ck_assert(is_marked(other) == false && bs_load(&gone->state) == BS_SPAN_DEAD);
+    ck_assert_int_eq(mprotect((void *)gone->base, BS_PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
+    bs_store(&gone->state, (uint8_t)BS_SPAN_SMALL);
+    end_running();
+}
+END_TEST
+
+/* The program may close a descriptor that it does not know; what it opens next has the number. */
+START_TEST(the_descriptor_is_the_programs_now) {
+    struct bs_trace_sums sums;
+    begin_running(64);
+    int number = trace.pages, other = open("/dev/null", O_RDWR);
+    ck_assert_int_ge(number, 0);
+    ck_assert(bs_trace_sees_pages(&trace));
+    ck_assert_int_eq(dup2(other, number), number);
+    ck_assert(!bs_trace_sees_pages(&trace));
+    bs_trace_work(&trace, 0);
+    ck_assert(!bs_trace_end(&trace, &sums));
+    ck_assert_int_ge(fcntl(number, F_GETFD), 0);
+    bs_cycle_abandon();
+    bs_trace_drop(&trace);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("trace");
     TCase *tc = add_case(suite, "graphs");
@@ -359,5 +481,10 @@ int main(void) {
     tcase_add_test(tc, slots_in_caches_lead_nowhere);
     tcase_add_test(tc, a_child_marks_for_itself);
     tcase_add_test(tc, a_cancelled_trace_ends);
+    tc = add_case(suite, "running");
+    tcase_add_test(tc, the_heap_grows_meanwhile);
+    tcase_add_test(tc, what_is_forgotten_lies_in_any_region);
+    tcase_add_test(tc, memory_that_is_closed_meanwhile);
+    tcase_add_test(tc, the_descriptor_is_the_programs_now);
     return run_suite(suite);
 }
