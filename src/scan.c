@@ -391,7 +391,7 @@ static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result 
     bs_round_enter();
     bs_cycle_finish();
     w->now_ns = bs_os_now_ns();
-    for (unsigned tries = 0; tries < 3; tries++) {
+    for (unsigned tries = 0; tries < 3;) {
         if (wants_concurrent(w))
             (void)bs_scan_concurrent_begin(w);
         end = stop_and_scan(w, &copy, result, &again);
@@ -408,6 +408,7 @@ static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result 
         }
         if (found && !again)
             break;
+        tries += found; /* what was not found is searched for in another way, which is a try of its own */
     }
     scan.root_bytes = result->root_bytes;
     bs_round_leave();

@@ -16,8 +16,9 @@
  * it was written after that. So each block on the way is marked, by induction from the roots. A mark may have
  * been another block's that was there before: then a leak is found a scan later.
  *
- * A block of memory that came after the watch began has no mark, or its words count as written; a span that has
- * become another one is noticed (bs_span_shape). Blocks that were made after the marking are not judged at all.
+ * The heap may grow: words count that lead anywhere, an arena that is new gets marks when one leads there, and
+ * what memory it has counts as written. A span that has become another one is noticed (bs_span_shape). Blocks that
+ * were made after the marking are not judged at all.
  *
  * The round is held to the end. Who waits for it (a fork) ends the search, and so does more work in stop 2 than a
  * stop may take; a copy is made instead then. Where the kernel cannot watch there is no such search.
@@ -62,6 +63,9 @@ bool bs_scan_concurrent_begin(struct bs_scan_work *w) {
 }
 
 void bs_scan_concurrent_end(struct bs_scan_work *w) {
+    struct bs_trace_sums sums;
+    if (w->trace.rules.concurrent) /* also one that was given up */
+        (void)bs_trace_end(&w->trace, &sums);
     bs_watch_end(&search.watch);
     bs_sides_drop(&search.starts);
     bs_cycle_abandon();
@@ -149,10 +153,11 @@ static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc, const
     return true;
 }
 
-/* Marks. True: what is left to do is to be done in a stop. */
+/* Marks. What lies in code at odd addresses, and in memory that others share, can be read while all stand only; what
+ * of the latter is there is read here as other roots are. True: what is left to do is to be done in a stop. */
 bool bs_scan_concurrent_mark(struct bs_scan_work *w, struct bs_scan_result *result) {
     const struct bs_trace_rules rules = {.concurrent = true, .starts = true, .past_end = BS_PAST_END_FREE};
-    if (!bs_scan_finish_words(w) || !has_room())
+    if (!bs_scan_add_own_words(w) || !has_room())
         return false;
     bs_trace_begin(&w->trace, &rules, w->roots.range, w->roots.n);
     w->trace.copy = search.copy;
@@ -203,7 +208,7 @@ bool bs_scan_concurrent_finish(struct bs_scan_work *w, struct bs_scan_result *re
     if (!reread_written(w, false, result))
         return false;
     bs_trace_work(t, 0);
-    if (bs_load(&t->cancelled) != 0)
+    if (bs_load(&t->cancelled) != 0 || !bs_trace_sees_pages(t))
         return false;
     judge_candidates();
     return true;

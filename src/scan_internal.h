@@ -20,7 +20,7 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     uint64_t now_ns;
     bool is_enough;      /* what is lost now need not have been lost before */
     bool is_copy;        /* here: others may help */
-    bool concurrent;        /* tables and the watch of scan_concurrent.c are there */
+    bool concurrent;     /* tables and the watch of scan_concurrent.c are there; another way may be taken still */
     uint64_t others_ns;  /* [atomic] CPU time of those */
     uintptr_t caller_sp; /* 0: the helper, whose stack does not count */
     uintptr_t first_sp;  /* stack pointer of the process's first thread; 0: not seen */
@@ -54,6 +54,8 @@ void bs_scan_copy_unstable(struct bs_scan_work *w);
 /* Once, before the search: pointers in shared memory, of which others may take pages away, and in code, where they
  * lie at any address; then the words are a root. False: there are too many. */
 bool bs_scan_finish_words(struct bs_scan_work *w);
+/* The words alone, instead: while the program runs, and may unmap what would be read. */
+bool bs_scan_add_own_words(struct bs_scan_work *w);
 
 /* --- scan_judge.c ----------------------------------------------------------------------------- */
 

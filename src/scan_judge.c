@@ -124,12 +124,12 @@ static void note_span(struct bs_scan_work *work, const struct bs_span *s) {
         uint64_t marked = bs_marks_bits(s->base, BS_SIDE_MARK, w);
         uint64_t in_use = s->alloc[w] & ~bs_marks_bits(s->base, BS_SIDE_IDLE, w) &
                           ~bs_marks_bits(s->base, BS_SIDE_HELD, w);
-        uint64_t lost = work->concurrent ? bs_marks_bits(s->base, BS_SIDE_NOW, w) : in_use & ~marked;
+        uint64_t lost = work->trace.rules.concurrent ? bs_marks_bits(s->base, BS_SIDE_NOW, w) : in_use & ~marked;
         uint64_t interior = bs_marks_table(s->base, BS_SIDE_START) == NULL
                                 ? 0
                                 : in_use & marked & ~bs_marks_bits(s->base, BS_SIDE_START, w);
         uint64_t *now = lost != 0 ? bs_marks_word(s->base, BS_SIDE_NOW, w) : NULL;
-        if (now != NULL && !work->concurrent)
+        if (now != NULL && !work->trace.rules.concurrent)
             *now = lost;
         v->lost_blocks += bs_popcount(lost);
         v->lost_bytes += bs_popcount(lost) * size;

@@ -83,6 +83,10 @@ void bs_scan_copy_unstable(struct bs_scan_work *w) {
 bool bs_scan_finish_words(struct bs_scan_work *w) {
     copy(w, BS_ROOT_SHARED, true); /* a copy has none of it any more */
     copy(w, BS_ROOT_CODE, false);
+    return bs_scan_add_own_words(w);
+}
+
+bool bs_scan_add_own_words(struct bs_scan_work *w) {
     if (w->nwords > BS_SCAN_WORDS)
         return false;
     bs_roots_add(&w->roots, (uintptr_t)w->word, (uintptr_t)(w->word + w->nwords), BS_ROOT_WORDS);

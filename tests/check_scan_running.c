@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_scan_running.c - scans that mark while the program runs, where they end in another way than they began,
+ * and what the program may take away meanwhile. That they find what others find is check_scan's.
+ */
+#define _GNU_SOURCE
+#include "scan_unit.h"
+
+#include <dirent.h>
+#include <sys/mman.h>
+
+static unsigned descriptors(void) {
+    unsigned n = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    ck_assert_ptr_nonnull(dir);
+    while (readdir(dir) != NULL)
+        n++;
+    closedir(dir);
+    return n;
+}
+
+static void *a_root;
+
+/* Blocks enough that a marker asks whether it is to go on. */
+static void make_chain(unsigned n) {
+    for (unsigned i = 0; i < n; i++) {
+        void **p = bs_heap_alloc(64);
+        ck_assert_ptr_nonnull(p);
+        p[0] = a_root;
+        a_root = p;
+    }
+}
+
+/* Roots are only known in the stop: if they are too many, a copy is made after all; it is a whole scan. */
+START_TEST(too_many_roots_for_a_stop) {
+    const size_t bytes = 64 * BS_MIB;
+    setup(BY_COPY);
+    rules.concurrent = BS_SCAN_CONCURRENT_IF_SHORT;
+    char *roots = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(roots, MAP_FAILED);
+    memset(roots, 1, bytes);
+    (void)site_a(100);
+    wipe();
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert(bs_scan_run(&rules, note_result, &got));
+        ck_assert_int_eq(got.end, BS_SCAN_DONE);
+        ck_assert(!got.concurrent && !got.in_place);
+        ck_assert_uint_eq(verdict.lost_blocks, 1);
+        ck_assert_uint_eq(verdict.reported.leaks, i != 0);
+    }
+}
+END_TEST
+
+/* Also if it comes to no verdict. */
+START_TEST(no_descriptor_is_left) {
+    setup(CONCURRENT);
+    make_chain(10000);
+    unsigned before_it = descriptors();
+    rules.copy_ns = 1;
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert(bs_scan_run(&rules, note_result, &got));
+        ck_assert_int_eq(got.end, can_watch() ? BS_SCAN_KILLED : got.end);
+        ck_assert_uint_eq(descriptors(), before_it);
+    }
+    rules.copy_ns = 0;
+    must_scan();
+    ck_assert_uint_eq(descriptors(), before_it);
+}
+END_TEST
+
+static bool ends; /* [atomic] */
+static void *map_and_unmap(void *arg) {
+    const size_t bytes = 8 * BS_MIB;
+    (void)arg;
+    while (!bs_load(&ends)) {
+        char *code = mmap(NULL, bytes, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (code == MAP_FAILED)
+            return arg;
+        for (size_t i = 0; i < bytes; i += 4096)
+            code[i] = 1;
+        (void)munmap(code, bytes);
+    }
+    return NULL;
+}
+
+/* Of a library that is unloaded, say: it is no root any more when it is read. */
+START_TEST(code_goes_meanwhile) {
+    pthread_t thread;
+    void *refused;
+    setup(CONCURRENT);
+    bs_store(&ends, false);
+    ck_assert_int_eq(pthread_create(&thread, NULL, map_and_unmap, &ends), 0);
+    for (unsigned i = 0; i < 30; i++)
+        ck_assert(bs_scan_run(&rules, note_result, &got));
+    bs_store(&ends, true);
+    ck_assert_int_eq(pthread_join(thread, &refused), 0);
+    if (refused != NULL)
+        printf("skipped: no memory may be executable that is written to\n");
+    must_scan();
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("scan_running");
+    TCase *tc = add_case(suite, "running");
+    tcase_add_test(tc, too_many_roots_for_a_stop);
+    tcase_add_test(tc, no_descriptor_is_left);
+    tcase_add_test(tc, code_goes_meanwhile);
+    return run_suite(suite);
+}
