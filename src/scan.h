@@ -64,6 +64,7 @@ struct bs_scan_rules {
     size_t in_place_bytes; /* heap and roots up to this size are searched while the program waits, */
     enum bs_scan_concurrent concurrent; /* if they are not marked while it runs; larger ones, and where that comes
                                            to nothing, in a copy */
+    uint64_t finish_ns;    /* so long may its second stop last, else it is given up; 0: BS_SCAN_FINISH_NS */
     const struct bs_scan_guest *guest; /* NULL: none */
     unsigned searchers;    /* threads of a copy that search, BS_SCAN_SEARCHERS at most; 0: one */
     size_t searchers_bytes; /* one alone searches less than that */

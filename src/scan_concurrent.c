@@ -203,7 +203,7 @@ bool bs_scan_concurrent_finish(struct bs_scan_work *w, struct bs_scan_result *re
     t->gives_way = false;
     t->closed = w->roots.closed;
     t->nclosed = w->roots.nclosed;
-    t->deadline_ns = bs_os_now_ns() + BS_SCAN_FINISH_NS;
+    t->deadline_ns = bs_os_now_ns() + (w->rules.finish_ns != 0 ? w->rules.finish_ns : BS_SCAN_FINISH_NS);
     bs_trace_more(t, w->roots.range, w->roots.n);
     if (!reread_written(w, false, result))
         return false;

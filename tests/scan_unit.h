@@ -53,6 +53,7 @@ enum { IN_PLACE, BY_COPY, CONCURRENT, NSEARCHES };
 static inline void setup(int search) {
     inside_text();
     rules = (struct bs_scan_rules){.in_place_bytes = search == IN_PLACE ? SIZE_MAX : 0,
+                                   .finish_ns = LONG, /* a busy machine is no reason to give up */
                                    .concurrent = search == CONCURRENT ? BS_SCAN_CONCURRENT_ALWAYS : BS_SCAN_CONCURRENT_NEVER};
     bs_heap_free(bs_heap_alloc(10));
     bs_opt.sample = 1;

@@ -59,6 +59,7 @@ static void note(void *ctx, const struct bs_scan_result *r) {
 static void run(unsigned how, struct scan_seen *seen) {
     const struct bs_scan_rules rules = {
         .in_place_bytes = (how & SCAN_BY_COPY) != 0 ? 0 : SIZE_MAX,
+        .finish_ns = UINT64_C(60000000000), /* a busy machine is no reason to give up */
         .concurrent = (how & SCAN_CONCURRENT) != 0 ? BS_SCAN_CONCURRENT_ALWAYS : BS_SCAN_CONCURRENT_NEVER};
     *seen = (struct scan_seen){.end = -1};
     (void)bs_scan_run(&rules, note, seen);
