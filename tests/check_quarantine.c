@@ -574,9 +574,9 @@ int main(void) {
         tcase_add_test(tc, a_copy_instead_knows_what_it_lacks);
         tcase_add_test(tc, a_block_that_no_copy_would_have_is_read);
         tcase_add_test(tc, roots_that_grow_are_read_in_place_once);
+        tcase_add_test(tc, of_much_the_helper_reads_a_part);
     }
     tcase_add_test(tc, without_a_copy_all_stand);
-    tcase_add_test(tc, of_much_the_helper_reads_a_part);
     tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
     tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);
     tcase_add_test(tc, what_is_swapped_out_is_cleared);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check_scan_running.c - scans that mark while the program runs, where they end in another way than they began,
+ * check_scan_concurrent.c - scans that mark while the program runs, where they end in another way than they began,
  * and what the program may take away meanwhile. That they find what others find is check_scan's.
  */
 #define _GNU_SOURCE
@@ -101,7 +101,7 @@ START_TEST(code_goes_meanwhile) {
 END_TEST
 
 int main(void) {
-    Suite *suite = suite_create("scan_running");
+    Suite *suite = suite_create("scan_concurrent");
     TCase *tc = add_case(suite, "running");
     tcase_add_test(tc, too_many_roots_for_a_stop);
     tcase_add_test(tc, no_descriptor_is_left);
