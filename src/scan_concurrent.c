@@ -172,6 +172,9 @@ bool bs_scan_concurrent_mark(struct bs_scan_work *w, struct bs_scan_result *resu
         if (search.written_bytes <= BS_SCAN_REREAD_BYTES)
             break;
     }
+    /* (who sets the time of the second stop wants it, however long it lasts) */
+    if (w->rules.finish_ns == 0 && search.written_bytes > BS_SCAN_REREAD_MAX_BYTES)
+        return false;
     bs_pageheap_each_region(visit_region, NULL);
     return bs_load(&w->trace.cancelled) == 0 && search.n <= search.max;
 }

@@ -309,14 +309,16 @@
 #define BS_SCAN_WORDS (8 * BS_MIB)
 /* Of the searcher's stack, 1 MiB. */
 #define BS_SCAN_STACK_RANGES 65536
-/* A search that marks while the program runs, of more than so many bytes: roots of one part in so many of what is searched are read in its
- * stops, at 3 to 4 GB/s; a copy of the whole takes 1 ms for 20 MiB in small pages. What was written meanwhile is
- * read again so often at most, until it is so little; in the stop it is given up after so many ns. There is room
- * for so many words of unmarked blocks, and two for each page. */
+/* A search that marks while the program runs, of more than so many bytes: roots of one part in so many of what
+ * is searched are read in its stops, at 3 to 4 GB/s; a copy of the whole takes 1 ms for 20 MiB in small pages.
+ * What was written meanwhile is read again so often at most, until it is so little. It is given up if it is so
+ * much then, and in the stop after so many ns. There is room for so many words of unmarked blocks, and two for
+ * each page. */
 #define BS_SCAN_CONCURRENT_BYTES BS_MIB
 #define BS_SCAN_ROOTS_PART 8
 #define BS_SCAN_REREADS 4
 #define BS_SCAN_REREAD_BYTES (512 * BS_KIB)
+#define BS_SCAN_REREAD_MAX_BYTES (16 * BS_MIB)
 #define BS_SCAN_FINISH_NS UINT64_C(20000000)
 #define BS_SCAN_CANDIDATES_MIN 4096
 /* Who waits for the round while that is done has so many ns to enter it before a copy is made. */
