@@ -48,7 +48,6 @@ static void add_roots(struct bs_roots *roots) {
 
 /* Reserved slots are nobody's. */
 static void open_all(void) {
-    struct bs_marked block;
     bs_park_open_all();
     for (size_t i = 0; i < bs_park_count(); i++) {
         const struct bs_parked *e = bs_park_entry(i);
@@ -57,7 +56,6 @@ static void open_all(void) {
             for (uint64_t bits = e->pick.reserve[w]; bits != 0; bits &= bits - 1) {
                 uintptr_t p = e->base + (w * 64 + bs_ctz(bits)) * bs_class_info[e->class].size;
                 bs_settle_spare(p);
-                (void)bs_mark(p, &block);
             }
     }
 }

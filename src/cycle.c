@@ -224,21 +224,19 @@ bool bs_cycle_begin(void) {
     return true;
 }
 
-static void spare_slot(uintptr_t p) {
-    struct bs_marked block;
-    bs_settle_spare(p);
-    (void)bs_mark(p, &block);
-}
-
 /* What the cache holds has left its spans and is nobody's: no pointer needs to lead to it. */
 static void spare_cache(void *ctx, const struct bs_tcache *tc) {
     (void)ctx;
-    bs_tcache_each_block(tc, spare_slot);
+    bs_tcache_each_block(tc, bs_settle_spare);
+}
+
+void bs_cycle_spare_caches(void) {
+    bs_thread_each(spare_cache, NULL);
 }
 
 void bs_cycle_note_idle(void) {
     BS_CHECK(bs_load(&bs_settling.phase) == BS_SETTLE_MARKING);
-    bs_thread_each(spare_cache, NULL);
+    bs_cycle_spare_caches();
 }
 
 void bs_cycle_start(enum bs_sweep_mode mode, bs_reporter *report, void *ctx) {

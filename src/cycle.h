@@ -35,6 +35,8 @@ bool bs_cycle_begin(void);
 /* Before the first mark, for a scan that follows pointers: slots in thread caches become idle and
  * marked, so that stale pointers to them lead nowhere. Once more does no harm. */
 void bs_cycle_note_idle(void);
+/* The same for marks that are set in no cycle, with tables that were prepared (scan_concurrent.c). */
+void bs_cycle_spare_caches(void);
 /* After the marks were set: notes what is in thread caches, and the sweep may start. */
 void bs_cycle_start(enum bs_sweep_mode mode, bs_reporter *report, void *ctx);
 /* Gives a prepared cycle up, or one in MARKING: what marks there are mean nothing then. */

@@ -86,17 +86,9 @@ static void mark_slot(uintptr_t p) {
     if (s != NULL && bs_slot_of(s, p, &slot))
         (void)bs_marks_set(s->base, BS_SIDE_MARK, slot);
 }
-static void mark_and_spare_slot(uintptr_t p) {
-    mark_slot(p);
-    bs_settle_spare(p);
-}
 static void mark_cache(void *ctx, const struct bs_tcache *tc) {
     (void)ctx;
     bs_tcache_each_block(tc, mark_slot);
-}
-static void mark_and_spare_cache(void *ctx, const struct bs_tcache *tc) {
-    (void)ctx;
-    bs_tcache_each_block(tc, mark_and_spare_slot);
 }
 
 /* In stop 1. Not idle for good: it may be anybody's block in a moment. */
@@ -201,7 +193,7 @@ bool bs_scan_concurrent_finish(struct bs_scan_work *w, struct bs_scan_result *re
     struct bs_trace *t = &w->trace;
     if (!bs_cycle_prepare() || !bs_scan_finish_words(w)) /* tables for arenas that are new */
         return false;
-    bs_thread_each(mark_and_spare_cache, NULL);
+    bs_cycle_spare_caches();
     t->copy = NULL;
     t->gives_way = false;
     t->closed = w->roots.closed;

@@ -180,8 +180,10 @@ bool bs_mark(uintptr_t p, struct bs_marked *block) {
 void bs_settle_spare(uintptr_t p) {
     struct bs_span *s = bs_span_of(p);
     uint32_t slot;
-    if (s != NULL && bs_slot_of(s, p, &slot) && bs_bit_test(s->alloc, slot))
-        (void)bs_marks_set(s->base, BS_SIDE_IDLE, slot);
+    if (s == NULL || !bs_slot_of(s, p, &slot) || !bs_bit_test(s->alloc, slot))
+        return;
+    (void)bs_marks_set(s->base, BS_SIDE_IDLE, slot);
+    (void)bs_marks_set(s->base, BS_SIDE_MARK, slot);
 }
 
 void bs_settle_forget(struct bs_span *s, uintptr_t p) {

@@ -119,7 +119,8 @@ BS_INLINE struct bs_marked bs_slot_block(const struct bs_span *s, uint32_t slot)
  * p points at no allocated slot. Any word may be asked; several markers at once. (A pointer just
  * past a block's end is the marker's to ask for as p - 1.) */
 bool bs_mark(uintptr_t p, struct bs_marked *block);
-/* The slot at p is in a thread's cache: this cycle does not judge it. The same protection. */
+/* The slot at p is nobody's, in a thread's cache say: idle, so that it is not judged, and marked, so that stale
+ * pointers to it lead nowhere. While no thread is inside besom. */
 void bs_settle_spare(uintptr_t p);
 /* The slot at p was freed into an unswept span. */
 void bs_settle_forget(struct bs_span *s, uintptr_t p);
