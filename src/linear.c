@@ -152,16 +152,15 @@ static void read_heap(struct worker *w, uintptr_t start, uintptr_t end, size_t s
  * be another one at any moment while the program runs: what it was found to be, at base, keeps reading
  * within the heap. */
 static void read_small(struct worker *w, const struct bs_span *s, uintptr_t base) {
-    unsigned class = bs_load(&s->class);
-    const struct bs_class_info *c = &bs_class_info[class];
-    if (class == 0 || bs_load_acquire(&s->base) != base || bs_load(&s->class) != class)
+    struct bs_shape shape;
+    if (!bs_span_shape(s, &shape) || shape.class == 0 || shape.base != base)
         return;
-    for (size_t word = 0; word * 64 < c->nslots; word++) {
-        uint64_t live = live_slots(s, word) & bs_low_bits((unsigned)bs_min(64, c->nslots - word * 64));
+    for (size_t word = 0; word * 64 < shape.nslots; word++) {
+        uint64_t live = live_slots(s, word) & bs_low_bits((unsigned)bs_min(64, shape.nslots - word * 64));
         while (live != 0) {
             unsigned n, first = bs_take_run(&live, &n);
-            uintptr_t start = base + (word * 64 + first) * c->size;
-            read_heap(w, start, start + n * c->size, c->size);
+            uintptr_t start = base + (word * 64 + first) * shape.size;
+            read_heap(w, start, start + n * shape.size, shape.size);
         }
     }
 }
