@@ -6,9 +6,10 @@
     bench/pauses.py BUILD quarantine [PROGRAM...]
 
 pauses: bench/pauses under a scan a second, by threads and kind of memory: median and longest time from the
-first signal to the resume (of the longer one, where a scan stops twice), all stops of a scan, and what of. Nothing else should run. costs: CPU time of programs without scans
-and with one a minute and two at the end, in turn, 3 rounds: the median of the ratios. quarantine: the same for scan:quarantine, with time on the wall, the peak of RSS and
-page faults, and traces (bench/traces, --scale=1) as programs that do nothing but allocate.
+first signal to the resume (of the longer one, where a scan stops twice), all stops of a scan, and what of.
+Nothing else should run. costs: CPU time of programs without scans and with one a minute and two at the end, in
+turn, 3 rounds: the median of the ratios. quarantine: the same for scan:quarantine, with time on the wall, the
+peak of RSS and page faults, and traces (bench/traces, --scale=1) as programs that do nothing but allocate.
 """
 import json
 import os

@@ -342,7 +342,7 @@ static enum bs_scan_end stop_and_scan(struct bs_scan_work *w, struct bs_snapshot
 /* --- marking while the program runs ------------------------------------------------------------- */
 
 static enum bs_scan_end finish_concurrent(struct bs_scan_work *w, struct bs_snapshot *copy,
-                                       struct bs_scan_result *result) {
+                                          struct bs_scan_result *result) {
     (void)copy;
     return bs_scan_concurrent_finish(w, result) ? BS_SCAN_DONE : BS_SCAN_NO_ROOTS;
 }

@@ -114,12 +114,12 @@ struct bs_scan_result {
     int culprit;       /* thread that could not be stopped, or 0 */
     int error;         /* errno of the clone */
     bool in_place;
-    bool concurrent;      /* neither that nor in a copy */
+    bool concurrent;   /* neither that nor in a copy */
     size_t again_bytes; /* of this kind: written while it was read, and read again */
     size_t threads;    /* that stood */
     size_t nroots, root_bytes;
-    unsigned stops;       /* that came about */
-    uint64_t stopped_ns;  /* all of them together; the other times are of the longest one: */
+    unsigned stops;    /* that came about */
+    uint64_t stopped_ns; /* all of them together; the other times are of the longest one: */
     uint64_t stop_ns;  /* from before the first signal to the end of the pause; 0: nobody stood */
     uint64_t stand_ns; /* of that, until all stood */
     uint64_t roots_ns; /* of that, the listing of roots */

@@ -57,8 +57,9 @@ static unsigned searchers(void) {
 static struct bs_scan_rules rules_now(uint64_t age_ns) {
     return (struct bs_scan_rules){.age_ns = age_ns,
                                   .in_place_bytes = BS_SCAN_IN_PLACE_BYTES,
-                                  .concurrent = bs_opt.scan_way == 0 ? BS_SCAN_CONCURRENT_IF_SHORT
-                                                                    : BS_SCAN_CONCURRENT_NEVER,
+                                  .concurrent = bs_opt.scan_way == BS_SCAN_WAY_CONCURRENT
+                                                    ? BS_SCAN_CONCURRENT_IF_SHORT
+                                                    : BS_SCAN_CONCURRENT_NEVER,
                                   .guest = guest(),
                                   .searchers = searchers(),
                                   .searchers_bytes =
