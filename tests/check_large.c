@@ -79,6 +79,7 @@ START_TEST(grows_in_place_when_it_can) {
     ck_assert_ptr_eq(bs_span_of((uintptr_t)p + 2999999), span_of(p));
     check_filled(p, 100000, 1);
     memset(p, 1, bs_large_usable(span_of(p)));
+    ck_assert_uint_eq(span_of(p)->request, 3000000);
     check_sums(bs_align_up(3000000, BS_PAGE_SIZE));
     release(p);
     check_sums(0);
@@ -91,6 +92,7 @@ START_TEST(shrinks_in_place) {
     ck_assert_ptr_eq(bs_large_resize(span_of(p), 100000), p);
     check_filled(p, 100000, 2);
     ck_assert_ptr_null(bs_span_of((uintptr_t)p + bs_align_up(100000, BS_PAGE_SIZE)));
+    ck_assert_uint_eq(span_of(p)->request, 100000);
     check_sums(bs_align_up(100000, BS_PAGE_SIZE));
     char *q = alloc(100000, false); /* the tail is used again */
     ck_assert_ptr_eq(q, p + bs_align_up(100000, BS_PAGE_SIZE));
@@ -138,6 +140,8 @@ static void move_once(size_t size, size_t to, bool by_tables) {
             "%zu to %zu bytes: moved by %s", size, to, by_tables ? "copy" : "tables");
     check_filled(q, size, 3);
     fill(q, to, 4);
+    ck_assert_uint_eq(span_of(q)->request, to);
+    ck_assert_uint_eq(span_of(wall)->request, 40000);
     check_sums(bs_align_up(to, BS_PAGE_SIZE) + bs_align_up(40000, BS_PAGE_SIZE));
     release(q);
     release(wall);
@@ -311,6 +315,8 @@ START_TEST(random_lives) {
             check_filled(block[i], bs_min(size[i], to), i);
         }
         size[i] = to;
+        require(to == 0 || span_of(block[i])->request == to, "%zu bytes requested, expected %zu",
+                span_of(block[i])->request, to);
         in_spans += bs_align_up(to, BS_PAGE_SIZE);
         if (to != 0)
             fill(block[i], to, i);
@@ -408,6 +414,7 @@ START_TEST(freed_block_is_used_again) {
     memset(p, 0xee, 100000);
     release(p);
     ck_assert_ptr_null(bs_span_of((uintptr_t)p)); /* a second free finds no block */
+    ck_assert_uint_eq(span_of(other)->request, 60000);
     check_sums(bs_align_up(60000, BS_PAGE_SIZE));
     char *q = alloc(100000, true); /* of the same pages */
     ck_assert_ptr_eq(q, p);
@@ -531,6 +538,7 @@ START_TEST(absurd_sizes_are_refused) {
     }
     ck_assert_ptr_null(bs_large_alloc(1, (size_t)1 << 62, false));
     check_filled(p, 100000, 1);
+    ck_assert_uint_eq(span_of(p)->request, 100000);
     check_sums(bs_align_up(100000, BS_PAGE_SIZE));
 }
 END_TEST

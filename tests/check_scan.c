@@ -2,8 +2,8 @@
 /*
  * check_scan.c - one scan after another in a process with threads: what was planted is found in the
  * second one, with the stack it came from, and what is reachable never, wherever the pointer lies. Each
- * test runs in place, by copy, and while the program runs. The parts have tests of their own (check_roots, check_trace, check_leaks,
- * check_world, check_snapshot).
+ * test runs in place, by copy, and while the program runs. The parts have tests of their own (check_roots,
+ * check_trace, check_leaks, check_world, check_snapshot).
  */
 #define _GNU_SOURCE
 #include "scan_unit.h"

@@ -59,7 +59,8 @@ START_TEST(no_descriptor_is_left) {
     rules.copy_ns = 1;
     for (unsigned i = 0; i < 3; i++) {
         ck_assert(bs_scan_run(&rules, note_result, &got));
-        ck_assert_int_eq(got.end, can_watch() ? BS_SCAN_KILLED : got.end);
+        if (can_watch())
+            ck_assert_int_eq(got.end, BS_SCAN_KILLED);
         ck_assert_uint_eq(descriptors(), before_it);
     }
     rules.copy_ns = 0;
