@@ -31,7 +31,7 @@ for dir in src preload tools bench tests tests/preload tests/stress; do
 done
 listed tests/Makefile.am tests/ tests/compat/*.* tests/compat/programs/* tests/launcher/* tests/model/* \
     tests/scripts/*
-listed bench/Makefile.am bench/ bench/run bench/rss bench/start bench/*.py bench/*.rb bench/traces/*
+listed bench/Makefile.am bench/ bench/run bench/rss bench/start bench/scale bench/floor bench/newer-peers bench/*.py bench/*.rb bench/traces/*
 listed tools/Makefile.am tools/ tools/bench/*.py
 listed Makefile.am '' doc/*
 
