@@ -23,6 +23,7 @@
 #include "scavenge.h"
 #include "sink.h"
 #include "sweep.h"
+#include "thp.h"
 
 #include <errno.h>
 
@@ -176,6 +177,12 @@ static void pause_for(uint64_t ns) {
     }
 }
 
+static void ask_kernel(void) {
+    bs_round_enter();
+    bs_thp_refresh(bs_os_now_ns());
+    bs_round_leave();
+}
+
 static void helper(void *arg) {
     unsigned idle_ticks = 0, ticks = 0;
     bool rights_given_up = false;
@@ -186,6 +193,7 @@ static void helper(void *arg) {
     bs_pacer_start(&pacer, bs_os_now_ns());
     bs_lock_forget_held(); /* debug: a fork may have cut the last helper short in a lock */
     bg.next_report_ns = bs_os_now_ns() + bs_opt.log_interval * 1000u * NS_PER_MS;
+    ask_kernel(); /* first: a heap that grows now wants to know */
     if (bg.scans != NULL)
         bg.scans->begin(bs_os_now_ns());
     do {

@@ -66,7 +66,8 @@ static bool reserve_locked(size_t ask) {
     return true;
 }
 
-static bool extend_locked(size_t ask) {
+/* ask: of address space, for a block or span of `bytes` */
+static bool extend_locked(size_t ask, size_t bytes) {
     if (space.end - space.next < ask && !reserve_locked(ask))
         return false;
     uintptr_t base = space.next;
@@ -78,6 +79,8 @@ static bool extend_locked(size_t ask) {
     if (base == space.first)
         bs_thp_mapped(base, BS_REGION_SIZE, true);
     bs_thp_mapped(base, ask, false);
+    if (bytes <= BS_THP_GROWN_BLOCK_BYTES && bs_pageheap_used_bytes() >= BS_THP_GROWN_BYTES)
+        bs_thp_grown(base, ask);
     space.next = base + ask;
     bs_pageheap_insert(base, ask);
     return true;
@@ -86,9 +89,10 @@ static bool extend_locked(size_t ask) {
 bool bs_grow(size_t npages, uint64_t grown) {
     if (npages > (SIZE_MAX >> 1) / BS_PAGE_SIZE)
         return false;
+    size_t bytes = npages * BS_PAGE_SIZE;
     bs_lock_acquire(&space.lock);
     bool ok = bs_pageheap_grown() != grown ||
-              extend_locked(bs_align_up(npages * BS_PAGE_SIZE, BS_REGION_SIZE));
+              extend_locked(bs_align_up(bytes, BS_REGION_SIZE), bytes);
     bs_lock_release(&space.lock);
     return ok;
 }

@@ -82,6 +82,12 @@ long bs_os_huge_page_size(void);
  * where it was advised not to. Reads files. */
 enum bs_thp_kernel { BS_THP_KERNEL_NEVER, BS_THP_KERNEL_MADVISE, BS_THP_KERNEL_ALWAYS };
 enum bs_thp_kernel bs_os_thp_kernel(void);
+/* Free memory that lies ready in huge pages of 2 MiB and more: how many of 2 MiB could be had without
+ * the kernel's moving anything. 0 where it does not say. Reads a file. */
+size_t bs_os_huge_pages_ready(void);
+/* The same, from the text of /proc/buddyinfo: a line "Node 0, zone Normal 17 28 ..." for each zone, free
+ * blocks of 1, 2, 4 ... OS pages. `order` of a huge page. A line that is cut off counts as far as it goes. */
+size_t bs_os_count_ready(const char *text, unsigned order);
 /* Advice for the range; a difference to its neighbours costs a mapping. It cannot be withdrawn, only
  * turned into its opposite. 0 or errno: EINVAL where the kernel has no huge pages. */
 int bs_os_no_huge_pages(void *addr, size_t bytes);

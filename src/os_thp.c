@@ -3,7 +3,7 @@
  * os_thp.c - transparent huge pages: the part of os.h that says what the kernel does of itself, and
  * tells it what it may do.
  *
- * It decides nothing: which ranges, and when, is thp.c. Files of /sys are read on request only, never
+ * It decides nothing: which ranges, and when, is thp.c. Files of /sys and /proc are read on request only, never
  * on the way of an allocation.
  */
 #define _GNU_SOURCE
@@ -71,6 +71,37 @@ enum bs_thp_kernel bs_os_thp_kernel(void) {
         result = of_size > result ? of_size : result;
     }
     return result;
+}
+
+size_t bs_os_count_ready(const char *text, unsigned order) {
+    size_t ready = 0;
+    for (const char *zone; (zone = strstr(text, "zone ")) != NULL;) {
+        text = zone + strlen("zone ");
+        while (*text == ' ') /* names are aligned to the right */
+            text++;
+        text = strpbrk(text, " \n"); /* past the name */
+        for (unsigned at = 0; text != NULL && *text == ' '; at++) {
+            while (*text == ' ')
+                text++;
+            size_t n = 0;
+            for (; *text >= '0' && *text <= '9' && n < SIZE_MAX / 16; text++)
+                n = n * 10 + (size_t)(*text - '0');
+            if (at >= order)
+                ready += n << (at - order);
+        }
+        if (text == NULL)
+            break;
+    }
+    return ready;
+}
+
+size_t bs_os_huge_pages_ready(void) {
+    char text[4096]; /* some 120 bytes a zone; machines of many nodes have more than is looked at */
+    unsigned order = 0;
+    while ((bs_os_page_size() << order) < 2 * BS_MIB)
+        order++;
+    long n = bs_os_read_text("/proc/buddyinfo", text, sizeof text);
+    return n > 0 ? bs_os_count_ready(text, order) : 0;
 }
 
 static int advise(void *addr, size_t bytes, int advice) {

@@ -14,7 +14,9 @@ static struct {
     size_t borders;      /* [lock], read relaxed */
     uint32_t supported;  /* [atomic] whether huge pages are of the size that we count in */
     uint32_t kernel;     /* [atomic] enum bs_thp_kernel as last read; NEVER until then */
-    uint64_t asked_ns;   /* [lock:round] when; 0: never */
+    size_t ready;        /* [atomic] that many huge pages may be asked for; taken off under the lock */
+    bool grown;          /* [atomic] some have been */
+    uint64_t asked_ns;   /* [lock:round] when the kernel was asked; 0: never */
     bool pretended;      /* tests only */
 } thp = {.lock = BS_LOCK_INIT(BS_RANK_THP)};
 
@@ -37,12 +39,16 @@ void bs_thp_refresh(uint64_t now_ns) {
     if (thp.asked_ns != 0 && now_ns - thp.asked_ns < BS_THP_REFRESH_NS)
         return;
     thp.asked_ns = now_ns;
-    bs_store(&thp.kernel, (uint32_t)bs_os_thp_kernel());
+    enum bs_thp_kernel kernel = bs_os_thp_kernel();
+    /* half of what is there: others take some as well until we ask again */
+    bs_store(&thp.ready, kernel == BS_THP_KERNEL_MADVISE ? bs_os_huge_pages_ready() / 2 : 0);
+    bs_store(&thp.kernel, (uint32_t)kernel);
 }
 
 #if BS_FAULTS
-void bs_thp_pretend(enum bs_thp_kernel kernel) {
+void bs_thp_pretend(enum bs_thp_kernel kernel, size_t ready) {
     thp.pretended = true;
+    bs_store(&thp.ready, ready);
     bs_store(&thp.kernel, (uint32_t)kernel);
 }
 #endif
@@ -105,7 +111,9 @@ static bool advise_locked(uintptr_t base, uintptr_t end, enum bs_thp_state state
         set_state_locked(end - BS_HUGE_SIZE, last);
         return false;
     }
-    if (state == BS_THP_HUGE)
+    if (state == BS_THP_HUGE && first == BS_THP_PLAIN)
+        bs_count(thp_grown, bytes / BS_HUGE_SIZE);
+    else if (state == BS_THP_HUGE)
         bs_count(thp_joined, bytes / BS_HUGE_SIZE);
     else
         bs_count(thp_split, bytes / BS_HUGE_SIZE);
@@ -128,7 +136,10 @@ bool bs_thp_may_be_huge(uintptr_t p) {
 }
 
 bool bs_thp_is_managed(void) {
-    return bs_opt.thp == BS_THP_AUTO && bs_load(&thp.kernel) == BS_THP_KERNEL_ALWAYS;
+    if (bs_opt.thp != BS_THP_AUTO)
+        return false;
+    uint32_t kernel = bs_load(&thp.kernel);
+    return kernel == BS_THP_KERNEL_ALWAYS || (kernel == BS_THP_KERNEL_MADVISE && bs_load(&thp.grown));
 }
 
 static bool wants_advice(uintptr_t p) {
@@ -174,15 +185,35 @@ void bs_thp_mapped(uintptr_t base, size_t bytes, bool first) {
     bs_lock_release(&thp.lock);
 }
 
-void bs_thp_reused(uintptr_t base, size_t bytes) {
-    uintptr_t start = bs_align_up(base, BS_HUGE_SIZE), end = bs_align_down(base + bytes, BS_HUGE_SIZE);
-    if (bs_opt.thp != BS_THP_EDGE || start >= end)
+void bs_thp_grown(uintptr_t base, size_t bytes) {
+    size_t n = bytes / BS_HUGE_SIZE;
+    if (bs_opt.thp != BS_THP_AUTO || bs_load(&thp.kernel) != BS_THP_KERNEL_MADVISE)
         return;
     bs_lock_acquire(&thp.lock);
-    for (uintptr_t p = start; p < end; p += BS_HUGE_SIZE)
-        if (bs_thp_state_of(p) == BS_THP_SMALL)
-            (void)advise_locked(p, p + BS_HUGE_SIZE, BS_THP_HUGE);
+    size_t ready = bs_load(&thp.ready);
+    if (n <= ready && advise_locked(base, base + bytes, BS_THP_HUGE)) {
+        bs_store(&thp.ready, ready - n); /* a refresh that comes between is older by this region */
+        bs_store(&thp.grown, true);
+    }
     bs_lock_release(&thp.lock);
+}
+
+static void turn(uintptr_t start, uintptr_t end, enum bs_thp_state from, enum bs_thp_state to) {
+    bs_lock_acquire(&thp.lock);
+    for (uintptr_t p = start; p < end; p += BS_HUGE_SIZE)
+        if (bs_thp_state_of(p) == from)
+            (void)advise_locked(p, p + BS_HUGE_SIZE, to);
+    bs_lock_release(&thp.lock);
+}
+
+void bs_thp_reused(uintptr_t base, size_t bytes) {
+    uintptr_t start = bs_align_up(base, BS_HUGE_SIZE), end = bs_align_down(base + bytes, BS_HUGE_SIZE);
+    if (start >= end)
+        return;
+    if (bs_opt.thp == BS_THP_EDGE)
+        turn(start, end, BS_THP_SMALL, BS_THP_HUGE);
+    else if (bs_load(&thp.grown) && bs_load(&thp.kernel) == BS_THP_KERNEL_MADVISE)
+        turn(start, end, BS_THP_HUGE, BS_THP_SMALL);
 }
 
 /* The huge page at p was mapped anew from `base` to `end`. In part: that part gets the advice of the

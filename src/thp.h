@@ -9,7 +9,8 @@
  *            is wholly used again. (The Go runtime's rule from 1.5 to 1.20.)
  *   auto     the same only where the kernel might make a huge page, so that khugepaged cannot fill
  *            what was given back; HUGEPAGE when the huge page was dense for a while, from the
- *            background only (density.h)
+ *            background only (density.h), and for what a large heap grows by where the kernel makes
+ *            none of itself
  *
  * The kernel keeps the advice with its mappings, so each border between differently advised huge pages
  * costs one. They are counted, and advice that would exceed BS_THP_BORDERS_MAX is not given:
@@ -40,7 +41,13 @@ int bs_thp_unused(uintptr_t base, size_t bytes);
 /* A region was made accessible; `first`: the heap's first, which stays without huge pages, so that a
  * small program does not get 2 MiB of memory with its first block. */
 void bs_thp_mapped(uintptr_t base, size_t bytes, bool first);
-/* Pages that were given back are used again: with edge, HUGEPAGE for the whole huge pages in them. */
+/* A large heap grew by the region [base, base+bytes), which will be filled by blocks of moderate length. With
+ * auto, where the kernel waits for advice: HUGEPAGE, while so many huge pages lie ready in the kernel
+ * that no fault has to wait for one to be made. */
+void bs_thp_grown(uintptr_t base, size_t bytes);
+/* Pages without memory are used, by a block or a span. With edge, HUGEPAGE for the whole huge pages in
+ * them; with auto, where the kernel waits for advice, NOHUGEPAGE for those that were advised: blocks so
+ * long may be used sparsely. */
 void bs_thp_reused(uintptr_t base, size_t bytes);
 /* The range was mapped anew, so its advice is gone. Huge pages that lie in it whole are plain from now
  * on; parts of others are advised as the rest of them. */
@@ -51,7 +58,7 @@ bool bs_thp_is_uniform(uintptr_t base, size_t bytes, bool moved);
 /* It was moved, and its advice with it; huge pages that it covers in part keep their state. */
 void bs_thp_moved(uintptr_t from, uintptr_t to, size_t bytes);
 
-/* True if the option is auto and the kernel makes huge pages of itself: then density.c has to look. */
+/* True if the option is auto and the heap may have huge pages: then density.c has to look. */
 bool bs_thp_is_managed(void);
 /* auto: could the kernel have a huge page here, or make one? Lock-free; a stale answer costs one
  * advice more or less. */
@@ -68,8 +75,9 @@ void bs_thp_refresh(uint64_t now_ns);
 size_t bs_thp_borders(void);
 
 #if BS_FAULTS
-/* For tests: from now on the kernel's setting is this, whatever it is. */
-void bs_thp_pretend(enum bs_thp_kernel kernel);
+/* For tests: from now on the kernel's setting is this, whatever it is, and so many huge pages may be
+ * asked for. */
+void bs_thp_pretend(enum bs_thp_kernel kernel, size_t ready);
 #endif
 
 void bs_thp_lock(void);

@@ -235,6 +235,13 @@
 #define BS_RETAIN_MIN_BYTES (256 * BS_KIB)
 /* Pages in use of a region's 512 from which it is dense (Go's 96.875 %). */
 #define BS_DENSE_PAGES 496
+/* thp:auto, where the kernel waits for advice: a heap that uses so much gets huge pages as it grows.
+ * What they cost is at most the huge page that is being filled, 2 MiB; what they save is in
+ * doc/DESIGN.md section 8. */
+#define BS_THP_GROWN_BYTES (16 * BS_MIB)
+/* But not for a block longer than that: what is asked for at once may be used sparsely. */
+#define BS_THP_GROWN_BLOCK_BYTES (256 * BS_KIB)
+
 /* One advice releases at most so many bytes, so that a page-heap neighbour never waits long. */
 #define BS_SCAVENGE_QUANTUM_BYTES (2 * BS_MIB)
 /* The kernel's setting of huge pages is read again after so long, in ns. */

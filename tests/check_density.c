@@ -26,7 +26,7 @@ static void take_heap(void) {
     struct bs_pages first, pages;
     bs_opt.thp = BS_THP_AUTO;
     bs_opt.scavenge_delay = 0;
-    bs_thp_pretend(BS_THP_KERNEL_ALWAYS);
+    bs_thp_pretend(BS_THP_KERNEL_ALWAYS, 0);
     ck_assert(bs_grow(3 * BS_REGION_PAGES, bs_pageheap_grown()));
     ck_assert(bs_pageheap_alloc(BS_REGION_PAGES, 1, &first));
     ck_assert(bs_pageheap_alloc(2 * BS_REGION_PAGES, 1, &pages));
@@ -172,7 +172,7 @@ START_TEST(passes_end_and_begin_with_activity) {
     bs_opt.scavenge_delay = 0;
     ck_assert(!bs_density_round(0, false, &work));
     ck_assert(!bs_density_has_work());
-    bs_thp_pretend(BS_THP_KERNEL_MADVISE); /* nothing to do at all */
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 0); /* nothing to do at all */
     give(3, 1);
     ck_assert(!bs_density_round(0, true, &work));
 }

@@ -175,7 +175,7 @@ static void edge_heap(void) {
     dirty_heap();
 }
 static void huge_heap(void) {
-    bs_thp_pretend(BS_THP_KERNEL_ALWAYS);
+    bs_thp_pretend(BS_THP_KERNEL_ALWAYS, 0);
     dirty_heap();
 }
 

@@ -237,7 +237,7 @@ static uintptr_t heap; /* HEAP_PAGES pages, all taken and touched */
 
 static void take_heap(void) {
     struct bs_pages pages;
-    bs_thp_pretend(BS_THP_KERNEL_MADVISE); /* whatever this machine's setting is */
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 0); /* whatever this machine's setting is */
     ck_assert(bs_central_take_pages(HEAP_PAGES, HUGE_PAGES, &pages));
     heap = pages.base;
     memset((void *)heap, 0x5a, HEAP_PAGES * BS_PAGE_SIZE);
@@ -568,7 +568,7 @@ END_TEST
 START_TEST(rounds_keep_the_overhead) {
     struct bs_scavenge_work work;
     size_t goal_pages;
-    bs_thp_pretend(BS_THP_KERNEL_MADVISE); /* where it makes all pages huge, those met first rest for an epoch */
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 0); /* where it makes all pages huge, those met first rest for an epoch */
     void *live = bs_large_alloc(4 * BS_MIB, 16, false), *gone = bs_large_alloc(6 * BS_MIB, 16, false);
     memset(live, 1, 4 * BS_MIB);
     memset(gone, 1, 6 * BS_MIB);

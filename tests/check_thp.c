@@ -28,7 +28,7 @@ static uintptr_t heap; /* aligned to 64 MiB, all of it taken */
 static void take_heap(unsigned option, enum bs_thp_kernel kernel) {
     struct bs_pages first, pages;
     bs_opt.thp = option;
-    bs_thp_pretend(kernel);
+    bs_thp_pretend(kernel, 0);
     ck_assert(bs_grow(1, bs_pageheap_grown()));
     ck_assert(bs_pageheap_alloc(BS_REGION_PAGES, 1, &first));
     ck_assert(bs_grow(2 * HEAP_BYTES / BS_PAGE_SIZE, bs_pageheap_grown()));
@@ -129,7 +129,7 @@ START_TEST(auto_advises_where_the_kernel_makes_huge_pages_only) {
                  {BS_THP_KERNEL_ALWAYS, "n--"}};
     take_heap(BS_THP_AUTO, BS_THP_KERNEL_NEVER);
     for (size_t i = 0; i < BS_ARRAY_LEN(cases); i++) {
-        bs_thp_pretend(cases[i].kernel);
+        bs_thp_pretend(cases[i].kernel, 0);
         (void)give(BS_PAGE_SIZE, HUGE);
         EXPECT(cases[i].advice);
     }
@@ -151,6 +151,123 @@ START_TEST(auto_gives_back_what_was_dense_twice) {
     (void)give(BS_PAGE_SIZE, HUGE);
     EXPECT("n-");
     ck_assert(!bs_thp_may_be_huge(heap));
+}
+END_TEST
+
+/* --- growth, where the kernel waits for advice ------------------------------------------------- */
+
+/* A heap of so many bytes in spans, none of them in the region that comes next. */
+static void use_heap(size_t bytes) {
+    struct bs_pages pages;
+    ck_assert(bs_grow(bytes / BS_PAGE_SIZE, bs_pageheap_grown()));
+    while (bs_pageheap_alloc(BS_REGION_PAGES, 1, &pages))
+        ;
+}
+
+/* One more region, for something of so many bytes: its advice. */
+static char grow_for(size_t bytes) {
+    struct bs_pages pages;
+    ck_assert(bs_grow(bytes / BS_PAGE_SIZE, bs_pageheap_grown()));
+    ck_assert(bs_pageheap_alloc(BS_REGION_PAGES, 1, &pages));
+    heap = pages.base;
+    char advice = advice_at(heap);
+    ck_assert_int_eq(advice_at(heap + HUGE), advice);
+    return advice;
+}
+
+START_TEST(a_large_heap_grows_in_huge_pages) {
+    bs_opt.thp = BS_THP_AUTO;
+    ck_assert_int_gt(bs_os_huge_page_size(), 0);
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 5);
+    use_heap(BS_THP_GROWN_BYTES - BS_REGION_SIZE);
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), '-'); /* still small */
+    ck_assert(!bs_thp_is_managed());
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), 'h');
+    ck_assert_int_eq(bs_thp_state_of(heap), BS_THP_HUGE);
+    ck_assert(bs_thp_may_be_huge(heap));
+    ck_assert(bs_thp_is_managed());
+    ck_assert_int_eq(grow_for(2 * BS_THP_GROWN_BLOCK_BYTES), '-'); /* who knows what of it is written */
+    ck_assert_int_eq(grow_for(BS_THP_GROWN_BLOCK_BYTES), 'h');
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), '-'); /* one is left of five, and it takes two */
+    ck_assert_uint_eq(bs_counted(thp_grown), 4);
+    bs_thp_pretend(BS_THP_KERNEL_ALWAYS, 5); /* it makes them of itself */
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), '-');
+    bs_thp_pretend(BS_THP_KERNEL_NEVER, 5);
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), '-');
+    bs_opt.thp = BS_THP_EDGE;
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 5);
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), '-');
+}
+END_TEST
+
+START_TEST(a_long_block_gets_none_of_them) {
+    bs_opt.thp = BS_THP_AUTO;
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 100);
+    use_heap(BS_THP_GROWN_BYTES);
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), 'h');
+    uintptr_t first = heap;
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), 'h');
+    ck_assert_uint_eq(heap, first + BS_REGION_SIZE);
+    heap = first;
+    bs_thp_reused(heap + BS_PAGE_SIZE, HUGE); /* no huge page whole */
+    EXPECT("hhhh");
+    bs_thp_reused(heap + BS_PAGE_SIZE, 3 * HUGE);
+    EXPECT("hnnh");
+    ck_assert_int_eq(bs_thp_unused(heap, BS_PAGE_SIZE), 0); /* a hole: split as where the kernel makes all */
+    EXPECT("nnnh");
+    ck_assert_uint_eq(bs_counted(thp_split), 3);
+    /* what became dense again gets it back, as there */
+    ck_assert(bs_thp_note_dense(heap + HUGE));
+    ck_assert(bs_thp_restore(heap + HUGE));
+    EXPECT("nhnh");
+}
+END_TEST
+
+#if BS_FAULTS
+START_TEST(growth_does_not_depend_on_advice) {
+    bs_opt.thp = BS_THP_AUTO;
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 4);
+    use_heap(BS_THP_GROWN_BYTES);
+    (void)bs_os_fail(0, 0, false);
+    ck_assert(bs_grow(1, bs_pageheap_grown()));
+    unsigned calls = bs_os_fail(0, 0, false); /* the advice is the last of them */
+    struct bs_pages pages;
+    ck_assert(bs_pageheap_alloc(BS_REGION_PAGES, 1, &pages));
+    ck_assert_uint_eq(bs_counted(thp_grown), 2);
+    (void)bs_os_fail(calls, EINVAL, false);
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), '-');
+    (void)bs_os_fail(0, 0, false);
+    ck_assert_int_eq(bs_thp_state_of(heap), BS_THP_PLAIN);
+    ck_assert_uint_eq(bs_counted(thp_grown), 2);
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), 'h'); /* and what was refused was not spent */
+}
+END_TEST
+#endif
+
+START_TEST(what_lies_ready_is_read) {
+    static const char text[] =
+        "Node 0, zone      DMA      0      0      0      0      0      0      0      0      1      1      3 \n"
+        "Node 0, zone   Normal  17594  28310  12824   5314   1223    483    408    264    159     47   2429 \n"
+        "Node 1, zone   Normal      1      2      3";
+    ck_assert_uint_eq(bs_os_count_ready(text, 9), 1 + 2 * 3 + 47 + 2 * 2429);
+    ck_assert_uint_eq(bs_os_count_ready(text, 10), 3 + 2429);
+    ck_assert_uint_eq(bs_os_count_ready(text, 1000), 0);
+    ck_assert_uint_eq(bs_os_count_ready(text, 2) - bs_os_count_ready(text, 3) * 2, 3 + 12824);
+    ck_assert_uint_eq(bs_os_count_ready("", 9), 0);
+    ck_assert_uint_eq(bs_os_count_ready("zone ", 9), 0);
+    ck_assert_uint_eq(bs_os_count_ready("zone Normal", 0), 0);
+    ck_assert_uint_eq(bs_os_count_ready("Node 0, zone Normal x\nNode 0, zone Normal 7", 0), 7);
+    FILE *f = fopen("/proc/buddyinfo", "r");
+    char own[4096] = "";
+    if (f == NULL) {
+        ck_assert_uint_eq(bs_os_huge_pages_ready(), 0);
+        return;
+    }
+    (void)fread(own, 1, sizeof own - 1, f);
+    fclose(f);
+    /* of the same moment within a half: a machine that runs out meanwhile is no fault of ours */
+    if (bs_os_page_size() == 4096 && bs_os_count_ready(own, 9) > 1000)
+        ck_assert_uint_gt(bs_os_huge_pages_ready(), 0);
 }
 END_TEST
 
@@ -236,7 +353,7 @@ START_TEST(advised_ranges_are_copied_not_moved) {
 END_TEST
 
 START_TEST(advice_moves_along) {
-    bs_thp_pretend(BS_THP_KERNEL_MADVISE);
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 0);
     char *p = bs_large_alloc(2 * BS_MIB, 1, false), *wall = bs_large_alloc(BS_MIB, 1, false);
     ck_assert_int_eq(advice_at((uintptr_t)p), 'n'); /* in the first region */
     memset(p, 'x', 2 * BS_MIB);
@@ -321,6 +438,12 @@ int main(void) {
     tc = add_case(suite, "others");
     tcase_add_test(tc, auto_advises_where_the_kernel_makes_huge_pages_only);
     tcase_add_test(tc, auto_gives_back_what_was_dense_twice);
+    tcase_add_test(tc, a_large_heap_grows_in_huge_pages);
+    tcase_add_test(tc, a_long_block_gets_none_of_them);
+#if BS_FAULTS
+    tcase_add_test(tc, growth_does_not_depend_on_advice);
+#endif
+    tcase_add_test(tc, what_lies_ready_is_read);
     tcase_add_test(tc, never_advises_everything);
     tcase_add_test(tc, system_advises_nothing);
     tcase_add_test(tc, the_first_region_has_none);
