@@ -314,17 +314,9 @@ static BS_NOINLINE void forget_small(void *p) {
         bs_pagemap_count((uintptr_t)p, -1);
 }
 
-/* Every free of a small block comes here while sampling by bytes is on, or blocks are held back. True:
- * it is done. */
-static inline bool free_counted(void *p) {
-    unsigned counted = 0, class = bs_pagemap_hidden_class((uintptr_t)p, &counted);
-    if (class == 0 || counted != 0)
-        return false;
-    if (keeper == NULL)
-        return bs_tcache_put_counted(class, p);
+static BS_NOINLINE void free_kept(void *p, unsigned class) {
     if (BS_UNLIKELY(keeper->small(p, class)))
         look_for_work();
-    return true;
 }
 
 static BS_NOINLINE void free_uncounted(void *p) {
@@ -372,10 +364,18 @@ static BS_NOINLINE void free_uncounted(void *p) {
     look_for_work();
 }
 
-/* A frame is made by the second function alone: with sampling most frees end in the first. */
+/* Every free of a small block comes here while sampling by bytes is on, or blocks are held back. What most need
+ * is done without a frame. */
 void bs_heap_free_slow(void *p) {
-    if (BS_UNLIKELY(bs_pagemap_is_hidden()) && free_counted(p))
-        return;
+    if (BS_UNLIKELY(bs_pagemap_is_hidden())) {
+        unsigned class = bs_pagemap_uncounted_class((uintptr_t)p);
+        if (class != 0 && keeper != NULL) {
+            free_kept(p, class);
+            return;
+        }
+        if (class != 0 && bs_tcache_put_counted(class, p))
+            return;
+    }
     free_uncounted(p);
 }
 
@@ -421,8 +421,20 @@ static void *resize_small(void *p, unsigned class, size_t size) {
     return copy_to_new(p, 0, have, size, size > have ? room_for(have, size) : size);
 }
 
-/* A large block or size, a small one too far away, or any while classes are hidden. */
-static BS_NOINLINE void *realloc_other(void *p, size_t size) {
+/* The same while frees are counted and this one matters to nobody else. */
+static BS_NOINLINE void *resize_counted(void *p, unsigned class, size_t size) {
+    size_t have = bs_class_info[class].size, room = size > have ? room_for(have, size) : size;
+    void *q;
+    if (BS_UNLIKELY(!bs_tcache_take(bs_tcache_self(), bs_class_of(room), &q)))
+        return copy_to_new(p, 0, have, size, room);
+    memcpy(q, p, bs_min(have, size));
+    if (BS_UNLIKELY(!bs_tcache_put_counted(class, p)))
+        free_uncounted(p);
+    return q;
+}
+
+/* A large block or size, or a small one too far away, held back by a keeper, or whose free is to be seen. */
+static BS_NOINLINE void *realloc_rare(void *p, size_t size) {
     if (keeper != NULL)
         keeper->check(p, "realloc");
     unsigned class = class_of_block((uintptr_t)p);
@@ -440,6 +452,16 @@ static BS_NOINLINE void *realloc_other(void *p, size_t size) {
     void *q = resize_large(s, size);
     look_for_work();
     return q;
+}
+
+/* Those, or any while classes are hidden. */
+static BS_NOINLINE void *realloc_other(void *p, size_t size) {
+    if (bs_pagemap_is_hidden() && keeper == NULL && size <= BS_SMALL_MAX) {
+        unsigned class = bs_pagemap_uncounted_class((uintptr_t)p);
+        if (class != 0)
+            return stays(class, size) ? p : resize_counted(p, class, size);
+    }
+    return realloc_rare(p, size);
 }
 
 static BS_NOINLINE void *having_freed_slowly(void *p, void *answer) {
@@ -471,14 +493,23 @@ void *bs_heap_realloc(void *p, size_t size) {
     return to == class ? p : move_small(p, class, to, size);
 }
 
-size_t bs_heap_usable(const void *p) {
-    if (BS_UNLIKELY(bs_pagemap_is_hidden()) && keeper != NULL)
+static BS_NOINLINE size_t usable_rare(const void *p) {
+    if (keeper != NULL)
         keeper->check(p, "malloc_usable_size");
     unsigned class = class_of_block((uintptr_t)p);
     if (BS_LIKELY(class != 0))
         return bs_class_info[class].size;
     struct bs_span *s = p != NULL ? bs_span_of((uintptr_t)p) : NULL;
     return s != NULL && bs_load(&s->class) == 0 ? bs_large_usable(s) : 0;
+}
+
+size_t bs_heap_usable(const void *p) {
+    unsigned class;
+    if (BS_LIKELY(!bs_pagemap_is_hidden()))
+        class = bs_pagemap_near_class((uintptr_t)p);
+    else
+        class = keeper == NULL ? bs_pagemap_hidden_word((uintptr_t)p) % BS_HIDDEN_COUNT : 0;
+    return BS_LIKELY(class != 0) ? bs_class_info[class].size : usable_rare(p);
 }
 
 void bs_heap_no_memory(const char *what, size_t size) {

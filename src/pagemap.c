@@ -125,8 +125,7 @@ static void set_hidden(uintptr_t base, size_t npages, unsigned class) {
     for (size_t i = 0; i < npages; i++, base += BS_PAGE_SIZE) {
         struct bs_arena *arena = bs_pagemap_arena(base);
         size_t page = (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
-        bs_store(&arena->counted[page], (uint16_t)0);
-        bs_store(&arena->hidden[page], (uint8_t)class);
+        bs_store(&arena->hidden[page], (uint32_t)class);
     }
 }
 
@@ -151,11 +150,11 @@ void bs_pagemap_hide(uintptr_t base, size_t npages) {
 }
 
 void bs_pagemap_count(uintptr_t p, int step) {
-    uint16_t *counted = &bs_pagemap_arena(p)->counted[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES];
+    uint32_t *hidden = &bs_pagemap_arena(p)->hidden[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES];
     if (step > 0)
-        bs_add(counted, (uint16_t)1);
+        bs_add(hidden, (uint32_t)BS_HIDDEN_COUNT);
     else
-        bs_sub(counted, (uint16_t)1);
+        bs_sub(hidden, (uint32_t)BS_HIDDEN_COUNT);
 }
 
 /* Pages [page, page+n) of one group, all of them the large span's. */

@@ -24,6 +24,8 @@ struct bs_heap_arena;
 struct bs_marks;
 struct bs_freed;
 
+enum { BS_HIDDEN_COUNT = 256 };
+
 enum { BS_NSIDES = 13 }; /* kinds of side bits: marks.h */
 
 /* Which pages of a group, 64 of them, belong to a large span that covers the group's first page, its
@@ -47,9 +49,9 @@ struct bs_arena {
     struct bs_marks *side[BS_NSIDES]; /* [atomic] NULL while not needed: marks.h */
     struct bs_freed *freed; /* [atomic] the same: freed.h */
     struct bs_span *span[BS_ARENA_PAGES]; /* the last other span that held the page, or NULL */
-    /* While class bytes are hidden; in no memory before. */
-    uint8_t hidden[BS_ARENA_PAGES];   /* what the class bytes would be */
-    uint16_t counted[BS_ARENA_PAGES]; /* [atomic] blocks that begin in the page and whose free matters */
+    /* [atomic] While class bytes are hidden, and in no memory before: what the page's would be, and, times
+     * BS_HIDDEN_COUNT, how many blocks begin in it whose free matters. One word, so that a free looks once. */
+    uint32_t hidden[BS_ARENA_PAGES];
     struct bs_span *low[BS_ARENA_GROUPS], *high[BS_ARENA_GROUPS]; /* whose the groups' pages are, or were */
 };
 
@@ -138,14 +140,20 @@ BS_LOCAL extern bool bs_pagemap_hidden; /* [atomic] */
 BS_INLINE bool bs_pagemap_is_hidden(void) {
     return bs_load(&bs_pagemap_hidden);
 }
+BS_INLINE uint32_t bs_pagemap_hidden_word(uintptr_t p) {
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    return BS_LIKELY(arena != NULL) ? bs_load(&arena->hidden[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]) : 0;
+}
 /* What bs_pagemap_class would be. *counted: blocks in the page whose free matters to somebody. */
 BS_INLINE unsigned bs_pagemap_hidden_class(uintptr_t p, unsigned *counted) {
-    struct bs_arena *arena = bs_pagemap_arena(p);
-    size_t page = (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
-    if (BS_UNLIKELY(arena == NULL))
-        return 0;
-    *counted = bs_load(&arena->counted[page]);
-    return bs_load(&arena->hidden[page]);
+    uint32_t word = bs_pagemap_hidden_word(p);
+    *counted = word / BS_HIDDEN_COUNT;
+    return word % BS_HIDDEN_COUNT;
+}
+/* The same where there are no such blocks; else 0. */
+BS_INLINE unsigned bs_pagemap_uncounted_class(uintptr_t p) {
+    uint32_t word = bs_pagemap_hidden_word(p);
+    return word < BS_HIDDEN_COUNT ? word : 0;
 }
 /* One such block more, or (-1) less; p is in a small span. */
 void bs_pagemap_count(uintptr_t p, int step);
