@@ -165,6 +165,15 @@ static bool resume(void) {
     return false;
 }
 
+/* A scan, if one is due. */
+static void scan_round(void) {
+    if (bg.scans == NULL)
+        return;
+    uint64_t cpu = bs_os_thread_cpu_ns();
+    bg.scans->round(bs_os_now_ns());
+    bs_count(background_cpu_ns, bs_sub_clamped(bs_os_thread_cpu_ns(), cpu));
+}
+
 /* Waits so long; scans that are called for come between. */
 static void pause_for(uint64_t ns) {
     for (uint64_t now = bs_os_now_ns(), end = now + ns; now < end; now = bs_os_now_ns()) {
@@ -172,8 +181,7 @@ static void pause_for(uint64_t ns) {
         if (bs_load(&bg.sleep) == 0)
             continue;
         bs_store(&bg.sleep, 0u);
-        if (bg.scans != NULL)
-            bg.scans->round(bs_os_now_ns());
+        scan_round();
     }
 }
 
@@ -207,8 +215,7 @@ static void helper(void *arg) {
             uint64_t worked = bs_sub_clamped(bs_os_thread_cpu_ns(), cpu);
             if (worked == 0) /* no such clock here: time on the wall is at least as much */
                 worked = bs_sub_clamped(bs_os_now_ns(), start);
-            if (bg.scans != NULL)
-                bg.scans->round(bs_os_now_ns());
+            scan_round();
             pause_for(pause_ns(&pacer, worked));
         }
         /* full barrier: pairs with the page heap's lock between a door's free and its look */

@@ -24,4 +24,9 @@ void bs_pacer_start(struct bs_pacer *p, uint64_t now_ns);
 uint64_t bs_pacer_pause_ns(struct bs_pacer *p, uint64_t now_ns, uint64_t worked_ns,
                            uint64_t percent);
 
+/* Of scans: credit that is there at once is BS_SCAN_CREDIT_NS. After one that took worked_ns, how long the next has to
+ * wait: 0 while there is credit, BS_SCAN_WAIT_MAX_NS at most. */
+void bs_pacer_start_scans(struct bs_pacer *p, uint64_t now_ns);
+uint64_t bs_pacer_scan_wait_ns(struct bs_pacer *p, uint64_t now_ns, uint64_t worked_ns, uint64_t percent);
+
 #endif

@@ -9,6 +9,7 @@
 #include "opt.h"
 #include "os.h"
 #include "out.h"
+#include "pacer.h"
 #include "park.h"
 #include "scan.h"
 #include "suppress.h"
@@ -20,6 +21,8 @@
 #define LAST_TRIES 5 /* scans at the end, of which two are wanted: each takes BS_SCAN_STOP_NS at most */
 
 static uint64_t next_scan_ns; /* [helper] of scan_interval */
+static struct bs_pacer pacer; /* [helper] what scans may cost */
+static uint64_t copies_ns;    /* [helper] CPU time of the copies of this scan */
 
 static uint32_t asked;                /* [atomic] by scan_signal, since the last scan began */
 static struct bs_world_shim *front;   /* [init] */
@@ -31,7 +34,14 @@ static bool are_due(void) {
 
 static unsigned ended; /* [helper] copies in a row that had to be ended, BS_SCAN_DOUBLINGS at most */
 
+/* Of a copy that had to be ended nobody knows. */
+static uint64_t copy_ns(const struct bs_scan_result *result) {
+    bool of_copy = !result->concurrent && !result->in_place && result->verdict != NULL;
+    return of_copy ? result->verdict->search_ns : result->end == BS_SCAN_KILLED ? result->ns : 0;
+}
+
 static void say_scan(void *reason, const struct bs_scan_result *result) {
+    copies_ns += copy_ns(result);
     ended = result->end != BS_SCAN_KILLED ? 0 : ended + (ended < BS_SCAN_DOUBLINGS);
     bs_log_scan(reason, result);
     if (bs_opt.scan == BS_SCAN_MODE_COLLECT)
@@ -45,6 +55,13 @@ static const struct bs_scan_guest *guest(void) {
 
 static void begin(uint64_t now_ns) {
     next_scan_ns = now_ns + (bs_opt.scan_interval * 1000u * NS_PER_MS << ended);
+    bs_pacer_start_scans(&pacer, now_ns);
+}
+
+/* The next one comes later where they cost more than the helper's share of a CPU. */
+static void pay(uint64_t now_ns, uint64_t cpu_ns) {
+    uint64_t wait = bs_pacer_scan_wait_ns(&pacer, now_ns, cpu_ns, bs_opt.scavenge_cpu);
+    next_scan_ns = now_ns + bs_max(bs_opt.scan_interval * 1000u * NS_PER_MS << ended, wait);
 }
 
 static unsigned searchers(void) {
@@ -74,8 +91,10 @@ static void scan_if_due(uint64_t now_ns) {
     bool in_time = bs_opt.scan_interval != 0 && now_ns >= next_scan_ns;
     if (!are_due() || (__atomic_exchange_n(&asked, 0u, __ATOMIC_ACQUIRE) == 0 && !in_time))
         return;
+    uint64_t cpu = bs_os_thread_cpu_ns();
+    copies_ns = 0;
     (void)bs_scan_run(&rules, say_scan, in_time ? by_time : by_signal);
-    begin(bs_os_now_ns());
+    pay(bs_os_now_ns(), bs_sub_clamped(bs_os_thread_cpu_ns(), cpu) + copies_ns);
 }
 
 /* A leak is what was lost twice, so two have to come to a verdict; unless nobody else is there, or nothing was

@@ -271,6 +271,10 @@
  * program falls idle, and must not take minutes then. */
 #define BS_CREDIT_MAX_NS 500000000
 #define BS_CREDIT_START_NS 300000000
+/* The same for scans by interval, whose price comes at once: a second is what 600 MB of small blocks that lie at random
+ * need. What one waits at most for what others have cost. */
+#define BS_SCAN_CREDIT_NS 1000000000
+#define BS_SCAN_WAIT_MAX_NS 3600000000000
 
 /* --- threads that stand still (text.h) ------------------------------------------------------ */
 

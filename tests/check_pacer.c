@@ -57,6 +57,45 @@ START_TEST(rest_saves_up_to_a_bound) {
 }
 END_TEST
 
+/* Scans of cost_ns each, as often as interval_ns allows; how many in total_ns. */
+static uint64_t scans_in(uint64_t cost_ns, uint64_t interval_ns, uint64_t percent, uint64_t total_ns) {
+    struct bs_pacer p;
+    uint64_t now = SECOND_NS, end = now + total_ns, n = 0;
+    bs_pacer_start_scans(&p, now);
+    for (now += interval_ns; now < end; n++)
+        now += bs_max(interval_ns, bs_pacer_scan_wait_ns(&p, now, cost_ns, percent));
+    return n;
+}
+
+START_TEST(scans_get_their_share) {
+    const uint64_t minute = 60 * SECOND_NS, day = 24 * 60 * minute;
+    ck_assert_uint_eq(scans_in(600 * MS, minute, 1, day), 24 * 60 - 1); /* just 1 % */
+    ck_assert_uint_eq(scans_in(5 * MS, SECOND_NS, 1, day), 24 * 3600 - 1);
+    for (uint64_t percent = 1; percent <= 100; percent *= 10) {
+        uint64_t worked = 4 * SECOND_NS * scans_in(4 * SECOND_NS, SECOND_NS, percent, day);
+        ck_assert_uint_le(worked, day / 100 * percent + BS_SCAN_CREDIT_NS + 4 * SECOND_NS);
+        ck_assert_uint_ge(worked, bs_min(day / 100 * percent - 4 * SECOND_NS, 4 * (day - 2 * SECOND_NS)));
+    }
+    /* the first second is free, whatever the share */
+    ck_assert_uint_eq(scans_in(100 * MS, SECOND_NS, 1, 10 * SECOND_NS), 9);
+}
+END_TEST
+
+START_TEST(scans_wait_an_hour_at_most) {
+    const uint64_t odd[] = {0, 1, SECOND_NS, UINT64_MAX / 2, UINT64_MAX - 1, UINT64_MAX};
+    uint64_t seed = 7;
+    struct bs_pacer p;
+    bs_pacer_start_scans(&p, SECOND_NS);
+    for (int i = 0; i < 100000; i++) {
+        uint64_t now = odd[random_below(&seed, BS_ARRAY_LEN(odd))];
+        uint64_t worked = odd[random_below(&seed, BS_ARRAY_LEN(odd))];
+        uint64_t wait = bs_pacer_scan_wait_ns(&p, now, worked, 1 + random_below(&seed, 100));
+        require(wait <= BS_SCAN_WAIT_MAX_NS, "a wait of %ju ns", (uintmax_t)wait);
+        require(p.credit_ns <= BS_SCAN_CREDIT_NS, "credit %jd", (intmax_t)p.credit_ns);
+    }
+}
+END_TEST
+
 START_TEST(clocks_that_jump) {
     const uint64_t longest = BS_PAUSE_MAX_TICKS * TICK_NS;
     const uint64_t odd[] = {0, 1, SECOND_NS, UINT64_MAX / 2, UINT64_MAX - 1, UINT64_MAX};
@@ -87,5 +126,7 @@ int main(void) {
     tcase_add_test(tc, the_first_burst_is_free);
     tcase_add_test(tc, rest_saves_up_to_a_bound);
     tcase_add_test(tc, clocks_that_jump);
+    tcase_add_test(tc, scans_get_their_share);
+    tcase_add_test(tc, scans_wait_an_hour_at_most);
     return run_suite(suite);
 }

@@ -145,7 +145,7 @@ for format in text json; do
     fi
 done
 
-run log_format:json,scan_interval:1,leak_age:0,sample:1M "$tmp/leaky" 3 "$tmp/log"
+run log_format:json,scan_interval:1,scavenge_cpu:100,leak_age:0,sample:1M "$tmp/leaky" 3 "$tmp/log"
 judge "by size, while it runs" '
 by_time = by_time[early:]
 assert len(by_time) >= 2 and by_time[0]["leaks"] + by_time[0]["waiting"] == 21
@@ -155,14 +155,14 @@ assert early or by_time[1]["delta"] == by_time[1]["bytes"] + by_time[1]["indirec
 assert all(s["delta"] == 0 for s in by_time[2:])
 assert sum(l["leaks"] for l in leaks + sizes) == sum(s["leaks"] for s in done)
 '
-run log_format:json,scan_interval:1,leak_age:1h,sample:all "$tmp/leaky" 3 "$tmp/log"
+run log_format:json,scan_interval:1,scavenge_cpu:100,leak_age:1h,sample:all "$tmp/leaky" 3 "$tmp/log"
 judge "young leaks wait" '
 by_time = by_time[early:]
 assert len(by_time) >= 2 and all(s["leaks"] == 0 and s["waiting"] == 21 for s in by_time)
 assert done[-1]["reason"] == "exit" and done[-1]["leaks"] == 21
 '
 
-run log_format:json,scan_interval:1,leak_age:0 python3 -c '
+run log_format:json,scan_interval:1,scavenge_cpu:100,leak_age:0 python3 -c '
 import json, re, threading, time
 end = time.time() + 60
 def is_over():
@@ -178,7 +178,7 @@ for t in threads: t.join()'
 judge "python3" 'assert len(by_time) >= 2 and all(s["lost_blocks"] == 0 for s in by_time)'
 
 if command -v git >"$tmp/out"; then
-    run log_format:json,scan_interval:1,leak_age:0 sh -c "
+    run log_format:json,scan_interval:1,scavenge_cpu:100,leak_age:0 sh -c "
         git init -q '$tmp/git' && cd '$tmp/git'
         head -c 30000000 /dev/urandom >a
         git -c core.compression=1 add a && git -c user.name=n -c user.email=e commit -q -m m

@@ -26,7 +26,7 @@ planted() {
     shift 2
     rm -f "$tmp/log"
     PLANTED_LOG=$tmp/log timeout 300 "$BESOM" run -l "$BESOM_LIB" --scan \
-        -o "scan:leak,scan_interval:1,leak_age:0,sample:all,log_format:json,log_stacks:200,log:$tmp/log" \
+        -o "scan:leak,scan_interval:1,scavenge_cpu:100,leak_age:0,sample:all,log_format:json,log_stacks:200,log:$tmp/log" \
         -- "$@" >"$tmp/out" 2>&1 || code=$?
     [ "$code" -eq 0 ] || { echo "planted.sh: $what: exit status $code: $(cat "$tmp/out")"; status=1; return 0; }
     if grep -q -e '"unavailable"' -e '"blocked"' "$tmp/log"; then
