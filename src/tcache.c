@@ -1,62 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tcache.c - the slow half of thread caches: making, refilling, flushing, growing, giving up.
+ * tcache.c - the slow half of thread caches: refilling, flushing, growing. Who has a cache, and since when,
+ * is in tcache_life.c.
  *
- * Locks: takes the registry's and the central locks, one at a time, and the borrow lock, which is
- * its own; under that the registry's. pthread_setspecific may call
- * back into calloc; every function here is written to be entered again at that point.
+ * Locks: takes the registry's and the central locks, one at a time. Every function here is written to be entered
+ * again where a cache is made.
  */
-#include "tcache_inl.h"
+#include "tcache_internal.h"
 
 #include "counter.h"
 #include "limit.h"
-#include "lock.h"
 #include "meta.h"
-#include "os.h"
 #include "pageheap.h"
 #include "sampler.h"
 #include "thread.h"
 
 #include <string.h>
 
-/* The bottom and the limit of every magazine of the two static caches. */
-static void *no_block;
-struct bs_no_caches bs_no_caches = {.word = &no_block,
-                                    .cache = {.top = {[0 ... BS_NCLASSES - 1] = &no_block},
-                                              .limit = {[0 ... BS_NCLASSES - 1] = &no_block}}};
-__thread struct bs_tcache *bs_self = &bs_tcache_empty;
-
-#define CACHE_BYTES \
-    (sizeof(struct bs_tcache) + BS_NCLASSES * sizeof ((struct bs_tcache *)NULL)->first_blocks[0])
-static struct bs_meta_pool cache_pool = BS_META_POOL_INIT(CACHE_BYTES);
-static struct bs_meta_pool sampler_pool = BS_META_POOL_INIT(sizeof(struct bs_sampler));
-/* Storage of magazines that grew: a bottom and 16, 32 ... 1024 blocks. */
-static struct bs_meta_pool storage_pool[] = {
-    BS_META_POOL_INIT(17 * sizeof(void *)),  BS_META_POOL_INIT(33 * sizeof(void *)),
-    BS_META_POOL_INIT(65 * sizeof(void *)),  BS_META_POOL_INIT(129 * sizeof(void *)),
-    BS_META_POOL_INIT(257 * sizeof(void *)), BS_META_POOL_INIT(513 * sizeof(void *)),
-    BS_META_POOL_INIT(1025 * sizeof(void *)),
-};
-_Static_assert(BS_MAGAZINE_MAX == 1024 && BS_MAGAZINE_START == 8, "pools fit the capacities");
-
-static struct bs_lock borrow = BS_LOCK_INIT(BS_RANK_BORROW);
-
 /* [atomic] slow doors were busy since somebody asked; written when it changes only */
 static bool busy;
-
-static bool disabled; /* [atomic] no new caches; set while options are read, or by mallopt */
-
-static struct bs_meta_pool *storage_of(uint32_t cap) {
-    return &storage_pool[bs_ctz(cap) - 4];
-}
-
-/* A fresh magazine of large blocks has less room: the start is a bound in bytes as well. */
-static uint16_t start_capacity(uint32_t size) {
-    uint16_t cap = BS_MAGAZINE_START;
-    while (cap > 2 && (size_t)cap * size > BS_MAGAZINE_MAX_BYTES)
-        cap /= 2;
-    return cap;
-}
 
 /* What magazines of one thread may have beyond the start: a part of what the heap has in use. */
 static size_t extra_room(void) {
@@ -69,164 +31,6 @@ static uint32_t max_capacity(uint32_t size) {
     while (cap < BS_MAGAZINE_MAX && (size_t)cap * 2 * size <= BS_MAGAZINE_MAX_BYTES)
         cap *= 2;
     return cap;
-}
-
-/* Slots of one refill, at most: bounded in bytes as well, so that no thread takes a span's worth of large
- * blocks for one of them. */
-static uint32_t max_claim(uint32_t size) {
-    return (uint32_t)bs_max(1, bs_min(BS_CLAIM_MAX, BS_CLAIM_MAX_BYTES / size));
-}
-
-/* --- making and giving up --------------------------------------------------------------------- */
-
-/* An empty magazine in the cache's own storage. */
-static void use_first_blocks(struct bs_tcache *tc, unsigned class, uint16_t cap) {
-    void **bottom = tc->first_blocks[class];
-    bs_store(&tc->top[class], bottom);
-    bs_store(&tc->limit[class], bottom + cap);
-    bs_store(&tc->bin[class].blocks, bottom + 1);
-    tc->bin[class].cap = cap;
-}
-
-/* A new magazine is closed, full without a block, until its thread allocates of the class (refill). What a
- * thread frees before was handed to it, often by who gave the neighbours on the same cache line to other
- * threads: the first such block goes back instead of being used by this thread beside them. After that
- * it is open in any case: a thread that only frees shall not come here each time. */
-static bool is_closed(const struct bs_tcache *tc, unsigned class) {
-    return tc->limit[class] == tc->bin[class].blocks - 1;
-}
-static void open_magazine(struct bs_tcache *tc, unsigned class) {
-    bs_store(&tc->limit[class], tc->bin[class].blocks - 1 + tc->bin[class].cap);
-}
-
-static void init_bins(struct bs_tcache *tc) {
-    memset(tc, 0, CACHE_BYTES);
-    use_first_blocks(tc, 0, 0);
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
-        struct bs_bin *bin = &tc->bin[class];
-        bin->size = (uint16_t)bs_class_info[class].size;
-        use_first_blocks(tc, class, start_capacity(bin->size));
-        tc->limit[class] = tc->top[class];
-        bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
-    }
-}
-
-/* The magazine is empty. */
-static void free_storage(struct bs_tcache *tc, unsigned class) {
-    struct bs_bin *bin = &tc->bin[class];
-    uint16_t start = start_capacity(bin->size);
-    if (bin->cap <= start)
-        return;
-    size_t bytes = (size_t)(bin->cap - start) * bin->size;
-    if (bin->cap > BS_MAGAZINE_START)
-        bs_meta_pool_free(storage_of(bin->cap), bin->blocks - 1);
-    tc->extra_bytes -= bytes;
-    bs_thread_refund(bytes);
-    use_first_blocks(tc, class, start);
-}
-
-/* The cache is empty and in no registry. */
-static void destroy(struct bs_tcache *tc) {
-    if (tc->sampler != NULL)
-        bs_meta_pool_free(&sampler_pool, tc->sampler);
-    for (unsigned class = 1; class < BS_NCLASSES; class++)
-        free_storage(tc, class);
-    bs_meta_pool_free(&cache_pool, tc);
-}
-
-static bool is_real(const struct bs_tcache *tc) {
-    return tc != &bs_tcache_empty && tc != &bs_tcache_none;
-}
-
-/* What the word leads to when nobody has borrowed it: under the lock, since a word that was put
- * back may be taken again at once. */
-static struct bs_tcache *look_again(void) {
-    bs_lock_acquire(&borrow);
-    struct bs_tcache *tc = bs_load(&bs_self);
-    bs_lock_release(&borrow);
-    return tc;
-}
-
-void bs_tcache_leave(void) {
-    if (bs_load(&bs_self) == &bs_tcache_none)
-        return;
-    bs_lock_acquire(&borrow);
-    struct bs_tcache *tc = bs_load(&bs_self);
-    bs_store(&bs_self, &bs_tcache_none);
-    if (is_real(tc))
-        bs_thread_unregister(tc);
-    bs_lock_release(&borrow);
-    if (!is_real(tc))
-        return;
-    bs_tcache_drain(tc);
-    destroy(tc);
-    bs_count(caches_closed, 1);
-}
-
-void bs_tcache_bury(struct bs_tcache *tc) {
-    bs_tcache_drain(tc);
-    destroy(tc);
-    bs_count(caches_orphaned, 1);
-}
-
-void bs_tcache_disable(void) {
-    bs_store(&disabled, true);
-    bs_tcache_leave();
-}
-
-/* libc calls destructors in rounds, at most four; other libraries' destructors may still use
- * malloc, so the cache goes in the third. What is used after that goes without a cache. */
-static void at_thread_exit(void *arg) {
-    struct bs_tcache *tc = arg;
-    if (tc != look_again())
-        return;
-    if (tc->exit_rounds++ < 2)
-        bs_thread_watch_again(tc);
-    else
-        bs_tcache_leave();
-}
-
-static struct bs_sampler *make_sampler(void) {
-    static uint64_t made; /* [atomic] */
-    struct bs_sampler *s = bs_meta_pool_alloc(&sampler_pool);
-    if (s != NULL) /* without: what this thread allocates is not sampled */
-        bs_sampler_init(s, bs_os_random() ^ bs_os_now_ns() ^ (bs_add(&made, 1) + 1) << 40);
-    return s;
-}
-
-static struct bs_tcache *make_cache(void) {
-    /* A vfork child borrows its parent's word. A cache made now would carry the child's tid and be
-     * taken for an orphan when the child is gone, while the parent uses it. */
-    if (!bs_thread_are_ours())
-        return &bs_tcache_none;
-    struct bs_tcache *tc = bs_meta_pool_alloc(&cache_pool);
-    if (tc == NULL)
-        return &bs_tcache_none;
-    init_bins(tc);
-    tc->tid = bs_os_tid();
-    tc->word = &bs_self;
-    if (bs_sample_is_on())
-        tc->sampler = make_sampler();
-    bs_thread_register(tc);
-    bs_store(&bs_self, tc);
-    bs_count(caches_made, 1);
-    /* Without an exit hook the sweeper finds the cache when its thread is gone. */
-    if (bs_thread_watch_exit(tc, at_thread_exit))
-        bs_store(&tc->watched, true);
-    return tc;
-}
-
-/* This thread's cache: made now if it has none and may have one. bs_tcache_none without memory.
- * The caller is in besom, so the word may be borrowed again, but the cache stays the caller's. */
-static struct bs_tcache *own_cache(void) {
-    if (BS_UNLIKELY(bs_load(&disabled))) {
-        bs_tcache_leave();
-        return &bs_tcache_none;
-    }
-    struct bs_tcache *tc = bs_load(&bs_self);
-    if (BS_UNLIKELY(tc == &bs_tcache_empty))
-        tc = look_again();
-    return BS_LIKELY(tc != &bs_tcache_empty) ? tc : make_cache();
 }
 
 /* --- counting for samples (sampler.h) ---------------------------------------------------------- */
@@ -295,12 +99,6 @@ void bs_tcache_drain(struct bs_tcache *tc) {
     }
 }
 
-void bs_tcache_drain_own(void) {
-    struct bs_tcache *tc = look_again();
-    if (is_real(tc))
-        bs_tcache_drain(tc);
-}
-
 /* Room for twice as many blocks, if the budgets allow. The magazine is full. */
 static bool grow(struct bs_tcache *tc, unsigned class) {
     struct bs_bin *bin = &tc->bin[class];
@@ -315,7 +113,7 @@ static bool grow(struct bs_tcache *tc, unsigned class) {
         tc->extra_bytes += bytes;
         return true;
     }
-    void **bottom = bs_meta_pool_alloc(storage_of(bin->cap * 2u));
+    void **bottom = bs_meta_pool_alloc(bs_tcache_storage(bin->cap * 2u));
     if (bottom == NULL) {
         bs_thread_refund(bytes);
         return false;
@@ -334,7 +132,7 @@ static bool grow(struct bs_tcache *tc, unsigned class) {
     bs_store(&tc->limit[class], bottom + bin->cap);
     tc->extra_bytes += bytes;
     if (old_cap > BS_MAGAZINE_START)
-        bs_meta_pool_free(storage_of(old_cap), old);
+        bs_meta_pool_free(bs_tcache_storage(old_cap), old);
     return true;
 }
 
@@ -347,7 +145,7 @@ static void trim_pass(struct bs_tcache *tc) {
         if (!bin->refilled && count != 0)
             flush(tc, class, count, (count + 1) / 2);
         if (!bin->refilled)
-            bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, max_claim(bin->size));
+            bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, bs_tcache_max_claim(bin->size));
         bin->refilled = false;
     }
 }
@@ -364,6 +162,30 @@ static void note_visit(struct bs_tcache *tc) {
 }
 
 /* --- the slow door ---------------------------------------------------------------------------- */
+
+/* This thread's cache: made now if it has none and may have one. bs_tcache_none without memory.
+ * The caller is in besom, so the word may be borrowed again, but the cache stays the caller's. */
+static struct bs_tcache *own_cache(void) {
+    if (BS_UNLIKELY(bs_load(&bs_tcache_disabled))) {
+        bs_tcache_leave();
+        return &bs_tcache_none;
+    }
+    struct bs_tcache *tc = bs_load(&bs_self);
+    if (BS_UNLIKELY(tc == &bs_tcache_empty))
+        tc = bs_tcache_look_again();
+    return BS_LIKELY(tc != &bs_tcache_empty) ? tc : bs_tcache_make();
+}
+
+/* A new magazine is closed, full without a block, until its thread allocates of the class (refill). What a
+ * thread frees before was handed to it, often by who gave the neighbours on the same cache line to other
+ * threads: the first such block goes back instead of being used by this thread beside them. After that
+ * it is open in any case: a thread that only frees shall not come here each time. */
+static bool is_closed(const struct bs_tcache *tc, unsigned class) {
+    return tc->limit[class] == tc->bin[class].blocks - 1;
+}
+static void open_magazine(struct bs_tcache *tc, unsigned class) {
+    bs_store(&tc->limit[class], tc->bin[class].blocks - 1 + tc->bin[class].cap);
+}
 
 static void *alloc_uncached(unsigned class) {
     struct bs_refill r = {.blocks = NULL, .max_blocks = 0};
@@ -425,7 +247,7 @@ static void *refill(struct bs_tcache *tc, unsigned class, unsigned want) {
     if (!bs_central_refill(class, want, &r))
         return NULL;
     bin->refilled = true;
-    bin->claim = (uint16_t)bs_min((size_t)bin->claim * 2, max_claim(bin->size));
+    bin->claim = (uint16_t)bs_min((size_t)bin->claim * 2, bs_tcache_max_claim(bin->size));
     bs_store(&bin->run_base, r.run_base);
     bin->run_zero = r.run_zero;
     bs_store(&bin->run_mask, r.run_mask);
@@ -511,85 +333,13 @@ void bs_tcache_free_slow(unsigned class, void *p) {
 bool bs_tcache_is_sampled(size_t size) {
     struct bs_tcache *tc = bs_load(&bs_self);
     if (BS_UNLIKELY(tc == &bs_tcache_empty))
-        tc = look_again();
-    if (!is_real(tc))
+        tc = bs_tcache_look_again();
+    if (!bs_tcache_is_real(tc))
         return bs_sampler_hits_uncounted(size);
     bool due = tc->sampler != NULL && tc->sampler->due;
     if (due)
         tc->sampler->due = false;
     return due;
-}
-
-void bs_tcache_renew(void) {
-    bs_tcache_leave();
-    bs_lock_acquire(&borrow);
-    bs_store(&bs_self, &bs_tcache_empty);
-    bs_lock_release(&borrow);
-}
-
-size_t bs_tcache_bytes(const struct bs_tcache *tc) {
-    size_t bytes = 0;
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
-        const struct bs_bin *bin = &tc->bin[class];
-        bytes += (bs_tcache_count(tc, class) + bs_popcount(bs_load(&bin->run_mask))) *
-                 bs_class_info[class].size;
-    }
-    return bytes;
-}
-
-void bs_tcache_each_block(const struct bs_tcache *tc, void (*visit)(uintptr_t p)) {
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
-        const struct bs_bin *bin = &tc->bin[class];
-        for (uint64_t mask = bin->run_mask; mask != 0; mask &= mask - 1)
-            visit((uintptr_t)bin->run_base + (size_t)bs_ctz(mask) * bin->size);
-        for (void **top = tc->top[class]; *top != NULL; top--)
-            visit((uintptr_t)*top);
-    }
-}
-
-/* --- borrowing -------------------------------------------------------------------------------- */
-
-void bs_tcache_borrow_lock(void) {
-    bs_lock_acquire(&borrow);
-}
-void bs_tcache_borrow_unlock(void) {
-    bs_lock_release(&borrow);
-}
-void bs_tcache_borrow_reset_lock(void) {
-    bs_lock_reset(&borrow);
-}
-
-uint64_t bs_tcache_signature(const struct bs_tcache *tc) {
-    uint64_t sum = bs_load(&tc->slow_ops);
-    for (unsigned class = 1; class < BS_NCLASSES; class++) {
-        const struct bs_bin *bin = &tc->bin[class];
-        sum = (sum ^ (uintptr_t)bs_load(&tc->top[class]) ^ bs_load(&bin->run_mask)) * 0x9e3779b97f4a7c15u;
-        sum ^= sum >> 32;
-    }
-    return sum;
-}
-
-bool bs_tcache_take_word(struct bs_tcache *tc) {
-    BS_ASSERT_HELD(&borrow);
-    struct bs_tcache *expected = tc;
-    return __atomic_compare_exchange_n(tc->word, &expected, &bs_tcache_empty, false,
-                                       __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-}
-
-void bs_tcache_give_word(struct bs_tcache *tc) {
-    BS_ASSERT_HELD(&borrow);
-    BS_CHECK(bs_load(tc->word) == &bs_tcache_empty); /* the owner made no second cache meanwhile */
-    /* release: pairs with the owner's next look, on the fast path by the address it loads */
-    bs_store_release(tc->word, tc);
-}
-
-size_t bs_tcache_strip(struct bs_tcache *tc) {
-    BS_ASSERT_HELD(&borrow);
-    size_t bytes = bs_tcache_bytes(tc);
-    bs_tcache_drain(tc);
-    for (unsigned class = 1; class < BS_NCLASSES; class++)
-        free_storage(tc, class);
-    return bytes;
 }
 
 bool bs_tcache_is_busy(void) {

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tcache_life.c - see tcache.h: how a thread comes to its cache, how others look at it and borrow it, and how it
+ * goes. Not what it does for the thread: tcache.c.
+ *
+ * Locks: the borrow lock, which is its own; under that the registry's. pthread_setspecific may call back into
+ * calloc; what makes a cache is written to be entered again at that point.
+ */
+#include "tcache_internal.h"
+
+#include "counter.h"
+#include "meta.h"
+#include "os.h"
+#include "sampler.h"
+#include "thread.h"
+
+#include <string.h>
+
+/* The bottom and the limit of every magazine of the two static caches. */
+static void *no_block;
+struct bs_no_caches bs_no_caches = {.word = &no_block,
+                                    .cache = {.top = {[0 ... BS_NCLASSES - 1] = &no_block},
+                                              .limit = {[0 ... BS_NCLASSES - 1] = &no_block}}};
+__thread struct bs_tcache *bs_self = &bs_tcache_empty;
+
+#define CACHE_BYTES \
+    (sizeof(struct bs_tcache) + BS_NCLASSES * sizeof ((struct bs_tcache *)NULL)->first_blocks[0])
+static struct bs_meta_pool cache_pool = BS_META_POOL_INIT(CACHE_BYTES);
+static struct bs_meta_pool sampler_pool = BS_META_POOL_INIT(sizeof(struct bs_sampler));
+/* Storage of magazines that grew: a bottom and 16, 32 ... 1024 blocks. */
+static struct bs_meta_pool storage_pool[] = {
+    BS_META_POOL_INIT(17 * sizeof(void *)),  BS_META_POOL_INIT(33 * sizeof(void *)),
+    BS_META_POOL_INIT(65 * sizeof(void *)),  BS_META_POOL_INIT(129 * sizeof(void *)),
+    BS_META_POOL_INIT(257 * sizeof(void *)), BS_META_POOL_INIT(513 * sizeof(void *)),
+    BS_META_POOL_INIT(1025 * sizeof(void *)),
+};
+_Static_assert(BS_MAGAZINE_MAX == 1024 && BS_MAGAZINE_START == 8, "pools fit the capacities");
+
+struct bs_lock bs_tcache_borrowing = BS_LOCK_INIT(BS_RANK_BORROW);
+
+bool bs_tcache_disabled;
+
+struct bs_meta_pool *bs_tcache_storage(uint32_t cap) {
+    return &storage_pool[bs_ctz(cap) - 4];
+}
+
+/* A fresh magazine of large blocks has less room: the start is a bound in bytes as well. */
+static uint16_t start_capacity(uint32_t size) {
+    uint16_t cap = BS_MAGAZINE_START;
+    while (cap > 2 && (size_t)cap * size > BS_MAGAZINE_MAX_BYTES)
+        cap /= 2;
+    return cap;
+}
+
+/* An empty magazine in the cache's own storage. */
+static void use_first_blocks(struct bs_tcache *tc, unsigned class, uint16_t cap) {
+    void **bottom = tc->first_blocks[class];
+    bs_store(&tc->top[class], bottom);
+    bs_store(&tc->limit[class], bottom + cap);
+    bs_store(&tc->bin[class].blocks, bottom + 1);
+    tc->bin[class].cap = cap;
+}
+
+/* --- giving up -------------------------------------------------------------------------------- */
+
+/* The magazine is empty. */
+static void free_storage(struct bs_tcache *tc, unsigned class) {
+    struct bs_bin *bin = &tc->bin[class];
+    uint16_t start = start_capacity(bin->size);
+    if (bin->cap <= start)
+        return;
+    size_t bytes = (size_t)(bin->cap - start) * bin->size;
+    if (bin->cap > BS_MAGAZINE_START)
+        bs_meta_pool_free(bs_tcache_storage(bin->cap), bin->blocks - 1);
+    tc->extra_bytes -= bytes;
+    bs_thread_refund(bytes);
+    use_first_blocks(tc, class, start);
+}
+
+/* The cache is empty and in no registry. */
+static void destroy(struct bs_tcache *tc) {
+    if (tc->sampler != NULL)
+        bs_meta_pool_free(&sampler_pool, tc->sampler);
+    for (unsigned class = 1; class < BS_NCLASSES; class++)
+        free_storage(tc, class);
+    bs_meta_pool_free(&cache_pool, tc);
+}
+
+/* What the word leads to when nobody has borrowed it: under the lock, since a word that was put
+ * back may be taken again at once. */
+struct bs_tcache *bs_tcache_look_again(void) {
+    bs_lock_acquire(&bs_tcache_borrowing);
+    struct bs_tcache *tc = bs_load(&bs_self);
+    bs_lock_release(&bs_tcache_borrowing);
+    return tc;
+}
+
+void bs_tcache_leave(void) {
+    if (bs_load(&bs_self) == &bs_tcache_none)
+        return;
+    bs_lock_acquire(&bs_tcache_borrowing);
+    struct bs_tcache *tc = bs_load(&bs_self);
+    bs_store(&bs_self, &bs_tcache_none);
+    if (bs_tcache_is_real(tc))
+        bs_thread_unregister(tc);
+    bs_lock_release(&bs_tcache_borrowing);
+    if (!bs_tcache_is_real(tc))
+        return;
+    bs_tcache_drain(tc);
+    destroy(tc);
+    bs_count(caches_closed, 1);
+}
+
+void bs_tcache_bury(struct bs_tcache *tc) {
+    bs_tcache_drain(tc);
+    destroy(tc);
+    bs_count(caches_orphaned, 1);
+}
+
+void bs_tcache_disable(void) {
+    bs_store(&bs_tcache_disabled, true);
+    bs_tcache_leave();
+}
+
+/* libc calls destructors in rounds, at most four; other libraries' destructors may still use
+ * malloc, so the cache goes in the third. What is used after that goes without a cache. */
+static void at_thread_exit(void *arg) {
+    struct bs_tcache *tc = arg;
+    if (tc != bs_tcache_look_again())
+        return;
+    if (tc->exit_rounds++ < 2)
+        bs_thread_watch_again(tc);
+    else
+        bs_tcache_leave();
+}
+
+void bs_tcache_renew(void) {
+    bs_tcache_leave();
+    bs_lock_acquire(&bs_tcache_borrowing);
+    bs_store(&bs_self, &bs_tcache_empty);
+    bs_lock_release(&bs_tcache_borrowing);
+}
+
+void bs_tcache_drain_own(void) {
+    struct bs_tcache *tc = bs_tcache_look_again();
+    if (bs_tcache_is_real(tc))
+        bs_tcache_drain(tc);
+}
+
+/* --- making ----------------------------------------------------------------------------------- */
+
+static void init_bins(struct bs_tcache *tc) {
+    memset(tc, 0, CACHE_BYTES);
+    use_first_blocks(tc, 0, 0);
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        struct bs_bin *bin = &tc->bin[class];
+        bin->size = (uint16_t)bs_class_info[class].size;
+        use_first_blocks(tc, class, start_capacity(bin->size));
+        tc->limit[class] = tc->top[class];
+        bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, bs_tcache_max_claim(bin->size));
+    }
+}
+
+static struct bs_sampler *make_sampler(void) {
+    static uint64_t made; /* [atomic] */
+    struct bs_sampler *s = bs_meta_pool_alloc(&sampler_pool);
+    if (s != NULL) /* without: what this thread allocates is not sampled */
+        bs_sampler_init(s, bs_os_random() ^ bs_os_now_ns() ^ (bs_add(&made, 1) + 1) << 40);
+    return s;
+}
+
+struct bs_tcache *bs_tcache_make(void) {
+    /* A vfork child borrows its parent's word. A cache made now would carry the child's tid and be
+     * taken for an orphan when the child is gone, while the parent uses it. */
+    if (!bs_thread_are_ours())
+        return &bs_tcache_none;
+    struct bs_tcache *tc = bs_meta_pool_alloc(&cache_pool);
+    if (tc == NULL)
+        return &bs_tcache_none;
+    init_bins(tc);
+    tc->tid = bs_os_tid();
+    tc->word = &bs_self;
+    if (bs_sample_is_on())
+        tc->sampler = make_sampler();
+    bs_thread_register(tc);
+    bs_store(&bs_self, tc);
+    bs_count(caches_made, 1);
+    /* Without an exit hook the sweeper finds the cache when its thread is gone. */
+    if (bs_thread_watch_exit(tc, at_thread_exit))
+        bs_store(&tc->watched, true);
+    return tc;
+}
+
+/* --- looking at it ------------------------------------------------------------------------------ */
+
+size_t bs_tcache_bytes(const struct bs_tcache *tc) {
+    size_t bytes = 0;
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        const struct bs_bin *bin = &tc->bin[class];
+        bytes += (bs_tcache_count(tc, class) + bs_popcount(bs_load(&bin->run_mask))) *
+                 bs_class_info[class].size;
+    }
+    return bytes;
+}
+
+void bs_tcache_each_block(const struct bs_tcache *tc, void (*visit)(uintptr_t p)) {
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        const struct bs_bin *bin = &tc->bin[class];
+        for (uint64_t mask = bin->run_mask; mask != 0; mask &= mask - 1)
+            visit((uintptr_t)bin->run_base + (size_t)bs_ctz(mask) * bin->size);
+        for (void **top = tc->top[class]; *top != NULL; top--)
+            visit((uintptr_t)*top);
+    }
+}
+
+/* --- borrowing -------------------------------------------------------------------------------- */
+
+void bs_tcache_borrow_lock(void) {
+    bs_lock_acquire(&bs_tcache_borrowing);
+}
+void bs_tcache_borrow_unlock(void) {
+    bs_lock_release(&bs_tcache_borrowing);
+}
+void bs_tcache_borrow_reset_lock(void) {
+    bs_lock_reset(&bs_tcache_borrowing);
+}
+
+uint64_t bs_tcache_signature(const struct bs_tcache *tc) {
+    uint64_t sum = bs_load(&tc->slow_ops);
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        const struct bs_bin *bin = &tc->bin[class];
+        sum = (sum ^ (uintptr_t)bs_load(&tc->top[class]) ^ bs_load(&bin->run_mask)) * 0x9e3779b97f4a7c15u;
+        sum ^= sum >> 32;
+    }
+    return sum;
+}
+
+bool bs_tcache_take_word(struct bs_tcache *tc) {
+    BS_ASSERT_HELD(&bs_tcache_borrowing);
+    struct bs_tcache *expected = tc;
+    return __atomic_compare_exchange_n(tc->word, &expected, &bs_tcache_empty, false,
+                                       __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+void bs_tcache_give_word(struct bs_tcache *tc) {
+    BS_ASSERT_HELD(&bs_tcache_borrowing);
+    BS_CHECK(bs_load(tc->word) == &bs_tcache_empty); /* the owner made no second cache meanwhile */
+    /* release: pairs with the owner's next look, on the fast path by the address it loads */
+    bs_store_release(tc->word, tc);
+}
+
+size_t bs_tcache_strip(struct bs_tcache *tc) {
+    BS_ASSERT_HELD(&bs_tcache_borrowing);
+    size_t bytes = bs_tcache_bytes(tc);
+    bs_tcache_drain(tc);
+    for (unsigned class = 1; class < BS_NCLASSES; class++)
+        free_storage(tc, class);
+    return bytes;
+}
