@@ -3,12 +3,14 @@
 """pauses.py - how long scan:leak stops a program, and what it and scan:quarantine cost.
 
     bench/pauses.py BUILD [pauses] [costs]
+    bench/pauses.py BUILD shares [program|scans] [NAME...]
     bench/pauses.py BUILD quarantine [PROGRAM...]
 
 pauses: bench/pauses under a scan a second, by threads and kind of memory: median and longest time from the
 first signal to the resume (of the longer one, where a scan stops twice), all stops of a scan, and what of.
 Nothing else should run. costs: CPU time of programs without scans and with one a minute and two at the end, in
-turn, 3 rounds: the median of the ratios. quarantine: the same for scan:quarantine, with time on the wall, the
+turn, 3 rounds: the median of the ratios. shares: the same price counted instead of timed, where a machine that others
+use shows nothing below a tenth (pauses_shares.py). quarantine: the same for scan:quarantine, with time on the wall, the
 peak of RSS and page faults, and traces (bench/traces, --scale=1) as programs that do nothing but allocate.
 """
 import json
@@ -18,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import pauses_shares
 
 SHAPES = [(0, 64, "small"), (8, 64, "small"), (64, 64, "small"), (64, 0, "small"),
           (0, 1024, "small"), (0, 1024, "pages"), (0, 1024, "huge")]
@@ -71,7 +75,7 @@ def pauses(build):
     for threads, mib, kind in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
             log = folder + "/log"
-            under(build, "scan:leak,scan_interval:1,log_format:json,log:" + log,
+            under(build, "scan:leak,scan_interval:1,scavenge_cpu:100,log_format:json,log:" + log,
                   [build + "/bench/pauses", str(threads), str(mib), str(SECONDS), kind])
             scans = [s for s in scans_of(log) if s["verdict"] == "done"]
             stops = [s["stop_ns"] / 1e6 for s in scans]
@@ -97,18 +101,6 @@ def costs(build):
                                          " ".join("%.3f" % r for r in sorted(ratios))), flush=True)
 
 
-def c_source(folder):
-    """A C file that keeps the compiler busy for some seconds, and the compiler."""
-    name = folder + "/source.i"
-    with open(name, "w") as f:
-        for i in range(350):
-            f.write("int f%d(int a, int *b, char *c) { int s = 0; for (int i = 0; i < a; i++) { s += b[i] * %d +"
-                    " c[i %% 7]; if (s > %d) s -= a; switch (s & 7) { case 1: s += 3; break; case 2: s ^= b[s & 15];"
-                    " break; case 5: s *= c[2]; default: s--; } } return s; }\n" % (i, i, i * 37))
-    compiler = subprocess.check_output(["gcc", "-print-prog-name=cc1"], text=True).strip()
-    return [compiler, "-quiet", "-O1", "-o", "/dev/null", name]
-
-
 def measured(library, conf, command):
     """CPU seconds, seconds, peak KiB and minor faults of a command under the library."""
     env = dict(os.environ, LD_PRELOAD=library, **({"BESOM_CONF": conf} if conf else {}))
@@ -131,7 +123,7 @@ def quarantine(build, wanted):
     with tempfile.TemporaryDirectory() as folder:
         commands = {"python3": ["python3", "-c", REGEX], "perl": ["perl", "-e", PERL],
                     "ruby": ["ruby", "-e", RUBY], "sqlite3": ["sqlite3", ":memory:", SQL],
-                    "gcc": c_source(folder)}
+                    "gcc": pauses_shares.c_source(folder, 350)}
         for name in sorted(os.listdir(traces)):
             if name.endswith(".bst.xz"):
                 commands["trace-" + name[:-len(".bst.xz")]] = [
@@ -154,8 +146,9 @@ def quarantine(build, wanted):
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    if sys.argv[2:3] == ["quarantine"]:
-        quarantine(os.path.abspath(sys.argv[1]), sys.argv[3:])
+    with_names = {"quarantine": quarantine, "shares": pauses_shares.shares}
+    if sys.argv[2:3] and sys.argv[2] in with_names:
+        with_names[sys.argv[2]](os.path.abspath(sys.argv[1]), sys.argv[3:])
         return
     build, wanted = os.path.abspath(sys.argv[1]), sys.argv[2:] or ["pauses", "costs"]
     for what in wanted:
