@@ -47,6 +47,8 @@ void *bs_os_alloc_readonly(size_t bytes);
 int bs_os_writable(void *addr, size_t bytes);
 /* Ready, and an access faults until bs_os_writable: what it holds stays. */
 int bs_os_forbid(void *addr, size_t bytes);
+/* PROT_READ, PROT_WRITE and PROT_EXEC for a mapping that is not besom's. */
+int bs_os_allow(void *addr, size_t bytes, int rights);
 int bs_os_map(void *addr, size_t bytes);
 /* ENOMEM: the pages could not be made Ready and must not be touched. */
 int bs_os_used(void *addr, size_t bytes);

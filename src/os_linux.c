@@ -155,6 +155,10 @@ int bs_os_forbid(void *addr, size_t bytes) {
     return (int)-GUARDED(bs_sys3(SYS_mprotect, addr, bytes, PROT_NONE));
 }
 
+int bs_os_allow(void *addr, size_t bytes, int rights) {
+    return (int)-GUARDED(bs_sys3(SYS_mprotect, addr, bytes, rights));
+}
+
 /* In one of the two: what becomes writable is charged to the process from then on. */
 int bs_os_map(void *addr, size_t bytes) {
     return bs_opt.decommit == BS_DECOMMIT_HARD ? 0 : bs_os_writable(addr, bytes);
