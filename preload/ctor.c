@@ -13,6 +13,7 @@
 #include "out.h"
 #include "record.h"
 #include "scan_start.h"
+#include "sink.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -50,8 +51,15 @@ __attribute__((constructor(101))) static void start(void) {
     bs_record_start();
 }
 
+/* What there is to do at exit but for the record, and where it can be done. */
+static bool may_look(void) {
+    bool report = (bs_opt.log_at & BS_LOG_AT_EXIT) != 0 && bs_log_is_on();
+    return (report || bs_opt.scan != BS_SCAN_MODE_OFF) && !bs_sink_is_walled();
+}
+
 __attribute__((destructor(101))) static void finish(void) {
-    if ((bs_opt.log_at & BS_LOG_AT_EXIT) != 0 && bs_log_is_on())
+    bool looks = may_look();
+    if (looks && (bs_opt.log_at & BS_LOG_AT_EXIT) != 0 && bs_log_is_on())
         bs_log_report("exit");
     bs_record_finish();
 #if BS_LOCK_PROFILE
@@ -60,7 +68,7 @@ __attribute__((destructor(101))) static void finish(void) {
         bs_lockprof_write(locks);
 #endif
     /* what is left of the ending goes on, with another status */
-    if (bs_opt.scan != BS_SCAN_MODE_OFF && bs_background_last_scan() != 0 &&
+    if (looks && bs_opt.scan != BS_SCAN_MODE_OFF && bs_background_last_scan() != 0 &&
         bs_opt.leak_exit_code != 0)
         exit((int)bs_opt.leak_exit_code);
 }

@@ -238,7 +238,10 @@ long bs_os_read_memory(uintptr_t from, void *buf, size_t bytes) {
 }
 
 void bs_os_name(void *addr, size_t bytes, const char *name) {
-    (void)bs_sys5(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, bytes, name);
+    static bool refused; /* a kernel that names nothing is not asked again: sandboxes may end a program for it */
+    if (!bs_load(&refused) &&
+        bs_sys5(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, bytes, name) == -EINVAL)
+        bs_store(&refused, true);
 }
 
 /* --- process, time, files --------------------------------------------------------------------- */

@@ -62,6 +62,22 @@ BS_ALWAYS void bs_sink_open(void) {
         open_sink();
 }
 
+static bool is_forbidden(int fd) {
+    if (fd >= 0)
+        bs_os_close(fd);
+    return fd == -EACCES || fd == -EPERM;
+}
+bool bs_sink_is_walled(void) {
+    if (!is_forbidden(bs_os_open_read("/proc/self/statm")))
+        return false;
+    if (bs_load(&sink.state) != TO_FILE)
+        return true;
+    bs_lock_acquire(&sink.lock);
+    int fd = open_file_locked();
+    bs_lock_release(&sink.lock);
+    return is_forbidden(fd);
+}
+
 void bs_sink_write(const char *line, size_t bytes) {
     if (bs_load(&sink.state) == TO_STDERR) {
         (void)bs_os_write_quietly(STDERR_FD, line, bytes);

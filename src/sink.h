@@ -15,6 +15,9 @@
 void bs_sink_open(void);
 bool bs_sink_is_open(void);
 bool bs_sink_is_stderr(void);
+/* True in a sandbox that lets nothing be opened, neither the log nor what /proc tells: such a one may end the
+ * process for the calls that a report makes, and for those that would say so. */
+bool bs_sink_is_walled(void);
 void bs_sink_write(const char *line, size_t bytes);
 
 void bs_sink_forked(void);
