@@ -70,14 +70,22 @@ static int print(const char *text) {
     return 0;
 }
 
+int bs_print_help(void) {
+    return print(help_text);
+}
+
+int bs_print_version(void) {
+    return print("besom " PACKAGE_VERSION "\n");
+}
+
 int main(int argc, char **argv) {
     const char *word = argc > 1 ? argv[1] : "";
 
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
-        return print(help_text);
+        return bs_print_help();
     }
     if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
-        return print("besom " PACKAGE_VERSION "\n");
+        return bs_print_version();
     }
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(word, commands[i].name) == 0) {

@@ -230,6 +230,8 @@ int bs_run_main(int argc, char **argv) {
         {"options", required_argument, NULL, 'o'},
         {"library", required_argument, NULL, 'l'},
         {"scan", no_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
     const char *library = NULL;
@@ -238,7 +240,7 @@ int bs_run_main(int argc, char **argv) {
 
     opterr = 0;
     /* The plus sign: the first word that is no option is the program, its options are its own. */
-    while ((option = getopt_long(argc, argv, "+:o:l:s", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "+:o:l:shV", long_options, NULL)) != -1) {
         switch (option) {
         case 'o':
             if (!add_options(optarg)) {
@@ -251,6 +253,10 @@ int bs_run_main(int argc, char **argv) {
         case 's':
             scan = true;
             break;
+        case 'h':
+            return bs_print_help();
+        case 'V':
+            return bs_print_version();
         case ':':
             complain("run: option '%s' needs a value; see besom --help", argv[optind - 1]);
             return BS_EXIT_LAUNCHER;

@@ -15,6 +15,11 @@ enum {
     BS_EXIT_NOT_FOUND = 127,      /* no such program */
 };
 
+/* The summary, or the version, on the standard output; the exit status. In besom.c, for commands that are
+ * asked for it, too. */
+int bs_print_help(void);
+int bs_print_version(void);
+
 int bs_run_main(int argc, char **argv);
 
 #endif

@@ -377,6 +377,7 @@ int bs_symbolize_main(int argc, char **argv) {
     static const struct option long_options[] = {
         {"debug-dir", required_argument, NULL, 'd'},
         {"suppressions", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -384,12 +385,15 @@ int bs_symbolize_main(int argc, char **argv) {
 
     out = stdout;
     opterr = 0;
-    while ((option = getopt_long(argc, argv, "+:d:s:", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "+:d:s:h", long_options, NULL)) != -1) {
         if (option == 's') {
             if (!bs_suppressions_read(optarg)) {
                 return BS_EXIT_LAUNCHER;
             }
             continue;
+        }
+        if (option == 'h') {
+            return bs_print_help();
         }
         if (option != 'd') {
             fprintf(stderr, "besom: symbolize: option '%s' %s; see besom --help\n",

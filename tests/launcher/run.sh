@@ -288,6 +288,15 @@ bad_usage() {
     status=0
     "$besom" --help >out 2>err || status=$?
     if grep -q '^Usage: besom run' out; then expect "--help" 0; else bad "--help" "no usage"; fi
+    for words in "run --help" "run -o log:stderr -h" "symbolize --help"; do
+        status=0
+        # shellcheck disable=SC2086
+        "$besom" $words >out 2>err || status=$?
+        if grep -q '^Usage: besom run' out; then expect "$words" 0; else bad "$words" "no usage"; fi
+    done
+    status=0
+    "$besom" run --version >out 2>err || status=$?
+    if grep -q '^besom [0-9(]' out; then expect "run --version" 0; else bad "run --version" "no version"; fi
     status=0
     "$besom" --version >out 2>err || status=$?
     if grep -q '^besom [0-9(]' out; then expect "--version" 0; else bad "--version" "no version"; fi
