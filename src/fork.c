@@ -28,7 +28,7 @@ extern void *__dso_handle __attribute__((visibility("hidden")));
 
 static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
 
-static void prepare(void) {
+void bs_fork_before(void) {
     bs_round_knock();
     bs_lock_acquire(&one_at_a_time);
     bs_round_enter_after_knock();
@@ -47,7 +47,7 @@ static void prepare(void) {
     bs_meta_lock();
 }
 
-static void parent(void) {
+void bs_fork_in_parent(void) {
     bs_meta_unlock();
     bs_stacks_unlock();
     bs_sample_unlock();
@@ -65,7 +65,7 @@ static void parent(void) {
     bs_lock_release(&one_at_a_time);
 }
 
-static void child(void) {
+void bs_fork_in_child(void) {
     bs_lock_forget_held();
     bs_meta_reset_lock();
     bs_stacks_reset_lock();
@@ -94,5 +94,5 @@ void bs_fork_start(void) {
     bs_thread_forked(); /* before a vfork child can be the first to ask */
     /* What pthread_atfork does; but that is linked in statically, behind all of our text, and would
      * bring it into every process's memory. */
-    (void)__register_atfork(prepare, parent, child, &__dso_handle);
+    (void)__register_atfork(bs_fork_before, bs_fork_in_parent, bs_fork_in_child, &__dso_handle);
 }

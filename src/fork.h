@@ -16,4 +16,9 @@
  * order, so ours runs last and those of others may still allocate. */
 void bs_fork_start(void);
 
+/* What the handlers do, for who copies the process without libc's fork (preload/shim_fork.c). */
+void bs_fork_before(void);
+void bs_fork_in_parent(void);
+void bs_fork_in_child(void);
+
 #endif
