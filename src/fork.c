@@ -11,6 +11,7 @@
 #include "meta.h"
 #include "os.h"
 #include "pageheap.h"
+#include "reader.h"
 #include "record.h"
 #include "relief.h"
 #include "round.h"
@@ -82,6 +83,7 @@ void bs_fork_in_child(void) {
     bs_cycle_reset_lock();
     bs_round_reset_lock();
     bs_lock_reset(&one_at_a_time);
+    bs_reader_forked();
     if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)
         bs_self->tid = bs_os_tid();
     bs_thread_forked();

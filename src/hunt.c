@@ -7,6 +7,7 @@
 #include "limit.h"
 #include "meta.h"
 #include "pageheap.h"
+#include "reader.h"
 #include "round.h"
 #include "scan_internal.h"
 #include "watch.h"
@@ -146,7 +147,9 @@ static bool add_written(bool again, size_t *bytes) {
  * program's to close. The words of a search have no other use yet. */
 static void read_while_running(void) {
     hunt.linear.copy = (char *)hunt.work->word;
+    (void)bs_reader_begin(); /* else all is copied */
     bs_linear_work(&hunt.linear);
+    bs_reader_end();
     hunt.linear.copy = NULL;
 }
 

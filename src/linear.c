@@ -9,6 +9,7 @@
 #include "meta.h"
 #include "pageheap.h"
 #include "ranges.h"
+#include "reader.h"
 
 #include <errno.h>
 
@@ -139,30 +140,42 @@ static uint64_t live_slots(const struct bs_span *s, size_t w) {
            ~(bs_marks_bits(s->base, BS_SIDE_HELD, w) | bs_marks_bits(s->base, BS_SIDE_IDLE, w));
 }
 
-/* Of blocks of so many bytes: no page is one small block's alone. */
-static void read_heap(struct worker *w, uintptr_t start, uintptr_t end, size_t size) {
+/* `stays`: nobody takes it away meanwhile. */
+static void read_heap(struct worker *w, uintptr_t start, uintptr_t end, bool stays) {
     w->sums.heap_bytes += end - start;
-    if (w->l->copy != NULL && size >= bs_os_page_size())
+    if (!stays)
         read_copy(w, start, end);
     else
         read_range(w, start, end, end);
 }
 
-/* Neighbours together: a pointer may not cross blocks, but a run of full slots reads fastest. The span may
- * be another one at any moment while the program runs: what it was found to be, at base, keeps reading
- * within the heap. */
-static void read_small(struct worker *w, const struct bs_span *s, uintptr_t base) {
+/* Neighbours together: a pointer may not cross blocks, but a run of full slots reads fastest. `held`: while the program
+ * runs, by reader.h; a page that is one small block's alone is the program's to close all the same. */
+static void read_slots(struct worker *w, const struct bs_span *s, uintptr_t base, bool held) {
     struct bs_shape shape;
     if (!bs_span_shape(s, &shape) || shape.class == 0 || shape.base != base)
         return;
+    bool stays = w->l->copy == NULL || (held && shape.size < bs_os_page_size());
     for (size_t word = 0; word * 64 < shape.nslots; word++) {
         uint64_t live = live_slots(s, word) & bs_low_bits((unsigned)bs_min(64, shape.nslots - word * 64));
         while (live != 0) {
             unsigned n, first = bs_take_run(&live, &n);
             uintptr_t start = base + (word * 64 + first) * shape.size;
-            read_heap(w, start, start + n * shape.size, shape.size);
+            if (stays)
+                bs_reader_looked(s);
+            read_heap(w, start, start + n * shape.size, stays);
         }
     }
+}
+
+/* The span may be another one by now. */
+static void read_small(struct worker *w, const struct bs_span *s, uintptr_t base) {
+    if (w->l->copy == NULL) {
+        read_slots(w, s, base, false);
+        return;
+    }
+    read_slots(w, s, base, bs_reader_hold(s));
+    bs_reader_let_go();
 }
 
 static void read_large(struct worker *w, uintptr_t start, uintptr_t end) {
@@ -170,7 +183,7 @@ static void read_large(struct worker *w, uintptr_t start, uintptr_t end) {
     while (start < end)
         for (size_t n = bs_os_populated(w->fd, start, end, 0, part, PARTS, &start), i = 0; i < n;
              i++)
-            read_heap(w, part[i].start, part[i].end, SIZE_MAX);
+            read_heap(w, part[i].start, part[i].end, w->l->copy == NULL);
 }
 
 /* Of a large block the part in this piece. Where it ends. */

@@ -10,8 +10,8 @@
  * rules say never, just past the end of one.
  *
  * The heap's blocks may also be read while the program runs (hunt.h): what is read then is of some moment
- * each, spans come and go, and the marks say no more than that. besom closes no page of the heap then; the
- * program may, whole pages of its blocks (mprotect).
+ * each, spans come and go, and the marks say no more than that. Small blocks are read in spans that are held
+ * (reader.h; who does not begin that has all copied); what is longer the program may close at any moment (mprotect).
  *
  * Three sieves: the heap's bounds (sieve.h), a bit for each page on which a held slot lies, and the slot
  * itself. Any number of workers at once. When it may

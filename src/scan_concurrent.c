@@ -20,6 +20,19 @@
  * what memory it has counts as written. A span that has become another one is noticed (bs_span_shape). Blocks that
  * were made after the marking are not judged at all.
  *
+ * What is read while the program runs, and why that does not fault:
+ *   small blocks      in place, in spans that are held (reader.h): they stay small blocks' until they are let go. A page
+ *                     that is one block's alone may be the program's to close, so from a page on they count as large
+ *   large blocks      copied by the kernel; which of their pages are populated it says as well
+ *   roots             ranges of the first stop, which may be unmapped by now: copied. That goes for shared memory, too. Code
+ *                     at odd addresses, the kernel's words, registers, dead parts of stacks: in the stops alone
+ *   descriptors of spans, the page map's tables      never unmapped; what they say is looked at again (bs_span_shape)
+ *   tables of marks, candidates, shared verdict      our own, made before and dropped after, in this round
+ *   the page heap's bits      under its lock, region by region
+ *   sampled blocks and stacks (which leak is whose)     under their locks; stacks are never unmapped
+ *   thread caches     in the stops alone
+ * hunt.c reads the same, of the same kinds, but no roots before the stop; probabilistic those as well, copied.
+ *
  * The round is held to the end. Who waits for it (a fork) ends the search, and so does more work in stop 2 than a
  * stop may take; a copy is made instead then. Where the kernel cannot watch there is no such search.
  */
@@ -28,6 +41,7 @@
 #include "cycle.h"
 #include "meta.h"
 #include "pageheap.h"
+#include "reader.h"
 #include "sides.h"
 #include "tcache.h"
 #include "thread.h"
@@ -145,9 +159,7 @@ static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc, const
     return true;
 }
 
-/* Marks. What lies in code at odd addresses, and in memory that others share, can be read while all stand only; what
- * of the latter is there is read here as other roots are. True: what is left to do is to be done in a stop. */
-bool bs_scan_concurrent_mark(struct bs_scan_work *w, struct bs_scan_result *result) {
+static bool mark(struct bs_scan_work *w, struct bs_scan_result *result) {
     const struct bs_trace_rules rules = {.concurrent = true, .starts = true, .past_end = BS_PAST_END_FREE};
     if (!bs_scan_add_own_words(w) || !has_room())
         return false;
@@ -169,6 +181,15 @@ bool bs_scan_concurrent_mark(struct bs_scan_work *w, struct bs_scan_result *resu
         return false;
     bs_pageheap_each_region(visit_region, NULL);
     return bs_load(&w->trace.cancelled) == 0 && search.n <= search.max;
+}
+
+/* Marks. What lies in code at odd addresses, and in memory that others share, can be read while all stand only; what
+ * of the latter is there is read here as other roots are. True: what is left to do is to be done in a stop. */
+bool bs_scan_concurrent_mark(struct bs_scan_work *w, struct bs_scan_result *result) {
+    (void)bs_reader_begin(); /* else all is copied */
+    bool marked = mark(w, result);
+    bs_reader_end();
+    return marked;
 }
 
 /* --- stop 2 --------------------------------------------------------------------------------------- */
@@ -218,7 +239,9 @@ bool bs_scan_concurrent_judge(struct bs_scan_work *w) {
     w->trace.nclosed = 0;
     w->trace.gives_way = true;
     w->trace.deadline_ns = 0;
+    (void)bs_reader_begin();
     bool found = bs_scan_sum(w);
+    bs_reader_end();
     found &= bs_trace_end(&w->trace, &sums);
     w->verdict->trace.rounds = sums.rounds;
     w->verdict->searchers = 1;

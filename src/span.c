@@ -4,6 +4,7 @@
 
 #include "counter.h"
 #include "meta.h"
+#include "reader.h"
 
 uint32_t bs_sweepgen;
 
@@ -51,7 +52,7 @@ static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsig
     bs_store(&s->npages, (uint32_t)npages);
     s->nslots = (uint16_t)nslots;
     s->nalloc = 0;
-    bs_store(&s->class, (uint8_t)class);
+    bs_store_release(&s->class, (uint8_t)class); /* pairs with bs_span_shape: it comes with its base */
     s->group = 0;
     s->flags = 0;
     s->request = 0; /* and so no holes */
@@ -109,7 +110,7 @@ void bs_span_revive(struct bs_span *s, size_t request) {
     bs_store_release(&s->state, (uint8_t)BS_SPAN_LARGE);
 }
 
-void bs_span_retire(struct bs_span *s) {
+static void bury(struct bs_span *s) {
     BS_ASSERT(s->class == 0 || s->nalloc == 0);
     BS_ASSERT(bs_load(&s->sweepgen) == bs_load(&bs_sweepgen));
     BS_ASSERT_FULL(bs_span_is_valid(s));
@@ -120,8 +121,27 @@ void bs_span_retire(struct bs_span *s) {
         bs_span_count_large(0, s->npages);
     }
     bs_store_release(&s->state, (uint8_t)BS_SPAN_DEAD);
+}
+
+/* (Nobody reads a large one but by a copy.) */
+void bs_span_bury(struct bs_span *const *spans, size_t n) {
+    bool any_small = false;
+    for (size_t i = 0; i < n; i++) {
+        any_small |= spans[i]->class != 0;
+        bury(spans[i]);
+    }
+    if (any_small)
+        bs_reader_pass(spans, n);
+}
+
+void bs_span_drop(struct bs_span *s) {
     bs_meta_pool_free(pool_of(s->nslots), s);
     bs_count(spans_returned, 1);
+}
+
+void bs_span_retire(struct bs_span *s) {
+    bs_span_bury(&s, 1);
+    bs_span_drop(s);
 }
 
 struct bs_span *bs_span_of(uintptr_t p) {

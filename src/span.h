@@ -95,6 +95,10 @@ void bs_span_revive(struct bs_span *s, size_t request);
 /* The span leaves the page map's class bytes and its descriptor goes back to its pool: nobody may
  * touch it afterwards. All alloc bits must be clear (large: the block is gone). */
 void bs_span_retire(struct bs_span *s);
+/* The same in two steps, for several: DEAD, and nobody reads their pages (reader.h); then each descriptor goes. No
+ * lock of rank page heap or higher. */
+void bs_span_bury(struct bs_span *const *spans, size_t n);
+void bs_span_drop(struct bs_span *s);
 
 /* True if the span, which may be gone, lives and its pages hold p. */
 BS_INLINE bool bs_span_holds(const struct bs_span *s, uintptr_t p) {

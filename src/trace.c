@@ -8,6 +8,7 @@
 #include "bits.h"
 #include "cycle.h"
 #include "ranges.h"
+#include "reader.h"
 #include "round.h"
 
 #include <errno.h>
@@ -50,8 +51,11 @@ static enum bs_lead take_concurrent(struct bs_span *s, uintptr_t p, struct bs_ma
     if (!bs_span_shape(s, &shape) || !bs_shape_slot(&shape, p, &slot) ||
         (bs_load(&s->alloc[slot / 64]) >> (slot % 64) & 1) == 0)
         return BS_LEAD_NONE;
-    if (bs_marks_table(shape.base, BS_SIDE_MARK) == NULL && !bs_cycle_prepare())
-        return BS_LEAD_NO_MEMORY;
+    if (bs_marks_table(shape.base, BS_SIDE_MARK) == NULL) {
+        bs_reader_let_go(); /* no lock is taken while something is held */
+        if (!bs_cycle_prepare())
+            return BS_LEAD_NO_MEMORY;
+    }
     *block = (struct bs_marked){shape.base + slot * shape.size, shape.size};
     if (block->base == p)
         (void)bs_marks_set(shape.base, BS_SIDE_START, slot);
@@ -149,26 +153,47 @@ void bs_trace_push(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
         w->stack[w->depth++] = (struct bs_range){start, end};
 }
 
-/* A small block's range may have waited for long, and its memory be another block's by now, which may be closed:
- * then it is copied. (Between this and the reading of what fits into the queue lies nothing.) */
-static uintptr_t still(const struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
+/* Of what is now small blocks' memory, which stays so until bs_reader_let_go. What the range was found to be, however
+ * long ago, does not matter. */
+static bool hold(uintptr_t start, uintptr_t end) {
     struct bs_shape shape;
-    if (w->t->copy == NULL || copied != 0)
-        return copied;
     const struct bs_span *s = bs_pagemap_span(start);
-    bool stays = s != NULL && bs_span_shape(s, &shape) && shape.class != 0 && shape.size < bs_os_page_size() &&
-                 start - shape.base < shape.bytes && end - shape.base <= shape.bytes;
-    return stays ? 0 : BS_TRACE_COPIED;
+    bool held = s != NULL && bs_reader_hold(s) && bs_span_shape(s, &shape) && shape.class != 0 &&
+                shape.size < bs_os_page_size() && start - shape.base < shape.bytes &&
+                end - shape.base <= shape.bytes;
+    if (held)
+        bs_reader_looked(s);
+    return held;
 }
 
-static void read_part(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
-    uintptr_t rest = copied != 0 ? read_copied(w, start, end) : read_words(w, start, end);
+/* Words of [start, end) until the queue is full. Where the next one begins, or `end`. What is not small blocks' any
+ * more is copied from then on. */
+static uintptr_t read_some(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t *copied) {
+    if (w->t->copy == NULL)
+        return read_words(w, start, end);
+    uintptr_t rest = start;
+    if (*copied == 0) {
+        if (hold(start, end))
+            rest = read_words(w, start, end);
+        else
+            *copied = BS_TRACE_COPIED;
+        bs_reader_let_go();
+    }
+    return *copied != 0 ? read_copied(w, start, end) : rest;
+}
+
+/* [start, end) was read up to `rest`. */
+static void leave_rest(struct bs_tracer *w, uintptr_t start, uintptr_t rest, uintptr_t end, uintptr_t copied) {
     w->sums.read_bytes += rest - start;
     if (rest < end)
         bs_trace_push(w, rest, end | copied);
 }
+static void read_part(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
+    uintptr_t rest = read_some(w, start, end, &copied);
+    leave_rest(w, start, rest, end, copied);
+}
 
-/* Of blocks of so many bytes: no page is one small block's alone. */
+/* Of blocks of so many bytes: a page, or more, may be the program's to close. */
 static uintptr_t is_copied(const struct bs_tracer *w, size_t size) {
     return w->t->copy != NULL && size >= bs_os_page_size() ? BS_TRACE_COPIED : 0;
 }
@@ -194,9 +219,19 @@ static void read_large(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
         read_part(w, part[i].start, part[i].end, is_copied(w, SIZE_MAX));
 }
 
-static void found(struct bs_tracer *w, const struct bs_marked *block) {
+/* A block of span s, which was held before it was looked at, if it is still. */
+static void found(struct bs_tracer *w, const struct bs_span *s, const struct bs_marked *block) {
     w->sums.blocks++;
     w->sums.bytes += block->size;
+    if (w->t->copy != NULL && bs_reader_is_held(s) && is_copied(w, block->size) == 0) {
+        bs_reader_looked(s);
+        uintptr_t end = block->base + block->size, rest = read_words(w, block->base, end);
+        bs_reader_let_go();
+        leave_rest(w, block->base, rest, end, 0);
+        return;
+    }
+    if (w->t->copy != NULL)
+        bs_reader_let_go();
     if (block->size <= BS_SMALL_MAX)
         read_part(w, block->base, block->base + block->size, is_copied(w, block->size));
     else
@@ -204,9 +239,14 @@ static void found(struct bs_tracer *w, const struct bs_marked *block) {
 }
 
 static enum bs_lead take(struct bs_tracer *w, struct bs_span *s, uintptr_t p, struct bs_marked *block) {
+    bool running = w->t->copy != NULL && s != NULL;
+    if (running)
+        (void)bs_reader_hold(s);
     enum bs_lead lead = s != NULL ? w->t->take(s, p, block) : BS_LEAD_NONE;
     if (lead == BS_LEAD_NEW)
-        found(w, block);
+        found(w, s, block);
+    else if (running)
+        bs_reader_let_go();
     if (BS_UNLIKELY(lead == BS_LEAD_NO_MEMORY))
         bs_trace_cancel(w->t);
     return lead;
@@ -259,7 +299,7 @@ void bs_trace_drain(struct bs_tracer *w) {
         else if ((r.end & BS_TRACE_COPIED) != 0)
             read_part(w, r.start, r.end & ~BS_TRACE_COPIED, BS_TRACE_COPIED);
         else
-            read_part(w, r.start, r.end, still(w, r.start, r.end, 0));
+            read_part(w, r.start, r.end, 0);
     }
 }
 
@@ -267,10 +307,8 @@ void bs_trace_drain(struct bs_tracer *w) {
 
 /* All words of the range, without a place on the stack for its rest: nothing of it can be forgotten. */
 static void read_whole(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
-    while ((start = copied != 0 ? read_copied(w, start, end) : read_words(w, start, end)) < end && !is_over(w)) {
+    while ((start = read_some(w, start, end, &copied)) < end && !is_over(w))
         bs_trace_drain(w);
-        copied = still(w, start, end, copied);
-    }
 }
 
 /* Words of a block of `size` bytes. */

@@ -146,11 +146,12 @@ static size_t add_run(struct bs_run *runs, size_t n, struct bs_run run) {
 static void return_spans(struct bs_span *const *spans, size_t n) {
     struct bs_run runs[BS_EMPTY_BATCH];
     size_t nruns = 0;
+    bs_span_bury(spans, n); /* before the pages are anybody's: it clears the page map */
     for (size_t i = 0; i < n; i++) {
         struct bs_run run = {.base = spans[i]->base, .npages = spans[i]->npages};
         uint16_t holes = spans[i]->holes;
         bs_span_count_holes(0, bs_popcount(holes));
-        bs_span_retire(spans[i]); /* before the pages are anybody's: it clears the page map */
+        bs_span_drop(spans[i]);
         if (holes != 0)
             free_with_holes(&run, holes);
         else

@@ -6,6 +6,7 @@
  */
 #include "graph_unit.h"
 #include "linear.h"
+#include "reader_unit.h"
 
 #include <pthread.h>
 
@@ -135,6 +136,32 @@ START_TEST(dead_words_are_not_read) {
 }
 END_TEST
 
+/* --- while the program runs ----------------------------------------------------------------------- */
+
+/* While a span is read another thread retires it, and closes its pages. Second turn: without membarrier. */
+START_TEST(a_span_that_is_read_stays) {
+    static char copy[BS_LINEAR_COPY_BYTES];
+    struct bs_linear_sums sums;
+    void **block = window_block(2048), *held_one = claim_one(bs_class_of(64));
+    if (!has_barrier())
+        return;
+    memset(held_one, 0, 64);
+    block[200] = held_one;
+    ck_assert(bs_marks_make((uintptr_t)held_one, BS_SIDE_HELD));
+    ck_assert_int_eq(bs_central_hold(span_of(held_one), (uintptr_t)held_one), BS_FREED);
+    ck_assert(bs_cycle_prepare());
+    ck_assert(bs_linear_begin(&linear, NULL, NULL, 0));
+    linear.copy = copy;
+    ck_assert(bs_reader_begin());
+    window_begin(1, _i == 1);
+    bs_linear_work(&linear);
+    window_end();
+    bs_linear_end(&linear, &sums);
+    ck_assert_uint_eq(sums.marked, 1);
+    bs_cycle_abandon();
+}
+END_TEST
+
 /* --- with the helper ---------------------------------------------------------------------------- */
 
 static bool called, stop;
@@ -207,6 +234,7 @@ int main(void) {
     TCase *tc = add_case(suite, "linear");
     tcase_add_loop_test(tc, marks_what_is_pointed_to, 0, 24);
     tcase_add_test(tc, dead_words_are_not_read);
+    tcase_add_loop_test(tc, a_span_that_is_read_stays, 0, 2);
     tcase_add_loop_test(tc, the_helper_reads_a_part, 0, 3);
     return run_suite(suite);
 }

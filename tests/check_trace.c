@@ -9,6 +9,7 @@
 
 #include "child.h"
 #include "heap.h"
+#include "reader_unit.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -439,11 +440,71 @@ START_TEST(memory_that_is_closed_meanwhile) {
     ck_assert_uint_le((uintptr_t)block + SIZE, gone->base + BS_PAGE_SIZE);
     begin_running(64);
     trace.copy = copy;
+    (void)bs_reader_begin();
     bs_trace_use(&trace, take_and_close, NULL);
     bs_trace_work(&trace, 0);
+    bs_reader_end();
     ck_assert(is_marked(other) == false && bs_load(&gone->state) == BS_SPAN_DEAD);
     ck_assert_int_eq(mprotect((void *)gone->base, BS_PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
     bs_store(&gone->state, (uint8_t)BS_SPAN_SMALL);
+    end_running();
+}
+END_TEST
+
+enum { FOUND, FROM_STACK, REREAD, FROM_STACK_ASKED, NWINDOWS };
+
+/* A block that was just found, the rest of one, a block that is read again; and who retires has no barrier. */
+START_TEST(a_span_that_is_read_stays) {
+    static char copy[BS_TRACE_COPY_BYTES];
+    enum { SIZE = 2048, N = SIZE / sizeof(void *) };
+    void **block = window_block(SIZE), *other[N];
+    if (!has_barrier())
+        return;
+    for (unsigned i = 0; i < N; i++) /* more than fit into the queue */
+        block[i] = other[i] = claim_one(bs_class_of(64));
+    for (unsigned i = 0; i < N; i++)
+        memset(other[i], 0, 64);
+    root_words[0] = (uintptr_t)block;
+    begin_running(64);
+    trace.copy = copy;
+    ck_assert(bs_reader_begin());
+    if (_i == REREAD)
+        bs_trace_work(&trace, 0);
+    window_begin(_i == FOUND || _i == REREAD ? 1 : 2, _i == FROM_STACK_ASKED);
+    if (_i == REREAD)
+        bs_trace_reread(&trace, (uintptr_t)block, (uintptr_t)block + SIZE);
+    else
+        bs_trace_work(&trace, 0);
+    unsigned mode = bs_load(&bs_reader.mode);
+    window_end();
+    ck_assert_uint_eq(mode, _i == FROM_STACK_ASKED && !window.refused ? BS_READER_COPIES : BS_READER_DIRECT);
+    for (unsigned i = 0; i < 16; i++)
+        require(is_marked(other[i]), "block %u", i);
+    end_running();
+}
+END_TEST
+
+/* Who may not read directly copies. */
+START_TEST(without_a_barrier_all_is_copied) {
+    static char copy[BS_TRACE_COPY_BYTES];
+    enum { SIZE = 2048, N = SIZE / sizeof(void *) };
+    void **block = window_block(SIZE), *other[N];
+    for (unsigned i = 0; i < N; i++) {
+        block[i] = other[i] = claim_one(bs_class_of(64));
+        memset(other[i], 0, 64);
+    }
+    root_words[0] = (uintptr_t)block;
+    begin_running(64);
+    trace.copy = copy;
+    if (lose_barrier()) {
+        ck_assert(!bs_reader_begin());
+        window_begin(1, false);
+        bs_trace_work(&trace, 0);
+        ck_assert(!window.began);
+        for (unsigned i = 0; i < N; i++)
+            require(is_marked(other[i]), "block %u", i);
+    }
+    bs_reader_end();
     end_running();
 }
 END_TEST
@@ -485,6 +546,8 @@ int main(void) {
     tcase_add_test(tc, the_heap_grows_meanwhile);
     tcase_add_test(tc, what_is_forgotten_lies_in_any_region);
     tcase_add_test(tc, memory_that_is_closed_meanwhile);
+    tcase_add_loop_test(tc, a_span_that_is_read_stays, 0, NWINDOWS);
+    tcase_add_test(tc, without_a_barrier_all_is_copied);
     tcase_add_test(tc, the_descriptor_is_the_programs_now);
     return run_suite(suite);
 }
