@@ -3,7 +3,7 @@
  * scan.c - how fast the engines of a scan read: a heap of besom's own in this process (which keeps
  * libc's malloc), filled with blocks of one shape, then marked.
  *
- *     scan [-c] [-m MIB] [-t WORKERS] [-r ROUNDS] [SHAPE...]
+ *     scan [-c] [-w] [-m MIB] [-t WORKERS] [-r ROUNDS] [SHAPE...]
  *
  * Prints a line for each shape and engine: what was read, the best and the median time of the rounds,
  * and the rate of the median. -c: CPU time of the first worker instead of time on the wall. For the
@@ -20,6 +20,7 @@
 #include "cycle.h"
 #include "heap.h"
 #include "linear.h"
+#include "reader.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -39,6 +40,7 @@ static uint64_t next(void) {
     return x ^ (x >> 31);
 }
 static int cpu;
+static char *copy; /* -w: for the worker */
 static double now(void) {
     struct timespec t;
     clock_gettime(cpu ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
@@ -123,13 +125,31 @@ static void *work(void *number) {
     return NULL;
 }
 
+static void begin(void) {
+    if (!bs_cycle_prepare() || (copy == NULL && !bs_cycle_begin()))
+        exit(1);
+    if (copy == NULL)
+        bs_cycle_note_idle();
+    else
+        (void)bs_reader_begin();
+}
+static void end(void) {
+    if (copy != NULL) {
+        bs_reader_end();
+        bs_cycle_abandon();
+        return;
+    }
+    bs_cycle_start(BS_SWEEP_PLAIN, NULL, NULL);
+    bs_cycle_finish();
+}
+
 static double once(const struct bs_range *root, struct bs_trace_sums *sums) {
     pthread_t thread[MAX_WORKERS];
-    if (!bs_cycle_prepare() || !bs_cycle_begin())
-        exit(1);
-    bs_cycle_note_idle();
+    const struct bs_trace_rules rules = {.concurrent = copy != NULL};
+    begin();
     double t = now();
-    bs_trace_begin(&trace, NULL, root, 1);
+    bs_trace_begin(&trace, &rules, root, 1);
+    trace.copy = copy;
     for (unsigned i = 1; i < nworkers; i++)
         if (pthread_create(&thread[i], NULL, work, (void *)(uintptr_t)i) != 0)
             exit(1);
@@ -138,8 +158,7 @@ static double once(const struct bs_range *root, struct bs_trace_sums *sums) {
         pthread_join(thread[i], NULL);
     bs_trace_end(&trace, sums);
     t = now() - t;
-    bs_cycle_start(BS_SWEEP_PLAIN, NULL, NULL);
-    bs_cycle_finish();
+    end();
     return t;
 }
 
@@ -150,13 +169,12 @@ static void *work_linear(void *none) {
 }
 static double once_linear(const struct bs_range *root, enum bs_sieve_way way, struct bs_linear_sums *sums) {
     pthread_t thread[MAX_WORKERS];
-    if (!bs_cycle_prepare() || !bs_cycle_begin())
-        exit(1);
-    bs_cycle_note_idle();
+    begin();
     double t = now();
     if (!bs_linear_begin(&linear, NULL, root, 1))
         exit(1);
     linear.sieve = way;
+    linear.copy = copy;
     for (unsigned i = 1; i < nworkers; i++)
         if (pthread_create(&thread[i], NULL, work_linear, NULL) != 0)
             exit(1);
@@ -165,8 +183,7 @@ static double once_linear(const struct bs_range *root, enum bs_sieve_way way, st
         pthread_join(thread[i], NULL);
     bs_linear_end(&linear, sums);
     t = now() - t;
-    bs_cycle_start(BS_SWEEP_PLAIN, NULL, NULL);
-    bs_cycle_finish();
+    end();
     return t;
 }
 
@@ -231,10 +248,13 @@ static void measure(const struct shape *shape, size_t total, unsigned rounds) {
 int main(int argc, char **argv) {
     size_t mib = 256;
     unsigned rounds = 5;
-    for (int c; (c = getopt(argc, argv, "cm:t:r:")) != -1;)
+    for (int c; (c = getopt(argc, argv, "cwm:t:r:")) != -1;)
         switch (c) {
         case 'c':
             cpu = 1;
+            break;
+        case 'w':
+            copy = malloc(bs_max(BS_TRACE_COPY_BYTES, BS_LINEAR_COPY_BYTES));
             break;
         case 'm':
             mib = strtoul(optarg, NULL, 10);
@@ -248,7 +268,7 @@ int main(int argc, char **argv) {
         default:
             return 2;
         }
-    if (mib == 0 || nworkers == 0 || nworkers > MAX_WORKERS || rounds == 0 || rounds > MAX_ROUNDS)
+    if (mib == 0 || nworkers == 0 || (copy != NULL && nworkers != 1) || nworkers > MAX_WORKERS || rounds == 0 || rounds > MAX_ROUNDS)
         return 2;
     block = calloc(mib << 17, sizeof *block);
     size = calloc(mib << 17, sizeof *size);
