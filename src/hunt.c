@@ -139,8 +139,8 @@ static bool add_written(bool again, size_t *bytes) {
     *bytes = 0;
     if (!bs_watch_written(&watch, again, visit_written, bytes))
         return false;
-    w->roots.needed = bs_max(w->roots.needed, w->roots.n + 1);
-    return w->roots.n + 1 <= w->roots.capacity;
+    w->roots.needed = bs_max(w->roots.needed, w->roots.n + 2); /* our own words come last */
+    return w->roots.n + 2 <= w->roots.capacity;
 }
 
 /* Reads what there is to read while the program runs, and closes and unmaps: the kernel copies what is the

@@ -161,6 +161,18 @@ static void read_root(struct bs_referrers *r, const struct bs_range *range, unsi
     }
 }
 
+/* The same of what may go away (scan_words.c): it is copied. */
+static void read_file(struct bs_referrers *r, const struct bs_range *range, unsigned flags) {
+    size_t step = (flags & BS_ROOT_CODE) != 0 ? 1 : sizeof(uintptr_t);
+    for (uintptr_t p = range->start; p < range->end && goes_on(r, bs_min(range->end - p, sizeof r->copy));) {
+        long got = bs_os_read_memory(p, r->copy, bs_min(range->end - p, sizeof r->copy));
+        size_t n = got > 0 ? (size_t)got : 0;
+        const struct source s = {BS_REFERRER_MEMORY, p, (uintptr_t)r->copy, 0, 0};
+        read_words(r, &s, n, step);
+        p = n != 0 ? p + n : bs_align_up(p + 1, bs_os_page_size());
+    }
+}
+
 /* Whose is it? */
 static void name_threads(struct bs_referrers *r, enum bs_referrer_kind kind, int tid,
                          uintptr_t start, uintptr_t end) {
@@ -199,8 +211,14 @@ void bs_referrers_roots(struct bs_referrers *r, const struct bs_roots *roots) {
         return;
     set_deadline(r, BS_REFERRERS_ROOTS_NS);
     bs_world_each(read_registers, r);
-    for (size_t i = 0; i < roots->n; i++)
-        read_root(r, &roots->range[i], roots->flags[i]);
+    for (size_t i = 0; i < roots->n; i++) {
+        const struct bs_range *range = &roots->range[i];
+        unsigned flags = roots->flags[i];
+        if ((flags & BS_ROOT_FILE) == 0)
+            read_root(r, range, flags);
+        else if ((flags & BS_ROOT_WORDS) == 0)
+            read_file(r, range->start < range->end ? range : &roots->whole[i], flags);
+    }
     bs_world_each(name_registers, r);
     name_stacks(r);
 }

@@ -26,7 +26,7 @@ struct bs_special {
 /* --- memory ----------------------------------------------------------------------------------- */
 
 bool bs_roots_prepare(struct bs_roots *r, size_t capacity) {
-    size_t each = 4 * sizeof(struct bs_range) + sizeof(struct bs_special) + sizeof(uintptr_t) + 1;
+    size_t each = 5 * sizeof(struct bs_range) + sizeof(struct bs_special) + sizeof(uintptr_t) + 1;
     *r = (struct bs_roots){.capacity = capacity, .mapped_bytes = capacity * each, .pages = -1};
     char *p = bs_meta_map(r->mapped_bytes);
     if (p == NULL)
@@ -35,7 +35,8 @@ bool bs_roots_prepare(struct bs_roots *r, size_t capacity) {
     r->own = r->range + capacity;
     r->forked = r->own + capacity;
     r->closed = r->forked + capacity;
-    r->special = (struct bs_special *)(void *)(r->closed + capacity);
+    r->whole = r->closed + capacity;
+    r->special = (struct bs_special *)(void *)(r->whole + capacity);
     r->words = (uintptr_t *)(void *)(r->special + capacity);
     r->flags = (uint8_t *)(r->words + capacity);
     return true;
@@ -270,7 +271,8 @@ static bool list_mapping(struct bs_roots *r, const struct bs_mapping *m, uintptr
         return false;
     struct listing l = {.roots = r, .whole = (what & SWAPPED) != 0};
     l.flags = (shared ? BS_ROOT_SHARED : 0u) | ((what & NO_FORK) != 0 ? BS_ROOT_NO_FORK : 0u) |
-              ((what & WIPED) != 0 ? BS_ROOT_WIPED : 0u) | (m->perms[2] == 'x' ? BS_ROOT_CODE : 0u);
+              ((what & WIPED) != 0 ? BS_ROOT_WIPED : 0u) | (m->perms[2] == 'x' ? BS_ROOT_CODE : 0u) |
+              (!shared && m->is_file ? BS_ROOT_FILE : 0u);
     l.pages = shared ? BS_PAGES_SHARED : m->is_file ? BS_PAGES_CHANGED : 0;
     while (r->next_own < r->nown && r->own[r->next_own].end <= start)
         r->next_own++;

@@ -45,7 +45,8 @@ enum {
     BS_ROOT_WIPED = 4,   /* MADV_WIPEONFORK: it reads as zeros there */
     BS_ROOT_WORDS = 8,   /* words of the kernel's, in memory of this module */
     BS_ROOT_CODE = 16,   /* executable: machine code has pointers at odd addresses */
-    BS_ROOT_HEAP = 32    /* of the heap, since it was written to (hunt.h) */
+    BS_ROOT_HEAP = 32,   /* of the heap, since it was written to (hunt.h) */
+    BS_ROOT_FILE = 64    /* private pages of a file, which go when another process cuts it short */
 };
 
 struct bs_roots {
@@ -61,6 +62,7 @@ struct bs_roots {
     size_t capacity; /* [prepare] of each of the tables */
     struct bs_range *own;
     size_t nown, next_own;
+    struct bs_range *whole;  /* [scan_words] ranges with BS_ROOT_FILE that words were made of: what they were */
     struct bs_range *closed; /* [take] parts of the heap that cannot be read: by mprotect, in address order */
     size_t nclosed;
     struct bs_special *special; /* [learn] mappings with flags that matter */

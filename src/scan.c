@@ -148,7 +148,7 @@ enum bs_roots_result bs_scan_take_roots(struct bs_scan_work *w) {
     bs_world_each(visit_registers, w);
     if (w->rules.guest != NULL)
         w->rules.guest->roots(&w->roots);
-    w->roots.needed = bs_max(w->roots.n, w->roots.nwords) + 1; /* and our own words */
+    w->roots.needed = bs_max(w->roots.n, w->roots.nwords) + 2; /* and our own words */
     if (w->roots.needed > w->roots.capacity)
         return BS_ROOTS_NO_ROOM;
     return all ? BS_ROOTS_TAKEN : BS_ROOTS_UNKNOWN;

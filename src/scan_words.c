@@ -41,9 +41,10 @@ BS_UNCHECKED static void copy_words(struct bs_scan_work *w, const struct bounds 
     }
 }
 
-/* Other processes may cut the file of shared memory short at any moment, and who touches what was cut off is
- * killed by SIGBUS; where the kernel copies, it is not there. */
-static void copy_shared(struct bs_scan_work *w, const struct bounds *b, uintptr_t p, uintptr_t end,
+/* Other processes may cut the file of shared memory, and of private pages, short at any moment, and who touches what
+ * was cut off is killed by SIGBUS; where the kernel copies, it is not there. (Private pages that were written to
+ * go, too.) */
+static void copy_file(struct bs_scan_work *w, const struct bounds *b, uintptr_t p, uintptr_t end,
                         size_t step) {
     char part[SHARED_PART] __attribute__((aligned(8)));
     while (p + sizeof(uintptr_t) <= end) {
@@ -69,8 +70,10 @@ static void copy(struct bs_scan_work *w, unsigned flags, bool instead) {
         if ((w->roots.flags[i] & flags) == 0)
             continue;
         size_t step = (w->roots.flags[i] & BS_ROOT_CODE) != 0 ? 1 : sizeof(uintptr_t);
-        bool shared = (w->roots.flags[i] & BS_ROOT_SHARED) != 0;
-        (shared ? copy_shared : copy_words)(w, &b, bs_align_up(r->start, step), r->end, step);
+        bool may_go = (w->roots.flags[i] & (BS_ROOT_SHARED | BS_ROOT_FILE)) != 0;
+        (may_go ? copy_file : copy_words)(w, &b, bs_align_up(r->start, step), r->end, step);
+        if (instead && r->start < r->end)
+            w->roots.whole[i] = *r;
         if (instead)
             r->end = r->start;
     }
@@ -80,15 +83,24 @@ void bs_scan_copy_unstable(struct bs_scan_work *w) {
     copy(w, BS_ROOT_SHARED | BS_ROOT_NO_FORK | BS_ROOT_WIPED, true);
 }
 
+static bool add_words(struct bs_scan_work *w, size_t from, unsigned flags) {
+    if (w->nwords > BS_SCAN_WORDS)
+        return false;
+    bs_roots_add(&w->roots, (uintptr_t)(w->word + from), (uintptr_t)(w->word + w->nwords), flags);
+    return true;
+}
+
+/* Who asks where a word lies finds those of files where they were. */
 bool bs_scan_finish_words(struct bs_scan_work *w) {
     copy(w, BS_ROOT_SHARED, true); /* a copy has none of it any more */
+    if (!add_words(w, 0, BS_ROOT_WORDS))
+        return false;
+    size_t others = w->nwords;
+    copy(w, BS_ROOT_FILE, true);
     copy(w, BS_ROOT_CODE, false);
-    return bs_scan_add_own_words(w);
+    return add_words(w, others, BS_ROOT_WORDS | BS_ROOT_FILE);
 }
 
 bool bs_scan_add_own_words(struct bs_scan_work *w) {
-    if (w->nwords > BS_SCAN_WORDS)
-        return false;
-    bs_roots_add(&w->roots, (uintptr_t)w->word, (uintptr_t)(w->word + w->nwords), BS_ROOT_WORDS);
-    return true;
+    return add_words(w, 0, BS_ROOT_WORDS);
 }

@@ -101,11 +101,49 @@ START_TEST(code_goes_meanwhile) {
 }
 END_TEST
 
+/* --- files that are cut short --------------------------------------------------------------------- */
+
+static int file;
+static void cut(struct bs_roots *roots) {
+    (void)roots;
+    ck_assert_int_eq(ftruncate(file, 0), 0);
+}
+static void nothing(void) {
+}
+static void judge_nothing(struct bs_trace *t) {
+    (void)t;
+}
+
+/* Private pages of a file that were written to are listed as roots; then, before they are read, another process cuts
+ * the file short, and they are gone. */
+START_TEST(a_file_is_cut_short_meanwhile) {
+    static const struct bs_scan_guest guest = {
+        .past_end = BS_PAST_END_FREE, .roots = cut, .open = nothing, .close = nothing, .judge = judge_nothing};
+    enum { PAGES = 64 };
+    const size_t bytes = PAGES * bs_os_page_size();
+    setup(_i);
+    file = memfd_create("cut", MFD_CLOEXEC);
+    ck_assert(file >= 0 && ftruncate(file, (off_t)bytes) == 0);
+    void **p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+    ck_assert_ptr_ne(p, MAP_FAILED);
+    for (size_t i = 0; i < bytes / sizeof *p; i += 64)
+        p[i] = SHOWN(site_a(100));
+    wipe();
+    must_scan();
+    ck_assert_uint_eq(verdict.lost_blocks, 0);
+    rules.guest = &guest;
+    must_scan();
+    ck_assert_uint_eq(verdict.lost_blocks, bytes / sizeof *p / 64);
+    (void)close(file);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("scan_concurrent");
     TCase *tc = add_case(suite, "running");
     tcase_add_test(tc, too_many_roots_for_a_stop);
     tcase_add_test(tc, no_descriptor_is_left);
     tcase_add_test(tc, code_goes_meanwhile);
+    tcase_add_loop_test(tc, a_file_is_cut_short_meanwhile, IN_PLACE, BY_COPY + 1);
     return run_suite(suite);
 }
