@@ -342,12 +342,12 @@ bool bs_linear_work_in_company(struct bs_linear *l, uint64_t *cpu_ns) {
     return true;
 }
 
-void bs_linear_join(void) {
+bool bs_linear_join(void) {
     uint32_t state = OFFERED;
     if (bs_load(&company.state) != OFFERED ||
         !__atomic_compare_exchange_n(&company.state, &state, (uint32_t)JOINED, false, __ATOMIC_ACQUIRE,
                                      __ATOMIC_RELAXED))
-        return;
+        return false;
     uint64_t cpu = bs_os_thread_cpu_ns();
     int fd = bs_os_pages_open();
     work(company.work, fd);
@@ -355,6 +355,7 @@ void bs_linear_join(void) {
         bs_os_close(fd);
     company.cpu_ns = bs_os_thread_cpu_ns() - cpu;
     bs_store_release(&company.state, (uint32_t)LEFT); /* and its marks */
+    return true;
 }
 
 /* --- begin, end ------------------------------------------------------------------------------- */

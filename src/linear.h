@@ -63,8 +63,8 @@ void bs_linear_work(struct bs_linear *l);
 /* The same for who searches while all stand; the helper, whom it calls, may come and work along, with a
  * descriptor of its own, and is gone when this returns. True: it came, and has used so much CPU time. */
 bool bs_linear_work_in_company(struct bs_linear *l, uint64_t *cpu_ns);
-/* The helper, when it was called: works along, if anybody waits for that. */
-void bs_linear_join(void);
+/* The helper, when it was called: works along, if anybody waits for that. True: it did. */
+bool bs_linear_join(void);
 /* How the helper is called. Before threads exist; NULL: it is not. */
 void bs_linear_set_call(void (*call)(void));
 /* After all workers have returned. */

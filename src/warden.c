@@ -123,7 +123,7 @@ static void begin(uint64_t now_ns) {
 }
 static void search_if_called(uint64_t now_ns) {
     (void)now_ns;
-    bs_linear_join();
+    (void)bs_linear_join();
     if (bs_load(&warden.called) == 0)
         return;
     (void)search("soft", 0);

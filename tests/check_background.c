@@ -11,16 +11,21 @@
 #include "cgroup.h"
 #include "counter.h"
 #include "heap.h"
+#include "limit.h"
+#include "linear.h"
 #include "opt.h"
 #include "os.h"
 #include "scavenge.h"
 #include "sweep.h"
 #include "thread.h"
 #include "waiting.h"
+#include "warden.h"
 
 #include <check.h>
 #include <dirent.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -264,6 +269,70 @@ START_TEST(pieces_when_no_helper_can_be_had) {
 END_TEST
 #endif
 
+/* --- company for who searches (linear.h) ---------------------------------------------------------- */
+
+static uint64_t seen_wakes, joined_wakes; /* [atomic] the helper's ticks so far: when it last asked, and last joined */
+static bool always(void) {
+    return true;
+}
+static void ignore(uint64_t now_ns) {
+    (void)now_ns;
+}
+/* What the quarantine does at each tick, and when it is woken. */
+static void join_if_wanted(uint64_t now_ns) {
+    uint64_t wakes = bs_counted(background_wakes);
+    (void)now_ns;
+    if (bs_linear_join())
+        bs_store_release(&joined_wakes, wakes);
+    bs_store_release(&seen_wakes, wakes);
+}
+static uint64_t no_leaks(void) {
+    return 0;
+}
+static void not_forked(void) {
+}
+
+/* Who begins to read while all stand wakes the helper. At each of its ticks it asks once by itself; after that,
+ * and before the next tick, it comes only if it is called. A tick that comes between, or a helper that gets no CPU in
+ * time, is a reason to try once more. */
+START_TEST(who_searches_calls_the_helper) {
+    static const struct bs_background_scans scans = {always, ignore, join_if_wanted, no_leaks, not_forked};
+    enum { BYTES = 8 << 20, TIMES = 32 };
+    static struct bs_range root[TIMES];
+    static struct bs_linear linear;
+    struct bs_linear_sums sums;
+    uint64_t cpu_ns, end_ns = bs_os_now_ns() + AWAIT_MS * UINT64_C(1000000);
+    char *bytes = malloc(BYTES);
+    ck_assert_ptr_nonnull(bytes);
+    memset(bytes, 1, BYTES);
+    for (unsigned i = 0; i < TIMES; i++)
+        root[i] = (struct bs_range){(uintptr_t)bytes, (uintptr_t)bytes + BYTES};
+    bs_cgroup_set_root(NULL); /* how many CPUs there are */
+    bs_warden_start();
+    bs_background_set_scans(&scans);
+    bs_background_start();
+    AWAIT(bs_load_acquire(&seen_wakes) != 0); /* it has asked for that */
+    if (bs_limit_cpu_pct() < 200) {
+        printf("skipped: with one CPU nobody is called\n");
+        return;
+    }
+    for (bool called = false; !called;) {
+        ck_assert_msg(bs_os_now_ns() < end_ns, "nobody was called");
+        uint64_t wakes = bs_counted(background_wakes);
+        if (wakes == 0 || bs_load_acquire(&seen_wakes) != wakes) {
+            usleep(100);
+            continue;
+        }
+        bs_store(&joined_wakes, (uint64_t)0);
+        ck_assert(bs_linear_begin(&linear, NULL, root, TIMES));
+        bool helped = bs_linear_work_in_company(&linear, &cpu_ns);
+        bs_linear_end(&linear, &sums);
+        ck_assert_uint_eq(sums.root_bytes, (size_t)BYTES * TIMES);
+        called = helped && bs_load_acquire(&joined_wakes) == wakes;
+    }
+}
+END_TEST
+
 int main(void) {
     bs_cgroup_set_root("/nowhere"); /* memory that the machine lacks is nobody's business here */
     Suite *suite = suite_create("background");
@@ -279,6 +348,7 @@ int main(void) {
     tcase_add_loop_test(tc, work_left_in_the_helpers_last_pause_is_done, 0, 4);
     tcase_add_test(tc, many_threads_make_one_helper);
     tcase_add_test(tc, pieces_when_there_is_no_helper);
+    tcase_add_test(tc, who_searches_calls_the_helper);
 #if BS_FAULTS && !BS_SANITIZED
     tcase_add_test(tc, pieces_when_no_helper_can_be_had);
 #endif

@@ -168,7 +168,7 @@ static bool called, stop;
 static void *join_when_called(void *arg) {
     while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE))
         if (__atomic_exchange_n(&called, false, __ATOMIC_ACQ_REL))
-            bs_linear_join();
+            (void)bs_linear_join();
     return arg;
 }
 static size_t taken(void) {
@@ -188,7 +188,7 @@ static void nobody_comes(void) {
 }
 static uint64_t came_and_left;
 static void comes_and_reads_all(void) {
-    bs_linear_join();
+    (void)bs_linear_join();
     came_and_left++;
 }
 
@@ -218,7 +218,7 @@ START_TEST(the_helper_reads_a_part) {
         ck_assert_uint_eq(sums.root_bytes, alone.root_bytes);
         ck_assert_uint_eq(sums.heap_bytes, alone.heap_bytes);
         ck_assert_uint_eq(sums.candidates, alone.candidates);
-        bs_linear_join(); /* too late: nothing is offered */
+        (void)bs_linear_join(); /* too late: nothing is offered */
     }
     __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
     if (_i == 2)

@@ -347,9 +347,12 @@ END_TEST
 /* --- resizing ----------------------------------------------------------------------------------- */
 
 /* ("The helper" comes at once, and reads all.) */
+static void comes_at_once(void) {
+    (void)bs_linear_join();
+}
 START_TEST(of_much_the_helper_reads_a_part) {
     setup(BS_HUNT_STOPPED);
-    bs_linear_set_call(bs_linear_join);
+    bs_linear_set_call(comes_at_once);
     for (unsigned turn = 0; turn < 2; turn++) {
         uintptr_t hidden = make_freed(64), other = make_freed(64);
         point(global, hidden, 0);
