@@ -12,6 +12,7 @@
 #include "shim_real.h"
 
 #include "bounds.h"
+#include "sieve.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -164,6 +165,32 @@ static void drop(struct start *start) {
     bs_store_release(&start->fn, NULL);
 }
 
+/* What was copied by them, the argument or words of libc's, stays in vector registers, and a thread that never uses
+ * them would hold what they lead to for good: a block that comes to live there later, too. */
+static void clear_vectors(void) {
+#if defined(__x86_64__)
+    enum bs_sieve_way way = bs_sieve_best(); /* says what there is, and has asked before */
+#define CLEAR(i) __asm__ volatile("pxor %%xmm" #i ", %%xmm" #i ::: "xmm" #i)
+    CLEAR(0); CLEAR(1); CLEAR(2); CLEAR(3); CLEAR(4); CLEAR(5); CLEAR(6); CLEAR(7);
+    CLEAR(8); CLEAR(9); CLEAR(10); CLEAR(11); CLEAR(12); CLEAR(13); CLEAR(14); CLEAR(15);
+#undef CLEAR
+    if (way != BS_SIEVE_ONE)
+        __asm__ volatile("vzeroall");
+#define CLEAR(i) __asm__ volatile("vpxord %zmm" #i ", %zmm" #i ", %zmm" #i)
+    if (way == BS_SIEVE_EIGHT) {
+        CLEAR(16); CLEAR(17); CLEAR(18); CLEAR(19); CLEAR(20); CLEAR(21); CLEAR(22); CLEAR(23);
+        CLEAR(24); CLEAR(25); CLEAR(26); CLEAR(27); CLEAR(28); CLEAR(29); CLEAR(30); CLEAR(31);
+    }
+#undef CLEAR
+#else
+#define CLEAR(i) __asm__ volatile("movi v" #i ".2d, #0" ::: "v" #i)
+    CLEAR(0); CLEAR(1); CLEAR(2); CLEAR(3); CLEAR(4); CLEAR(5); CLEAR(6); CLEAR(7);
+    CLEAR(16); CLEAR(17); CLEAR(18); CLEAR(19); CLEAR(20); CLEAR(21); CLEAR(22); CLEAR(23);
+    CLEAR(24); CLEAR(25); CLEAR(26); CLEAR(27); CLEAR(28); CLEAR(29); CLEAR(30); CLEAR(31);
+#undef CLEAR
+#endif
+}
+
 /* What lies above `next` is libc's, and the frame that jumps to the program's function. How many bytes
  * below are to be cleared. */
 size_t besom_thread_begin(struct start *start, struct next *next) {
@@ -171,10 +198,10 @@ size_t besom_thread_begin(struct start *start, struct next *next) {
     *next = (struct next){start->fn, start->arg};
     drop(start);
     bs_shim_fault_unblock(); /* its attributes may have a mask */
-    if (small)
-        return SCRUB_SMALL;
-    tell_bounds(own_stack, (uintptr_t)next);
-    return SCRUB;
+    if (!small)
+        tell_bounds(own_stack, (uintptr_t)next);
+    clear_vectors(); /* nothing that follows uses them */
+    return small ? SCRUB_SMALL : SCRUB;
 }
 
 /* Without a stack of its own an attribute says that it ends at address 0. */
