@@ -280,3 +280,10 @@ struct bs_dangling_report *bs_dangling_take(void) {
 void bs_dangling_drop(struct bs_dangling_report *report) {
     bs_meta_unmap(report, report->mapped_bytes);
 }
+
+/* (One that a thread of the parent was about to write stays mapped.) */
+void bs_dangling_forked(void) {
+    struct bs_dangling_report *report = bs_dangling_take();
+    if (report != NULL)
+        bs_dangling_drop(report);
+}

@@ -62,5 +62,8 @@ uint64_t bs_dangling_suppressed(void);
 /* What the last searches have to tell; the caller's, who drops it. NULL: nothing. */
 struct bs_dangling_report *bs_dangling_take(void);
 void bs_dangling_drop(struct bs_dangling_report *report);
+/* In a forked child, with all locks free: what was ready, and is not told yet, is its parent's to tell. What was told
+ * counts as told in the child. */
+void bs_dangling_forked(void);
 
 #endif

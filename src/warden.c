@@ -135,6 +135,7 @@ static uint64_t last(void) {
 static void forked(void) {
     bs_store(&warden.called, 0u);
     bs_world_forked();
+    bs_dangling_forked();
 }
 static bool trim(bool all) {
     return search(all ? "trim" : "limit", all ? 0 : BS_QUARANTINE_TELL_BYTES);

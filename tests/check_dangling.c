@@ -7,8 +7,9 @@
 #define _GNU_SOURCE
 #include "world_unit.h"
 
-#include "dangling.h"
+#include "background.h"
 #include "bygone.h"
+#include "dangling.h"
 #include "heap.h"
 #include "large.h"
 #include "opt.h"
@@ -17,6 +18,7 @@
 #include "warden.h"
 
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #define HIDE(p) (~(uintptr_t)(p))
 #define SHOWN(x) ((void **)~(x))
@@ -45,13 +47,16 @@ static void __attribute__((noinline)) wipe(void) {
     for (size_t i = 0; i < sizeof junk; i++)
         junk[i] = 0;
 }
-static void hunt(void) {
-    if (report != NULL)
-        bs_dangling_drop(report);
+static void search(void) {
     wipe();
     ck_assert(bs_hunt_run(BS_HUNT_SOUND, 0, bs_dangling_guest(), &got));
     require(got.end == BS_SCAN_DONE, "end %d, world %d, thread %d", got.end, got.world,
             got.culprit);
+}
+static void hunt(void) {
+    if (report != NULL)
+        bs_dangling_drop(report);
+    search();
     report = bs_dangling_take();
     ck_assert_ptr_null(bs_dangling_take());
 }
@@ -229,6 +234,35 @@ START_TEST(what_is_kept_twice_is_told_once) {
 }
 END_TEST
 
+/* A fork between the search and the telling: the parent tells, and the child neither that nor, later, the same. */
+START_TEST(a_child_does_not_tell_it_again) {
+    int status;
+    setup();
+    uintptr_t hidden = make(100);
+    free_here(hidden);
+    point(&global[0], hidden, 0);
+    hunt();
+    ck_assert_ptr_null(report);
+    search();
+    pid_t child = fork();
+    if (child == 0) {
+        bs_thread_forked();
+        bs_warden_start(); /* whose child it is */
+        bs_background_forked();
+        if (bs_dangling_take() != NULL)
+            _exit(1);
+        wipe();
+        if (!bs_hunt_run(BS_HUNT_SOUND, 0, bs_dangling_guest(), &got) || got.end != BS_SCAN_DONE)
+            _exit(2);
+        _exit(got.released.again.blocks == 1 && bs_dangling_take() == NULL ? 0 : 3);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    report = bs_dangling_take();
+    ck_assert_uint_eq(only()->blocks, 1);
+}
+END_TEST
+
 START_TEST(a_word_more_is_not_told_of_each) {
     setup();
     uintptr_t hidden = make(100);
@@ -333,6 +367,7 @@ int main(void) {
     tcase_add_test(tc, a_block_that_stays_in_place_is_not_freed);
     tcase_add_test(tc, words_are_found_where_they_lie);
     tcase_add_test(tc, what_is_kept_twice_is_told_once);
+    tcase_add_test(tc, a_child_does_not_tell_it_again);
     tcase_add_test(tc, a_word_more_is_not_told_of_each);
     tcase_add_test(tc, a_pointer_to_the_neighbour_is_not_told);
     tcase_add_test(tc, what_has_no_room_comes_the_next_time);
