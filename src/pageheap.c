@@ -307,7 +307,8 @@ static size_t find_dirty(struct bs_region *r, uintptr_t base, const struct bs_di
         else
             bs_range_clear(want, g, group);
     }
-    return bs_region_find_top(want, BS_REGION_PAGES, bs_max(search->max_pages, group), n);
+    size_t most = bs_max(bs_align_down(search->max_pages, group), group);
+    return bs_region_find_top(want, BS_REGION_PAGES, most, n);
 }
 
 static void borrow_locked(size_t region, size_t first, size_t n, struct bs_run *out) {

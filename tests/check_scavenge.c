@@ -489,6 +489,23 @@ START_TEST(no_more_than_asked_and_within_the_budget) {
 }
 END_TEST
 
+#if BS_FAULTS
+/* Of OS pages as long as eight of ours: 13 are one of them. */
+START_TEST(only_whole_os_pages_go) {
+    bs_os_page_size_is(65536);
+    take_heap();
+    give(3, 60);
+    struct bs_scavenge_work work = bs_scavenge_pages(13, 0, 0);
+    ck_assert_uint_eq(work.page_bytes, 2 * 8 * BS_PAGE_SIZE); /* the rest of 13 takes one more */
+    ck_assert(is_gone(40, 16) && is_there(56, 8) && is_there(0, 40));
+    work = bs_scavenge_pages(SIZE_MAX, 0, 0);
+    ck_assert_uint_eq(work.page_bytes, 4 * 8 * BS_PAGE_SIZE);
+    ck_assert(is_gone(8, 48) && is_there(0, 8) && is_there(56, 8));
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+#endif
+
 START_TEST(down_to_what_is_to_be_kept) {
     take_heap();
     give(0, HEAP_PAGES);
@@ -614,6 +631,9 @@ int main(void) {
     tcase_add_test(pages, what_cannot_be_opened_stays_closed_and_free);
 #endif
     tcase_add_test(pages, no_more_than_asked_and_within_the_budget);
+#if BS_FAULTS
+    tcase_add_test(pages, only_whole_os_pages_go);
+#endif
     tcase_add_test(pages, down_to_what_is_to_be_kept);
 #if BS_FAULTS
     tcase_add_test(pages, refused_pages_stay_dirty_and_are_counted);
