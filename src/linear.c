@@ -16,6 +16,8 @@
 #define ROOT_PIECE (64 * BS_KIB)
 #define HEAP_PIECE (512 * BS_KIB) /* so that who comes to help finds something in a small heap, too */
 #define PARTS 32
+/* From so many on, words are read in two streams: half of them each, far enough from each other. */
+#define PAIR_WORDS (16 * BS_KIB / sizeof(uintptr_t))
 #define AHEAD 12 /* of the candidates one is fetched while another is looked up */
 /* Beyond so many bytes from the first to the last byte of the heap there is no map of pages. */
 #define MAP_MAX ((size_t)1 << 42)
@@ -86,7 +88,7 @@ static void look_at_all(struct worker *w) {
 
 /* --- the words -------------------------------------------------------------------------------- */
 
-static void sift(struct worker *w, uintptr_t p, size_t n) {
+static void sift_one(struct worker *w, uintptr_t p, size_t n) {
     while (n != 0) {
         size_t seen = bs_sieve_words(&w->sieve, w->l->sieve, p, n);
         if (w->sieve.n >= BS_SIEVE_BATCH)
@@ -94,6 +96,29 @@ static void sift(struct worker *w, uintptr_t p, size_t n) {
         p += seen * sizeof(uintptr_t);
         n -= seen;
     }
+}
+
+/* n words at p and n at q in step; how many were seen, the last few are not. */
+static size_t sift_pair(struct worker *w, uintptr_t p, uintptr_t q, size_t n) {
+    size_t seen = 0, more;
+    do {
+        size_t done = seen * sizeof(uintptr_t);
+        more = bs_sieve_pair(&w->sieve, w->l->sieve, p + done, q + done, n - seen);
+        if (w->sieve.n >= BS_SIEVE_BATCH)
+            look_at_all(w);
+        seen += more;
+    } while (more != 0);
+    return seen;
+}
+
+static void sift(struct worker *w, uintptr_t p, size_t n) {
+    if (n >= PAIR_WORDS) {
+        size_t half = n / 2, seen = sift_pair(w, p, p + half * sizeof(uintptr_t), half);
+        sift_one(w, p + seen * sizeof(uintptr_t), half - seen);
+        p += (half + seen) * sizeof(uintptr_t);
+        n -= half + seen;
+    }
+    sift_one(w, p, n);
 }
 
 /* Words that begin in [start, end) and end at `limit` at the latest. */

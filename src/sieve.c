@@ -12,7 +12,7 @@
 #endif
 
 #define STRIDE BS_SIEVE_STRIDE
-#define AHEAD_BYTES 2048
+#define AHEAD_BYTES 4096
 
 BS_UNCHECKED static size_t by_one(struct bs_sieve *s, const bs_any_word *p, size_t n) {
     const uintptr_t low = s->low, reach = s->reach, mask = s->mask;
@@ -41,21 +41,25 @@ static const uint32_t halves[16][8] = {
     HALVES(2, 3, 0, 0), HALVES(0, 2, 3, 0), HALVES(1, 2, 3, 0), HALVES(0, 1, 2, 3),
 };
 
+/* The wide ways read eight words at p and eight at q at once, and then those `step` words further on. */
+
 /* Words less `low`, with the highest bit turned, so that a comparison with signs is one without. */
 BS_UNCHECKED __attribute__((target("avx2,popcnt"))) static size_t by_four(struct bs_sieve *s, const bs_any_word *p,
+                                                                          const bs_any_word *q, size_t step,
                                                                           size_t n) {
     const uintptr_t turn = (uintptr_t)1 << 63;
     const __m256i low = _mm256_set1_epi64x((long long)(s->low + turn));
     const __m256i reach = _mm256_set1_epi64x((long long)(s->reach - turn));
     const __m256i mask = _mm256_set1_epi64x((long long)s->mask);
     size_t seen = 0, found = s->n;
-    for (; seen + STRIDE <= n && found < BS_SIEVE_BATCH; seen += STRIDE) {
+    for (; seen + step <= n && found < BS_SIEVE_BATCH; seen += step) {
         __m256i x[4], out[4];
         _mm_prefetch((const char *)(p + seen) + AHEAD_BYTES, _MM_HINT_T0);
-        _mm_prefetch((const char *)(p + seen) + AHEAD_BYTES + 64, _MM_HINT_T0);
+        _mm_prefetch((const char *)(q + seen) + AHEAD_BYTES, _MM_HINT_T0);
 #pragma GCC unroll 4
         for (unsigned i = 0; i < 4; i++) {
-            x[i] = _mm256_and_si256(_mm256_loadu_si256((const void *)(p + seen + 4 * i)), mask);
+            const bs_any_word *words = (i < 2 ? p : q) + seen + 4 * (i % 2);
+            x[i] = _mm256_and_si256(_mm256_loadu_si256((const void *)words), mask);
             out[i] = _mm256_cmpgt_epi64(_mm256_sub_epi64(x[i], low), reach);
         }
         __m256i none = _mm256_and_si256(_mm256_and_si256(out[0], out[1]), _mm256_and_si256(out[2], out[3]));
@@ -74,15 +78,17 @@ BS_UNCHECKED __attribute__((target("avx2,popcnt"))) static size_t by_four(struct
 }
 
 BS_UNCHECKED __attribute__((target("avx512f,popcnt"))) static size_t by_eight(struct bs_sieve *s,
-                                                                              const bs_any_word *p, size_t n) {
+                                                                              const bs_any_word *p,
+                                                                              const bs_any_word *q, size_t step,
+                                                                              size_t n) {
     const __m512i low = _mm512_set1_epi64((long long)s->low), reach = _mm512_set1_epi64((long long)s->reach);
     const __m512i mask = _mm512_set1_epi64((long long)s->mask);
     size_t seen = 0, found = s->n;
-    for (; seen + STRIDE <= n && found < BS_SIEVE_BATCH; seen += STRIDE) {
+    for (; seen + step <= n && found < BS_SIEVE_BATCH; seen += step) {
         _mm_prefetch((const char *)(p + seen) + AHEAD_BYTES, _MM_HINT_T0);
-        _mm_prefetch((const char *)(p + seen) + AHEAD_BYTES + 64, _MM_HINT_T0);
+        _mm_prefetch((const char *)(q + seen) + AHEAD_BYTES, _MM_HINT_T0);
         __m512i a = _mm512_and_si512(_mm512_loadu_si512((const void *)(p + seen)), mask);
-        __m512i b = _mm512_and_si512(_mm512_loadu_si512((const void *)(p + seen + 8)), mask);
+        __m512i b = _mm512_and_si512(_mm512_loadu_si512((const void *)(q + seen)), mask);
         unsigned in_a = _mm512_cmple_epu64_mask(_mm512_sub_epi64(a, low), reach);
         unsigned in_b = _mm512_cmple_epu64_mask(_mm512_sub_epi64(b, low), reach);
         if ((in_a | in_b) == 0)
@@ -107,15 +113,19 @@ static enum bs_sieve_way ask_processor(void) {
     return (low & 0xe0) == 0xe0 && (b & bit_AVX512F) != 0 ? BS_SIEVE_EIGHT : BS_SIEVE_FOUR;
 }
 
-static size_t wide(struct bs_sieve *s, enum bs_sieve_way way, const bs_any_word *p, size_t n) {
-    return way == BS_SIEVE_EIGHT ? by_eight(s, p, n) : way == BS_SIEVE_FOUR ? by_four(s, p, n) : 0;
+static size_t wide(struct bs_sieve *s, enum bs_sieve_way way, const bs_any_word *p, const bs_any_word *q, size_t step,
+                   size_t n) {
+    return way == BS_SIEVE_EIGHT  ? by_eight(s, p, q, step, n)
+           : way == BS_SIEVE_FOUR ? by_four(s, p, q, step, n)
+                                  : 0;
 }
 #else
 static enum bs_sieve_way ask_processor(void) {
     return BS_SIEVE_ONE;
 }
-static size_t wide(struct bs_sieve *s, enum bs_sieve_way way, const bs_any_word *p, size_t n) {
-    (void)s, (void)way, (void)p, (void)n;
+static size_t wide(struct bs_sieve *s, enum bs_sieve_way way, const bs_any_word *p, const bs_any_word *q, size_t step,
+                   size_t n) {
+    (void)s, (void)way, (void)p, (void)q, (void)step, (void)n;
     return 0;
 }
 #endif
@@ -130,6 +140,10 @@ enum bs_sieve_way bs_sieve_best(void) {
 
 size_t bs_sieve_words(struct bs_sieve *s, enum bs_sieve_way way, uintptr_t p, size_t n) {
     const bs_any_word *words = (const bs_any_word *)p;
-    size_t seen = wide(s, way, words, n);
+    size_t seen = wide(s, way, words, words + STRIDE / 2, STRIDE, n);
     return s->n < BS_SIEVE_BATCH && seen < n ? seen + by_one(s, words + seen, n - seen) : seen;
+}
+
+size_t bs_sieve_pair(struct bs_sieve *s, enum bs_sieve_way way, uintptr_t p, uintptr_t q, size_t n) {
+    return wide(s, way, (const bs_any_word *)p, (const bs_any_word *)q, STRIDE / 2, n);
 }
