@@ -145,6 +145,7 @@ void bs_heap_start_sampling(void) {
 
 void bs_heap_set_keeper(const struct bs_heap_keeper *k) {
     keeper = k;
+    bs_tcache_set_one_way();
     bs_pagemap_hide(0, 0); /* also where the heap is empty still */
     bs_pageheap_each_region(hide_classes, NULL);
 }

@@ -20,6 +20,8 @@
 /* [atomic] slow doors were busy since somebody asked; written when it changes only */
 static bool busy;
 
+static bool one_way; /* [init] what is freed goes elsewhere: magazines are filled by refills alone */
+
 /* What magazines of one thread may have beyond the start: a part of what the heap has in use. */
 static size_t extra_room(void) {
     size_t part = bs_pageheap_used_bytes() / BS_CACHE_HEAP_PART;
@@ -99,7 +101,7 @@ void bs_tcache_drain(struct bs_tcache *tc) {
     }
 }
 
-/* Room for twice as many blocks, if the budgets allow. The magazine is full. */
+/* Room for twice as many blocks, if the budgets allow. The magazine is full, or empty. */
 static bool grow(struct bs_tcache *tc, unsigned class) {
     struct bs_bin *bin = &tc->bin[class];
     if (bin->cap >= max_capacity(bin->size))
@@ -120,11 +122,12 @@ static bool grow(struct bs_tcache *tc, unsigned class) {
     }
     void **old = bin->blocks - 1;
     uint16_t old_cap = bin->cap;
-    memcpy(bottom, old, (1 + (size_t)old_cap) * sizeof *bottom);
+    size_t count = (size_t)(tc->top[class] - old);
+    memcpy(bottom, old, (1 + count) * sizeof *bottom);
     /* In this order for a snapshot by fork: top leads to a whole magazine before and after, and
      * larger storage under the smaller capacity is harmless. */
     __atomic_signal_fence(__ATOMIC_RELEASE);
-    bs_store(&tc->top[class], bottom + old_cap);
+    bs_store(&tc->top[class], bottom + count);
     __atomic_signal_fence(__ATOMIC_RELEASE);
     bs_store(&bin->blocks, bottom + 1);
     __atomic_signal_fence(__ATOMIC_RELEASE);
@@ -237,13 +240,17 @@ bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out) {
 /* Fills the cache, which has nothing of the class, with at most `want` slots; one of them, or NULL. */
 static void *refill(struct bs_tcache *tc, unsigned class, unsigned want) {
     struct bs_bin *bin = &tc->bin[class];
-    unsigned room = (unsigned)bs_min(bin->cap, want);
-    struct bs_refill r = {.blocks = bin->blocks, .max_blocks = room};
+    struct bs_refill r = {.run_mask = 0};
     void *p;
     if (BS_UNLIKELY(bin->run_base == NULL)) { /* the first one */
         r.whole_lines = true;
         open_magazine(tc, class);
     }
+    if (BS_UNLIKELY(one_way) && want > bin->cap)
+        (void)grow(tc, class); /* frees would have done so */
+    unsigned room = (unsigned)bs_min(bin->cap, want);
+    r.blocks = bin->blocks;
+    r.max_blocks = room;
     if (!bs_central_refill(class, want, &r))
         return NULL;
     bin->refilled = true;
@@ -340,6 +347,10 @@ bool bs_tcache_is_sampled(size_t size) {
     if (due)
         tc->sampler->due = false;
     return due;
+}
+
+void bs_tcache_set_one_way(void) {
+    one_way = true;
 }
 
 bool bs_tcache_is_busy(void) {

@@ -125,6 +125,9 @@ bool bs_tcache_is_sampled(size_t size);
 /* While the process has one thread: its cache, if it has one, is replaced by one with a sampler. */
 void bs_tcache_renew(void);
 
+/* Before threads exist: nothing is freed into caches (heap.h's keeper), so their magazines grow as they are filled. */
+void bs_tcache_set_one_way(void);
+
 /* True, once, if slow doors were busy since the last call; the question alone is cheap. */
 bool bs_tcache_was_busy(void);
 bool bs_tcache_is_busy(void);

@@ -171,6 +171,20 @@ START_TEST(magazines_grow_on_demand) {
 }
 END_TEST
 
+/* Where nothing is freed into them. */
+START_TEST(magazines_grow_as_they_are_filled) {
+    bs_tcache_set_one_way();
+    for (unsigned i = 0; i < 4 * BS_CLAIM_MAX; i++) {
+        take(64);
+        check_conservation();
+    }
+    ck_assert_uint_eq(bs_self->bin[bs_class_of(64)].cap, BS_CLAIM_MAX_BYTES / 64);
+    while (nlive != 0)
+        give(nlive - 1);
+    check_conservation();
+}
+END_TEST
+
 START_TEST(large_blocks_have_small_magazines) {
     fill_and_empty(32768, 2);
     const struct bs_bin *bin = &bs_self->bin[bs_class_of(32768)];
@@ -594,6 +608,7 @@ int main(void) {
     tcase_add_test(tc, first_cache_is_made_at_the_slow_door);
     tc = add_case(suite, "capacity");
     tcase_add_test(tc, magazines_grow_on_demand);
+    tcase_add_test(tc, magazines_grow_as_they_are_filled);
     tcase_add_test(tc, large_blocks_have_small_magazines);
     tcase_add_test(tc, runs_spread_into_magazines);
     tcase_add_test(tc, large_runs_stay);
