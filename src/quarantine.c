@@ -29,12 +29,13 @@ void bs_quarantine_set_hook(void (*hook)(size_t fresh_bytes)) {
     told = hook;
 }
 
-static BS_NOINLINE void tell(void) {
+static BS_NOINLINE bool tell(void) {
     size_t fresh = bs_add(&bs_quarantine_fresh, untold) + untold;
     untold_max = bs_min(untold_max + untold, BS_QUARANTINE_TELL_BYTES);
     untold = 0;
     if (told != NULL)
         told(fresh);
+    return true;
 }
 
 /* True: that was told. */
@@ -43,8 +44,7 @@ static inline bool count(size_t bytes) {
     untold = sum;
     if (BS_LIKELY(sum < untold_max))
         return false;
-    tell();
-    return true;
+    return tell();
 }
 
 /* --- one block ---------------------------------------------------------------------------------- */
@@ -81,15 +81,13 @@ static inline void put(uint8_t *byte) {
     bs_store_release(byte, (uint8_t)1);
 }
 
+#define ZERO_INLINE_BYTES 256
+
 /* Sizes are multiples of 8. */
 static inline void zero(void *p, size_t size) {
     typedef uint64_t __attribute__((may_alias)) word;
     typedef uint64_t __attribute__((vector_size(16), may_alias, aligned(8))) pair;
     char *q = p;
-    if (size > 256) {
-        memset(q, 0, size);
-        return;
-    }
     for (; size >= sizeof(pair); size -= sizeof(pair), q += sizeof(pair))
         *(pair *)(void *)q = (pair){0, 0};
     if (size != 0)
@@ -103,6 +101,19 @@ static BS_COLD _Noreturn void no_block(const struct bs_span *s, const void *p, u
     crime(inside ? "invalid free" : "double free", p, bs_class_info[class].size, class);
 }
 
+/* The arena has had no block here. */
+static BS_NOINLINE bool small_in_new_arena(void *p, unsigned class, uintptr_t base, uint32_t slot) {
+    return make_byte(base, slot) != NULL && bs_quarantine_small(p, class);
+}
+
+/* The rest of bs_quarantine_small, for blocks that memset clears faster. */
+static BS_NOINLINE bool small_of_some_lines(void *p, uint8_t *byte, size_t size) {
+    memset(p, 0, size);
+    put(byte);
+    return count(size);
+}
+
+/* (What needs a frame is called last: most frees need none.) */
 bool bs_quarantine_small(void *p, unsigned class) {
     struct bs_span *s = bs_pagemap_entry((uintptr_t)p); /* a page of small blocks has no other */
     uint32_t slot;
@@ -110,11 +121,14 @@ bool bs_quarantine_small(void *p, unsigned class) {
                     !bs_bit_test(s->alloc, slot)))
         no_block(s, p, class);
     size_t size = bs_class_info[class].size;
-    uint8_t *byte = find_byte(s->base, slot);
-    if (BS_UNLIKELY(byte == NULL))
-        return false;
+    struct bs_freed *table = bs_freed_table((uintptr_t)p); /* its span begins in the same arena */
+    if (BS_UNLIKELY(table == NULL))
+        return small_in_new_arena(p, class, s->base, slot);
+    uint8_t *byte = &bs_freed_bytes(table, s->base, slot / 64)[slot % 64];
     if (BS_UNLIKELY(bs_load(byte) != 0))
         crime("double free", p, size, class);
+    if (size > ZERO_INLINE_BYTES)
+        return small_of_some_lines(p, byte, size);
     zero(p, size);
     put(byte);
     return count(size);
