@@ -26,10 +26,29 @@
 /* glibc's, since 2.3.2; the handle is the compiler's name for this object. */
 int __register_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void), void *dso);
 extern void *__dso_handle __attribute__((visibility("hidden")));
+/* glibc's, since 2.32: pthread_create was not called in this process. */
+extern char __libc_single_threaded __attribute__((weak));
 
 static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
 
+/* Written when it changes only: between bs_fork_before and the other two there is no second thread then. */
+static bool alone;
+
+/* Nobody else is in besom: no thread of libc's, no helper, not even one that is about to end, and nobody who
+ * made threads of the kernel's alone and has a cache. */
+static bool is_alone(void) {
+    return &__libc_single_threaded != NULL && __libc_single_threaded && bs_os_helper_tid() == 0 &&
+           bs_thread_is_single();
+}
+
+/* Without another thread there is nothing to wait for, and no lock in the child that its owner is not there to
+ * release. Shells fork all the time, and each lock is on a page that parent and child would have twice. */
 void bs_fork_before(void) {
+    bool is = is_alone();
+    if (alone != is)
+        alone = is;
+    if (is)
+        return;
     bs_round_knock();
     bs_lock_acquire(&one_at_a_time);
     bs_round_enter_after_knock();
@@ -49,6 +68,8 @@ void bs_fork_before(void) {
 }
 
 void bs_fork_in_parent(void) {
+    if (alone)
+        return;
     bs_meta_unlock();
     bs_stacks_unlock();
     bs_sample_unlock();
@@ -66,7 +87,7 @@ void bs_fork_in_parent(void) {
     bs_lock_release(&one_at_a_time);
 }
 
-void bs_fork_in_child(void) {
+static void reset_locks(void) {
     bs_lock_forget_held();
     bs_meta_reset_lock();
     bs_stacks_reset_lock();
@@ -83,6 +104,11 @@ void bs_fork_in_child(void) {
     bs_cycle_reset_lock();
     bs_round_reset_lock();
     bs_lock_reset(&one_at_a_time);
+}
+
+void bs_fork_in_child(void) {
+    if (!alone)
+        reset_locks();
     bs_reader_forked();
     if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)
         bs_self->tid = bs_os_tid();

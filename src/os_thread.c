@@ -314,7 +314,7 @@ int bs_os_helper_start(void (*fn)(void *), void *arg) {
 }
 
 int bs_os_helper_tid(void) {
-    return bs_load(&helper.tid_word);
+    return bs_load_acquire(&helper.tid_word); /* 0: all that it did is seen */
 }
 
 struct bs_range bs_os_helper_memory(void) {
@@ -323,7 +323,8 @@ struct bs_range bs_os_helper_memory(void) {
 }
 
 void bs_os_helper_forget(void) {
-    bs_store(&separate_tid, 0);
+    if (bs_load(&separate_tid) != 0) /* else it is on no page of the child's own */
+        bs_store(&separate_tid, 0);
     bs_store(&helper.tid_word, 0);
     bs_store(&helper.starting, 0);
 }

@@ -99,7 +99,8 @@ void bs_sink_write(const char *line, size_t bytes) {
 }
 
 void bs_sink_forked(void) {
-    sink.expand = strchr(bs_opt.log, '%') != NULL;
+    if (strchr(bs_opt.log, '%') != NULL) /* else it was never set, and is on no page of the child's own */
+        sink.expand = true;
 }
 void bs_sink_lock(void) {
     bs_lock_acquire(&sink.lock);

@@ -18,7 +18,7 @@ struct cursor {
 static struct {
     struct bs_lock lock;
     struct bs_link caches; /* [lock] */
-    size_t n;              /* [lock] */
+    size_t n;              /* [lock], read relaxed */
     struct bs_link *next;  /* [lock] where the next search for orphans begins */
     struct bs_link *turn;  /* [lock] whose turn bs_thread_next is at */
     struct cursor *walks;  /* [lock] those that are under way */
@@ -37,7 +37,7 @@ void bs_thread_register(struct bs_tcache *tc) {
     if (registry.pid == 0)
         bs_store(&registry.pid, bs_os_pid());
     bs_list_push_back(&registry.caches, &tc->link);
-    registry.n++;
+    bs_store(&registry.n, registry.n + 1);
     bs_lock_release(&registry.lock);
 }
 
@@ -50,7 +50,7 @@ static void remove_locked(struct bs_tcache *tc) {
         if (c->at == &tc->link)
             c->at = tc->link.next;
     bs_list_remove(&tc->link);
-    registry.n--;
+    bs_store(&registry.n, registry.n - 1);
 }
 
 void bs_thread_unregister(struct bs_tcache *tc) {
@@ -166,6 +166,9 @@ void bs_thread_each(bs_cache_visitor *visit, void *ctx) {
     bs_lock_release(&registry.lock);
 }
 
+bool bs_thread_is_single(void) {
+    return bs_load(&registry.n) <= 1;
+}
 size_t bs_thread_count(void) {
     bs_lock_acquire(&registry.lock);
     size_t n = registry.n;

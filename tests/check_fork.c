@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * check_fork.c - fork from a thread while seven others allocate and free: the child finds a valid
- * heap, allocates, frees, starts threads of its own and exits; the parent goes on undisturbed.
+ * heap, allocates, frees, starts threads of its own and exits; the parent goes on undisturbed. And from a process of
+ * one thread, which takes no lock.
  *
  * The handlers of bs_fork_start are libc's for the whole process, so everything happens in one
  * child of the test, which is bounded in time: a lock lost in a fork is a hang.
@@ -258,6 +259,30 @@ static void helper_of_the_child(void *arg) {
     CHILD_CHECK(status == 0);
 }
 
+/* A process of one thread takes no lock: its handler of a signal may fork in the middle of anything, and what was
+ * interrupted goes on in both. */
+static void fork_without_locks(void *arg) {
+    struct worker w = {.seed = 6};
+    (void)arg;
+    bs_opt.background = false;
+    bs_fork_start();
+    work(&w, 300);
+    bs_central_lock_all();
+    bs_pageheap_lock();
+    pid_t pid = fork();
+    if (pid == 0)
+        alarm(CHILD_LIMIT_S);
+    bs_pageheap_unlock();
+    bs_central_unlock_all();
+    if (pid == 0)
+        live_as_child(&w, 8);
+    int status;
+    CHILD_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    work(&w, 300);
+    give_all(&w);
+    CHILD_CHECK(bs_pageheap_is_valid());
+}
+
 static void assert_ends_well(void (*fn)(void *), const char *name) {
     struct outcome o = child_run(fn, NULL, LIMIT_S);
     ck_assert_msg(child_ended_well(&o), "%s: status %x (9: it hung): %s", name, o.status, o.err);
@@ -278,6 +303,15 @@ START_TEST(the_helper_is_not_inherited) {
 }
 END_TEST
 
+START_TEST(a_thread_alone_takes_no_lock) {
+#if !BS_SANITIZED /* a sanitizer may have threads of its own, and libc is told of them */
+    assert_ends_well(fork_without_locks, "alone");
+#else
+    (void)fork_without_locks;
+#endif
+}
+END_TEST
+
 int main(void) {
     bs_cgroup_set_root("/nowhere"); /* memory that the machine lacks is nobody's business here */
     Suite *suite = suite_create("fork");
@@ -286,5 +320,6 @@ int main(void) {
     tcase_add_test(tc, forks_of_one_thread_among_eight);
     tcase_add_test(tc, forks_of_eight_threads);
     tcase_add_test(tc, the_helper_is_not_inherited);
+    tcase_add_test(tc, a_thread_alone_takes_no_lock);
     return run_suite(suite);
 }
