@@ -67,10 +67,35 @@ bool bs_central_make_ready(const struct bs_pages *pages) {
     return true;
 }
 
+static struct {
+    void (*give)(void); /* [atomic] of tcache.c, which lies above */
+    size_t grown_bytes; /* [atomic] pages taken that had no memory, since it was called */
+} spare;
+
+void bs_central_set_spare(void (*give)(void)) {
+    if (bs_load(&spare.give) != give)
+        bs_store(&spare.give, give);
+}
+
+static bool spare_is_due(size_t npages) {
+    size_t bytes = bs_load(&spare.grown_bytes) + npages * BS_PAGE_SIZE;
+    return npages <= BS_SPARE_PAGES && bytes >= BS_SPARE_BYTES &&
+           bytes >= bs_pageheap_used_bytes() / BS_SPARE_PART && bs_load(&spare.give) != NULL;
+}
+
+/* What lies unused in this thread's cache becomes other spans. */
+static void use_spare(void) {
+    bs_store(&spare.grown_bytes, (size_t)0);
+    bs_load(&spare.give)();
+    while (bs_waiting_return(BS_EMPTY_WAITING_MAX) == BS_EMPTY_WAITING_MAX)
+        ;
+}
+
 /* Pages without memory were taken, which costs page faults. So empty spans wait no longer: the next who
  * takes pages finds theirs, which have memory. */
 static void note_growth(size_t nreleased) {
     bs_limit_took(nreleased * BS_PAGE_SIZE);
+    bs_add(&spare.grown_bytes, nreleased * BS_PAGE_SIZE);
     if (bs_waiting_count() != 0)
         (void)bs_waiting_return(BS_EMPTY_WAITING_MAX);
 }
@@ -85,8 +110,9 @@ bool bs_central_has_room(size_t npages) {
 bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out) {
     if (!bs_central_has_room(npages) && !bs_limit_allows(npages))
         return false;
-    /* what waits goes first where pages without memory would be taken: its pages have some */
-    for (bool warm = bs_waiting_count() != 0;; warm = false) {
+    /* what waits or is spare goes first where pages without memory would be taken: its pages have some */
+    bool due = spare_is_due(npages), warm = due || bs_waiting_count() != 0;
+    for (;;) {
         uint64_t grown = bs_pageheap_grown();
         if (warm ? bs_pageheap_alloc_warm(npages, align_pages, out)
                  : bs_pageheap_alloc(npages, align_pages, out)) {
@@ -94,7 +120,14 @@ bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *o
                 note_growth(out->nreleased);
             return bs_central_make_ready(out);
         }
-        if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0 || warm)
+        if (due) { /* once, and then warm again */
+            due = false;
+            use_spare();
+            continue;
+        }
+        bool was_warm = warm;
+        warm = false;
+        if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0 || was_warm)
             continue;
         if (!bs_grow(npages + align_pages - 1, grown))
             return false;

@@ -49,6 +49,10 @@ bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *o
 /* Makes pages just taken ready to be used (bs_os_used). False: no memory, and they are given back. */
 bool bs_central_make_ready(const struct bs_pages *pages);
 
+/* What is called, without a lock, before pages that have no memory are taken for a small span and BS_SPARE_BYTES
+ * were since the last call: the thread gives back slots that it does not need. */
+void bs_central_set_spare(void (*give)(void));
+
 /* Moves the kept empty spans of all classes to the waiting list (malloc_trim). */
 void bs_central_give_up_empty(void);
 

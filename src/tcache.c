@@ -153,6 +153,23 @@ static void trim_pass(struct bs_tcache *tc) {
     }
 }
 
+/* bs_central_set_spare's: this thread is about to take memory from the kernel, maybe in the middle of a refill; its
+ * bin has nothing then. Those that were not needed since the last such pass, or trim pass, give all. */
+static void give_spare(void) {
+    struct bs_tcache *tc = bs_load(&bs_self);
+    if (!bs_tcache_is_real(tc))
+        return;
+    for (unsigned class = 1; class <= BS_SPARE_LAST_CLASS; class++) {
+        struct bs_bin *bin = &tc->bin[class];
+        size_t count = bs_tcache_count(tc, class);
+        if (!bin->refilled && count != 0)
+            flush(tc, class, count, count);
+        if (!bin->refilled && bin->run_mask != 0)
+            flush_run(tc, class);
+        bin->refilled = false;
+    }
+}
+
 static void note_visit(struct bs_tcache *tc) {
     uint32_t visits = tc->slow_ops + 1;
     bs_store(&tc->slow_ops, visits);
@@ -176,7 +193,10 @@ static struct bs_tcache *own_cache(void) {
     struct bs_tcache *tc = bs_load(&bs_self);
     if (BS_UNLIKELY(tc == &bs_tcache_empty))
         tc = bs_tcache_look_again();
-    return BS_LIKELY(tc != &bs_tcache_empty) ? tc : bs_tcache_make();
+    if (BS_LIKELY(tc != &bs_tcache_empty))
+        return tc;
+    bs_central_set_spare(give_spare);
+    return bs_tcache_make();
 }
 
 /* A new magazine is closed, full without a block, until its thread allocates of the class (refill). What a

@@ -330,6 +330,30 @@ START_TEST(claims_are_bounded_in_bytes) {
 }
 END_TEST
 
+/* The heap grows by large spans and then by one small span: what is unused in the cache is used first. */
+START_TEST(growth_takes_what_is_unused) {
+    unsigned idle = bs_class_of(512), busy = bs_class_of(1024), large = bs_class_of(4096);
+    for (int i = 0; i < 24; i++)
+        take(512);
+    for (int i = 0; i < 3; i++)
+        take(4096);
+    while (nlive != 0)
+        give(0);
+    bs_self->bin[idle].refilled = false; /* as after a pass */
+    bs_self->bin[large].refilled = false;
+    ck_assert_uint_ne(bs_tcache_count(bs_self, idle), 0);
+    for (size_t bytes = 0; bytes < BS_SPARE_BYTES + BS_KIB; bytes += BS_KIB) {
+        ck_assert_uint_ne(bs_tcache_count(bs_self, large), 0); /* these stay in any case */
+        take(1024);
+    }
+    ck_assert_uint_eq(bs_tcache_count(bs_self, idle), 0);
+    ck_assert_uint_eq(bs_self->bin[idle].run_mask, 0);
+    ck_assert_uint_eq(bs_central_counts(idle).slots_out, 0);
+    ck_assert_uint_eq(bs_central_counts(busy).slots_out * BS_KIB, bs_central_counts(busy).spans * BS_PAGE_SIZE);
+    check_conservation();
+}
+END_TEST
+
 START_TEST(unused_magazines_shrink) {
     fill_and_empty(64, 3 * BS_MAGAZINE_MAX);
     unsigned class = bs_class_of(64);
@@ -617,6 +641,7 @@ int main(void) {
     tcase_add_test(tc, capacity_is_within_a_part_of_the_heap);
     tcase_add_test(tc, capacity_is_within_the_total);
     tcase_add_test(tc, claims_are_bounded_in_bytes);
+    tcase_add_test(tc, growth_takes_what_is_unused);
     tcase_add_test(tc, unused_magazines_shrink);
     tc = add_case(suite, "lines");
     tcase_add_loop_test(tc, handed_neighbours_part, 0, 3);
