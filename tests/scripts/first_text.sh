@@ -53,10 +53,10 @@ most=$((pages * 4))
 # small NAME: what awk counts in the mappings that it reads is no more than that
 small() {
     has=$(awk -v lib="$lib" '/^[0-9a-f]+-/ { ours = $2 == "r-xp" && $6 == lib } /^Rss:/ && ours { n += $2 } END { print n + 0 }')
-    [ "$has" -gt 0 ] && [ "$has" -le "$most" ] || {
+    if [ "$has" -eq 0 ] || [ "$has" -gt "$most" ]; then
         echo "first_text.sh: $1 has $has KiB of text in memory, not $most: it runs what preload/order.ld does not name"
         exit 1
-    }
+    fi
 }
 for program in "cat" "grep -E ^[0-9a-f]+-|^Rss:" "sed -n p"; do
     # shellcheck disable=SC2086
