@@ -66,8 +66,8 @@ static bool reserve_locked(size_t ask) {
     return true;
 }
 
-/* ask: of address space, for a block or span of `bytes` */
-static bool extend_locked(size_t ask, size_t bytes) {
+/* ask: of address space, for a block or span of `bytes`. *huge: where huge pages begin in it, if anywhere. */
+static bool extend_locked(size_t ask, size_t bytes, uintptr_t *huge) {
     if (space.end - space.next < ask && !reserve_locked(ask))
         return false;
     uintptr_t base = space.next;
@@ -79,8 +79,9 @@ static bool extend_locked(size_t ask, size_t bytes) {
     if (base == space.first)
         bs_thp_mapped(base, BS_REGION_SIZE, true);
     bs_thp_mapped(base, ask, false);
-    if (bytes <= BS_THP_GROWN_BLOCK_BYTES && bs_pageheap_used_bytes() >= BS_THP_GROWN_BYTES)
-        bs_thp_grown(base, ask);
+    if (bytes <= BS_THP_GROWN_BLOCK_BYTES && bs_pageheap_used_bytes() >= BS_THP_GROWN_BYTES &&
+        bs_thp_grown(base, ask))
+        *huge = base;
     space.next = base + ask;
     bs_pageheap_insert(base, ask);
     return true;
@@ -90,10 +91,13 @@ bool bs_grow(size_t npages, uint64_t grown) {
     if (npages > (SIZE_MAX >> 1) / BS_PAGE_SIZE)
         return false;
     size_t bytes = npages * BS_PAGE_SIZE;
+    uintptr_t huge = 0;
     bs_lock_acquire(&space.lock);
     bool ok = bs_pageheap_grown() != grown ||
-              extend_locked(bs_align_up(bytes, BS_REGION_SIZE), bytes);
+              extend_locked(bs_align_up(bytes, BS_REGION_SIZE), bytes, &huge);
     bs_lock_release(&space.lock);
+    if (huge != 0)
+        bs_thp_try(huge);
     return ok;
 }
 

@@ -94,6 +94,9 @@ size_t bs_os_count_ready(const char *text, unsigned order);
  * turned into its opposite. 0 or errno: EINVAL where the kernel has no huge pages. */
 int bs_os_no_huge_pages(void *addr, size_t bytes);
 int bs_os_huge_pages(void *addr, size_t bytes);
+/* Puts memory behind the range as a write would, without one, so that it may be anybody's. 0 or errno: EINVAL
+ * before Linux 5.14. */
+int bs_os_populate(void *addr, size_t bytes);
 
 /* --- which pages hold something (os_pages.c) --------------------------------------------------- */
 

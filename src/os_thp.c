@@ -113,6 +113,13 @@ static int advise(void *addr, size_t bytes, int advice) {
     return (int)-bs_sys3(SYS_madvise, addr, bytes, advice);
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+int bs_os_populate(void *addr, size_t bytes) {
+    return (int)-bs_sys3(SYS_madvise, addr, bytes, MADV_POPULATE_WRITE);
+}
+
 int bs_os_no_huge_pages(void *addr, size_t bytes) {
     return advise(addr, bytes, MADV_NOHUGEPAGE);
 }

@@ -185,17 +185,32 @@ void bs_thp_mapped(uintptr_t base, size_t bytes, bool first) {
     bs_lock_release(&thp.lock);
 }
 
-void bs_thp_grown(uintptr_t base, size_t bytes) {
+bool bs_thp_grown(uintptr_t base, size_t bytes) {
     size_t n = bytes / BS_HUGE_SIZE;
     if (bs_opt.thp != BS_THP_AUTO || bs_load(&thp.kernel) != BS_THP_KERNEL_MADVISE)
-        return;
+        return false;
     bs_lock_acquire(&thp.lock);
     size_t ready = bs_load(&thp.ready);
-    if (n <= ready && advise_locked(base, base + bytes, BS_THP_HUGE)) {
+    bool ok = n <= ready && advise_locked(base, base + bytes, BS_THP_HUGE);
+    if (ok) {
         bs_store(&thp.ready, ready - n); /* a refresh that comes between is older by this region */
         bs_store(&thp.grown, true);
     }
     bs_lock_release(&thp.lock);
+    return ok;
+}
+
+void bs_thp_took(uint64_t ns) {
+    if (ns <= BS_THP_SLOW_NS)
+        return;
+    bs_store(&thp.ready, (size_t)0); /* until the next refresh */
+    bs_count(thp_slow, 1);
+}
+
+void bs_thp_try(uintptr_t base) {
+    uint64_t start = bs_os_thread_cpu_ns();
+    if (bs_os_populate((void *)base, bs_os_page_size()) == 0 && !thp.pretended)
+        bs_thp_took(bs_sub_clamped(bs_os_thread_cpu_ns(), start));
 }
 
 static void turn(uintptr_t start, uintptr_t end, enum bs_thp_state from, enum bs_thp_state to) {

@@ -43,8 +43,13 @@ int bs_thp_unused(uintptr_t base, size_t bytes);
 void bs_thp_mapped(uintptr_t base, size_t bytes, bool first);
 /* A large heap grew by the region [base, base+bytes), which will be filled by blocks of moderate length. With
  * auto, where the kernel waits for advice: HUGEPAGE, while so many huge pages lie ready in the kernel
- * that no fault has to wait for one to be made. */
-void bs_thp_grown(uintptr_t base, size_t bytes);
+ * that no fault has to wait for one to be made. True: it was advised. */
+bool bs_thp_grown(uintptr_t base, size_t bytes);
+/* Its first huge page, then, without a lock: how long it takes decides whether the next region is advised. The page is
+ * about to be used anyway. */
+void bs_thp_try(uintptr_t base);
+/* That was so long, in ns. */
+void bs_thp_took(uint64_t ns);
 /* Pages without memory are used, by a block or a span. With edge, HUGEPAGE for the whole huge pages in
  * them; with auto, where the kernel waits for advice, NOHUGEPAGE for those that were advised: blocks so
  * long may be used sparsely. */

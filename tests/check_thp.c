@@ -200,6 +200,25 @@ START_TEST(a_large_heap_grows_in_huge_pages) {
 }
 END_TEST
 
+START_TEST(slow_huge_pages_are_not_asked_for) {
+    bs_opt.thp = BS_THP_AUTO;
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 100);
+    use_heap(BS_THP_GROWN_BYTES);
+    bs_thp_took(BS_THP_SLOW_NS);
+    ck_assert_uint_eq(bs_counted(thp_slow), 0);
+    bs_thp_took(BS_THP_SLOW_NS + 1);
+    ck_assert_uint_eq(bs_counted(thp_slow), 1);
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), '-');
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 100); /* as a refresh does */
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), 'h');
+    unsigned char vec[1];
+    ck_assert_int_eq(bs_os_residency((void *)heap, bs_os_page_size(), vec), 0);
+    if (bs_os_populate((void *)heap, bs_os_page_size()) == 0) /* Linux 5.14: it was tried */
+        ck_assert_int_eq(vec[0] & 1, 1);
+    ck_assert_int_ne(bs_os_populate((void *)(heap + BS_GIB * 1024), bs_os_page_size()), 0); /* nothing there */
+}
+END_TEST
+
 START_TEST(a_long_block_gets_none_of_them) {
     bs_opt.thp = BS_THP_AUTO;
     bs_thp_pretend(BS_THP_KERNEL_MADVISE, 100);
@@ -439,6 +458,7 @@ int main(void) {
     tcase_add_test(tc, auto_advises_where_the_kernel_makes_huge_pages_only);
     tcase_add_test(tc, auto_gives_back_what_was_dense_twice);
     tcase_add_test(tc, a_large_heap_grows_in_huge_pages);
+    tcase_add_test(tc, slow_huge_pages_are_not_asked_for);
     tcase_add_test(tc, a_long_block_gets_none_of_them);
 #if BS_FAULTS
     tcase_add_test(tc, growth_does_not_depend_on_advice);
