@@ -28,14 +28,19 @@ static long read_setting(const char *name, char *text, size_t cap) {
     return bs_os_read_text(bs_out_text(&out), text, cap);
 }
 
+/* The number that *s begins with; *s is behind it then, or where it became too large to be one of these. */
+static long take_number(const char **s) {
+    long n = 0;
+    for (; **s >= '0' && **s <= '9' && n < (1L << 40); (*s)++)
+        n = n * 10 + (**s - '0');
+    return n;
+}
+
 long bs_os_huge_page_size(void) {
     char text[24];
-    long bytes = 0, n = read_setting("hpage_pmd_size", text, sizeof text);
-    if (n < 0)
-        return n == -ENOENT ? 0 : n;
-    for (const char *s = text; *s >= '0' && *s <= '9' && bytes < (1L << 40); s++)
-        bytes = bytes * 10 + (*s - '0');
-    return bytes;
+    const char *s = text;
+    long n = read_setting("hpage_pmd_size", text, sizeof text);
+    return n >= 0 ? take_number(&s) : n == -ENOENT ? 0 : n;
 }
 
 /* "always [madvise] never": the word in brackets. `inherit` is what the word of that name means. */
@@ -83,9 +88,7 @@ size_t bs_os_count_ready(const char *text, unsigned order) {
         for (unsigned at = 0; text != NULL && *text == ' '; at++) {
             while (*text == ' ')
                 text++;
-            size_t n = 0;
-            for (; *text >= '0' && *text <= '9' && n < SIZE_MAX / 16; text++)
-                n = n * 10 + (size_t)(*text - '0');
+            size_t n = (size_t)take_number(&text);
             if (at >= order)
                 ready += n << (at - order);
         }

@@ -56,23 +56,26 @@ static BS_COLD _Noreturn void crime(const char *what, const void *p, size_t size
 }
 
 /* Its byte (freed.h); NULL: no memory for it. */
+static inline uint8_t *byte_at(struct bs_freed *table, uintptr_t base, uint32_t slot) {
+    return &bs_freed_bytes(table, base, slot / 64)[slot % 64];
+}
 static BS_NOINLINE uint8_t *make_byte(uintptr_t base, uint32_t slot) {
     /* that of the bytes last: where it is, a search that begins at this moment finds the others */
     if (!bs_marks_make(base, BS_SIDE_MARK) || !bs_marks_make(base, BS_SIDE_HELD) || !bs_freed_make(base)) {
         bs_count(quarantine_lost, 1); /* nobody gets the block any more: that is safe */
         return NULL;
     }
-    return &bs_freed_bytes(bs_freed_table(base), base, slot / 64)[slot % 64];
+    return byte_at(bs_freed_table(base), base, slot);
 }
 static inline uint8_t *find_byte(uintptr_t base, uint32_t slot) {
     struct bs_freed *table = bs_freed_table(base);
     if (BS_UNLIKELY(table == NULL))
         return make_byte(base, slot);
-    return &bs_freed_bytes(table, base, slot / 64)[slot % 64];
+    return byte_at(table, base, slot);
 }
 
 static inline bool is_in(uintptr_t base, uint32_t slot) {
-    return bs_load_acquire(&bs_freed_bytes(bs_freed_table(base), base, slot / 64)[slot % 64]) != 0;
+    return bs_load_acquire(byte_at(bs_freed_table(base), base, slot)) != 0;
 }
 
 /* It is in quarantine from now on. release: pairs with bs_quarantine_turn, and with who gets the slot then:
@@ -124,7 +127,7 @@ bool bs_quarantine_small(void *p, unsigned class) {
     struct bs_freed *table = bs_freed_table((uintptr_t)p); /* its span begins in the same arena */
     if (BS_UNLIKELY(table == NULL))
         return small_in_new_arena(p, class, s->base, slot);
-    uint8_t *byte = &bs_freed_bytes(table, s->base, slot / 64)[slot % 64];
+    uint8_t *byte = byte_at(table, s->base, slot);
     if (BS_UNLIKELY(bs_load(byte) != 0))
         crime("double free", p, size, class);
     if (size > ZERO_INLINE_BYTES)
