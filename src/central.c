@@ -125,10 +125,10 @@ bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *o
             use_spare();
             continue;
         }
-        bool was_warm = warm;
-        warm = false;
-        if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0 || was_warm)
+        if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0 || warm) {
+            warm = false;
             continue;
+        }
         if (!bs_grow(npages + align_pages - 1, grown))
             return false;
     }

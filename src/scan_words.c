@@ -45,7 +45,7 @@ BS_UNCHECKED static void copy_words(struct bs_scan_work *w, const struct bounds 
  * was cut off is killed by SIGBUS; where the kernel copies, it is not there. (Private pages that were written to
  * go, too.) */
 static void copy_file(struct bs_scan_work *w, const struct bounds *b, uintptr_t p, uintptr_t end,
-                        size_t step) {
+                      size_t step) {
     char part[SHARED_PART] __attribute__((aligned(8)));
     while (p + sizeof(uintptr_t) <= end) {
         long got = bs_os_read_memory(p, part, bs_min(end - p, sizeof part));
