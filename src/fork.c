@@ -110,8 +110,9 @@ void bs_fork_in_child(void) {
     if (!alone)
         reset_locks();
     bs_reader_forked();
-    if (bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none)
-        bs_self->tid = bs_os_tid();
+    struct bs_tcache *tc = bs_tcache_self();
+    if (tc != &bs_tcache_empty && tc != &bs_tcache_none)
+        tc->tid = bs_os_tid();
     bs_thread_forked();
     bs_background_forked();
     bs_log_forked();

@@ -125,10 +125,14 @@ static BS_COLD void *settle(void *p) {
 
 /* --- sampled blocks (sampler.h) --------------------------------------------------------------- */
 
-static bool hide_classes(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
-    (void)ctx, (void)alloc, (void)released;
-    bs_pagemap_hide(base, BS_REGION_PAGES);
+static bool hide_region(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
+    (void)alloc, (void)released;
+    bs_pagemap_hide(base, BS_REGION_PAGES, *(const unsigned *)ctx);
     return true;
+}
+static void hide_classes(unsigned step) {
+    bs_pagemap_hide(0, 0, step); /* also where the heap is empty still */
+    bs_pageheap_each_region(hide_region, &step);
 }
 
 void bs_heap_start_sampling(void) {
@@ -138,16 +142,16 @@ void bs_heap_start_sampling(void) {
         bs_tcache_disable();
         return;
     }
-    bs_pagemap_hide(0, 0); /* also where the heap is empty still */
-    bs_pageheap_each_region(hide_classes, NULL);
     bs_tcache_renew();
+    /* A cache that another thread has already does not count, and has no second magazines: there, and with a keeper,
+     * every free comes to the slow door. */
+    hide_classes(keeper == NULL && bs_thread_count() == 0 ? BS_RETURNED : 0);
 }
 
 void bs_heap_set_keeper(const struct bs_heap_keeper *k) {
     keeper = k;
     bs_tcache_set_one_way();
-    bs_pagemap_hide(0, 0); /* also where the heap is empty still */
-    bs_pageheap_each_region(hide_classes, NULL);
+    hide_classes(0);
 }
 
 static BS_NOINLINE void sample_small(void *p, unsigned class, size_t size) {
@@ -185,9 +189,8 @@ static void forget_large(struct bs_span *s) {
 
 /* The size class of the block at p; 0: it is large, or none. */
 static inline unsigned class_of_block(uintptr_t p) {
-    unsigned counted;
     if (BS_UNLIKELY(bs_pagemap_is_hidden()))
-        return bs_pagemap_hidden_class(p, &counted);
+        return bs_pagemap_hidden_class(p);
     return bs_pagemap_class(p);
 }
 
@@ -225,7 +228,9 @@ static void *resize_large(struct bs_span *s, size_t size) {
 static void *alloc_class(unsigned class, size_t size) {
     struct bs_tcache *tc = bs_tcache_self();
     void *p;
-    if (BS_LIKELY(bs_tcache_take(tc, class, &p)) || bs_tcache_spread(tc, class, &p))
+    if (BS_LIKELY(bs_tcache_take(&tc->tops, class, &p)) || bs_tcache_spread(tc, class, &p))
+        return p;
+    if (BS_UNLIKELY(tc->counting != NULL) && bs_tcache_turn(tc, class, &p))
         return p;
     sample(class, size);
     p = alloc_small(class);
@@ -315,16 +320,21 @@ static BS_NOINLINE void forget_small(void *p) {
         bs_pagemap_count((uintptr_t)p, -1);
 }
 
+static BS_NOINLINE void free_cached(unsigned class, void *p) {
+    bs_tcache_free_slow(class, p);
+    look_for_work();
+}
+
 static BS_NOINLINE void free_kept(void *p, unsigned class) {
     if (BS_UNLIKELY(keeper->small(p, class)))
         look_for_work();
 }
 
-static BS_NOINLINE void free_uncounted(void *p) {
+static BS_NOINLINE void free_seen(void *p) {
     bool hidden = bs_pagemap_is_hidden();
     if (BS_UNLIKELY(hidden)) {
-        unsigned counted = 0, small = bs_pagemap_hidden_class((uintptr_t)p, &counted);
-        if (small != 0 && counted != 0)
+        unsigned small = bs_pagemap_hidden_class((uintptr_t)p);
+        if (small != 0 && bs_pagemap_plain_class((uintptr_t)p) == 0)
             forget_small(p);
         if (small != 0 && keeper != NULL) {
             if (keeper->small(p, small))
@@ -340,10 +350,9 @@ static BS_NOINLINE void free_uncounted(void *p) {
         if (BS_UNLIKELY(byte != 0))
             fill_freed(p, class, byte);
         /* what the fast path could not see: a block too far away (bs_pagemap_near_class) */
-        if (!hidden && bs_tcache_put(bs_tcache_self(), class, p))
+        if (!hidden && bs_tcache_put(bs_tcache_tops(), class, p))
             return;
-        bs_tcache_free_slow(class, p);
-        look_for_work();
+        free_cached(class, p);
         return;
     }
     if (p == NULL)
@@ -365,19 +374,22 @@ static BS_NOINLINE void free_uncounted(void *p) {
     look_for_work();
 }
 
-/* Every free of a small block comes here while sampling by bytes is on, or blocks are held back. What most need
- * is done without a frame. */
+/* Every free of a small block comes here while blocks are held back, and those beside a block that somebody waits for
+ * while allocations are counted: both are done without a frame. */
 void bs_heap_free_slow(void *p) {
     if (BS_UNLIKELY(bs_pagemap_is_hidden())) {
-        unsigned class = bs_pagemap_uncounted_class((uintptr_t)p);
+        unsigned class = bs_pagemap_plain_class((uintptr_t)p);
         if (class != 0 && keeper != NULL) {
             free_kept(p, class);
             return;
         }
-        if (class != 0 && bs_tcache_put_counted(class, p))
+        if (class != 0) {
+            if (!bs_tcache_put_returned(class, p))
+                free_cached(class, p);
             return;
+        }
     }
-    free_uncounted(p);
+    free_seen(p);
 }
 
 /* --- resizing --------------------------------------------------------------------------------- */
@@ -387,14 +399,14 @@ void bs_heap_free_slow(void *p) {
 static void *copy_to_new(void *p, unsigned class, size_t keep, size_t size, size_t room) {
     void *q;
     unsigned to = room <= BS_SMALL_MAX ? bs_class_of(room) : 0; /* class 0 has no block */
-    if (!bs_tcache_take(bs_tcache_self(), to, &q))
+    if (!bs_tcache_take(bs_tcache_tops(), to, &q))
         q = to != 0 ? alloc_class(to, size) : bs_heap_alloc_slow(size);
     if (BS_UNLIKELY(q == NULL) && room > size) /* no memory for more than was asked */
         q = bs_heap_alloc_slow(size);
     if (q == NULL)
         return NULL;
     memcpy(q, p, bs_min(keep, size));
-    if (!bs_tcache_put(bs_tcache_self(), class, p))
+    if (!bs_tcache_put(bs_tcache_tops(), class, p))
         bs_heap_free_slow(p);
     return q;
 }
@@ -422,19 +434,7 @@ static void *resize_small(void *p, unsigned class, size_t size) {
     return copy_to_new(p, 0, have, size, size > have ? room_for(have, size) : size);
 }
 
-/* The same while frees are counted and this one matters to nobody else. */
-static BS_NOINLINE void *resize_counted(void *p, unsigned class, size_t size) {
-    size_t have = bs_class_info[class].size, room = size > have ? room_for(have, size) : size;
-    void *q;
-    if (BS_UNLIKELY(!bs_tcache_take(bs_tcache_self(), bs_class_of(room), &q)))
-        return copy_to_new(p, 0, have, size, room);
-    memcpy(q, p, bs_min(have, size));
-    if (BS_UNLIKELY(!bs_tcache_put_counted(class, p)))
-        free_uncounted(p);
-    return q;
-}
-
-/* A large block or size, or a small one too far away, held back by a keeper, or whose free is to be seen. */
+/* A large block or size, or a small one too far away, held back by a keeper, or whose free somebody waits for. */
 static BS_NOINLINE void *realloc_rare(void *p, size_t size) {
     if (keeper != NULL)
         keeper->check(p, "realloc");
@@ -455,43 +455,44 @@ static BS_NOINLINE void *realloc_rare(void *p, size_t size) {
     return q;
 }
 
-/* Those, or any while classes are hidden. */
-static BS_NOINLINE void *realloc_other(void *p, size_t size) {
-    if (bs_pagemap_is_hidden() && keeper == NULL && size <= BS_SMALL_MAX) {
-        unsigned class = bs_pagemap_uncounted_class((uintptr_t)p);
-        if (class != 0)
-            return stays(class, size) ? p : resize_counted(p, class, size);
-    }
-    return realloc_rare(p, size);
-}
-
 static BS_NOINLINE void *having_freed_slowly(void *p, void *answer) {
     bs_heap_free_slow(p);
     return answer;
 }
 
-/* To a block of another class. What copy_to_new does, where magazines serve: no value but p and its class
- * outlives a call, and in place realloc needs no frame. */
-static BS_NOINLINE void *move_small(void *p, size_t class, size_t to, size_t size) {
-    size_t have = bs_class_info[class].size;
+/* From `have` bytes to a block of another class. What copy_to_new does, where magazines serve: no value but p and the
+ * magazine it goes to outlives a call, and in place realloc needs no frame. */
+static BS_NOINLINE void *move_small(void *p, size_t size, size_t magazine, size_t have, size_t to) {
     void *q;
-    if (BS_UNLIKELY(!bs_tcache_take(bs_tcache_self(), to, &q)))
-        return copy_to_new(p, (unsigned)class, have, size, bs_class_info[to].size);
+    if (BS_UNLIKELY(!bs_tcache_take(bs_tcache_tops(), to, &q)))
+        return copy_to_new(p, (unsigned)magazine, have, size, bs_class_info[to].size);
     q = memcpy(q, p, bs_min(have, size));
-    return BS_LIKELY(bs_tcache_put(bs_tcache_self(), class, p)) ? q : having_freed_slowly(p, q);
+    return BS_LIKELY(bs_tcache_put(bs_tcache_tops(), magazine, p)) ? q : having_freed_slowly(p, q);
 }
 
-void *bs_heap_realloc(void *p, size_t size) {
-    size_t class = bs_pagemap_near_class((uintptr_t)p);
-    if (BS_UNLIKELY(class == 0 || size > BS_SMALL_MAX))
-        return realloc_other(p, size);
+/* shown: what the page map shows for the page of a small block of the class; a free goes to that magazine. */
+static inline void *realloc_small(void *p, size_t size, size_t shown, size_t class) {
     size_t have = bs_class_info[class].size, room = size;
     if (size > have)
         room = room_for(have, size);
     else if (size > have / 2) /* stays */
         return p;
     size_t to = bs_class_of(room);
-    return to == class ? p : move_small(p, class, to, size);
+    return to == class ? p : move_small(p, size, shown, have, to);
+}
+
+/* While allocations are counted, or what bs_heap_realloc leaves. */
+static BS_NOINLINE void *realloc_other(void *p, size_t size, size_t shown) {
+    if (shown > BS_RETURNED && size <= BS_SMALL_MAX)
+        return realloc_small(p, size, shown, shown - BS_RETURNED);
+    return realloc_rare(p, size);
+}
+
+void *bs_heap_realloc(void *p, size_t size) {
+    size_t class = bs_pagemap_near_class((uintptr_t)p);
+    if (BS_UNLIKELY(class - 1 >= BS_NCLASSES - 1 || size > BS_SMALL_MAX))
+        return realloc_other(p, size, class);
+    return realloc_small(p, size, class, class);
 }
 
 static BS_NOINLINE size_t usable_rare(const void *p) {
@@ -505,11 +506,8 @@ static BS_NOINLINE size_t usable_rare(const void *p) {
 }
 
 size_t bs_heap_usable(const void *p) {
-    unsigned class;
-    if (BS_LIKELY(!bs_pagemap_is_hidden()))
-        class = bs_pagemap_near_class((uintptr_t)p);
-    else
-        class = keeper == NULL ? bs_pagemap_hidden_word((uintptr_t)p) % BS_HIDDEN_COUNT : 0;
+    size_t shown = bs_pagemap_near_class((uintptr_t)p);
+    size_t class = shown < BS_RETURNED ? shown : shown - BS_RETURNED;
     return BS_LIKELY(class != 0) ? bs_class_info[class].size : usable_rare(p);
 }
 

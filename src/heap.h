@@ -20,7 +20,7 @@ void bs_heap_free_slow(void *p);
 BS_INLINE void *bs_heap_alloc_fast(size_t size, void *(*slow)(size_t)) {
     void *p;
     if (BS_LIKELY(size <= BS_TINY_MAX) &&
-        BS_LIKELY(bs_tcache_take(bs_tcache_self(), bs_class_of_tiny(size), &p)))
+        BS_LIKELY(bs_tcache_take(bs_tcache_tops(), bs_class_of_tiny(size), &p)))
         return p;
     return slow(size);
 }
@@ -28,24 +28,24 @@ BS_INLINE void *bs_heap_alloc_fast(size_t size, void *(*slow)(size_t)) {
 /* What a slow door tries first: sizes above BS_TINY_MAX have magazines, too. */
 BS_INLINE bool bs_heap_alloc_cached(size_t size, void **out) {
     return size - (BS_TINY_MAX + 1) < BS_SMALL_MAX - BS_TINY_MAX &&
-           bs_tcache_take(bs_tcache_self(), bs_class_of_medium(size), out);
+           bs_tcache_take(bs_tcache_tops(), bs_class_of_medium(size), out);
 }
 
 /* calloc's fast path: a tiny block of the magazine, which is not zero. */
 BS_INLINE bool bs_heap_alloc_tiny_cached(size_t size, void **out) {
     return BS_LIKELY(size <= BS_TINY_MAX) &&
-           BS_LIKELY(bs_tcache_take(bs_tcache_self(), bs_class_of_tiny(size), out));
+           BS_LIKELY(bs_tcache_take(bs_tcache_tops(), bs_class_of_tiny(size), out));
 }
 
 /* The same for aligned blocks of any small size. align: a power of two. */
 BS_INLINE bool bs_heap_alloc_aligned_cached(size_t align, size_t size, void **out) {
     /* class 0, "none", has no block: no test of its own */
-    return bs_tcache_take(bs_tcache_self(), bs_class_of_aligned(align, size), out);
+    return bs_tcache_take(bs_tcache_tops(), bs_class_of_aligned(align, size), out);
 }
 
 BS_INLINE void bs_heap_free_fast(void *p, void (*slow)(void *)) {
     size_t class = bs_pagemap_near_class((uintptr_t)p);
-    if (BS_UNLIKELY(!bs_tcache_put(bs_tcache_self(), class, p)))
+    if (BS_UNLIKELY(!bs_tcache_put(bs_tcache_tops(), class, p)))
         slow(p);
 }
 

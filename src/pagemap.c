@@ -120,41 +120,69 @@ void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigne
 }
 
 bool bs_pagemap_hidden;
+static unsigned hidden_step; /* [init] */
+
+/* The byte of a page without a block whose free matters. */
+static unsigned shown(unsigned class) {
+    return class != 0 && hidden_step != 0 ? class + hidden_step : 0;
+}
 
 static void set_hidden(uintptr_t base, size_t npages, unsigned class) {
     for (size_t i = 0; i < npages; i++, base += BS_PAGE_SIZE) {
         struct bs_arena *arena = bs_pagemap_arena(base);
         size_t page = (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
-        bs_store(&arena->hidden[page], (uint32_t)class);
+        bs_store(&arena->hidden[page], (uint64_t)class);
     }
 }
 
 void bs_pagemap_set_small(uintptr_t base, size_t npages, struct bs_span *span, unsigned class) {
     if (BS_UNLIKELY(bs_pagemap_is_hidden())) {
-        bs_pagemap_set(base, npages, span, 0);
         set_hidden(base, npages, class);
+        bs_pagemap_set(base, npages, span, shown(class));
     } else {
         bs_pagemap_set(base, npages, span, class);
     }
 }
 
-void bs_pagemap_hide(uintptr_t base, size_t npages) {
+/* A byte that was shown with another step has its class beside it already. */
+static void hide_page(struct bs_arena *arena, size_t page) {
+    uint8_t byte = bs_load(&arena->class[page]);
+    if (byte == 0)
+        return;
+    uint64_t class = bs_load(&arena->hidden[page]) % BS_HIDDEN_NUMBER;
+    if (class == 0)
+        class = byte;
+    bs_store(&arena->hidden[page], class);
+    set_class(arena, page, 1, shown((unsigned)class));
+}
+
+void bs_pagemap_hide(uintptr_t base, size_t npages, unsigned step) {
     bs_store(&bs_pagemap_hidden, true);
-    for (uintptr_t p = base; p < base + npages * BS_PAGE_SIZE; p += BS_PAGE_SIZE) {
-        unsigned class = bs_pagemap_class(p);
-        if (class != 0) {
-            set_hidden(p, 1, class);
-            bs_pagemap_set(p, 1, NULL, 0);
-        }
-    }
+    hidden_step = step;
+    for (uintptr_t p = base; p < base + npages * BS_PAGE_SIZE; p += BS_PAGE_SIZE)
+        hide_page(bs_pagemap_arena(p), (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES);
+}
+
+/* The word with one place more, if there is room, or without it, if it is there. */
+static uint64_t with_place(uint64_t word, unsigned at, bool more) {
+    for (unsigned i = 0; i < BS_HIDDEN_PLACES; i++)
+        if (bs_hidden_place(word, i) == (more ? 0 : at))
+            return word ^ (uint64_t)at << (BS_HIDDEN_FIRST + i * BS_HIDDEN_BITS);
+    return word;
 }
 
 void bs_pagemap_count(uintptr_t p, int step) {
-    uint32_t *hidden = &bs_pagemap_arena(p)->hidden[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES];
-    if (step > 0)
-        bs_add(hidden, (uint32_t)BS_HIDDEN_COUNT);
-    else
-        bs_sub(hidden, (uint32_t)BS_HIDDEN_COUNT);
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    size_t page = (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
+    uint64_t *hidden = &arena->hidden[page];
+    /* Without a lock the byte of one who counts down could follow that of one who counts up. That happens once in
+     * half a MiB of what is asked for, or in a collection: not worth one of its own. */
+    bs_meta_lock();
+    uint64_t word = with_place(bs_load(hidden), bs_hidden_at(p), step > 0) + (uint64_t)step * BS_HIDDEN_NUMBER;
+    bs_store(hidden, word);
+    if (bs_pagemap_is_hidden())
+        set_class(arena, page, 1, word < BS_HIDDEN_NUMBER ? shown((unsigned)word) : 0);
+    bs_meta_unlock();
 }
 
 /* Pages [page, page+n) of one group, all of them the large span's. */

@@ -24,8 +24,6 @@ struct bs_heap_arena;
 struct bs_marks;
 struct bs_freed;
 
-enum { BS_HIDDEN_COUNT = 256 };
-
 enum { BS_NSIDES = 13 }; /* kinds of side bits: marks.h */
 
 /* Which pages of a group, 64 of them, belong to a large span that covers the group's first page, its
@@ -49,9 +47,10 @@ struct bs_arena {
     struct bs_marks *side[BS_NSIDES]; /* [atomic] NULL while not needed: marks.h */
     struct bs_freed *freed; /* [atomic] the same: freed.h */
     struct bs_span *span[BS_ARENA_PAGES]; /* the last other span that held the page, or NULL */
-    /* [atomic] While class bytes are hidden, and in no memory before: what the page's would be, and, times
-     * BS_HIDDEN_COUNT, how many blocks begin in it whose free matters. One word, so that a free looks once. */
-    uint32_t hidden[BS_ARENA_PAGES];
+    /* [atomic; it and the byte together under the lock of metadata] While class bytes are hidden, and in no memory
+     * before: what the page's would be, and which blocks begin in it whose free matters. One word, so that a free
+     * looks once. */
+    uint64_t hidden[BS_ARENA_PAGES];
     struct bs_span *low[BS_ARENA_GROUPS], *high[BS_ARENA_GROUPS]; /* whose the groups' pages are, or were */
 };
 
@@ -65,8 +64,8 @@ BS_LOCAL extern uint8_t *bs_pagemap_near;
 BS_LOCAL extern struct bs_arena **bs_pagemap_table;
 BS_LOCAL extern size_t bs_pagemap_narenas; /* entries: 0, then BS_MAX_ARENAS */
 
-/* The class of the small block's page that p lies in; 0 for everything else, and for pages that the
- * flat map does not cover. */
+/* The class of the small block's page that p lies in, or how it is shown (bs_pagemap_hide); 0 for everything else,
+ * and for pages that the flat map does not cover. */
 BS_INLINE uint8_t bs_pagemap_near_class(uintptr_t p) {
     /* acquire only orders start-up against the very first lookups: a plain load on x86 and a
      * cheap one elsewhere; entries are published before blocks that need them */
@@ -83,7 +82,7 @@ BS_INLINE struct bs_arena *bs_pagemap_arena(uintptr_t p) {
         return NULL;
     return bs_load_acquire(&bs_pagemap_table[number]);
 }
-/* The class of the small block's page that p lies in; 0 for everything else. */
+/* The same for all pages. */
 BS_INLINE uint8_t bs_pagemap_class(uintptr_t p) {
     uint8_t class = bs_pagemap_near_class(p);
     if (BS_LIKELY(class != 0))
@@ -132,30 +131,56 @@ void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigne
 /* The same for pages of a small span: while classes are hidden they are entered as such. */
 void bs_pagemap_set_small(uintptr_t base, size_t npages, struct bs_span *span, unsigned class);
 
-/* Hidden classes: the class byte of every page is 0, so that every free comes to the slow door, which
- * finds the class beside it. For good, once it is on; switched on while the process has one thread,
+/* Hidden classes: what the page's class is stands beside its byte, which is 0, so that a free comes to the slow
+ * door; or, with a step, so much more than the class where no block begins whose free matters to somebody, so that the
+ * free finds another magazine. For good, once it is on, but for the step; switched on while the process has one thread,
  * by the first call, and for the pages that there are by a call for each run of them. */
-void bs_pagemap_hide(uintptr_t base, size_t npages);
+void bs_pagemap_hide(uintptr_t base, size_t npages, unsigned step);
 BS_LOCAL extern bool bs_pagemap_hidden; /* [atomic] */
 BS_INLINE bool bs_pagemap_is_hidden(void) {
     return bs_load(&bs_pagemap_hidden);
 }
-BS_INLINE uint32_t bs_pagemap_hidden_word(uintptr_t p) {
+/* A page's word then: its class, how many blocks begin in it whose free matters, and where: in units of 8 bytes, from 1
+ * on. Of more than four some places are not known, until as many are left as are. */
+enum { BS_HIDDEN_NUMBER = 1 << 8, BS_HIDDEN_PLACES = 4, BS_HIDDEN_FIRST = 20, BS_HIDDEN_BITS = 11 };
+_Static_assert(BS_PAGE_SIZE / 8 < 1 << BS_HIDDEN_BITS &&
+               BS_PAGE_SIZE / 8 * BS_HIDDEN_NUMBER < (size_t)1 << BS_HIDDEN_FIRST &&
+               BS_HIDDEN_FIRST + BS_HIDDEN_PLACES * BS_HIDDEN_BITS <= 64, "a word holds all");
+BS_INLINE uint64_t bs_pagemap_hidden_word(uintptr_t p) {
     struct bs_arena *arena = bs_pagemap_arena(p);
     return BS_LIKELY(arena != NULL) ? bs_load(&arena->hidden[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]) : 0;
 }
-/* What bs_pagemap_class would be. *counted: blocks in the page whose free matters to somebody. */
-BS_INLINE unsigned bs_pagemap_hidden_class(uintptr_t p, unsigned *counted) {
-    uint32_t word = bs_pagemap_hidden_word(p);
-    *counted = word / BS_HIDDEN_COUNT;
-    return word % BS_HIDDEN_COUNT;
+BS_INLINE unsigned bs_hidden_number(uint64_t word) {
+    return (unsigned)(word % (1 << BS_HIDDEN_FIRST) / BS_HIDDEN_NUMBER);
 }
-/* The same where there are no such blocks; else 0. */
-BS_INLINE unsigned bs_pagemap_uncounted_class(uintptr_t p) {
-    uint32_t word = bs_pagemap_hidden_word(p);
-    return word < BS_HIDDEN_COUNT ? word : 0;
+BS_INLINE unsigned bs_hidden_place(uint64_t word, unsigned i) {
+    return (unsigned)(word >> (BS_HIDDEN_FIRST + i * BS_HIDDEN_BITS)) % (1 << BS_HIDDEN_BITS);
 }
-/* One such block more, or (-1) less; p is in a small span. */
+BS_INLINE unsigned bs_hidden_at(uintptr_t p) {
+    return (unsigned)(p % BS_PAGE_SIZE / 8 + 1);
+}
+/* The block at p may be one whose free matters to somebody. */
+BS_INLINE bool bs_hidden_matters(uint64_t word, uintptr_t p) {
+    unsigned unknown = bs_hidden_number(word);
+    for (unsigned i = 0; unknown != 0 && i < BS_HIDDEN_PLACES; i++) {
+        unsigned place = bs_hidden_place(word, i);
+        if (place == bs_hidden_at(p))
+            return true;
+        unknown -= place != 0;
+    }
+    return unknown != 0;
+}
+/* What bs_pagemap_class would be. */
+BS_INLINE unsigned bs_pagemap_hidden_class(uintptr_t p) {
+    return bs_pagemap_hidden_word(p) % BS_HIDDEN_NUMBER;
+}
+/* The same where the free of p matters to nobody; else 0. */
+BS_INLINE unsigned bs_pagemap_plain_class(uintptr_t p) {
+    uint64_t word = bs_pagemap_hidden_word(p);
+    return BS_UNLIKELY(word >= BS_HIDDEN_NUMBER) && bs_hidden_matters(word, p) ? 0 : word % BS_HIDDEN_NUMBER;
+}
+/* The free of the block at p, a small one, matters to one more, or (-1) less. When it returns, frees in its page come to
+ * the slow door. */
 void bs_pagemap_count(uintptr_t p, int step);
 
 /* The same for pages of a large span, whose class bytes are 0 as those of all free pages are. A span may

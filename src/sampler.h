@@ -19,17 +19,14 @@
  * slot of the magazine is met by B first as well. (Where free stays fast, tests/check_sample's leak in
  * such a loop is reported as 2.2 of its 6 MB.) A fair choice has to count allocations.
  *
- * Allocations can be counted if frees can: what a cache held at the last visit, less what it holds
- * now, is what was handed out if nothing came in unseen. So while sampling is on, the class bytes of
- * small spans in the page map are 0 (bs_pagemap_hide): free finds "not a small block" and goes
- * to its slow door by the way that is there for large ones, which puts the block into the cache. malloc
- * stays on its fast path and is counted by what is missing; and never more blocks are left ready than
- * the next mark is away, so the allocation that has the mark finds the cache empty and comes to the
- * slow door, whoever it is. That is exact, not approximate. A free of a sampled block is at the slow
- * door anyway.
+ * Allocations can be counted if nothing comes in unseen: what a cache held at the last visit, less what it holds now, is
+ * what was handed out. So while sampling is on, what is freed goes to a magazine of its own
+ * (tcache_counted.h), and never more blocks are left ready than the next mark is away: the allocation that has the
+ * mark finds nothing and comes to the slow door, whoever it is. That is exact, not approximate. Frees in a page with
+ * a sampled block come to the slow door.
  *
  * tcmalloc and Go subtract from a counter in every allocation instead, and look at a bit of the span
- * in every free; here nothing is paid while sampling is off, and a free costs more while it is on.
+ * in every free; here neither path has an instruction for it, whether sampling is on or off.
  *
  * No lock: a sampler is its cache's owner's. Nothing here makes a system call.
  */
@@ -50,7 +47,7 @@ struct bs_sampler {
     uint64_t chance; /* [owner] state of the random numbers */
     bool due;        /* [owner] the allocation that is being served is sampled */
     struct bs_sampler_class {
-        uint32_t ready; /* [owner] blocks in the cache when it was counted, and those put in since */
+        uint32_t ready; /* [owner] blocks that malloc could take when it was counted */
         bool drawn;     /* [owner] `until` is: not before the first visit, since few classes are used */
         uint64_t until; /* [owner] blocks before the one with the next mark, from that count on; never
                            less than `ready` */

@@ -6,13 +6,12 @@
  * Locks: takes the registry's and the central locks, one at a time. Every function here is written to be entered
  * again where a cache is made.
  */
-#include "tcache_internal.h"
+#include "tcache_counted.h"
 
 #include "counter.h"
 #include "limit.h"
 #include "meta.h"
 #include "pageheap.h"
-#include "sampler.h"
 #include "thread.h"
 
 #include <string.h>
@@ -35,56 +34,38 @@ static uint32_t max_capacity(uint32_t size) {
     return cap;
 }
 
-/* --- counting for samples (sampler.h) ---------------------------------------------------------- */
-
-static size_t ready_blocks(const struct bs_tcache *tc, unsigned class) {
-    return bs_tcache_count(tc, class) + bs_popcount(tc->bin[class].run_mask);
-}
-
-/* What was handed out since the last visit brought the next mark nearer. */
-static void account(struct bs_tcache *tc, unsigned class) {
-    if (BS_LIKELY(tc->sampler == NULL))
-        return;
-    struct bs_sampler_class *c = &tc->sampler->class[class];
-    uint32_t ready = (uint32_t)ready_blocks(tc, class);
-    if (BS_UNLIKELY(!c->drawn))
-        bs_sampler_draw(tc->sampler, class);
-    /* (A fork may have met the owner between two stores: clamped.) */
-    c->until = bs_sub_clamped(c->until, bs_sub_clamped(c->ready, ready));
-    c->ready = ready;
-}
-
-/* The end of a visit. */
-static void recount(struct bs_tcache *tc, unsigned class) {
-    if (BS_UNLIKELY(tc->sampler != NULL))
-        tc->sampler->class[class].ready = (uint32_t)ready_blocks(tc, class);
-}
-
 /* --- flushing --------------------------------------------------------------------------------- */
 
 /* The oldest n of the `count` blocks of the magazine go back. The newest stay: they are warm, and
  * what lies at the bottom is looked at in time (a block freed twice is found when it goes back). */
 static void flush(struct bs_tcache *tc, unsigned class, size_t count, size_t n) {
-    void **blocks = tc->top[class] - count + 1;
-    account(tc, class);
+    void **blocks = tc->tops.top[class] - count + 1;
+    bool counts = tc->counting != NULL;
+    if (BS_UNLIKELY(counts))
+        bs_counted_account(tc, class);
     /* None counts while they leave and move: a snapshot by fork loses them (tcache.h). */
-    bs_store(&tc->top[class], blocks - 1);
+    bs_store(&tc->tops.top[class], blocks - 1);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     bs_central_release(class, blocks, (unsigned)n);
     memmove(blocks, blocks + n, (count - n) * sizeof *blocks);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    bs_store(&tc->top[class], blocks - 1 + (count - n));
-    recount(tc, class);
+    bs_store(&tc->tops.top[class], blocks - 1 + (count - n));
+    if (BS_UNLIKELY(counts))
+        bs_counted_recount(tc, class);
 }
 
 static void flush_run(struct bs_tcache *tc, unsigned class) {
     void *blocks[64];
     unsigned n = 0;
-    account(tc, class);
+    bool counts = tc->counting != NULL;
+    if (BS_UNLIKELY(counts))
+        bs_counted_account(tc, class);
     while (bs_tcache_take_run(tc, class, &blocks[n]))
         n++;
-    bs_central_release(class, blocks, n);
-    recount(tc, class);
+    if (n != 0)
+        bs_central_release(class, blocks, n);
+    if (BS_UNLIKELY(counts))
+        bs_counted_recount(tc, class);
 }
 
 void bs_tcache_drain(struct bs_tcache *tc) {
@@ -92,17 +73,18 @@ void bs_tcache_drain(struct bs_tcache *tc) {
         /* Counted down to the bottom, not from `blocks`: a fork may have met the owner while it
          * changed the storage (grow). */
         size_t count = 0;
-        while (tc->top[class][-(ptrdiff_t)count] != NULL)
+        while (tc->tops.top[class][-(ptrdiff_t)count] != NULL)
             count++;
         if (count != 0)
             flush(tc, class, count, count);
         if (tc->bin[class].run_mask != 0)
             flush_run(tc, class);
+        if (BS_UNLIKELY(tc->counting != NULL))
+            bs_counted_flush(tc, class, 1);
     }
 }
 
-/* Room for twice as many blocks, if the budgets allow. The magazine is full, or empty. */
-static bool grow(struct bs_tcache *tc, unsigned class) {
+bool bs_tcache_grow(struct bs_tcache *tc, unsigned class) {
     struct bs_bin *bin = &tc->bin[class];
     if (bin->cap >= max_capacity(bin->size))
         return false;
@@ -110,7 +92,7 @@ static bool grow(struct bs_tcache *tc, unsigned class) {
     if (tc->extra_bytes + bytes > extra_room() || !bs_thread_grant(bytes))
         return false;
     if (bin->cap < BS_MAGAZINE_START) { /* in the cache's own storage */
-        bs_store(&tc->limit[class], tc->limit[class] + bin->cap);
+        bs_store(&tc->tops.limit[class], tc->tops.limit[class] + bin->cap);
         bin->cap *= 2;
         tc->extra_bytes += bytes;
         return true;
@@ -122,17 +104,17 @@ static bool grow(struct bs_tcache *tc, unsigned class) {
     }
     void **old = bin->blocks - 1;
     uint16_t old_cap = bin->cap;
-    size_t count = (size_t)(tc->top[class] - old);
+    size_t count = (size_t)(tc->tops.top[class] - old);
     memcpy(bottom, old, (1 + count) * sizeof *bottom);
     /* In this order for a snapshot by fork: top leads to a whole magazine before and after, and
      * larger storage under the smaller capacity is harmless. */
     __atomic_signal_fence(__ATOMIC_RELEASE);
-    bs_store(&tc->top[class], bottom + count);
+    bs_store(&tc->tops.top[class], bottom + count);
     __atomic_signal_fence(__ATOMIC_RELEASE);
     bs_store(&bin->blocks, bottom + 1);
     __atomic_signal_fence(__ATOMIC_RELEASE);
     bin->cap = (uint16_t)(old_cap * 2);
-    bs_store(&tc->limit[class], bottom + bin->cap);
+    bs_store(&tc->tops.limit[class], bottom + bin->cap);
     tc->extra_bytes += bytes;
     if (old_cap > BS_MAGAZINE_START)
         bs_meta_pool_free(bs_tcache_storage(old_cap), old);
@@ -147,6 +129,8 @@ static void trim_pass(struct bs_tcache *tc) {
         size_t count = bs_tcache_count(tc, class);
         if (!bin->refilled && count != 0)
             flush(tc, class, count, (count + 1) / 2);
+        if (!bin->refilled && BS_UNLIKELY(tc->counting != NULL))
+            bs_counted_flush(tc, class, 2);
         if (!bin->refilled)
             bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, bs_tcache_max_claim(bin->size));
         bin->refilled = false;
@@ -156,7 +140,7 @@ static void trim_pass(struct bs_tcache *tc) {
 /* bs_central_set_spare's: this thread is about to take memory from the kernel, maybe in the middle of a refill; its
  * bin has nothing then. Those that were not needed since the last such pass, or trim pass, give all. */
 static void give_spare(void) {
-    struct bs_tcache *tc = bs_load(&bs_self);
+    struct bs_tcache *tc = bs_tcache_self();
     if (!bs_tcache_is_real(tc))
         return;
     for (unsigned class = 1; class <= BS_SPARE_LAST_CLASS; class++) {
@@ -166,6 +150,8 @@ static void give_spare(void) {
             flush(tc, class, count, count);
         if (!bin->refilled && bin->run_mask != 0)
             flush_run(tc, class);
+        if (!bin->refilled && BS_UNLIKELY(tc->counting != NULL))
+            bs_counted_flush(tc, class, 1);
         bin->refilled = false;
     }
 }
@@ -190,24 +176,13 @@ static struct bs_tcache *own_cache(void) {
         bs_tcache_leave();
         return &bs_tcache_none;
     }
-    struct bs_tcache *tc = bs_load(&bs_self);
+    struct bs_tcache *tc = bs_tcache_self();
     if (BS_UNLIKELY(tc == &bs_tcache_empty))
         tc = bs_tcache_look_again();
     if (BS_LIKELY(tc != &bs_tcache_empty))
         return tc;
     bs_central_set_spare(give_spare);
     return bs_tcache_make();
-}
-
-/* A new magazine is closed, full without a block, until its thread allocates of the class (refill). What a
- * thread frees before was handed to it, often by who gave the neighbours on the same cache line to other
- * threads: the first such block goes back instead of being used by this thread beside them. After that
- * it is open in any case: a thread that only frees shall not come here each time. */
-static bool is_closed(const struct bs_tcache *tc, unsigned class) {
-    return tc->limit[class] == tc->bin[class].blocks - 1;
-}
-static void open_magazine(struct bs_tcache *tc, unsigned class) {
-    bs_store(&tc->limit[class], tc->bin[class].blocks - 1 + tc->bin[class].cap);
 }
 
 static void *alloc_uncached(unsigned class) {
@@ -228,7 +203,7 @@ static uint64_t without_lowest(uint64_t mask, unsigned n) {
  * run before they count: a snapshot by fork loses them. */
 static void move_slots(struct bs_tcache *tc, unsigned class, uint64_t mask, unsigned n) {
     struct bs_bin *bin = &tc->bin[class];
-    void **bottom = tc->top[class], **place = bottom + 1 + n;
+    void **bottom = tc->tops.top[class], **place = bottom + 1 + n;
     size_t size = bin->size;
     char *base = bin->run_base;
     uint64_t neighbours = bs_low_bits(n) << bs_ctz(mask);
@@ -244,7 +219,7 @@ static void move_slots(struct bs_tcache *tc, unsigned class, uint64_t mask, unsi
             *--place = base + bs_ctz(mask) * size;
     }
     __atomic_signal_fence(__ATOMIC_RELEASE);
-    bs_store(&tc->top[class], bottom + n);
+    bs_store(&tc->tops.top[class], bottom + n);
 }
 
 bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out) {
@@ -257,17 +232,16 @@ bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out) {
     return true;
 }
 
-/* Fills the cache, which has nothing of the class, with at most `want` slots; one of them, or NULL. */
-static void *refill(struct bs_tcache *tc, unsigned class, unsigned want) {
+void *bs_tcache_refill(struct bs_tcache *tc, unsigned class, unsigned want) {
     struct bs_bin *bin = &tc->bin[class];
     struct bs_refill r = {.run_mask = 0};
     void *p;
     if (BS_UNLIKELY(bin->run_base == NULL)) { /* the first one */
         r.whole_lines = true;
-        open_magazine(tc, class);
+        bs_tcache_open(tc, class);
     }
     if (BS_UNLIKELY(one_way) && want > bin->cap)
-        (void)grow(tc, class); /* frees would have done so */
+        (void)bs_tcache_grow(tc, class); /* frees would have done so */
     unsigned room = (unsigned)bs_min(bin->cap, want);
     r.blocks = bin->blocks;
     r.max_blocks = room;
@@ -286,27 +260,7 @@ static void *refill(struct bs_tcache *tc, unsigned class, unsigned want) {
         memmove(bin->blocks, bin->blocks + (room - r.nblocks), r.nblocks * sizeof *bin->blocks);
     __atomic_signal_fence(__ATOMIC_RELEASE);
     p = bin->blocks[r.nblocks - 1];
-    bs_store(&tc->top[class], bin->blocks - 2 + r.nblocks);
-    return p;
-}
-
-/* With a sampler: no more is left ready than lies before the next mark. */
-static void *alloc_counted(struct bs_tcache *tc, unsigned class) {
-    struct bs_sampler *s = tc->sampler;
-    struct bs_sampler_class *c = &s->class[class];
-    void *p;
-    account(tc, class);
-    bool due = c->until == 0;
-    if (due)
-        bs_sampler_draw(s, class);
-    else
-        c->until--;
-    if (!bs_tcache_take(tc, class, &p) && !bs_tcache_spread(tc, class, &p))
-        p = refill(tc, class, (unsigned)bs_min(tc->bin[class].claim, c->until + 1));
-    if (p == NULL) /* nothing was handed out, so the mark is where it was */
-        c->until = due ? 0 : c->until + 1;
-    s->due = due && p != NULL;
-    recount(tc, class);
+    bs_store(&tc->tops.top[class], bin->blocks - 2 + r.nblocks);
     return p;
 }
 
@@ -316,24 +270,12 @@ void *bs_tcache_alloc_slow(unsigned class) {
         return alloc_uncached(class);
     note_visit(tc);
     void *p;
-    if (BS_UNLIKELY(tc->sampler != NULL))
-        return alloc_counted(tc, class);
+    if (BS_UNLIKELY(tc->counting != NULL))
+        return bs_counted_alloc(tc, class);
     /* a cache just made may have been filled by re-entry */
-    if (bs_tcache_take(tc, class, &p) || bs_tcache_spread(tc, class, &p))
+    if (bs_tcache_take(&tc->tops, class, &p) || bs_tcache_spread(tc, class, &p))
         return p;
-    return refill(tc, class, tc->bin[class].claim);
-}
-
-/* With a sampler: true if there is room for one more block before the next mark. */
-static bool make_room_counted(struct bs_tcache *tc, unsigned class) {
-    const struct bs_sampler_class *c = &tc->sampler->class[class];
-    account(tc, class);
-    if (c->ready >= c->until) {
-        size_t count = bs_tcache_count(tc, class), n = c->ready - c->until / 2;
-        if (count != 0)
-            flush(tc, class, count, bs_min(n, count));
-    }
-    return c->ready < c->until;
+    return bs_tcache_refill(tc, class, tc->bin[class].claim);
 }
 
 void bs_tcache_free_slow(unsigned class, void *p) {
@@ -342,30 +284,32 @@ void bs_tcache_free_slow(unsigned class, void *p) {
         bs_central_release(class, &p, 1);
         return;
     }
+    if (BS_UNLIKELY(tc->counting != NULL)) {
+        if (bs_counted_free(tc, class, p))
+            note_visit(tc);
+        return;
+    }
     note_visit(tc);
-    bool closed = is_closed(tc, class);
-    if (BS_UNLIKELY(closed))
-        open_magazine(tc, class);
-    if (BS_UNLIKELY(closed) || (BS_UNLIKELY(tc->sampler != NULL) && !make_room_counted(tc, class))) {
+    if (BS_UNLIKELY(bs_tcache_is_closed(tc, class))) {
+        bs_tcache_open(tc, class);
         bs_central_release(class, &p, 1);
         return;
     }
     uint16_t cap = tc->bin[class].cap;
-    if (tc->top[class] == tc->limit[class] && !grow(tc, class))
+    if (tc->tops.top[class] == tc->tops.limit[class] && !bs_tcache_grow(tc, class))
         flush(tc, class, cap, (cap + 1u) / 2);
-    (void)bs_tcache_put(tc, class, p); /* there is room; into tc, whatever the word says by now */
-    recount(tc, class);
+    (void)bs_tcache_put(&tc->tops, class, p); /* there is room; into tc, whatever the word says by now */
 }
 
 bool bs_tcache_is_sampled(size_t size) {
-    struct bs_tcache *tc = bs_load(&bs_self);
+    struct bs_tcache *tc = bs_tcache_self();
     if (BS_UNLIKELY(tc == &bs_tcache_empty))
         tc = bs_tcache_look_again();
     if (!bs_tcache_is_real(tc))
         return bs_sampler_hits_uncounted(size);
-    bool due = tc->sampler != NULL && tc->sampler->due;
+    bool due = tc->counting != NULL && tc->counting->sampler.due;
     if (due)
-        tc->sampler->due = false;
+        tc->counting->sampler.due = false;
     return due;
 }
 

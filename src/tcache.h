@@ -38,35 +38,63 @@ struct bs_bin {
     bool refilled;     /* [owner] since the last trim pass */
 };
 
-struct bs_sampler;
+struct bs_counting;
+
+/* Magazines, as the fast paths find them: by class, or BS_RETURNED more. */
+struct bs_tops {
+    union {
+        void **top[4 * BS_NCLASSES]; /* [owner] the newest block; the bottom's NULL: there is none */
+        struct {
+            void **tops_of_classes[BS_NCLASSES];
+            void **limit[3 * BS_NCLASSES]; /* [owner] top of a full magazine */
+        };
+    };
+};
 
 struct bs_tcache {
-    void **top[BS_NCLASSES];   /* [owner] the newest block; the bottom's NULL: there is none */
-    void **limit[BS_NCLASSES]; /* [owner] top of a full magazine */
     struct bs_bin bin[BS_NCLASSES]; /* bin 0 stays empty and full: "not a small block" */
     struct bs_link link;            /* [lock:registry] */
-    struct bs_tcache **word;        /* [init] the owner's thread-local word */
+    struct bs_tops **word;          /* [init] the owner's thread-local word, bs_self */
     int tid;                        /* [owner; after fork too] kernel's thread id */
     uint32_t exit_rounds;           /* [owner] times the exit hook ran */
     uint32_t slow_ops;              /* [owner; others may read] visits of the slow door */
     bool watched;                   /* [owner; others may read] the thread's end will tell */
     uint32_t idle_looks;            /* [lock:round] idle.c: looks since the last change */
     uint64_t idle_signature;        /* [lock:round] idle.c: what was seen at the last look */
-    struct bs_sampler *sampler;     /* [owner] NULL: sampling is off */
+    struct bs_counting *counting;   /* [owner] NULL: sampling is off */
     size_t extra_bytes;             /* [owner] capacity granted beyond the start, in bytes */
-    /* [owner] magazines that never grew, each above its bottom; BS_NCLASSES of them. (Flexible, so that
-     * the two static caches, which every process has in memory, do without.) */
-    void *first_blocks[][1 + BS_MAGAZINE_START];
+    void **no_block;                /* the static caches: where the words below lead to as well */
+    /* Only a cache that counts has memory for the second half, of what came back. Behind it lies the storage of magazines
+     * that never grew. */
+    struct bs_tops tops;
 };
 
-BS_LOCAL extern __thread struct bs_tcache *bs_self;
+/* While allocations are counted (tcache_counted.h) a class has a second magazine, to which free adds and from which
+ * malloc does not take: its top and limit are those of this number more, and so is the byte by which the page map
+ * names the class. */
+enum { BS_RETURNED = 2 * BS_NCLASSES };
+_Static_assert(BS_RETURNED + BS_NCLASSES <= 256, "a byte names both magazines of every class");
+
+/* The thread's word: where the tops of its cache are, so that the fast paths index from it without an addition. */
+BS_LOCAL extern __thread struct bs_tops *bs_self;
+
+BS_INLINE struct bs_tcache *bs_tcache_of(struct bs_tops *tops) {
+    return (struct bs_tcache *)((uintptr_t)tops - offsetof(struct bs_tcache, tops));
+}
+/* What the calling thread's word is. It is read once for each operation: a borrower may exchange it at any moment. */
+BS_INLINE struct bs_tops *bs_tcache_tops(void) {
+    return bs_load(&bs_self);
+}
+BS_INLINE struct bs_tcache *bs_tcache_self(void) {
+    return bs_tcache_of(bs_tcache_tops());
+}
 
 /* Where the word leads of a thread without a cache: empty, which has none yet, and none, which gets none.
  * Nothing is ever written there; each magazine is empty and full. Their tops and limits are the same pointer, so
- * one lies a word above the other: each word is a relocation, and memory of every process. (The mask of class
- * 0's run is such a word in one of them. Nobody asks for it.) */
+ * one lies a word above the other: each word is a relocation, and memory of every process. (What came back is NULL in
+ * both, which is empty and full as well, but for class 0, of which no byte has the number.) */
 struct bs_no_caches {
-    void **word;
+    void *below;
     struct bs_tcache cache;
 };
 BS_LOCAL extern struct bs_no_caches bs_no_caches;
@@ -77,6 +105,10 @@ BS_LOCAL extern struct bs_no_caches bs_no_caches;
  * and one into *out. False: there is no run. Of classes above BS_TINY_MAX one moves at a time, into
  * *out: malloc's inline path does not serve them, and calloc asks for slots that were never used. */
 bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out);
+
+/* When nothing is ready in a cache that counts (tc->counting): what came back is, and one of it goes to *out. False: too
+ * little came back, or the allocation has the mark. */
+bool bs_tcache_turn(struct bs_tcache *tc, unsigned class, void **out);
 
 /* The slow door's work. Class 1 ... BS_NCLASSES-1. */
 void *bs_tcache_alloc_slow(unsigned class);
@@ -94,12 +126,14 @@ void bs_tcache_bury(struct bs_tcache *tc);
 /* Later caches are not made (check:full, mallopt(M_PERTURB)). */
 void bs_tcache_disable(void);
 
-/* Blocks in the magazine. Any thread; relaxed: while the owner changes the storage, 0. */
+/* Blocks in the magazine that malloc takes from. Any thread; relaxed: while the owner changes the storage, 0. */
 BS_INLINE size_t bs_tcache_count(const struct bs_tcache *tc, unsigned class) {
-    size_t n = ((uintptr_t)bs_load(&tc->top[class]) - (uintptr_t)bs_load(&tc->bin[class].blocks)) /
+    size_t n = ((uintptr_t)bs_load(&tc->tops.top[class]) - (uintptr_t)bs_load(&tc->bin[class].blocks)) /
                    sizeof(void *) + 1;
     return n <= BS_MAGAZINE_MAX ? n : 0;
 }
+/* Blocks in both magazines. Any thread; relaxed. */
+size_t bs_tcache_count_all(const struct bs_tcache *tc, unsigned class);
 /* Bytes in the cache. Any thread; relaxed. */
 size_t bs_tcache_bytes(const struct bs_tcache *tc);
 /* Calls visit with the address of each block in a cache whose owner stands, or with a copy that a fork made:
@@ -122,7 +156,7 @@ size_t bs_tcache_strip(struct bs_tcache *tc);
 /* While sampling is on, after bs_tcache_alloc_slow: the block that it gave, of `size` bytes, is to be
  * sampled. */
 bool bs_tcache_is_sampled(size_t size);
-/* While the process has one thread: its cache, if it has one, is replaced by one with a sampler. */
+/* While the process has one thread: its cache, if it has one, is replaced by one that counts. */
 void bs_tcache_renew(void);
 
 /* Before threads exist: nothing is freed into caches (heap.h's keeper), so their magazines grow as they are filled. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tcache_inl.h - the fast path: the only inline code of malloc and free, and the form of it that counts
- * (sampler.h).
+ * tcache_inl.h - the fast path: the only inline code of malloc and free.
  *
  * No atomic instruction, no lock, no store outside the thread's cache, no "initialised?" branch.
  * doc/DESIGN.md states its instruction counts; no change goes in without new ones.
@@ -12,30 +11,29 @@
 #ifndef BS_TCACHE_INL_H
 #define BS_TCACHE_INL_H
 
-#include "sampler.h"
 #include "tcache.h"
 
 /* Moves the top of a magazine by one. Where the machine can add to memory it is one instruction
  * after the load of the old value; two stores' worth of work either way. */
-BS_INLINE void bs_tcache_step(struct bs_tcache *tc, size_t class, void **top, int by) {
+BS_INLINE void bs_tcache_step(struct bs_tops *tops, size_t index, void **top, int by) {
 #if defined(__x86_64__) && !BS_SANITIZED && defined(__OPTIMIZE__) /* `by` is no constant without */
     (void)top;
-    __asm__ __volatile__("addq %1, %0" : "+m"(tc->top[class]) : "i"(by * (int)sizeof(void *)) : "cc");
+    __asm__ __volatile__("addq %1, %0" : "+m"(tops->top[index]) : "i"(by * (int)sizeof(void *)) : "cc");
 #else
-    bs_store(&tc->top[class], top + by);
+    bs_store(&tops->top[index], top + by);
 #endif
 }
 
 /* Takes a block of the class's magazine into *out; false: the slow door's turn. (Not a NULL result:
  * the compiler would test the pointer it has just loaded.) */
-BS_INLINE bool bs_tcache_take(struct bs_tcache *tc, size_t class, void **out) {
-    void **top = tc->top[class], *p = *top;
+BS_INLINE bool bs_tcache_take(struct bs_tops *tops, size_t class, void **out) {
+    void **top = tops->top[class], *p = *top;
 #ifdef __x86_64__
     __asm__("" : "+a"(p)); /* where malloc's answer has to be; gcc 12 moves it there otherwise */
 #endif
     if (BS_LIKELY(p != NULL)) {
         *out = p;
-        bs_tcache_step(tc, class, top, -1);
+        bs_tcache_step(tops, class, top, -1);
         return true;
     }
     return false;
@@ -53,36 +51,24 @@ BS_INLINE bool bs_tcache_take_run(struct bs_tcache *tc, size_t class, void **out
     return true;
 }
 
-/* Puts a block into the magazine. False: it is full (or class 0's, which always is): the slow
- * door's turn. */
-BS_INLINE bool bs_tcache_put(struct bs_tcache *tc, size_t class, void *p) {
-    void **top = tc->top[class];
-    if (BS_UNLIKELY(top == tc->limit[class]))
+/* Puts a block into the magazine of that index: a class, or BS_RETURNED more (tcache.h). False: it is full
+ * (or class 0's, which always is): the slow door's turn. */
+BS_INLINE bool bs_tcache_put(struct bs_tops *tops, size_t index, void *p) {
+    void **top = tops->top[index];
+    if (BS_UNLIKELY(top == tops->limit[index]))
         return false;
     top[1] = p;
     /* the block is there before it counts, for a snapshot by fork (tcache.h) */
     __atomic_signal_fence(__ATOMIC_RELEASE);
-    bs_tcache_step(tc, class, top, +1);
+    bs_tcache_step(tops, index, top, +1);
     return true;
 }
 
-/* The calling thread's cache. The word is read once for each operation: a borrower may exchange it
- * at any moment (tcache.h). */
-BS_INLINE struct bs_tcache *bs_tcache_self(void) {
-    return bs_load(&bs_self);
-}
-
-/* bs_tcache_put for the slow door that counts frees (sampler.h); false also where more would be ready
- * than the next mark is away, or there is no sampler. */
-BS_INLINE bool bs_tcache_put_counted(unsigned class, void *p) {
+/* The same for what came back of a class, where the byte of the block's page does not lead to it. False also if the
+ * thread's cache does not count. */
+BS_INLINE bool bs_tcache_put_returned(size_t class, void *p) {
     struct bs_tcache *tc = bs_tcache_self();
-    if (BS_UNLIKELY(tc->sampler == NULL))
-        return false;
-    struct bs_sampler_class *c = &tc->sampler->class[class];
-    if (BS_UNLIKELY(c->ready >= c->until) || BS_UNLIKELY(!bs_tcache_put(tc, class, p)))
-        return false;
-    c->ready++; /* what was taken out since the count is found by the next one */
-    return true;
+    return tc->counting != NULL && bs_tcache_put(&tc->tops, BS_RETURNED + class, p);
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tcache_internal.h - what tcache.c and tcache_life.c share. Nobody else includes it.
+ * tcache_internal.h - what the files of the thread caches share. Nobody else includes it.
  */
 #ifndef BS_TCACHE_INTERNAL_H
 #define BS_TCACHE_INTERNAL_H
@@ -18,6 +18,25 @@ BS_LOCAL extern bool bs_tcache_disabled; /* [atomic] no new caches; set while op
 BS_INLINE uint32_t bs_tcache_max_claim(uint32_t size) {
     return (uint32_t)bs_max(1, bs_min(BS_CLAIM_MAX, BS_CLAIM_MAX_BYTES / size));
 }
+
+/* Blocks that a fresh magazine has room for: of large ones fewer, a bound in bytes. */
+uint16_t bs_tcache_start_capacity(uint32_t size);
+
+/* A new magazine is closed, full without a block, until its thread allocates of the class (bs_tcache_refill). What a
+ * thread frees before was handed to it, often by who gave the neighbours on the same cache line to other
+ * threads: the first such block goes back instead of being used by this thread beside them. After that
+ * it is open in any case: a thread that only frees shall not come here each time. */
+BS_INLINE bool bs_tcache_is_closed(const struct bs_tcache *tc, unsigned class) {
+    return tc->tops.limit[class] == tc->bin[class].blocks - 1;
+}
+BS_INLINE void bs_tcache_open(struct bs_tcache *tc, unsigned class) {
+    bs_store(&tc->tops.limit[class], tc->bin[class].blocks - 1 + tc->bin[class].cap);
+}
+
+/* Room for twice as many blocks, if the budgets allow. */
+bool bs_tcache_grow(struct bs_tcache *tc, unsigned class);
+/* Fills the cache, which has nothing of the class, with at most `want` slots; one of them, or NULL. */
+void *bs_tcache_refill(struct bs_tcache *tc, unsigned class, unsigned want);
 
 BS_INLINE bool bs_tcache_is_real(const struct bs_tcache *tc) {
     return tc != &bs_tcache_empty && tc != &bs_tcache_none;

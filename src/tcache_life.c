@@ -6,27 +6,28 @@
  * Locks: the borrow lock, which is its own; under that the registry's. pthread_setspecific may call back into
  * calloc; what makes a cache is written to be entered again at that point.
  */
-#include "tcache_internal.h"
+#include "tcache_counted.h"
 
 #include "counter.h"
 #include "meta.h"
 #include "os.h"
-#include "sampler.h"
 #include "thread.h"
 
 #include <string.h>
 
 /* The bottom and the limit of every magazine of the two static caches. */
 static void *no_block;
-struct bs_no_caches bs_no_caches = {.word = &no_block,
-                                    .cache = {.top = {[0 ... BS_NCLASSES - 1] = &no_block},
-                                              .limit = {[0 ... BS_NCLASSES - 1] = &no_block}}};
-__thread struct bs_tcache *bs_self = &bs_tcache_empty;
+struct bs_no_caches bs_no_caches = {.cache = {.no_block = &no_block,
+                                              .tops.top = {[0 ... 2 * BS_NCLASSES - 1] = &no_block}}};
+__thread struct bs_tops *bs_self = &bs_tcache_empty.tops;
 
-#define CACHE_BYTES \
-    (sizeof(struct bs_tcache) + BS_NCLASSES * sizeof ((struct bs_tcache *)NULL)->first_blocks[0])
+/* Where a magazine lies that never grew, above its bottom. */
+typedef void *first_blocks[1 + BS_MAGAZINE_START];
+#define COUNTED_BYTES (sizeof(struct bs_tcache) + BS_NCLASSES * sizeof(first_blocks))
+#define CACHE_BYTES (COUNTED_BYTES - BS_RETURNED * sizeof(void **))
 static struct bs_meta_pool cache_pool = BS_META_POOL_INIT(CACHE_BYTES);
-static struct bs_meta_pool sampler_pool = BS_META_POOL_INIT(sizeof(struct bs_sampler));
+static struct bs_meta_pool counted_pool = BS_META_POOL_INIT(COUNTED_BYTES);
+static struct bs_meta_pool counting_pool = BS_META_POOL_INIT(sizeof(struct bs_counting));
 /* Storage of magazines that grew: a bottom and 16, 32 ... 1024 blocks. */
 static struct bs_meta_pool storage_pool[] = {
     BS_META_POOL_INIT(17 * sizeof(void *)),  BS_META_POOL_INIT(33 * sizeof(void *)),
@@ -44,8 +45,7 @@ struct bs_meta_pool *bs_tcache_storage(uint32_t cap) {
     return &storage_pool[bs_ctz(cap) - 4];
 }
 
-/* A fresh magazine of large blocks has less room: the start is a bound in bytes as well. */
-static uint16_t start_capacity(uint32_t size) {
+uint16_t bs_tcache_start_capacity(uint32_t size) {
     uint16_t cap = BS_MAGAZINE_START;
     while (cap > 2 && (size_t)cap * size > BS_MAGAZINE_MAX_BYTES)
         cap /= 2;
@@ -54,9 +54,10 @@ static uint16_t start_capacity(uint32_t size) {
 
 /* An empty magazine in the cache's own storage. */
 static void use_first_blocks(struct bs_tcache *tc, unsigned class, uint16_t cap) {
-    void **bottom = tc->first_blocks[class];
-    bs_store(&tc->top[class], bottom);
-    bs_store(&tc->limit[class], bottom + cap);
+    void *behind = &tc->tops.top[tc->counting != NULL ? 2 * BS_RETURNED : BS_RETURNED];
+    void **bottom = ((first_blocks *)behind)[class];
+    bs_store(&tc->tops.top[class], bottom);
+    bs_store(&tc->tops.limit[class], bottom + cap);
     bs_store(&tc->bin[class].blocks, bottom + 1);
     tc->bin[class].cap = cap;
 }
@@ -66,7 +67,7 @@ static void use_first_blocks(struct bs_tcache *tc, unsigned class, uint16_t cap)
 /* The magazine is empty. */
 static void free_storage(struct bs_tcache *tc, unsigned class) {
     struct bs_bin *bin = &tc->bin[class];
-    uint16_t start = start_capacity(bin->size);
+    uint16_t start = bs_tcache_start_capacity(bin->size);
     if (bin->cap <= start)
         return;
     size_t bytes = (size_t)(bin->cap - start) * bin->size;
@@ -79,28 +80,28 @@ static void free_storage(struct bs_tcache *tc, unsigned class) {
 
 /* The cache is empty and in no registry. */
 static void destroy(struct bs_tcache *tc) {
-    if (tc->sampler != NULL)
-        bs_meta_pool_free(&sampler_pool, tc->sampler);
     for (unsigned class = 1; class < BS_NCLASSES; class++)
         free_storage(tc, class);
-    bs_meta_pool_free(&cache_pool, tc);
+    if (tc->counting != NULL)
+        bs_meta_pool_free(&counting_pool, tc->counting);
+    bs_meta_pool_free(tc->counting != NULL ? &counted_pool : &cache_pool, tc);
 }
 
 /* What the word leads to when nobody has borrowed it: under the lock, since a word that was put
  * back may be taken again at once. */
 struct bs_tcache *bs_tcache_look_again(void) {
     bs_lock_acquire(&bs_tcache_borrowing);
-    struct bs_tcache *tc = bs_load(&bs_self);
+    struct bs_tcache *tc = bs_tcache_self();
     bs_lock_release(&bs_tcache_borrowing);
     return tc;
 }
 
 void bs_tcache_leave(void) {
-    if (bs_load(&bs_self) == &bs_tcache_none)
+    if (bs_tcache_self() == &bs_tcache_none)
         return;
     bs_lock_acquire(&bs_tcache_borrowing);
-    struct bs_tcache *tc = bs_load(&bs_self);
-    bs_store(&bs_self, &bs_tcache_none);
+    struct bs_tcache *tc = bs_tcache_self();
+    bs_store(&bs_self, &bs_tcache_none.tops);
     if (bs_tcache_is_real(tc))
         bs_thread_unregister(tc);
     bs_lock_release(&bs_tcache_borrowing);
@@ -137,7 +138,7 @@ static void at_thread_exit(void *arg) {
 void bs_tcache_renew(void) {
     bs_tcache_leave();
     bs_lock_acquire(&bs_tcache_borrowing);
-    bs_store(&bs_self, &bs_tcache_empty);
+    bs_store(&bs_self, &bs_tcache_empty.tops);
     bs_lock_release(&bs_tcache_borrowing);
 }
 
@@ -149,24 +150,34 @@ void bs_tcache_drain_own(void) {
 
 /* --- making ----------------------------------------------------------------------------------- */
 
+/* A cache without a block, and with counts if blocks are sampled; NULL: no memory. */
+static struct bs_tcache *make_empty(void) {
+    struct bs_counting *counting = NULL;
+    if (bs_sample_is_on()) {
+        counting = bs_meta_pool_alloc(&counting_pool);
+        if (counting == NULL)
+            return NULL;
+    }
+    struct bs_tcache *tc = bs_meta_pool_alloc(counting != NULL ? &counted_pool : &cache_pool);
+    if (tc == NULL) {
+        if (counting != NULL)
+            bs_meta_pool_free(&counting_pool, counting);
+        return NULL;
+    }
+    memset(tc, 0, counting != NULL ? COUNTED_BYTES : CACHE_BYTES);
+    tc->counting = counting;
+    return tc;
+}
+
 static void init_bins(struct bs_tcache *tc) {
-    memset(tc, 0, CACHE_BYTES);
     use_first_blocks(tc, 0, 0);
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         struct bs_bin *bin = &tc->bin[class];
         bin->size = (uint16_t)bs_class_info[class].size;
-        use_first_blocks(tc, class, start_capacity(bin->size));
-        tc->limit[class] = tc->top[class];
+        use_first_blocks(tc, class, bs_tcache_start_capacity(bin->size));
+        tc->tops.limit[class] = tc->tops.top[class];
         bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, bs_tcache_max_claim(bin->size));
     }
-}
-
-static struct bs_sampler *make_sampler(void) {
-    static uint64_t made; /* [atomic] */
-    struct bs_sampler *s = bs_meta_pool_alloc(&sampler_pool);
-    if (s != NULL) /* without: what this thread allocates is not sampled */
-        bs_sampler_init(s, bs_os_random() ^ bs_os_now_ns() ^ (bs_add(&made, 1) + 1) << 40);
-    return s;
 }
 
 struct bs_tcache *bs_tcache_make(void) {
@@ -174,16 +185,16 @@ struct bs_tcache *bs_tcache_make(void) {
      * taken for an orphan when the child is gone, while the parent uses it. */
     if (!bs_thread_are_ours())
         return &bs_tcache_none;
-    struct bs_tcache *tc = bs_meta_pool_alloc(&cache_pool);
+    struct bs_tcache *tc = make_empty();
     if (tc == NULL)
         return &bs_tcache_none;
     init_bins(tc);
+    if (tc->counting != NULL)
+        bs_counted_init(tc);
     tc->tid = bs_os_tid();
     tc->word = &bs_self;
-    if (bs_sample_is_on())
-        tc->sampler = make_sampler();
     bs_thread_register(tc);
-    bs_store(&bs_self, tc);
+    bs_store(&bs_self, &tc->tops);
     bs_count(caches_made, 1);
     /* Without an exit hook the sweeper finds the cache when its thread is gone. */
     if (bs_thread_watch_exit(tc, at_thread_exit))
@@ -193,11 +204,15 @@ struct bs_tcache *bs_tcache_make(void) {
 
 /* --- looking at it ------------------------------------------------------------------------------ */
 
+size_t bs_tcache_count_all(const struct bs_tcache *tc, unsigned class) {
+    return bs_tcache_count(tc, class) + bs_counted_returned(tc, class);
+}
+
 size_t bs_tcache_bytes(const struct bs_tcache *tc) {
     size_t bytes = 0;
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         const struct bs_bin *bin = &tc->bin[class];
-        bytes += (bs_tcache_count(tc, class) + bs_popcount(bs_load(&bin->run_mask))) *
+        bytes += (bs_tcache_count_all(tc, class) + bs_popcount(bs_load(&bin->run_mask))) *
                  bs_class_info[class].size;
     }
     return bytes;
@@ -208,8 +223,10 @@ void bs_tcache_each_block(const struct bs_tcache *tc, void (*visit)(uintptr_t p)
         const struct bs_bin *bin = &tc->bin[class];
         for (uint64_t mask = bin->run_mask; mask != 0; mask &= mask - 1)
             visit((uintptr_t)bin->run_base + (size_t)bs_ctz(mask) * bin->size);
-        for (void **top = tc->top[class]; *top != NULL; top--)
+        for (void **top = tc->tops.top[class]; *top != NULL; top--)
             visit((uintptr_t)*top);
+        for (size_t n = bs_counted_returned(tc, class); n != 0; n--)
+            visit((uintptr_t)tc->counting->bottom[class][n]);
     }
 }
 
@@ -229,24 +246,26 @@ uint64_t bs_tcache_signature(const struct bs_tcache *tc) {
     uint64_t sum = bs_load(&tc->slow_ops);
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         const struct bs_bin *bin = &tc->bin[class];
-        sum = (sum ^ (uintptr_t)bs_load(&tc->top[class]) ^ bs_load(&bin->run_mask)) * 0x9e3779b97f4a7c15u;
+        sum = (sum ^ (uintptr_t)bs_load(&tc->tops.top[class]) ^ bs_load(&bin->run_mask)) * 0x9e3779b97f4a7c15u;
         sum ^= sum >> 32;
+        if (BS_UNLIKELY(tc->counting != NULL))
+            sum += (uintptr_t)bs_load(&tc->tops.top[BS_RETURNED + class]) * (2 * class + 1);
     }
     return sum;
 }
 
 bool bs_tcache_take_word(struct bs_tcache *tc) {
     BS_ASSERT_HELD(&bs_tcache_borrowing);
-    struct bs_tcache *expected = tc;
-    return __atomic_compare_exchange_n(tc->word, &expected, &bs_tcache_empty, false,
+    struct bs_tops *expected = &tc->tops;
+    return __atomic_compare_exchange_n(tc->word, &expected, &bs_tcache_empty.tops, false,
                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
 void bs_tcache_give_word(struct bs_tcache *tc) {
     BS_ASSERT_HELD(&bs_tcache_borrowing);
-    BS_CHECK(bs_load(tc->word) == &bs_tcache_empty); /* the owner made no second cache meanwhile */
+    BS_CHECK(bs_load(tc->word) == &bs_tcache_empty.tops); /* the owner made no second cache meanwhile */
     /* release: pairs with the owner's next look, on the fast path by the address it loads */
-    bs_store_release(tc->word, tc);
+    bs_store_release(tc->word, &tc->tops);
 }
 
 size_t bs_tcache_strip(struct bs_tcache *tc) {

@@ -93,7 +93,7 @@ static void leave_spans_waiting(void) {
         p[i] = bs_heap_alloc(1024);
     for (int i = 0; i < N; i++)
         bs_heap_free(p[i]);
-    bs_tcache_drain(bs_self);
+    bs_tcache_drain(bs_tcache_self());
 }
 
 /* --- rounds ----------------------------------------------------------------------------------- */
@@ -118,8 +118,8 @@ END_TEST
 static void *leave_a_cache(void *arg) {
     (void)arg;
     bs_heap_free(bs_heap_alloc(100));
-    bs_self->tid = 0x7ffffff0; /* as if its thread had ended without a word */
-    bs_self = &bs_tcache_none;
+    bs_tcache_self()->tid = 0x7ffffff0; /* as if its thread had ended without a word */
+    bs_self = &bs_tcache_none.tops;
     return NULL;
 }
 

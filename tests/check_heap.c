@@ -254,7 +254,7 @@ static void free_and_realloc_it(void *p) {
 static void free_small_twice(void *p) {
     bs_heap_free(p);
     bs_heap_free(p);
-    bs_tcache_drain(bs_self);
+    bs_tcache_drain(bs_tcache_self());
 }
 
 START_TEST(crimes_abort) {

@@ -85,7 +85,7 @@ static void drop(size_t i) {
     block[i] = block[--nblocks];
 }
 static void drain(void) {
-    bs_tcache_drain(bs_self);
+    bs_tcache_drain(bs_tcache_self());
 }
 
 static size_t sum_of_sizes(void) {
@@ -244,7 +244,7 @@ START_TEST(what_the_cache_holds) {
         drop(nblocks - 1);
     take();
     assert_adds_up();
-    size_t cached = bs_tcache_bytes(bs_self);
+    size_t cached = bs_tcache_bytes(bs_tcache_self());
     ck_assert_uint_ge(cached, 4 * 512); /* else the test shows nothing */
     assert_near("cached", ledger.cached, cached, 8 * 512);
     assert_near("live", ledger.live, 3900 * 512, 8 * 512);
@@ -263,7 +263,7 @@ static void *hold_a_cache(void *arg) {
         p[i] = memset(bs_heap_alloc(1024), 1, 1024);
     for (int i = 0; i < 100; i++)
         bs_heap_free(p[i]);
-    bs_store((size_t *)arg, bs_tcache_bytes(bs_self));
+    bs_store((size_t *)arg, bs_tcache_bytes(bs_tcache_self()));
     bs_store_release(&thread_holds, 1u);
     while (bs_load_acquire(&thread_may_end) == 0)
         usleep(1000);

@@ -299,7 +299,7 @@ static size_t left_in_magazine(void) {
     take_and_free(5000, 64);
     for (int round = 0; round < 4; round++)
         take_and_free(8000, 400);
-    return bs_tcache_count(bs_self, class);
+    return bs_tcache_count(bs_tcache_self(), class);
 }
 
 START_TEST(trim_passes_come_often_under_pressure) {

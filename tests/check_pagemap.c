@@ -11,6 +11,8 @@
 #include "os.h"
 #include "unit.h"
 
+#include <limits.h>
+
 #define FIRST ((uintptr_t)0x123 << BS_ARENA_SHIFT)
 #define SPAN(n) ((struct bs_span *)(uintptr_t)((n)*64 + 64))
 
@@ -182,6 +184,38 @@ START_TEST(large_spans_against_an_array) {
 }
 END_TEST
 
+/* Blocks of a hidden page whose free matters, against a list of them: none is ever missed, the byte leads to the slow
+ * door while there is one, and while there are four at most no other block is taken for one. */
+START_TEST(which_frees_matter) {
+    enum { BLOCKS = 64, SIZE = BS_PAGE_SIZE / BLOCKS, CLASS = 5, STEP = 100 };
+    static unsigned counted[BLOCKS];
+    unsigned n = 0, few_since = 0;
+    ck_assert(bs_pagemap_add(FIRST, BS_PAGE_SIZE));
+    bs_pagemap_set_small(FIRST, 1, SPAN(1), CLASS);
+    ck_assert_uint_eq(bs_pagemap_near_class(FIRST), CLASS);
+    bs_pagemap_hide(FIRST, 1, STEP);
+    for (unsigned step = 0; step < 20000; step++) {
+        unsigned i = (unsigned)random_below(&seed, BLOCKS);
+        bool more = random_below(&seed, step / 100 % 2 == 0 ? 10 : 3) == 0;
+        if (!more && counted[i] == 0)
+            continue;
+        counted[i] += more ? 1 : -1u;
+        n += more ? 1 : -1u;
+        bs_pagemap_count(FIRST + i * SIZE, more ? +1 : -1);
+        ck_assert_uint_eq(bs_pagemap_near_class(FIRST), n == 0 ? CLASS + STEP : 0);
+        few_since = n == 0 ? step : n > BS_HIDDEN_PLACES ? UINT_MAX : few_since;
+        for (unsigned k = 0; k < BLOCKS; k++) {
+            uintptr_t p = FIRST + k * SIZE;
+            ck_assert_uint_eq(bs_pagemap_hidden_class(p), CLASS);
+            unsigned plain = bs_pagemap_plain_class(p);
+            require(counted[k] == 0 || plain == 0, "step %u: block %u is missed", step, k);
+            require(counted[k] != 0 || few_since == UINT_MAX || plain == CLASS, "step %u: block %u", step, k);
+        }
+    }
+    ck_assert_uint_ne(few_since, 0);
+}
+END_TEST
+
 /* Both ends of a block of many arenas cost a little, and nothing between them. */
 START_TEST(an_untouched_block_costs_little) {
     enum { ARENAS = 64, PAGES = ARENAS * BS_ARENA_PAGES };
@@ -276,6 +310,7 @@ int main(void) {
     tcase_add_test(tc, garbage_is_unknown);
     tcase_add_test(tc, sets_against_an_array);
     tcase_add_test(tc, large_spans_against_an_array);
+    tcase_add_test(tc, which_frees_matter);
     tcase_add_test(tc, what_was_ours_is_known);
     tcase_add_test(tc, an_untouched_block_costs_little);
     tcase_add_test(tc, arenas_anywhere);

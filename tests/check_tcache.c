@@ -11,6 +11,7 @@
 
 #include "counter.h"
 #include "fork.h"
+#include "opt.h"
 #include "os.h"
 #include "pageheap.h"
 #include "thread.h"
@@ -34,7 +35,7 @@ static void take(size_t size) {
 }
 
 static void give(size_t i) {
-    live_of[bs_pagemap_class((uintptr_t)live[i])]--;
+    live_of[bs_span_of((uintptr_t)live[i])->class]--;
     bs_heap_free(live[i]);
     live[i] = live[--nlive];
 }
@@ -57,9 +58,10 @@ static uint32_t first_capacity(size_t size) {
 static void check_conservation(void) {
     size_t bytes = 0, extra = 0;
     for (unsigned class = 1; class < BS_NCLASSES; class ++) {
-        const struct bs_bin *bin = &bs_self->bin[class];
-        size_t count = bs_tcache_count(bs_self, class);
-        size_t cached = count + bs_popcount(bin->run_mask), size = bs_class_info[class].size;
+        const struct bs_bin *bin = &bs_tcache_self()->bin[class];
+        size_t count = bs_tcache_count(bs_tcache_self(), class);
+        size_t all = bs_tcache_count_all(bs_tcache_self(), class);
+        size_t cached = all + bs_popcount(bin->run_mask), size = bs_class_info[class].size;
         size_t out = bs_central_counts(class).slots_out;
         require(out == live_of[class] + cached, "class %u: %zu slots out, %zu live + %zu cached",
                 class, out, live_of[class], cached);
@@ -68,20 +70,20 @@ static void check_conservation(void) {
             continue;
         require(count <= bin->cap && bin->cap <= BS_MAGAZINE_MAX, "class %u: %zu of %u", class,
                 count, bin->cap);
-        bool closed = bin->run_base == NULL && bs_self->limit[class] == bin->blocks - 1;
-        require((closed || bs_self->limit[class] == bin->blocks + bin->cap - 1) && bin->blocks[-1] == NULL,
+        bool closed = bin->run_base == NULL && bs_tcache_self()->tops.limit[class] == bin->blocks - 1;
+        require((closed || bs_tcache_self()->tops.limit[class] == bin->blocks + bin->cap - 1) && bin->blocks[-1] == NULL,
                 "class %u: a magazine without its limit or bottom", class);
-        require(!closed || cached == 0, "class %u: %zu blocks in a closed magazine", class, cached);
+        require(!closed || count == 0, "class %u: %zu blocks in a closed magazine", class, count);
         require(bin->cap <= BS_MAGAZINE_LEAST || bin->cap * size <= BS_MAGAZINE_MAX_BYTES,
                 "class %u: room for %zu bytes", class, bin->cap * size);
         extra += (bin->cap - first_capacity(size)) * size;
     }
-    require(bs_tcache_bytes(bs_self) == bytes, "%zu bytes cached, expected %zu",
-            bs_tcache_bytes(bs_self), bytes);
-    require(bs_self->extra_bytes == extra && extra <= BS_CACHE_THREAD_BYTES,
-            "%zu bytes of room granted, expected %zu", bs_self->extra_bytes, extra);
-    require(*bs_self->top[0] == NULL && bs_self->top[0] == bs_self->limit[0] &&
-                (bs_self->bin[0].run_mask == 0 || bs_self == &bs_tcache_none), /* tcache.h */
+    require(bs_tcache_bytes(bs_tcache_self()) == bytes, "%zu bytes cached, expected %zu",
+            bs_tcache_bytes(bs_tcache_self()), bytes);
+    require(bs_tcache_self()->extra_bytes == extra && extra <= BS_CACHE_THREAD_BYTES,
+            "%zu bytes of room granted, expected %zu", bs_tcache_self()->extra_bytes, extra);
+    require(*bs_tcache_self()->tops.top[0] == NULL && bs_tcache_self()->tops.top[0] == bs_tcache_self()->tops.limit[0] &&
+                bs_tcache_self()->bin[0].run_mask == 0,
             "bin 0 is not empty and full");
 }
 
@@ -98,18 +100,87 @@ static void random_steps(unsigned steps) {
             give(step % 3 == 0 ? nlive - 1 : random_below(&seed, nlive));
         check_conservation();
         if (step % 500 == 499)
-            bs_tcache_drain(bs_self);
+            bs_tcache_drain(bs_tcache_self());
     }
 }
 
+/* From now on blocks are sampled, on average one in so many bytes; 0: not. */
+static void sample(uint64_t interval) {
+    take(10); /* a cache that does not count, and a page with a class */
+    bs_opt.sample = interval;
+    if (interval != 0)
+        bs_heap_start_sampling();
+}
+
+/* How often blocks are sampled, in what is tested in each way. */
+static const uint64_t intervals[] = {0, 4096, 512 * BS_KIB};
+
 START_TEST(nothing_is_lost_or_doubled) {
+    sample(intervals[_i]);
     random_steps(8000 / UNIT_SLOWNESS);
     while (nlive != 0)
         give(nlive - 1);
     check_conservation();
-    bs_tcache_drain(bs_self);
+    bs_tcache_drain(bs_tcache_self());
     ck_assert_uint_eq(slots_out(), 0);
-    ck_assert_uint_eq(bs_tcache_bytes(bs_self), 0);
+    ck_assert_uint_eq(bs_tcache_bytes(bs_tcache_self()), 0);
+}
+END_TEST
+
+/* What each block is freed as: the page's byte. */
+static void expect_shown(const void *p, bool counts) {
+    unsigned class = bs_span_of((uintptr_t)p)->class, shown = bs_pagemap_near_class((uintptr_t)p);
+    require(shown == (counts ? class + BS_RETURNED : 0), "class %u is shown as %u", class, shown);
+}
+
+/* While allocations are counted, free's magazine is not malloc's. */
+START_TEST(what_came_back_is_apart) {
+    sample(UINT64_C(1) << 40); /* no block of this test has a mark, but for one in 10^6 */
+    unsigned class = bs_class_of(48);
+    for (unsigned i = 0; i < 200; i++)
+        take(48);
+    expect_shown(live[100], true);
+    size_t ready = bs_tcache_count(bs_tcache_self(), class);
+    for (unsigned i = 1; i <= BS_RETURNED_MAX; i++) {
+        give(nlive - 1);
+        ck_assert_uint_eq(bs_tcache_count(bs_tcache_self(), class), ready);
+        ck_assert_uint_eq(bs_tcache_count_all(bs_tcache_self(), class), ready + i);
+        check_conservation();
+    }
+    uint32_t visits = bs_tcache_self()->slow_ops;
+    for (unsigned i = 0; i < 100 * BS_RETURNED_MAX; i++) {
+        take(48);
+        give(nlive - 1);
+    }
+    ck_assert_uint_le(bs_tcache_self()->slow_ops - visits, 200);
+    check_conservation();
+}
+END_TEST
+
+static void *with_a_cache(void *arg) {
+    pthread_barrier_t *barrier = arg;
+    void *p = bs_heap_alloc(48);
+    pthread_barrier_wait(barrier);
+    pthread_barrier_wait(barrier); /* sampling begins */
+    bs_heap_free(p);
+    for (unsigned i = 0; i < 1000; i++)
+        bs_heap_free(bs_heap_alloc(48));
+    return NULL;
+}
+
+/* A thread that has a cache already finds nothing of the second magazines in it. */
+START_TEST(a_cache_that_is_older_than_sampling) {
+    pthread_t thread;
+    pthread_barrier_t barrier;
+    pthread_barrier_init(&barrier, NULL, 2);
+    pthread_create(&thread, NULL, with_a_cache, &barrier);
+    pthread_barrier_wait(&barrier);
+    sample(4096);
+    expect_shown(live[0], false);
+    pthread_barrier_wait(&barrier);
+    pthread_join(thread, NULL);
+    random_steps(200);
+    expect_shown(live[0], false);
 }
 END_TEST
 
@@ -125,15 +196,15 @@ START_TEST(last_freed_comes_first) {
 END_TEST
 
 START_TEST(first_cache_is_made_at_the_slow_door) {
-    ck_assert_ptr_eq(bs_self, &bs_tcache_empty);
+    ck_assert_ptr_eq(bs_tcache_self(), &bs_tcache_empty);
     bs_heap_free(NULL);
-    ck_assert_ptr_eq(bs_self, &bs_tcache_empty);
+    ck_assert_ptr_eq(bs_tcache_self(), &bs_tcache_empty);
     take(1);
-    ck_assert(bs_self != &bs_tcache_empty && bs_self != &bs_tcache_none);
+    ck_assert(bs_tcache_self() != &bs_tcache_empty && bs_tcache_self() != &bs_tcache_none);
     ck_assert_uint_eq(bs_thread_count(), 1);
     ck_assert_uint_eq(bs_counted(caches_made), 1);
-    ck_assert_int_eq(bs_self->tid, bs_os_tid());
-    ck_assert_ptr_eq(bs_self->word, &bs_self);
+    ck_assert_int_eq(bs_tcache_self()->tid, bs_os_tid());
+    ck_assert_ptr_eq(bs_tcache_self()->word, &bs_self);
 }
 END_TEST
 
@@ -159,7 +230,7 @@ START_TEST(magazines_grow_on_demand) {
     unsigned class = bs_class_of(64), full = full_capacity(64);
     for (unsigned i = 0; i < 3 * full; i++)
         take(64);
-    bin = &bs_self->bin[class];
+    bin = &bs_tcache_self()->bin[class];
     ck_assert_uint_eq(bin->cap, BS_MAGAZINE_START);
     for (unsigned cap = bin->cap; nlive != 0; cap = bin->cap) {
         give(0);
@@ -178,7 +249,7 @@ START_TEST(magazines_grow_as_they_are_filled) {
         take(64);
         check_conservation();
     }
-    ck_assert_uint_eq(bs_self->bin[bs_class_of(64)].cap, BS_CLAIM_MAX_BYTES / 64);
+    ck_assert_uint_eq(bs_tcache_self()->bin[bs_class_of(64)].cap, BS_CLAIM_MAX_BYTES / 64);
     while (nlive != 0)
         give(nlive - 1);
     check_conservation();
@@ -187,7 +258,7 @@ END_TEST
 
 START_TEST(large_blocks_have_small_magazines) {
     fill_and_empty(32768, 2);
-    const struct bs_bin *bin = &bs_self->bin[bs_class_of(32768)];
+    const struct bs_bin *bin = &bs_tcache_self()->bin[bs_class_of(32768)];
     ck_assert_uint_eq(bin->cap, 2);
     check_conservation();
     fill_and_empty(32768, 20); /* on demand they grow, out of the budget */
@@ -195,13 +266,13 @@ START_TEST(large_blocks_have_small_magazines) {
     check_conservation();
     void *storage = bin->blocks;
     bs_tcache_borrow_lock();
-    (void)bs_tcache_strip(bs_self);
+    (void)bs_tcache_strip(bs_tcache_self());
     bs_tcache_borrow_unlock();
     ck_assert_uint_eq(bin->cap, 2);
     ck_assert_ptr_eq(bin->blocks, storage);
     check_conservation();
     fill_and_empty(4096, 200);
-    ck_assert_uint_eq(bs_self->bin[bs_class_of(4096)].cap, BS_MAGAZINE_MAX_BYTES / 4096);
+    ck_assert_uint_eq(bs_tcache_self()->bin[bs_class_of(4096)].cap, BS_MAGAZINE_MAX_BYTES / 4096);
     check_conservation();
 }
 END_TEST
@@ -210,22 +281,22 @@ END_TEST
 START_TEST(runs_spread_into_magazines) {
     unsigned class = bs_class_of(48);
     take(48);
-    const struct bs_bin *bin = &bs_self->bin[class];
+    const struct bs_bin *bin = &bs_tcache_self()->bin[class];
     ck_assert_uint_eq(bin->run_mask, 0);
-    ck_assert_uint_eq(bs_tcache_count(bs_self, class), BS_MAGAZINE_START - 1);
+    ck_assert_uint_eq(bs_tcache_count(bs_tcache_self(), class), BS_MAGAZINE_START - 1);
     for (unsigned i = 1; i < BS_MAGAZINE_START; i++) {
         take(48);
         require((char *)live[i] == (char *)live[i - 1] + 48, "block %u is no neighbour", i);
     }
     unsigned spreads = 0;
     for (unsigned i = 0; i < 2000; i++) {
-        size_t count = bs_tcache_count(bs_self, class), left = bs_popcount(bin->run_mask);
+        size_t count = bs_tcache_count(bs_tcache_self(), class), left = bs_popcount(bin->run_mask);
         take(48);
         if (count != 0 || left == 0)
             continue;
         spreads++;
         size_t moved = bs_min(left - 1, bin->cap);
-        ck_assert_uint_eq(bs_tcache_count(bs_self, class), moved);
+        ck_assert_uint_eq(bs_tcache_count(bs_tcache_self(), class), moved);
         ck_assert_uint_eq(bs_popcount(bin->run_mask), left - 1 - moved);
     }
     ck_assert_uint_gt(spreads, 20);
@@ -236,15 +307,15 @@ END_TEST
 /* Not where malloc's inline path does not serve the class: calloc takes fresh slots from the run. */
 START_TEST(large_runs_stay) {
     take(2048);
-    ck_assert_uint_eq(bs_tcache_count(bs_self, bs_class_of(2048)), 0);
-    ck_assert_uint_ne(bs_self->bin[bs_class_of(2048)].run_mask, 0);
+    ck_assert_uint_eq(bs_tcache_count(bs_tcache_self(), bs_class_of(2048)), 0);
+    ck_assert_uint_ne(bs_tcache_self()->bin[bs_class_of(2048)].run_mask, 0);
     check_conservation();
 }
 END_TEST
 
 static bool in_magazine(unsigned class, const void *p) {
-    for (size_t i = 0; i < bs_tcache_count(bs_self, class); i++)
-        if (bs_self->bin[class].blocks[i] == p)
+    for (size_t i = 0; i < bs_tcache_count(bs_tcache_self(), class); i++)
+        if (bs_tcache_self()->bin[class].blocks[i] == p)
             return true;
     return false;
 }
@@ -253,14 +324,14 @@ static bool in_magazine(unsigned class, const void *p) {
 START_TEST(flush_gives_half) {
     unsigned class = bs_class_of(32), full = full_capacity(32);
     fill_and_empty(32, 3 * full);
-    struct bs_bin *bin = &bs_self->bin[class];
-    bs_tcache_drain(bs_self);
-    while (nlive < full + 1 || bin->run_mask != 0 || bs_tcache_count(bs_self, class) != 0)
+    struct bs_bin *bin = &bs_tcache_self()->bin[class];
+    bs_tcache_drain(bs_tcache_self());
+    while (nlive < full + 1 || bin->run_mask != 0 || bs_tcache_count(bs_tcache_self(), class) != 0)
         take(32);
-    ck_assert_uint_eq(bs_tcache_count(bs_self, class), 0);
+    ck_assert_uint_eq(bs_tcache_count(bs_tcache_self(), class), 0);
     for (unsigned i = 0; i < full + 1; i++)
         bs_heap_free(live[i]);
-    ck_assert_uint_eq(bs_tcache_count(bs_self, class), full / 2 + 1);
+    ck_assert_uint_eq(bs_tcache_count(bs_tcache_self(), class), full / 2 + 1);
     for (unsigned i = 0; i < full + 1; i++) {
         struct bs_span *s = bs_span_of((uintptr_t)live[i]);
         bool out = s != NULL && bs_central_is_allocated(s, (uintptr_t)live[i]);
@@ -278,8 +349,8 @@ START_TEST(capacity_is_within_a_part_of_the_heap) {
         check_conservation();
     }
     ck_assert_uint_lt(bs_pageheap_used_bytes(), BS_MIB);
-    ck_assert_uint_le(bs_self->extra_bytes, BS_MIB / BS_CACHE_HEAP_PART);
-    ck_assert_uint_gt(bs_self->extra_bytes, 0);
+    ck_assert_uint_le(bs_tcache_self()->extra_bytes, BS_MIB / BS_CACHE_HEAP_PART);
+    ck_assert_uint_gt(bs_tcache_self()->extra_bytes, 0);
 }
 END_TEST
 
@@ -293,8 +364,8 @@ START_TEST(capacity_is_within_the_threads_budget) {
             check_conservation();
         }
     /* every class would like more than the budget: it must have been used */
-    ck_assert_uint_gt(bs_self->extra_bytes, BS_CACHE_THREAD_BYTES - 2 * BS_MAGAZINE_MAX_BYTES);
-    ck_assert_uint_le(bs_self->extra_bytes, BS_CACHE_THREAD_BYTES);
+    ck_assert_uint_gt(bs_tcache_self()->extra_bytes, BS_CACHE_THREAD_BYTES - 2 * BS_MAGAZINE_MAX_BYTES);
+    ck_assert_uint_le(bs_tcache_self()->extra_bytes, BS_CACHE_THREAD_BYTES);
     bs_heap_free(ballast);
     bs_tcache_leave();
     ck_assert(bs_thread_grant(BS_CACHE_TOTAL_BYTES)); /* all of it was refunded */
@@ -305,11 +376,11 @@ START_TEST(capacity_is_within_the_total) {
     ck_assert(bs_thread_grant(BS_CACHE_TOTAL_BYTES - 100 * 64));
     ck_assert(!bs_thread_grant(100 * 64 + 1));
     fill_and_empty(64, 3 * BS_MAGAZINE_MAX); /* 8, 16, 32 more; 64 more are too many */
-    ck_assert_uint_eq(bs_self->bin[bs_class_of(64)].cap, 64);
+    ck_assert_uint_eq(bs_tcache_self()->bin[bs_class_of(64)].cap, 64);
     check_conservation();
     bs_thread_refund(BS_CACHE_TOTAL_BYTES - 100 * 64);
     fill_and_empty(64, 3 * BS_MAGAZINE_MAX);
-    ck_assert_uint_eq(bs_self->bin[bs_class_of(64)].cap, full_capacity(64));
+    ck_assert_uint_eq(bs_tcache_self()->bin[bs_class_of(64)].cap, full_capacity(64));
 }
 END_TEST
 
@@ -339,15 +410,15 @@ START_TEST(growth_takes_what_is_unused) {
         take(4096);
     while (nlive != 0)
         give(0);
-    bs_self->bin[idle].refilled = false; /* as after a pass */
-    bs_self->bin[large].refilled = false;
-    ck_assert_uint_ne(bs_tcache_count(bs_self, idle), 0);
+    bs_tcache_self()->bin[idle].refilled = false; /* as after a pass */
+    bs_tcache_self()->bin[large].refilled = false;
+    ck_assert_uint_ne(bs_tcache_count(bs_tcache_self(), idle), 0);
     for (size_t bytes = 0; bytes < BS_SPARE_BYTES + BS_KIB; bytes += BS_KIB) {
-        ck_assert_uint_ne(bs_tcache_count(bs_self, large), 0); /* these stay in any case */
+        ck_assert_uint_ne(bs_tcache_count(bs_tcache_self(), large), 0); /* these stay in any case */
         take(1024);
     }
-    ck_assert_uint_eq(bs_tcache_count(bs_self, idle), 0);
-    ck_assert_uint_eq(bs_self->bin[idle].run_mask, 0);
+    ck_assert_uint_eq(bs_tcache_count(bs_tcache_self(), idle), 0);
+    ck_assert_uint_eq(bs_tcache_self()->bin[idle].run_mask, 0);
     ck_assert_uint_eq(bs_central_counts(idle).slots_out, 0);
     ck_assert_uint_eq(bs_central_counts(busy).slots_out * BS_KIB, bs_central_counts(busy).spans * BS_PAGE_SIZE);
     check_conservation();
@@ -357,11 +428,11 @@ END_TEST
 START_TEST(unused_magazines_shrink) {
     fill_and_empty(64, 3 * BS_MAGAZINE_MAX);
     unsigned class = bs_class_of(64);
-    size_t before = bs_tcache_count(bs_self, class);
+    size_t before = bs_tcache_count(bs_tcache_self(), class);
     ck_assert_uint_ge(before, full_capacity(64) / 2);
-    for (unsigned i = 0; i < 8 * 1024 && bs_tcache_count(bs_self, class) > 1; i++) /* another phase of the program */
+    for (unsigned i = 0; i < 8 * 1024 && bs_tcache_count(bs_tcache_self(), class) > 1; i++) /* another phase of the program */
         fill_and_empty(32768, 20);
-    ck_assert_uint_le(bs_tcache_count(bs_self, class), 1);
+    ck_assert_uint_le(bs_tcache_count(bs_tcache_self(), class), 1);
     check_conservation();
 }
 END_TEST
@@ -380,7 +451,7 @@ static void use_some(void) {
 static void *ordinary_thread(void *arg) {
     (void)arg;
     use_some();
-    require(bs_tcache_bytes(bs_self) != 0, "nothing was cached");
+    require(bs_tcache_bytes(bs_tcache_self()) != 0, "nothing was cached");
     return NULL;
 }
 
@@ -454,7 +525,7 @@ START_TEST(vanished_threads_are_found) {
     for (unsigned i = 0; i < 30; i++) {
         struct bs_tcache *orphan = bs_thread_take_orphan(31);
         ck_assert_ptr_nonnull(orphan);
-        ck_assert_ptr_ne(orphan, bs_self);
+        ck_assert_ptr_ne(orphan, bs_tcache_self());
         bs_tcache_bury(orphan);
     }
     ck_assert_ptr_null(bs_thread_take_orphan(31));
@@ -520,12 +591,14 @@ END_TEST
 /* The two static caches share words: of each, every magazine is empty and full, and no class has a run. */
 static void check_static(const struct bs_tcache *tc) {
     for (unsigned class = 0; class < BS_NCLASSES; class++) {
-        ck_assert_ptr_nonnull(tc->top[class]);
-        ck_assert_ptr_null(*tc->top[class]);
-        ck_assert_ptr_eq(tc->top[class], tc->limit[class]);
-        ck_assert(class == 0 || tc->bin[class].run_mask == 0);
+        ck_assert_ptr_nonnull(tc->tops.top[class]);
+        ck_assert_ptr_null(*tc->tops.top[class]);
+        ck_assert_ptr_eq(tc->tops.top[class], tc->tops.limit[class]);
+        ck_assert(tc->bin[class].run_mask == 0);
     }
-    ck_assert_ptr_null(tc->sampler);
+    for (unsigned class = 1; class < BS_NCLASSES; class++)
+        ck_assert_ptr_eq(tc->tops.top[BS_RETURNED + class], tc->tops.limit[BS_RETURNED + class]);
+    ck_assert_ptr_null(tc->counting);
 }
 START_TEST(static_caches_are_empty_and_full) {
     ck_assert_ptr_ne(&bs_tcache_none, &bs_tcache_empty);
@@ -537,20 +610,20 @@ END_TEST
 START_TEST(disabled_caches) {
     random_steps(200);
     bs_tcache_disable();
-    ck_assert_ptr_eq(bs_self, &bs_tcache_none);
+    ck_assert_ptr_eq(bs_tcache_self(), &bs_tcache_none);
     ck_assert_uint_eq(bs_thread_count(), 0);
     check_conservation(); /* nothing is cached: what is out is live */
     random_steps(2000 / UNIT_SLOWNESS);
     while (nlive != 0)
         give(nlive - 1);
-    ck_assert_ptr_eq(bs_self, &bs_tcache_none);
+    ck_assert_ptr_eq(bs_tcache_self(), &bs_tcache_none);
     ck_assert_uint_eq(slots_out(), 0);
 }
 END_TEST
 
 static void *uncached_thread(void *arg) {
     use_some();
-    require(bs_self == &bs_tcache_none, "a cache was made although none shall be");
+    require(bs_tcache_self() == &bs_tcache_none, "a cache was made although none shall be");
     return arg;
 }
 
@@ -565,9 +638,9 @@ END_TEST
 START_TEST(leaving_is_final) {
     take(10);
     bs_tcache_leave();
-    ck_assert_ptr_eq(bs_self, &bs_tcache_none);
+    ck_assert_ptr_eq(bs_tcache_self(), &bs_tcache_none);
     take(10);
-    ck_assert_ptr_eq(bs_self, &bs_tcache_none);
+    ck_assert_ptr_eq(bs_tcache_self(), &bs_tcache_none);
     give(0);
     give(0);
     ck_assert_uint_eq(slots_out(), 0);
@@ -577,10 +650,10 @@ END_TEST
 
 #if BS_FAULTS
 START_TEST(no_memory_for_a_cache) {
-    struct bs_tcache *before = bs_self;
+    struct bs_tcache *before = bs_tcache_self();
     bs_os_fail(1, 12 /* ENOMEM */, true);
     ck_assert_ptr_null(bs_heap_alloc(10));
-    ck_assert_ptr_eq(bs_self, before);
+    ck_assert_ptr_eq(bs_tcache_self(), before);
     bs_os_fail(0, 0, false);
     take(10);
     check_conservation();
@@ -607,7 +680,8 @@ static void *free_then_take(void *arg) {
  * has freed its own and takes a block of that size, they share none any more. */
 START_TEST(handed_neighbours_part) {
     pthread_t thread[NEIGHBOURS];
-    handed_bytes = (size_t)8 << _i;
+    handed_bytes = (size_t)8 << _i % 3;
+    sample(intervals[_i / 3]);
     for (unsigned i = 0; i < NEIGHBOURS; i++)
         handed[i] = bs_heap_alloc(handed_bytes);
     pthread_barrier_init(&all_have_one, NULL, NEIGHBOURS);
@@ -627,7 +701,9 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("tcache");
     TCase *tc = add_case(suite, "conservation");
-    tcase_add_test(tc, nothing_is_lost_or_doubled);
+    tcase_add_loop_test(tc, nothing_is_lost_or_doubled, 0, BS_ARRAY_LEN(intervals));
+    tcase_add_test(tc, what_came_back_is_apart);
+    tcase_add_test(tc, a_cache_that_is_older_than_sampling);
     tcase_add_test(tc, last_freed_comes_first);
     tcase_add_test(tc, first_cache_is_made_at_the_slow_door);
     tc = add_case(suite, "capacity");
@@ -644,7 +720,7 @@ int main(void) {
     tcase_add_test(tc, growth_takes_what_is_unused);
     tcase_add_test(tc, unused_magazines_shrink);
     tc = add_case(suite, "lines");
-    tcase_add_loop_test(tc, handed_neighbours_part, 0, 3);
+    tcase_add_loop_test(tc, handed_neighbours_part, 0, 9);
     tc = add_case(suite, "ends");
     tcase_add_test(tc, thread_ends_give_all_back);
 #if !BS_SANITIZED
