@@ -45,6 +45,10 @@ BS_INLINE unsigned bs_take_run(uint64_t *x, unsigned *n) {
 BS_INLINE bool bs_bit_test(const uint64_t *map, size_t i) {
     return (map[i / 64] >> (i % 64)) & 1;
 }
+/* The same of a map that others write. */
+BS_INLINE bool bs_bit_load(const uint64_t *map, size_t i) {
+    return (bs_load(&map[i / 64]) >> (i % 64)) & 1;
+}
 BS_INLINE void bs_bit_set(uint64_t *map, size_t i) {
     map[i / 64] |= (uint64_t)1 << (i % 64);
 }

@@ -193,12 +193,10 @@ static uint64_t free_lines(const struct bs_span *s, size_t w) {
 static BS_NOINLINE bool claim_lines(struct bs_span *s, unsigned want, unsigned *got,
                                     struct bs_refill *r) {
     for (size_t w = 0; w < bs_span_words(s); w++) {
-        uint64_t taken = ~free_lines(s, w) & ~s->alloc[w];
-        if (~(taken | s->alloc[w]) == 0)
+        uint64_t lines = free_lines(s, w);
+        if (lines == 0)
             continue;
-        s->alloc[w] |= taken; /* out of the claim's sight */
-        r->run_mask = bs_span_claim(s, w, want);
-        s->alloc[w] &= ~taken;
+        r->run_mask = bs_span_claim(s, w, lines, want);
         r->run_base = (char *)(s->base + w * 64 * bs_span_class(s)->size);
         r->run_zero = (s->flags & BS_SPAN_FRESH) != 0;
         *got = bs_popcount(r->run_mask);
@@ -218,7 +216,7 @@ static unsigned claim_span(struct bs_span *s, unsigned want, unsigned *got, stru
         looked++;
         if (r->run_mask != 0 && !push_run(r, bs_span_class(s)->size))
             return BS_REFILL_MAX_WORDS; /* it is enough */
-        r->run_mask = bs_span_claim(s, w, want - *got);
+        r->run_mask = bs_span_claim(s, w, ~(uint64_t)0, want - *got);
         r->run_base = (char *)(s->base + w * 64 * bs_span_class(s)->size);
         r->run_zero = (s->flags & BS_SPAN_FRESH) != 0;
         *got += bs_popcount(r->run_mask);

@@ -37,7 +37,7 @@ static bool is_close(const struct bs_linear *l, uintptr_t p) {
 }
 
 static void mark_slot(struct worker *w, const struct bs_span *s, uint32_t slot) {
-    uint64_t held = bs_marks_bits(s->base, BS_SIDE_HELD, slot / 64) & s->alloc[slot / 64];
+    uint64_t held = bs_marks_bits(s->base, BS_SIDE_HELD, slot / 64) & bs_load(&s->alloc[slot / 64]);
     if ((held >> (slot % 64) & 1) != 0)
         w->sums.marked += bs_marks_set(s->base, BS_SIDE_MARK, slot);
 }

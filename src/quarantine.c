@@ -121,7 +121,7 @@ bool bs_quarantine_small(void *p, unsigned class) {
     struct bs_span *s = bs_pagemap_entry((uintptr_t)p); /* a page of small blocks has no other */
     uint32_t slot;
     if (BS_UNLIKELY(s == NULL || s->class != class || !bs_span_slot_at(s, (uintptr_t)p, &slot) ||
-                    !bs_bit_test(s->alloc, slot)))
+                    !bs_bit_load(s->alloc, slot)))
         no_block(s, p, class);
     size_t size = bs_class_info[class].size;
     struct bs_freed *table = bs_freed_table((uintptr_t)p); /* its span begins in the same arena */

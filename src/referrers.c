@@ -109,7 +109,7 @@ static bool leads_elsewhere(uintptr_t value) {
     const struct bs_span *s = bs_span_of(value);
     uint32_t slot;
     return s != NULL && bs_slot_of(s, value, &slot) &&
-           (bs_load(&s->alloc[slot / 64]) >> (slot % 64) & 1) != 0;
+           bs_bit_load(s->alloc, slot);
 }
 
 static BS_NOINLINE void look(struct bs_referrers *r, const struct source *s, uintptr_t p,

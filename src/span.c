@@ -57,7 +57,7 @@ static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsig
     s->flags = 0;
     s->request = 0; /* and so no holes */
     for (size_t w = 0; w < bs_span_words(s); w++)
-        s->alloc[w] = 0;
+        bs_store(&s->alloc[w], (uint64_t)0);
     bs_count(spans_made, 1);
     return s;
 }
@@ -87,7 +87,7 @@ struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request
         return NULL;
     s->request = request;
     s->nalloc = 1;
-    s->alloc[0] = 1;
+    bs_store(&s->alloc[0], (uint64_t)1);
     bs_span_count_large(npages, 0);
     publish(s, BS_SPAN_LARGE);
     return s;
@@ -99,14 +99,14 @@ void bs_span_rest(struct bs_span *s) {
     s->request = 0; /* and so no holes */
     s->flags = 0;
     s->nalloc = 0;
-    s->alloc[0] = 0;
+    bs_store(&s->alloc[0], (uint64_t)0);
 }
 
 void bs_span_revive(struct bs_span *s, size_t request) {
     bs_store(&s->sweepgen, bs_load(&bs_sweepgen));
     s->request = request;
     s->nalloc = 1;
-    s->alloc[0] = 1;
+    bs_store(&s->alloc[0], (uint64_t)1);
     bs_store_release(&s->state, (uint8_t)BS_SPAN_LARGE);
 }
 
@@ -149,8 +149,8 @@ struct bs_span *bs_span_of(uintptr_t p) {
     return bs_span_holds(s, p) ? s : NULL;
 }
 
-uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max) {
-    uint64_t avail = ~s->alloc[w] & bs_span_word_mask(s, w), mask = avail;
+uint64_t bs_span_claim(struct bs_span *s, size_t w, uint64_t of, unsigned max) {
+    uint64_t avail = of & ~s->alloc[w] & bs_span_word_mask(s, w), mask = avail;
     unsigned n = bs_popcount(avail);
     if (n > max) {
         mask = 0;
@@ -160,7 +160,7 @@ uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max) {
         }
         n = max;
     }
-    s->alloc[w] |= mask;
+    bs_store(&s->alloc[w], s->alloc[w] | mask);
     s->nalloc = (uint16_t)(s->nalloc + n);
     return mask;
 }
@@ -185,7 +185,7 @@ bool bs_span_is_allocated(const struct bs_span *s, uintptr_t p) {
     if (s->class == 0)
         return p == s->base;
     uint32_t slot;
-    return bs_span_slot_at(s, p, &slot) && bs_bit_test(s->alloc, slot);
+    return bs_span_slot_at(s, p, &slot) && bs_bit_load(s->alloc, slot);
 }
 
 uint16_t bs_span_free_os_pages(const struct bs_span *s, size_t os_page) {

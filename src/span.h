@@ -53,7 +53,9 @@ struct bs_span {
     uint8_t group;       /* [lock:central] fullness group while listed */
     uint8_t flags;       /* [lock:central], large: [block's owner] */
     uint32_t sweepgen;   /* [atomic] generation in which it was last settled: settle.h */
-    uint64_t alloc[];    /* [lock:central] a bit a slot: it has left the span */
+    /* A bit a slot: it has left the span. [lock:central], but others look without it, at a slot that is theirs
+     * (quarantine.c) or while the program runs (trace.c): so [atomic], and no bit is set that is not meant. */
+    uint64_t alloc[];
 };
 
 /* The generation of the present cycle of sweeps; grows by 2 with each while no thread is inside
@@ -150,8 +152,8 @@ BS_INLINE bool bs_shape_slot(const struct bs_shape *shape, uintptr_t p, uint32_t
     return *slot < shape->nslots;
 }
 
-/* Claims at most max free slots of word w: their bits, now set in alloc. */
-uint64_t bs_span_claim(struct bs_span *s, size_t w, unsigned max);
+/* Claims at most max slots of word w that are free and in `of`: their bits, now set in alloc. */
+uint64_t bs_span_claim(struct bs_span *s, size_t w, uint64_t of, unsigned max);
 
 /* The slot that begins at p, which lies in the small span; false: none does. */
 BS_INLINE bool bs_span_slot_at(const struct bs_span *s, uintptr_t p, uint32_t *slot) {
@@ -201,7 +203,7 @@ BS_INLINE bool bs_span_clear(struct bs_span *s, struct bs_slots at, unsigned cou
     uint64_t *word = &s->alloc[at.word];
     if (BS_UNLIKELY((*word & at.mask) != at.mask))
         return false;
-    *word &= ~at.mask;
+    bs_store(word, *word & ~at.mask);
     s->nalloc = (uint16_t)(s->nalloc - count);
     return true;
 }

@@ -49,7 +49,7 @@ static enum bs_lead take_concurrent(struct bs_span *s, uintptr_t p, struct bs_ma
     struct bs_shape shape;
     uint32_t slot;
     if (!bs_span_shape(s, &shape) || !bs_shape_slot(&shape, p, &slot) ||
-        (bs_load(&s->alloc[slot / 64]) >> (slot % 64) & 1) == 0)
+        !bs_bit_load(s->alloc, slot))
         return BS_LEAD_NONE;
     if (bs_marks_table(shape.base, BS_SIDE_MARK) == NULL) {
         bs_reader_let_go(); /* no lock is taken while something is held */
@@ -64,7 +64,7 @@ static enum bs_lead take_concurrent(struct bs_span *s, uintptr_t p, struct bs_ma
 
 /* Slots of thread caches are marked as well, so that nobody goes there, but lead nowhere. */
 static uint64_t taken_marked(const struct bs_span *s, size_t w) {
-    return s->alloc[w] & bs_marks_bits(s->base, BS_SIDE_MARK, w) &
+    return bs_load(&s->alloc[w]) & bs_marks_bits(s->base, BS_SIDE_MARK, w) &
            ~bs_marks_bits(s->base, BS_SIDE_IDLE, w);
 }
 

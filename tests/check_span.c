@@ -34,11 +34,12 @@ static uintptr_t slot_address(const struct bs_span *s, size_t slot) {
 
 /* --- claims ----------------------------------------------------------------------------------- */
 
-/* Claims a random number of slots of word w; each must have been free and be taken now. */
+/* Claims a random number of slots of word w, of all or of some; each must have been free and be taken now. */
 static void claim_some(struct bs_span *s, size_t w) {
-    uint64_t before = s->alloc[w], avail = ~before & bs_span_word_mask(s, w);
+    uint64_t of = random_below(&seed, 2) == 0 ? random_next(&seed) : ~(uint64_t)0;
+    uint64_t before = s->alloc[w], avail = of & ~before & bs_span_word_mask(s, w);
     unsigned nalloc = s->nalloc, max = 1 + (unsigned)random_below(&seed, 64);
-    uint64_t got = bs_span_claim(s, w, max);
+    uint64_t got = bs_span_claim(s, w, of, max);
     unsigned expected = bs_popcount(avail) < max ? bs_popcount(avail) : max;
     require((got & ~avail) == 0, "class %u: claimed slots that were not free", s->class);
     require(bs_popcount(got) == expected, "class %u: claimed %u of %u free, at most %u", s->class,
@@ -110,11 +111,11 @@ START_TEST(every_slot_once) {
         struct bs_span *s = bs_span_make_small(class, BASE, true);
         ck_assert_uint_eq(s->flags, BS_SPAN_FRESH);
         for (size_t w = 0; w < bs_span_words(s); w++)
-            bs_span_claim(s, w, 64);
+            bs_span_claim(s, w, ~(uint64_t)0, 64);
         require(bs_span_full(s) && popcount(s) == bs_class_info[class].nslots,
                 "class %u: %u of %u slots", class, s->nalloc, s->nslots);
         for (size_t w = 0; w < bs_span_words(s); w++)
-            require(bs_span_claim(s, w, 64) == 0, "class %u: a slot twice", class);
+            require(bs_span_claim(s, w, ~(uint64_t)0, 64) == 0, "class %u: a slot twice", class);
         for (size_t slot = s->nslots; slot-- > 0;)
             require(release_slot(s, slot_address(s, slot)) == BS_FREED, "slot %zu", slot);
         bs_span_retire(s);
@@ -131,7 +132,7 @@ START_TEST(many_at_once) {
         for (unsigned round = 0; round < 300 / UNIT_SLOWNESS; round++) {
             void *blocks[64];
             for (size_t w = 0; w < bs_span_words(s); w++)
-                bs_span_claim(s, w, 64);
+                bs_span_claim(s, w, ~(uint64_t)0, 64);
             size_t slot = random_below(&seed, s->nslots);
             unsigned n = 0, done, bad;
             int step = (int)random_below(&seed, 3) - 1; /* up, down, anywhere */
@@ -350,7 +351,7 @@ END_TEST
 START_TEST(broken_span_is_seen) {
     make_arena();
     struct bs_span *s = bs_span_make_small(bs_class_of(48), BASE, false); /* 170 slots */
-    bs_span_claim(s, 1, 20);
+    bs_span_claim(s, 1, ~(uint64_t)0, 20);
     ck_assert(bs_span_is_valid(s));
     s->nalloc++;
     ck_assert(!bs_span_is_valid(s));
