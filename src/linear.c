@@ -213,10 +213,13 @@ static void read_large(struct worker *w, uintptr_t start, uintptr_t end) {
 
 /* Of a large block the part in this piece. Where it ends. */
 static uintptr_t read_span(struct worker *w, const struct bs_span *s, uintptr_t p, uintptr_t end) {
-    if (s->class == 0) {
-        uintptr_t stop = bs_min(end, s->base + (size_t)s->npages * BS_PAGE_SIZE);
+    struct bs_shape shape;
+    if (!bs_span_shape(s, &shape))
+        return p;
+    if (shape.class == 0) {
+        uintptr_t stop = bs_min(end, shape.base + shape.bytes);
         /* the first word of the next piece may begin here */
-        uintptr_t from = w->l->rules.unaligned && p > s->base ? p - bs_os_page_size() : p;
+        uintptr_t from = w->l->rules.unaligned && p > shape.base ? p - bs_os_page_size() : p;
         if (live_slots(s, 0) != 0)
             read_large(w, from, stop);
         return stop;

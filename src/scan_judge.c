@@ -117,26 +117,30 @@ static void note_possible(struct bs_scan_work *w, uintptr_t block) {
     place->possible_bytes += sampled.bytes;
 }
 
+/* (While the program runs the descriptor may become another span's: what is said is of the one that was here.) */
 static void note_span(struct bs_scan_work *work, const struct bs_span *s) {
     struct bs_scan_verdict *v = work->verdict;
-    size_t size = bs_slot_block(s, 0).size;
-    for (size_t w = 0; w < bs_span_words(s); w++) {
-        uint64_t marked = bs_marks_bits(s->base, BS_SIDE_MARK, w);
-        uint64_t in_use = s->alloc[w] & ~bs_marks_bits(s->base, BS_SIDE_IDLE, w) &
-                          ~bs_marks_bits(s->base, BS_SIDE_HELD, w);
-        uint64_t lost = work->trace.rules.concurrent ? bs_marks_bits(s->base, BS_SIDE_NOW, w) : in_use & ~marked;
-        uint64_t interior = bs_marks_table(s->base, BS_SIDE_START) == NULL
+    struct bs_shape shape;
+    if (!bs_span_shape(s, &shape))
+        return;
+    uintptr_t base = shape.base;
+    for (size_t w = 0; w * 64 < shape.nslots; w++) {
+        uint64_t marked = bs_marks_bits(base, BS_SIDE_MARK, w);
+        uint64_t in_use = bs_load(&s->alloc[w]) & ~bs_marks_bits(base, BS_SIDE_IDLE, w) &
+                          ~bs_marks_bits(base, BS_SIDE_HELD, w);
+        uint64_t lost = work->trace.rules.concurrent ? bs_marks_bits(base, BS_SIDE_NOW, w) : in_use & ~marked;
+        uint64_t interior = bs_marks_table(base, BS_SIDE_START) == NULL
                                 ? 0
-                                : in_use & marked & ~bs_marks_bits(s->base, BS_SIDE_START, w);
-        uint64_t *now = lost != 0 ? bs_marks_word(s->base, BS_SIDE_NOW, w) : NULL;
+                                : in_use & marked & ~bs_marks_bits(base, BS_SIDE_START, w);
+        uint64_t *now = lost != 0 ? bs_marks_word(base, BS_SIDE_NOW, w) : NULL;
         if (now != NULL && !work->trace.rules.concurrent)
             *now = lost;
         v->lost_blocks += bs_popcount(lost);
-        v->lost_bytes += bs_popcount(lost) * size;
+        v->lost_bytes += bs_popcount(lost) * shape.size;
         v->interior_blocks += bs_popcount(interior);
-        v->interior_bytes += bs_popcount(interior) * size;
+        v->interior_bytes += bs_popcount(interior) * shape.size;
         for (; interior != 0; interior &= interior - 1)
-            note_possible(work, bs_slot_block(s, (uint32_t)(w * 64 + bs_ctz(interior))).base);
+            note_possible(work, base + (w * 64 + bs_ctz(interior)) * shape.size);
     }
 }
 
