@@ -24,6 +24,9 @@
 #ifndef BS_SANITIZED
 #define BS_SANITIZED 0
 #endif
+#ifndef BS_SANITIZE_THREAD
+#define BS_SANITIZE_THREAD 0
+#endif
 /* Test builds only: the nth system call can be made to fail (see os.h). */
 #ifndef BS_FAULTS
 #define BS_FAULTS 0
@@ -87,6 +90,18 @@ BS_INLINE size_t bs_sub_clamped(size_t a, size_t b) {
 #define bs_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define bs_add(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
 #define bs_sub(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED)
+
+/* What happens before, said to ThreadSanitizer where it cannot see it: the kernel orders it; or one writes
+ * a byte and the other reads a word; or a handler has interrupted a call that waits, where the sanitizer passes over
+ * atomics (but not over what they order). */
+#if BS_SANITIZE_THREAD
+extern void __tsan_acquire(void *), __tsan_release(void *);
+#define bs_tsan_acquire(p) __tsan_acquire(p)
+#define bs_tsan_release(p) __tsan_release(p)
+#else
+#define bs_tsan_acquire(p) ((void)0)
+#define bs_tsan_release(p) ((void)0)
+#endif
 
 /* Prints the broken condition with its place and aborts. Takes no lock, allocates nothing. */
 BS_COLD _Noreturn void bs_assert_failed(const char *what, const char *file, int line);

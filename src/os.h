@@ -298,6 +298,14 @@ bool bs_os_signal_is_ours(int signal);
  * until somebody installs another action. An errno value. */
 int bs_os_signal_watch(int signal, bs_os_signal_handler *fn);
 bool bs_os_signal_is_watched(int signal);
+#if BS_SANITIZE_THREAD
+/* The calling thread answers from now on, or does not; what it did before. It must not before the sanitizer's library
+ * knows it, when that is about to forget it, and while besom is in a function of libc's that others wait for: through
+ * the frames of the library text.h does not see who has called it. */
+bool bs_os_signal_may_come(bool may);
+/* In a handler, before anything that is compiled for the sanitizer: may the thread answer here? (ucontext_t) */
+bool bs_os_signal_may_answer(const void *context);
+#endif
 /* 0 or errno: ESRCH no such thread of ours, EAGAIN too many signals wait. */
 int bs_os_signal_send(int signal, int tid, uint64_t value);
 /* Those that were sent and have not been delivered yet never will be. */

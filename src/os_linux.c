@@ -78,12 +78,25 @@ static long checked(long ret) {
 /* --- memory ----------------------------------------------------------------------------------- */
 
 #if BS_SANITIZED
+#if BS_SANITIZE_THREAD
+#define UNASKED(call)                               \
+    do {                                            \
+        bool may = bs_os_signal_may_come(false);    \
+        call;                                       \
+        (void)bs_os_signal_may_come(may);           \
+    } while (0)
+#else
+#define UNASKED(call) call
+#endif
 static long sys_mmap(uintptr_t addr, size_t bytes, int prot, int flags) {
-    void *p = mmap((void *)addr, bytes, prot, flags, -1, 0);
+    void *p;
+    UNASKED(p = mmap((void *)addr, bytes, prot, flags, -1, 0));
     return p == MAP_FAILED ? -errno : (long)p;
 }
 static long sys_munmap(void *addr, size_t bytes) {
-    return munmap(addr, bytes) != 0 ? -errno : 0;
+    int ret;
+    UNASKED(ret = munmap(addr, bytes));
+    return ret != 0 ? -errno : 0;
 }
 #else
 static long sys_mmap(uintptr_t addr, size_t bytes, int prot, int flags) {

@@ -203,7 +203,13 @@ static int start_thread(void (*fn)(void *), void *arg) {
     call = (struct helper_call){fn, arg};
     pthread_t thread;
     bs_store(&helper.tid_word, 1);
+#if BS_SANITIZE_THREAD
+    bool may = bs_os_signal_may_come(false);
+#endif
     int err = pthread_create(&thread, NULL, pthread_entry, &call);
+#if BS_SANITIZE_THREAD
+    (void)bs_os_signal_may_come(may);
+#endif
     if (err != 0)
         bs_store(&helper.tid_word, 0);
     else

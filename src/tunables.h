@@ -316,8 +316,17 @@
 #define BS_WORLD_ASLEEP_WEIGHT 4
 /* Threads that do not answer are looked after so often, in ns; and so many looks in a row find one
  * blocking the signal before it is given up: it has begun to since. */
+#if BS_SANITIZE_THREAD /* most signals find a thread in the sanitizer's library, and are lost (os_tsan.c) */
+#define BS_WORLD_SILENCE_NS UINT64_C(100000)
+#define BS_WORLD_RESEND_NS UINT64_C(100000)
+#define BS_WORLD_RESEND_GROWTH 1
+#define BS_WORLD_BLOCKED_LOOKS 400
+#else
 #define BS_WORLD_SILENCE_NS UINT64_C(2000000)
+#define BS_WORLD_RESEND_NS UINT64_C(10000000)
+#define BS_WORLD_RESEND_GROWTH 2
 #define BS_WORLD_BLOCKED_LOOKS 20
+#endif
 /* Threads inside besom are let run on so often: of 64 threads that spend half of their time in malloc
  * one is inside after 10 turns in 16 stops. A turn gives them 20 us, and twice that at the next, up to
  * 320 us: most operations take less than 1 us; 20 ms in all. */

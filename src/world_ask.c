@@ -9,8 +9,6 @@
 
 #include <errno.h>
 
-#define NS_PER_MS UINT64_C(1000000)
-
 struct world bs_world;
 
 #if BS_FAULTS
@@ -65,6 +63,7 @@ static uint32_t gate_bit(const struct slot *s, size_t index) {
 
 static void stand(struct slot *s, size_t index, uint32_t asking, const struct bs_os_frame *f) {
     publish(s, f);
+    bs_tsan_release(&s->word);
     if (step(s, asking, CLAIMED, STANDS)) {
         answer();
         for (;;) {
@@ -73,7 +72,9 @@ static void stand(struct slot *s, size_t index, uint32_t asking, const struct bs
                 break;
             bs_os_wait_bits(&bs_world.gate, gate, gate_bit(s, index));
         }
+        bs_tsan_acquire(&s->word);
     }
+    bs_tsan_release(&s->word);
     bs_store_release(&s->word, (uint32_t)FREE); /* the last use of the slot */
 }
 
@@ -173,7 +174,7 @@ void bs_world_ask(struct slot *s, uint64_t now_ns) {
     s->ended = s->outside = s->again = false;
     s->blocked = 0;
     s->ran_ns = 0;
-    s->pause_ns = 10 * NS_PER_MS;
+    s->pause_ns = BS_WORLD_RESEND_NS;
     bs_store_release(&s->word, asking << STATE_BITS | ASKED);
     if (!send(s, now_ns))
         end(s);
@@ -239,7 +240,7 @@ static bool look_after(struct slot *s, uint64_t now_ns) {
         if (s->blocked >= BS_WORLD_BLOCKED_LOOKS)
             return false;
         if (now_ns - s->asked_ns >= s->pause_ns) {
-            s->pause_ns *= 2;
+            s->pause_ns *= BS_WORLD_RESEND_GROWTH;
             bs_count(world_resent, 1);
             if (!send(s, now_ns))
                 end(s);

@@ -54,7 +54,7 @@ static void free_dirty(size_t bytes) {
 static size_t dirty(void) {
     return bs_pageheap_dirty_bytes();
 }
-#ifdef BS_SANITIZE_THREAD /* it has threads of its own */
+#if BS_SANITIZE_THREAD /* it has threads of its own */
 static bool helper_is_there(void) {
     return bs_os_helper_tid() != 0;
 }

@@ -232,8 +232,13 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("linear");
     TCase *tc = add_case(suite, "linear");
-    tcase_add_loop_test(tc, marks_what_is_pointed_to, 0, 24);
-    tcase_add_test(tc, dead_words_are_not_read);
+    /* each third has threads, and the slow model need not be slower still */
+    add_loop_but_tsan(tc, marks_what_is_pointed_to, 0, 24, "but for two that have several threads");
+    if (BS_SANITIZE_THREAD) {
+        tcase_add_loop_test(tc, marks_what_is_pointed_to, 5, 6);
+        tcase_add_loop_test(tc, marks_what_is_pointed_to, 11, 12);
+    }
+    add_but_tsan(tc, dead_words_are_not_read, UNIT_ALONE);
     tcase_add_loop_test(tc, a_span_that_is_read_stays, 0, 2);
     tcase_add_loop_test(tc, the_helper_reads_a_part, 0, 3);
     return run_suite(suite);

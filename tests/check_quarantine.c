@@ -568,9 +568,9 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("quarantine");
     TCase *tc = add_case(suite, "quarantine");
-    tcase_add_loop_test(tc, a_freed_block_is_zero_and_stays, 0, MODES);
-    tcase_add_loop_test(tc, without_a_pointer_it_goes, 0, MODES);
-    tcase_add_loop_test(tc, a_pointer_holds_it, 0, MODES);
+    add_loop_but_tsan(tc, a_freed_block_is_zero_and_stays, 0, MODES, UNIT_ALONE);
+    add_loop_but_tsan(tc, without_a_pointer_it_goes, 0, MODES, UNIT_ALONE);
+    add_loop_but_tsan(tc, a_pointer_holds_it, 0, MODES, UNIT_ALONE);
     tcase_add_loop_test(tc, a_thread_holds_it, 0, MODES);
     if (!BS_SANITIZED) { /* whose runtime has words of its own that name blocks */
         tcase_add_test(tc, a_copy_finds_what_is_there);
@@ -579,14 +579,14 @@ int main(void) {
         tcase_add_test(tc, roots_that_grow_are_read_in_place_once);
         tcase_add_test(tc, of_much_the_helper_reads_a_part);
     }
-    tcase_add_test(tc, without_a_copy_all_stand);
-    tcase_add_loop_test(tc, resized_blocks_leave_nothing_behind, 0, MODES);
-    tcase_add_loop_test(tc, large_blocks_keep_addresses_alone, 0, MODES);
-    tcase_add_test(tc, what_is_swapped_out_is_cleared);
-    tcase_add_loop_test(tc, blocks_need_not_be_whole_os_pages, 0, MODES);
-    tcase_add_test(tc, where_blocks_are_fresh_there_is_a_place_for_marks);
-    tcase_add_test(tc, crimes_are_found_at_once);
-    tcase_add_test(tc, freed_bytes_are_told);
+    add_but_tsan(tc, without_a_copy_all_stand, UNIT_ALONE);
+    add_loop_but_tsan(tc, resized_blocks_leave_nothing_behind, 0, MODES, UNIT_ALONE);
+    add_loop_but_tsan(tc, large_blocks_keep_addresses_alone, 0, MODES, UNIT_ALONE);
+    add_but_tsan(tc, what_is_swapped_out_is_cleared, UNIT_ALONE);
+    add_loop_but_tsan(tc, blocks_need_not_be_whole_os_pages, 0, MODES, UNIT_ALONE);
+    add_but_tsan(tc, where_blocks_are_fresh_there_is_a_place_for_marks, UNIT_ALONE);
+    add_but_tsan(tc, crimes_are_found_at_once, UNIT_ALONE);
+    add_but_tsan(tc, freed_bytes_are_told, UNIT_ALONE);
     tcase_add_test(tc, threads_that_are_gone_have_told);
     return run_suite(suite);
 }

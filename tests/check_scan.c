@@ -250,7 +250,7 @@ static void *on_stack(void *arg) {
     void **volatile p = SHOWN(site_a(100)), **volatile tls = SHOWN(site_b(100));
     in_tls = tls;
     tls = NULL;
-    bs_store(&r->tid, bs_os_tid());
+    bs_store_release(&r->tid, bs_os_tid());
     sem_wait(&go_on);
     require(p != NULL && in_tls != NULL, "lost");
     return NULL;
@@ -260,7 +260,7 @@ static void *in_register(void *arg) {
     struct runner *r = arg;
     uintptr_t general = site_a(100), vector = site_b(100);
     wipe();
-    bs_store(&r->tid, bs_os_tid());
+    bs_store_release(&r->tid, bs_os_tid());
 #if defined(__x86_64__)
     __asm__ volatile("mov %0, %%r13\n\t"
                      "not %%r13\n\t"
@@ -486,19 +486,19 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("scan");
     TCase *tc = add_case(suite, "scan");
-    tcase_add_loop_test(tc, planted_leaks_are_found, 0, NSEARCHES);
+    add_loop_but_tsan(tc, planted_leaks_are_found, 0, NSEARCHES, UNIT_ALONE);
     tcase_add_loop_test(tc, the_last_one_alone_needs_no_other, 0, NSEARCHES);
-    tcase_add_loop_test(tc, young_blocks_wait, 0, NSEARCHES);
-    tcase_add_loop_test(tc, lost_twice_means_in_a_row, 0, NSEARCHES);
-    tcase_add_loop_test(tc, reachable_blocks_are_none, 0, NSEARCHES * NWAYS);
-    tcase_add_loop_test(tc, advice_is_as_it_was, 0, NSEARCHES);
+    add_loop_but_tsan(tc, young_blocks_wait, 0, NSEARCHES, UNIT_ALONE);
+    add_loop_but_tsan(tc, lost_twice_means_in_a_row, 0, NSEARCHES, UNIT_ALONE);
+    add_loop_but_tsan(tc, reachable_blocks_are_none, 0, NSEARCHES * NWAYS, UNIT_ALONE);
+    add_loop_but_tsan(tc, advice_is_as_it_was, 0, NSEARCHES, UNIT_ALONE);
     tcase_add_loop_test(tc, threads_hold_blocks, 0, 2 * NSEARCHES);
     tcase_add_loop_test(tc, the_first_thread_holds_blocks, 0, NSEARCHES);
     /* a sanitizer's frames are large, and have old words in them */
-    tcase_add_loop_test(tc, dead_frames_hold_nothing, 0, (UNIT_SLOWNESS == 1 ? 2 : 1) * NSEARCHES);
+    add_loop_but_tsan(tc, dead_frames_hold_nothing, 0, (UNIT_SLOWNESS == 1 ? 2 : 1) * NSEARCHES, UNIT_ALONE);
     tcase_add_loop_test(tc, no_verdict_without_all_threads, 0, NSEARCHES);
-    tcase_add_loop_test(tc, failures_are_survived, 0, 2 * NSEARCHES);
-    tcase_add_loop_test(tc, a_forked_child_begins_anew, 0, NSEARCHES);
-    tcase_add_test(tc, several_searchers_find_the_same);
+    add_loop_but_tsan(tc, failures_are_survived, 0, 2 * NSEARCHES, UNIT_ALONE);
+    add_loop_but_tsan(tc, a_forked_child_begins_anew, 0, NSEARCHES, UNIT_ALONE);
+    add_but_tsan(tc, several_searchers_find_the_same, UNIT_ALONE);
     return run_suite(suite);
 }

@@ -91,7 +91,7 @@ START_TEST(code_goes_meanwhile) {
     setup(CONCURRENT);
     bs_store(&ends, false);
     ck_assert_int_eq(pthread_create(&thread, NULL, map_and_unmap, &ends), 0);
-    for (unsigned i = 0; i < 30; i++)
+    for (unsigned i = 0; i < (BS_SANITIZE_THREAD ? 4 : 30); i++)
         ck_assert(bs_scan_run(&rules, note_result, &got));
     bs_store(&ends, true);
     ck_assert_int_eq(pthread_join(thread, &refused), 0);
@@ -141,9 +141,9 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("scan_concurrent");
     TCase *tc = add_case(suite, "running");
-    tcase_add_test(tc, too_many_roots_for_a_stop);
-    tcase_add_test(tc, no_descriptor_is_left);
+    add_but_tsan(tc, too_many_roots_for_a_stop, UNIT_ALONE);
+    add_but_tsan(tc, no_descriptor_is_left, UNIT_ALONE);
     tcase_add_test(tc, code_goes_meanwhile);
-    tcase_add_loop_test(tc, a_file_is_cut_short_meanwhile, IN_PLACE, BY_COPY + 1);
+    add_loop_but_tsan(tc, a_file_is_cut_short_meanwhile, IN_PLACE, BY_COPY + 1, UNIT_ALONE);
     return run_suite(suite);
 }

@@ -456,7 +456,7 @@ static void *ordinary_thread(void *arg) {
 }
 
 /* libc calls destructors in four rounds; ThreadSanitizer takes leave of a thread in the last. */
-#ifdef BS_SANITIZE_THREAD
+#if BS_SANITIZE_THREAD
 #define LATE_ROUNDS 3
 #else
 #define LATE_ROUNDS 4

@@ -230,7 +230,7 @@ static void check_all_is_back(void) {
 
 static void run_for_a_while(unsigned nthreads, void *(*fn)(void *)) {
     struct worker worker[THREADS_MAX];
-#ifdef BS_SANITIZE_THREAD
+#if BS_SANITIZE_THREAD
     /* That a thread sleeps is the kernel's word, which is no synchronisation that the sanitizer
      * knows: it would report each emptied cache. tests/model and stress/idle_storm look at that. */
     bs_opt.idle_threads = false;

@@ -21,7 +21,7 @@ static void *blocker(void *arg) {
     sigset_t all, waiting;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
-    bs_store(&r->tid, bs_os_tid());
+    bs_store_release(&r->tid, bs_os_tid());
     while (sem_wait(&go_on) != 0)
         ;
     sigpending(&waiting);
@@ -35,7 +35,7 @@ static void *sigwaiter(void *arg) {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL); /* as who waits for signals does: it may be between two waits */
-    bs_store(&r->tid, bs_os_tid());
+    bs_store_release(&r->tid, bs_os_tid());
     int got = sigtimedwait(&all, NULL, &some_time);
     require(got == SIGUSR2, "sigtimedwait gave %d (errno %d)", got, errno);
     return NULL;
@@ -46,7 +46,7 @@ static void *busy_blocker(void *arg) {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
-    bs_store(&r->tid, bs_os_tid());
+    bs_store_release(&r->tid, bs_os_tid());
     while (!bs_load(&end_all))
         turn(r);
     return NULL;
@@ -88,7 +88,7 @@ static void *toggler(void *arg) {
     sigset_t all, waiting;
     uint64_t seed = (uint64_t)(uintptr_t)r;
     sigfillset(&all);
-    bs_store(&r->tid, bs_os_tid());
+    bs_store_release(&r->tid, bs_os_tid());
     while (!bs_load(&end_all)) {
         pthread_sigmask(SIG_BLOCK, &all, NULL);
         usleep(random_below(&seed, 30000));
@@ -239,7 +239,7 @@ static void child_stops(void) {
 }
 static void *forker(void *arg) {
     struct runner *r = arg;
-    bs_store(&r->tid, bs_os_tid());
+    bs_store_release(&r->tid, bs_os_tid());
     while (!bs_load(&end_all)) {
         int status;
         pid_t pid = fork();
@@ -256,7 +256,7 @@ static uint32_t vfork_refused; /* [atomic] */
 static void *spawner(void *arg) {
     struct runner *r = arg;
     char name[] = "true", *words[] = {name, NULL}, *none[] = {NULL};
-    bs_store(&r->tid, bs_os_tid());
+    bs_store_release(&r->tid, bs_os_tid());
     while (!bs_load(&end_all)) {
         int status;
         pid_t pid;
@@ -314,7 +314,7 @@ END_TEST
 
 static void helper(void *arg) {
     struct runner *r = arg;
-    bs_store(&r->tid, bs_os_tid());
+    bs_store_release(&r->tid, bs_os_tid());
     while (!bs_load(&end_all))
         bs_store(&r->turns, bs_load(&r->turns) + 1);
     bs_store(&r->tid, -1);
@@ -424,7 +424,7 @@ int main(void) {
     tcase_add_test(tc, a_debugger_is_left_alone);
     tc = add_case(suite, "beside");
     tcase_add_loop_test(tc, beside_forks, 0, 2);
-    tcase_add_test(tc, not_from_a_vfork_child);
+    add_but_tsan(tc, not_from_a_vfork_child, "it makes vfork a fork");
     tcase_add_test(tc, the_helper_is_left_alone);
     tcase_add_test(tc, the_helper_stops_all);
     tc = add_case(suite, "signal");

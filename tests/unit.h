@@ -20,6 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#if defined(BS_SANITIZE_THREAD) && BS_SANITIZE_THREAD
+#include "tsan_unit.h"
+#endif
+
 /* Mappings of this process. */
 static inline size_t count_mappings(void) {
     FILE *f = fopen("/proc/self/maps", "r");
@@ -116,9 +120,44 @@ static inline void expect_abort(void (*crime)(void *arg), void *arg, const char 
 static inline TCase *add_case(Suite *suite, const char *name) {
     TCase *tc = tcase_create(name);
     tcase_set_timeout(tc, UNIT_TIMEOUT_S);
+#if defined(BS_SANITIZE_THREAD) && BS_SANITIZE_THREAD
+    tcase_add_checked_fixture(tc, tsan_be_alone, NULL);
+#endif
     suite_add_tcase(suite, tc);
     return tc;
 }
+
+/* In a handler that is to be interrupted: ThreadSanitizer has blocked all signals. */
+static inline void unit_handler_begins(int signo) {
+#if defined(BS_SANITIZE_THREAD) && BS_SANITIZE_THREAD
+    tsan_handler_begins(signo);
+#else
+    (void)signo;
+#endif
+}
+
+/* A test of which ThreadSanitizer would see nothing, for one thread is in it, or that cannot be under it, and why; it
+ * is left out there, and the log says so. */
+static inline bool unit_tsan_passes(const char *test, const char *why) {
+#if defined(BS_SANITIZE_THREAD) && BS_SANITIZE_THREAD
+    printf("left out under ThreadSanitizer: %s: %s\n", test, why);
+    return true;
+#else
+    (void)test, (void)why;
+    return false;
+#endif
+}
+#define UNIT_ALONE "one thread"
+#define add_but_tsan(tc, test, why)            \
+    do {                                       \
+        if (!unit_tsan_passes(#test, why))     \
+            tcase_add_test(tc, test);          \
+    } while (0)
+#define add_loop_but_tsan(tc, test, from, to, why)  \
+    do {                                            \
+        if (!unit_tsan_passes(#test, why))          \
+            tcase_add_loop_test(tc, test, from, to); \
+    } while (0)
 
 static inline int run_suite(Suite *suite) {
     SRunner *runner = srunner_create(suite);
