@@ -81,6 +81,7 @@ static inline bool is_in(uintptr_t base, uint32_t slot) {
 /* It is in quarantine from now on. release: pairs with bs_quarantine_turn, and with who gets the slot then:
  * it was zeroed before. (Of two threads that free it at the same moment both may come here.) */
 static inline void put(uint8_t *byte) {
+    bs_tsan_release((void *)((uintptr_t)byte & ~(uintptr_t)7)); /* for bs_freed_bits, which reads eight at once */
     bs_store_release(byte, (uint8_t)1);
 }
 
