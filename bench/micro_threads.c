@@ -106,14 +106,25 @@ static void larson(struct bs_bench_run *run) {
     bs_bench_stop(run, LARSON_LANES * ngenerations * LARSON_OPS);
 }
 
-/* threads-8, threads-64: more threads than most machines have processors, each on its own. */
+/* threads-8, threads-64: more threads than most machines have processors, each on its own. In the
+ * middle each waits for all: a thread needs a few milliseconds for its part, so without that it would
+ * be the kernel's choice how many of them have blocks at a time, and the peak would say no more. */
 
 #define CROWD_MAX 64u
 #define CROWD_OPS 20000000u
 
+static pthread_barrier_t crowd_is_there;
+
 static void *replace_then_free(void *arg) {
-    replace_blocks(arg);
-    free_blocks(arg);
+    struct lane *lane = arg;
+    uint64_t nops = lane->nops;
+
+    lane->nops = nops / 2;
+    replace_blocks(lane);
+    pthread_barrier_wait(&crowd_is_there);
+    lane->nops = nops - nops / 2;
+    replace_blocks(lane);
+    free_blocks(lane);
     return NULL;
 }
 
@@ -122,12 +133,15 @@ static void crowd(struct bs_bench_run *run, size_t nthreads) {
     struct lane *lanes = make_lanes(nthreads, LIVE_BLOCKS, nops);
     pthread_t threads[CROWD_MAX];
 
+    if (pthread_barrier_init(&crowd_is_there, NULL, (unsigned)nthreads))
+        bs_bench_die("pthread_barrier_init failed");
     bs_bench_start(run);
     for (size_t i = 0; i < nthreads; i++)
         bs_bench_start_thread(&threads[i], replace_then_free, &lanes[i]);
     for (size_t i = 0; i < nthreads; i++)
         bs_bench_join_thread(threads[i]);
     bs_bench_stop(run, nthreads * nops);
+    pthread_barrier_destroy(&crowd_is_there);
 }
 
 static void threads_8(struct bs_bench_run *run) {
