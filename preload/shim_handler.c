@@ -45,21 +45,38 @@ static __sighandler_t hide(int signal, __sighandler_t handler) {
     return h.plain;
 }
 
-static __sighandler_t show(__sighandler_t installed, handler_of_all *kept) {
+/* Of the signal that besom has taken: besom's handler, and not one that the program has installed since. */
+static bool is_ours(int signal, __sighandler_t installed) {
     union handler h = {.plain = installed};
+    return signal != 0 && signal == bs_load(&besom_shim.signal) && is_an_action(installed) && h.all != run;
+}
+
+/* What the program is told for what the kernel has. */
+static __sighandler_t show(int signal, __sighandler_t installed, handler_of_all *kept) {
+    union handler h = {.plain = installed};
+    if (is_ours(signal, installed))
+        return SIG_DFL;
     if (h.all == run)
         h.all = kept;
     return h.plain;
+}
+static void show_action(int signal, struct sigaction *action, handler_of_all *kept) {
+    if (is_ours(signal, action->sa_handler))
+        *action = (struct sigaction){.sa_handler = SIG_DFL};
+    else
+        action->sa_handler = show(signal, action->sa_handler, kept);
 }
 
 static handler_of_all *kept_for(int signal) {
     return signal > 0 && signal < _NSIG ? bs_load(&program[signal]) : NULL;
 }
 
-/* What a program does with a handler of its own for the signal that besom has taken goes through: the
- * next stop finds another one to take. */
+/* The signal that besom has taken stays as it is. A handler of the program's goes through, and what it does with
+ * that afterwards: the next stop finds another one to take. */
 static bool is_hidden(int signal, bool is_action) {
-    return signal != 0 && signal == bs_load(&besom_shim.signal) && !is_action;
+    struct sigaction now;
+    return !is_action && signal != 0 && signal == bs_load(&besom_shim.signal) &&
+           REAL(sigaction)(signal, NULL, &now) == 0 && is_ours(signal, now.sa_handler);
 }
 
 /* What asks for a scan: where the program has no handler for it, besom's is there, and the program sees none. */
@@ -95,7 +112,7 @@ BS_EXPORT int sigaction(int signal, const struct sigaction *action, struct sigac
     if (ret == 0 && old != NULL && watched)
         *old = (struct sigaction){.sa_handler = SIG_DFL};
     else if (ret == 0 && old != NULL)
-        old->sa_handler = show(old->sa_handler, kept);
+        show_action(signal, old, kept);
     return ret;
 }
 
@@ -112,7 +129,7 @@ BS_EXPORT __sighandler_t signal(int number, __sighandler_t handler) {
         sigemptyset(&action.sa_mask);
         return bs_shim_fault_action(&action, &old) == 0 ? old.sa_handler : SIG_ERR;
     }
-    return show(REAL(signal)(number, hide(number, handler)), kept);
+    return show(number, REAL(signal)(number, hide(number, handler)), kept);
 }
 
 /* What `signal` is where a program asks for no more than C and POSIX. */
