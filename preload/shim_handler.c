@@ -24,7 +24,7 @@ union handler {
 
 static handler_of_all *program[_NSIG]; /* [atomic] */
 
-static void run(int signal, siginfo_t *info, void *context) {
+void bs_shim_run_handler(int signal, siginfo_t *info, void *context) {
     bs_shim_note_handler();
     if (signal == besom_shim.scan_signal)
         besom_shim.ask_scan();
@@ -35,33 +35,39 @@ static bool is_an_action(__sighandler_t handler) {
     return handler != SIG_DFL && handler != SIG_IGN && handler != SIG_ERR;
 }
 
-/* What to install for the program's handler, which is kept for run(). */
+/* What to install for the program's handler, which is kept for bs_shim_run_handler. */
 static __sighandler_t hide(int signal, __sighandler_t handler) {
     union handler h = {.plain = handler};
     if (signal <= 0 || signal >= _NSIG || !is_an_action(handler))
         return handler;
     bs_store(&program[signal], h.all);
-    h.all = run;
+    h.all = bs_shim_run_handler;
     return h.plain;
 }
 
 /* Of the signal that besom has taken: besom's handler, and not one that the program has installed since. */
 static bool is_ours(int signal, __sighandler_t installed) {
     union handler h = {.plain = installed};
-    return signal != 0 && signal == bs_load(&besom_shim.signal) && is_an_action(installed) && h.all != run;
+    return signal != 0 && signal == bs_load(&besom_shim.signal) && is_an_action(installed) &&
+           h.all != bs_shim_run_handler;
+}
+
+/* Besom's handler calls the program's for all that is not besom's; its action is the program's besides. */
+static bool is_shared(int signal) {
+    return signal == bs_load(&besom_shim.signal) && bs_load(&besom_shim.is_shared);
 }
 
 /* What the program is told for what the kernel has. */
 static __sighandler_t show(int signal, __sighandler_t installed, handler_of_all *kept) {
     union handler h = {.plain = installed};
-    if (is_ours(signal, installed))
+    if (is_ours(signal, installed) && !is_shared(signal))
         return SIG_DFL;
-    if (h.all == run)
+    if (h.all == bs_shim_run_handler || is_ours(signal, installed))
         h.all = kept;
     return h.plain;
 }
 static void show_action(int signal, struct sigaction *action, handler_of_all *kept) {
-    if (is_ours(signal, action->sa_handler))
+    if (is_ours(signal, action->sa_handler) && !is_shared(signal))
         *action = (struct sigaction){.sa_handler = SIG_DFL};
     else
         action->sa_handler = show(signal, action->sa_handler, kept);
@@ -71,11 +77,11 @@ static handler_of_all *kept_for(int signal) {
     return signal > 0 && signal < _NSIG ? bs_load(&program[signal]) : NULL;
 }
 
-/* The signal that besom has taken stays as it is. A handler of the program's goes through, and what it does with
+/* The signal that besom has taken for itself alone stays as it is. A handler of the program's goes through, and what it does with
  * that afterwards: the next stop finds another one to take. */
 static bool is_hidden(int signal, bool is_action) {
     struct sigaction now;
-    return !is_action && signal != 0 && signal == bs_load(&besom_shim.signal) &&
+    return !is_action && signal != 0 && signal == bs_load(&besom_shim.signal) && !is_shared(signal) &&
            REAL(sigaction)(signal, NULL, &now) == 0 && is_ours(signal, now.sa_handler);
 }
 

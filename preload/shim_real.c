@@ -17,7 +17,7 @@ static struct bs_world_interrupts *own(void) {
     return &interrupts;
 }
 
-struct bs_world_shim besom_shim = {.own = own};
+struct bs_world_shim besom_shim = {.own = own, .handlers = (uintptr_t)bs_shim_run_handler};
 
 void *bs_shim_find_or(void **cell, const char *name, void *instead) {
     void *found = bs_load_acquire(cell);

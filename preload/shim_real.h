@@ -12,6 +12,7 @@
 #include "shim.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <time.h>
 
 /* libc's function of that name (or another library's behind us); found once. */
@@ -27,6 +28,8 @@ void *bs_shim_find_or(void **cell, const char *name, void *instead);
 
 /* A handler of the program begins in this thread. */
 void bs_shim_note_handler(void);
+/* What stands in place of each of them (shim_handler.c). */
+void bs_shim_run_handler(int signal, siginfo_t *info, void *context);
 
 struct bs_shim_call {
     int error; /* the caller's errno */

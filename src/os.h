@@ -292,6 +292,10 @@ typedef void bs_os_signal_handler(uint64_t value, const struct bs_os_frame *fram
  * handler. Its number, or a negated errno. A signal of that number that does not come from
  * bs_os_signal_send has its default action still: the process ends. */
 int bs_os_signal_take(bs_os_signal_handler *handler, uint64_t avoid);
+/* Where all have handlers: takes one that has the handler `theirs`, which is called, by ours, with what does not
+ * come from bs_os_signal_send; and that was installed as ours would be: with every signal blocked, on the
+ * alternate stack, system calls begun again. Its number, or a negated errno. */
+int bs_os_signal_share(bs_os_signal_handler *handler, uintptr_t theirs, uint64_t avoid);
 /* False once the program has installed a handler, or an action, of its own for it. */
 bool bs_os_signal_is_ours(int signal);
 /* Whatever comes with this signal, fn is called with its number, on any thread, and the program goes on:

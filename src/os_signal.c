@@ -28,6 +28,7 @@
 static uint64_t signal_bit(int number) {
     return (uint64_t)1 << (number - 1);
 }
+#define LIBC_SIGNALS (signal_bit(32) | signal_bit(33))
 
 /* --- threads ---------------------------------------------------------------------------------- */
 
@@ -177,8 +178,11 @@ bool bs_os_tracer_interferes(int tracer) {
 
 /* --- the handler ------------------------------------------------------------------------------ */
 
+typedef void info_handler(int, siginfo_t *, void *);
+
 /* [atomic] The kernel comes between: a thread that gets the signal sees what was done before the action was set. */
 static bs_os_signal_handler *handler;
+static info_handler *beside; /* [atomic] the program's, of a signal that is shared; NULL: none is */
 
 /* A system call ends before pc, or begins at it: what is there is asked of the kernel, since the page
  * before pc's, or after it, may not be there. (And where pc has been a wild jump, its own.) */
@@ -326,11 +330,15 @@ static struct bs_os_frame frame_of(const ucontext_t *uc) {
 #if BS_SANITIZE_THREAD
 BS_NOINLINE
 #endif
-static void answer(int signal, const siginfo_t *info, const ucontext_t *context) {
+static void answer(int signal, siginfo_t *info, void *context) {
     uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
     if (info->si_code != SI_QUEUE || info->si_pid != bs_os_pid() ||
         (value & MAGIC_MASK) != MAGIC) {
-        act_by_default(signal);
+        info_handler *theirs = bs_load(&beside);
+        if (theirs != NULL)
+            theirs(signal, info, context);
+        else
+            act_by_default(signal);
         return;
     }
     struct bs_os_frame f = frame_of(context);
@@ -349,13 +357,14 @@ BS_UNCHECKED static void entry(int signal, siginfo_t *info, void *context) {
 
 /* --- the signal ------------------------------------------------------------------------------- */
 
-typedef void info_handler(int, siginfo_t *, void *);
+/* A handler, of either kind, as the kernel's structure has it. */
+union handler {
+    info_handler *with_info;
+    void (*plain)(int);
+};
 
 static struct bs_kernel_sigaction action_of(info_handler *fn) {
-    union {
-        info_handler *with_info;
-        void (*plain)(int);
-    } u = {.with_info = fn};
+    union handler u = {.with_info = fn};
     struct bs_kernel_sigaction action = {.handler = u.plain, .mask = ~(uint64_t)0,
                                          .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
 #if defined(__x86_64__)
@@ -418,6 +427,7 @@ void bs_os_signal_again(int signal, const void *info) {
 int bs_os_signal_take(bs_os_signal_handler *fn, uint64_t avoid) {
     struct bs_kernel_sigaction ours = our_action(), now;
     bs_store(&handler, fn);
+    bs_store(&beside, NULL);
     for (int signal = LAST_SIGNAL; signal >= FIRST_SIGNAL; signal--) {
         if ((avoid & signal_bit(signal)) != 0)
             continue;
@@ -426,6 +436,32 @@ int bs_os_signal_take(bs_os_signal_handler *fn, uint64_t avoid) {
             ret = bs_sys4(SYS_rt_sigaction, signal, &ours, NULL, sizeof ours.mask);
         else if (ret == 0)
             continue;
+        return ret == 0 ? signal : (int)ret;
+    }
+    return -EBUSY;
+}
+
+/* An action that ours can stand for: the mask, but for what nobody can block, and for libc's own two signals,
+ * which wait a moment longer; SIGSEGV may be left out. */
+static bool is_like_ours(const struct bs_kernel_sigaction *action) {
+    const unsigned long all = SA_SIGINFO | SA_RESTART | SA_ONSTACK, none = SA_NODEFER | SA_RESETHAND;
+    const uint64_t others = signal_bit(SIGKILL) | signal_bit(SIGSTOP) | signal_bit(SIGSEGV) | LIBC_SIGNALS;
+    return (action->flags & (all | none)) == all && (action->mask | others) == ~(uint64_t)0;
+}
+
+int bs_os_signal_share(bs_os_signal_handler *fn, uintptr_t theirs, uint64_t avoid) {
+    struct bs_kernel_sigaction ours = our_action(), now;
+    bs_store(&handler, fn);
+    for (int signal = LAST_SIGNAL; signal >= FIRST_SIGNAL; signal--) {
+        union handler u;
+        if ((avoid & signal_bit(signal)) != 0 ||
+            bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask) != 0 ||
+            (uintptr_t)now.handler != theirs || !is_like_ours(&now))
+            continue;
+        u.plain = now.handler;
+        bs_store(&beside, u.with_info);
+        ours.mask = now.mask | LIBC_SIGNALS;
+        long ret = bs_sys4(SYS_rt_sigaction, signal, &ours, NULL, sizeof ours.mask);
         return ret == 0 ? signal : (int)ret;
     }
     return -EBUSY;
@@ -445,8 +481,9 @@ int bs_os_signal_send(int signal, int tid, uint64_t value) {
 
 /* The kernel forgets a signal that waits, in every thread, when it is told to ignore it. */
 void bs_os_signal_discard(int signal) {
-    struct bs_kernel_sigaction ours = our_action(), ignore = {.handler = SIG_IGN};
-    if (!bs_os_signal_is_ours(signal))
+    struct bs_kernel_sigaction ours, ignore = {.handler = SIG_IGN};
+    if (bs_sys4(SYS_rt_sigaction, signal, NULL, &ours, sizeof ours.mask) != 0 ||
+        ours.handler != our_action().handler)
         return;
     (void)bs_sys4(SYS_rt_sigaction, signal, &ignore, NULL, sizeof ignore.mask);
     (void)bs_sys4(SYS_rt_sigaction, signal, &ours, NULL, sizeof ours.mask);

@@ -34,9 +34,14 @@ bool bs_world_start(void) {
     if (bs_os_tasks(visit_used, &used) != 0)
         return false;
     signal = bs_os_signal_take(bs_world_answer_signal, used.signals);
+    bool shares = signal <= 0 && bs_world.shim != NULL && bs_world.shim->handlers != 0;
+    if (shares)
+        signal = bs_os_signal_share(bs_world_answer_signal, bs_world.shim->handlers, used.signals);
     bs_store(&bs_world.signal, signal > 0 ? signal : 0);
-    if (bs_world.shim != NULL)
+    if (bs_world.shim != NULL) {
+        bs_store(&bs_world.shim->is_shared, shares);
         bs_store(&bs_world.shim->signal, bs_world.signal);
+    }
     return signal > 0;
 }
 
