@@ -125,7 +125,7 @@ bool bs_quarantine_small(void *p, unsigned class) {
                     !bs_bit_load(s->alloc, slot)))
         no_block(s, p, class);
     size_t size = bs_class_info[class].size;
-    struct bs_freed *table = bs_freed_table((uintptr_t)p); /* its span begins in the same arena */
+    struct bs_freed *table = bs_freed_table(s->base); /* p may lie in the next arena */
     if (BS_UNLIKELY(table == NULL))
         return small_in_new_arena(p, class, s->base, slot);
     uint8_t *byte = byte_at(table, s->base, slot);
