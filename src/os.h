@@ -260,7 +260,7 @@ int bs_os_tasks(bs_os_task_visitor *visit, void *ctx);
 size_t bs_os_task_count(void);
 
 struct bs_os_task {
-    bool gone;        /* it runs no user code any more */
+    bool gone;        /* it runs no user code any more, or never did: the kernel works in it */
     bool runs;        /* or waits for a CPU */
     bool in_sigwait;  /* it waits for a signal of a set that holds the one asked about */
     uint64_t blocked; /* signals, bit number - 1 */

@@ -112,9 +112,12 @@ static bool waits_for(int tid, int signal) {
            (set & signal_bit(signal)) != 0;
 }
 
-/* libc ends threads with all signals blocked, and on a busy machine the kernel's part of it may take long. */
-static bool is_exiting(int tid) {
-    const uint64_t exiting = 4; /* the kernel's PF_EXITING */
+/* libc ends threads with all signals blocked, and on a busy machine the kernel's part of it may take long. And
+ * the kernel works for io_uring and vhost in threads of the process, which never come back to user code and
+ * block all that can be blocked. */
+static bool runs_no_code(int tid, uint64_t blocked) {
+    const uint64_t exiting = 0x4, io_worker = 0x10, user_worker = 0x4000; /* the kernel's PF_ flags */
+    const uint64_t all = ~(signal_bit(SIGKILL) | signal_bit(SIGSTOP));
     char text[1024];
     if (read_task_file(tid, "stat", text, sizeof text) <= 0)
         return false;
@@ -124,7 +127,7 @@ static bool is_exiting(int tid) {
     if (s == NULL)
         return false;
     s++;
-    return (parse_decimal(&s) & exiting) != 0;
+    return (parse_decimal(&s) & (blocked == all ? exiting | io_worker | user_worker : exiting)) != 0;
 }
 
 /* In ns, and one more: a new thread has not run. */
@@ -157,7 +160,7 @@ int bs_os_task(int tid, int signal, struct bs_os_task *task) {
     }
     task->in_sigwait = *state == 'S' && waits_for(tid, signal);
     if ((task->blocked & signal_bit(signal)) != 0) {
-        task->gone |= is_exiting(tid);
+        task->gone |= runs_no_code(tid, task->blocked);
         task->ran_ns = time_run(tid);
     }
     return 0;

@@ -75,9 +75,11 @@ static bool would_not_answer(int tid, struct bs_os_task *task, int *tracer) {
 }
 static void visit_suspect(void *ctx, int tid) {
     struct suspects *s = ctx;
-    struct bs_os_task task;
+    struct bs_os_task task = {.gone = false};
     if (s->n < MAX_SUSPECTS && would_not_answer(tid, &task, &s->tracer))
         s->tid[s->n++] = tid;
+    else if (task.gone && bs_world.nidlers < BS_ARRAY_LEN(bs_world.idler))
+        bs_world.idler[bs_world.nidlers++] = tid;
 }
 static enum bs_world_result look_at_all(uint64_t deadline_ns) {
     struct suspects s = {.n = 0};
@@ -206,7 +208,7 @@ static enum bs_world_result prepare(uint64_t deadline_ns) {
         return BS_WORLD_UNAVAILABLE;
     if (!all_are_free(deadline_ns))
         return BS_WORLD_SILENT;
-    bs_world.n = 0;
+    bs_world.n = bs_world.nidlers = 0;
     bs_store(&bs_world.answers, 0u);
     bs_store(&bs_world.wanted, UINT32_MAX);
     bs_world.self = bs_os_tid();

@@ -180,6 +180,13 @@ void bs_world_ask(struct slot *s, uint64_t now_ns) {
         end(s);
 }
 
+static bool is_idler(int tid) {
+    for (unsigned i = 0; i < bs_world.nidlers; i++)
+        if (bs_world.idler[i] == tid)
+            return true;
+    return false;
+}
+
 struct pass {
     size_t hint;
     uint64_t now_ns;
@@ -187,7 +194,7 @@ struct pass {
 static void visit_ask(void *ctx, int tid) {
     struct pass *p = ctx;
     struct bs_os_task task;
-    if (!bs_world_may_ask(tid) || bs_world.error != 0)
+    if (!bs_world_may_ask(tid) || is_idler(tid) || bs_world.error != 0)
         return;
     struct slot *s = find_slot(tid, &p->hint);
     if (s != NULL && !s->ended)

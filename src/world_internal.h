@@ -52,6 +52,8 @@ struct world {
                                        with a bit of its own, so that all or some wake up at once */
     size_t found_new;               /* threads, by the pass over /proc that is going on */
     int self, helper;               /* threads that are not asked */
+    int idler[8];                   /* nor these: they run no code of the program, and would not answer */
+    unsigned nidlers;
     int culprit;
     int error;
     uint64_t stopped_ns;            /* when the first was asked */
