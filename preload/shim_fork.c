@@ -5,7 +5,8 @@
  * and be in the middle of a change: while there is a helper, besom's part of fork is done around the call.
  *
  * Only where memory is copied and the child goes on in this stack frame, or in a function on a stack of its own.
- * Without a helper nothing is done: then all threads are the program's, and so is the care for them. All other
+ * Without a helper nothing is done: then all threads are the program's, and so is the care for them. Nor is it where
+ * the program has called the handlers of fork by itself. All other
  * calls end in a jump to libc's, so that no frame of ours stays (text.h).
  */
 #define _GNU_SOURCE
@@ -24,8 +25,9 @@ typedef int any_clone(int (*fn)(void *), void *stack, int flags, void *arg, void
 BS_EXPORT any_call besom_syscall __asm__("syscall");
 BS_EXPORT any_clone besom_clone __asm__("clone");
 
+/* (firefox has a __register_atfork of its own, and calls what was registered, ours too, around its clone.) */
 static bool copies_memory(uint64_t flags) {
-    return (flags & CLONE_VM) == 0 && bs_os_helper_tid() != 0;
+    return (flags & CLONE_VM) == 0 && bs_os_helper_tid() != 0 && !bs_fork_is_under_way();
 }
 
 static BS_COLD bool is_fork(long n, long a, long b) {

@@ -30,6 +30,7 @@ extern void *__dso_handle __attribute__((visibility("hidden")));
 extern char __libc_single_threaded __attribute__((weak));
 
 static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
+static uintptr_t owner; /* [atomic] the thread pointer of who has all locks; 0: nobody */
 
 /* Written when it changes only: between bs_fork_before and the other two there is no second thread then. */
 static bool alone;
@@ -65,11 +66,17 @@ void bs_fork_before(void) {
     bs_sample_lock();
     bs_stacks_lock();
     bs_meta_lock();
+    bs_store(&owner, bs_os_thread_pointer());
+}
+
+bool bs_fork_is_under_way(void) {
+    return bs_load(&owner) == bs_os_thread_pointer();
 }
 
 void bs_fork_in_parent(void) {
     if (alone)
         return;
+    bs_store(&owner, (uintptr_t)0);
     bs_meta_unlock();
     bs_stacks_unlock();
     bs_sample_unlock();
@@ -104,6 +111,7 @@ static void reset_locks(void) {
     bs_cycle_reset_lock();
     bs_round_reset_lock();
     bs_lock_reset(&one_at_a_time);
+    bs_store(&owner, (uintptr_t)0);
 }
 
 void bs_fork_in_child(void) {

@@ -21,5 +21,7 @@ void bs_fork_start(void);
 void bs_fork_before(void);
 void bs_fork_in_parent(void);
 void bs_fork_in_child(void);
+/* The calling thread is between the first of them and the other two, and has locks. */
+bool bs_fork_is_under_way(void);
 
 #endif
