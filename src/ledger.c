@@ -227,6 +227,7 @@ bool bs_ledger_take(struct bs_ledger *l) {
     (void)bs_residency_take(&w.resident);
     bs_thread_each(visit_cache, &w);
     bs_pageheap_each_region(visit_region, &w);
+    l->unseen = w.resident.refused;
     bs_residency_drop(&w.resident);
     if (scans)
         bs_round_leave();

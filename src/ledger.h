@@ -39,6 +39,7 @@ struct bs_ledger {
                               the same: part of heap_dirty and span_free */
     uint64_t released; /* free pages given back: in no memory, not part of the sum */
     uint64_t allocated; /* bytes of blocks the program holds, resident or not */
+    bool unseen;        /* mincore is refused: of the heap, what is in memory is in `remainder` */
 };
 
 /* False: /proc is not there; the heap's own part is filled in, rss and outside are 0. */

@@ -132,6 +132,8 @@ void bs_log_report(const char *reason) {
 #undef BS_STAT
     if (!complete)
         bs_line_string(&l, "note", "/proc/self/smaps cannot be read: rss and outside are missing");
+    else if (ledger.unseen)
+        bs_line_string(&l, "note", "mincore is refused: live to heap_dirty are missing, and in remainder");
     bs_line_end(&l);
     if (bs_sample_is_on())
         log_stacks();

@@ -16,6 +16,8 @@ static bool visit(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64
     unsigned char *vec = r->page + r->nregions * region_vec_bytes(r);
     if (bs_os_residency((void *)base, BS_REGION_SIZE, vec) == 0)
         r->base[r->nregions++] = base;
+    else
+        r->refused = true;
     return true;
 }
 
