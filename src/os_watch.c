@@ -80,10 +80,12 @@ static long scan(int pages, uintptr_t start, uintptr_t end, uint64_t flags, stru
 
 int bs_os_watch(int watch, int pages, uintptr_t start, uintptr_t end) {
     struct uffd_register r = {.start = start, .len = end - start, .mode = MODE_WP};
-    uint64_t walk_end;
+    struct scan_part vec[SCAN_PARTS];
     long n = bs_sys3(SYS_ioctl, watch, UFFDIO_REGISTER, &r);
-    if (n == 0)
-        n = scan(pages, start, end, PROTECT_MATCHING, NULL, 0, &walk_end);
+    /* Without a list of what it found the kernel marks pages that are in no memory as well. Those look swapped out
+     * then, whoever tries them gets a page of zeros, and mincore says that they are there. */
+    for (uint64_t walk_end = end; n >= 0 && start < end; start = walk_end > start ? walk_end : end)
+        n = scan(pages, start, end, PROTECT_MATCHING, vec, SCAN_PARTS, &walk_end);
     return n < 0 ? (int)-n : 0;
 }
 

@@ -249,6 +249,39 @@ START_TEST(residency_tells_touched_pages) {
 }
 END_TEST
 
+/* Pages that are in no memory stay so, and do not look as if they were swapped out. */
+START_TEST(watching_leaves_untouched_pages_alone) {
+    enum { PAGES = 1024 };
+    unsigned char vec[PAGES];
+    struct bs_range part[PAGES];
+    uintptr_t next;
+    int watch = bs_os_watch_open(), pages = bs_os_pages_open();
+    char *p = bs_os_alloc(PAGES * page_bytes);
+    bs_os_no_huge_pages(p, PAGES * page_bytes);
+    for (size_t i = 0; i < PAGES; i += 4)
+        p[i * page_bytes] = 1;
+    if (watch >= 0 && bs_os_watch(watch, pages, (uintptr_t)p, (uintptr_t)p + PAGES * page_bytes) == 0) {
+        size_t n = 0;
+        for (uintptr_t at = (uintptr_t)p; at < (uintptr_t)p + PAGES * page_bytes; at = next)
+            n += bs_os_populated(pages, at, (uintptr_t)p + PAGES * page_bytes, 0, part + n, PAGES - n, &next);
+        ck_assert_uint_eq(n, PAGES / 4);
+        ck_assert_int_eq(bs_os_residency(p, PAGES * page_bytes, vec), 0);
+        for (size_t i = 0; i < PAGES; i++)
+            ck_assert_msg((vec[i] & 1) == (i % 4 == 0), "page %zu: %d", i, vec[i]);
+        p[4 * page_bytes] = 2;
+        p[(PAGES - 1) * page_bytes] = 2;
+        n = bs_os_written(pages, (uintptr_t)p, (uintptr_t)p + PAGES * page_bytes, false, part, PAGES, &next);
+        ck_assert_uint_eq(n, 2);
+        ck_assert_uint_eq(part[0].start, (uintptr_t)p + 4 * page_bytes);
+        ck_assert_uint_eq(part[1].start, (uintptr_t)p + (PAGES - 1) * page_bytes);
+    }
+    bs_os_free(p, PAGES * page_bytes);
+    bs_os_close(pages);
+    if (watch >= 0)
+        bs_os_close(watch);
+}
+END_TEST
+
 START_TEST(memory_that_may_be_gone_is_read) {
     char *p = bs_os_alloc(2 * page_bytes), copy[16];
     memset(p, 'a', 2 * page_bytes);
@@ -744,6 +777,7 @@ static TCase *memory_tests(void) {
     tcase_add_test(tc, move_keeps_contents_and_leaves_zeros);
     tcase_add_test(tc, a_renewed_range_merges_again);
     tcase_add_test(tc, residency_tells_touched_pages);
+    tcase_add_test(tc, watching_leaves_untouched_pages_alone);
     tcase_add_test(tc, memory_that_may_be_gone_is_read);
 #if BS_FAULTS
     tcase_add_test(tc, a_refused_lazy_free_is_the_last);
