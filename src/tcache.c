@@ -27,11 +27,26 @@ static size_t extra_room(void) {
     return bs_min(BS_CACHE_THREAD_BYTES, bs_max(part, BS_CACHE_LEAST_BYTES));
 }
 
+/* One part in `part` of what the heap has in use, shared by all caches; 0 if it is not more than `least`. */
+static size_t share_above(size_t part, size_t least) {
+    size_t bytes = bs_pageheap_used_bytes() / part;
+    return bytes > least ? bs_thread_share(bytes) : 0;
+}
+
 static uint32_t max_capacity(uint32_t size) {
     uint32_t cap = BS_MAGAZINE_LEAST;
+    if ((size_t)cap * 2 * size <= share_above(BS_MAGAZINE_HEAP_PART, BS_MAGAZINE_MAX_BYTES))
+        cap *= 2;
     while (cap < BS_MAGAZINE_MAX && (size_t)cap * 2 * size <= BS_MAGAZINE_MAX_BYTES)
         cap *= 2;
     return cap;
+}
+
+/* What the next refill asks for: twice as much, within bounds. */
+static uint16_t next_claim(const struct bs_bin *bin) {
+    size_t bytes = bs_min(BS_CLAIM_LARGE_BYTES, share_above(BS_CLAIM_HEAP_PART, BS_CLAIM_MAX_BYTES));
+    size_t more = bs_min(bs_min(bytes / bin->size, bin->cap / 2u), BS_CLAIM_MAX);
+    return (uint16_t)bs_min((size_t)bin->claim * 2, bs_max(bs_tcache_max_claim(bin->size), more));
 }
 
 /* --- flushing --------------------------------------------------------------------------------- */
@@ -248,7 +263,7 @@ void *bs_tcache_refill(struct bs_tcache *tc, unsigned class, unsigned want) {
     if (!bs_central_refill(class, want, &r))
         return NULL;
     bin->refilled = true;
-    bin->claim = (uint16_t)bs_min((size_t)bin->claim * 2, bs_tcache_max_claim(bin->size));
+    bin->claim = next_claim(bin);
     bs_store(&bin->run_base, r.run_base);
     bin->run_zero = r.run_zero;
     bs_store(&bin->run_mask, r.run_mask);

@@ -167,6 +167,9 @@ void bs_thread_each(bs_cache_visitor *visit, void *ctx) {
     bs_lock_release(&registry.lock);
 }
 
+size_t bs_thread_share(size_t bytes) {
+    return bytes / bs_max(1, bs_load(&registry.n));
+}
 bool bs_thread_is_single(void) {
     return bs_load(&registry.n) <= 1;
 }

@@ -37,6 +37,8 @@ typedef void bs_cache_visitor(void *ctx, const struct bs_tcache *tc);
  * given up now and then, so caches come and go between two calls. */
 void bs_thread_each(bs_cache_visitor *visit, void *ctx);
 size_t bs_thread_count(void);
+/* What each cache may have of so many bytes. Relaxed. */
+size_t bs_thread_share(size_t bytes);
 /* At most one cache is registered: asked without the lock, by who knows that no other thread is there. */
 bool bs_thread_is_single(void);
 

@@ -74,7 +74,7 @@ static void check_conservation(void) {
         require((closed || bs_tcache_self()->tops.limit[class] == bin->blocks + bin->cap - 1) && bin->blocks[-1] == NULL,
                 "class %u: a magazine without its limit or bottom", class);
         require(!closed || count == 0, "class %u: %zu blocks in a closed magazine", class, count);
-        require(bin->cap <= BS_MAGAZINE_LEAST || bin->cap * size <= BS_MAGAZINE_MAX_BYTES,
+        require(bin->cap <= 2 * BS_MAGAZINE_LEAST || bin->cap * size <= BS_MAGAZINE_MAX_BYTES,
                 "class %u: room for %zu bytes", class, bin->cap * size);
         extra += (bin->cap - first_capacity(size)) * size;
     }
@@ -401,6 +401,34 @@ START_TEST(claims_are_bounded_in_bytes) {
 }
 END_TEST
 
+/* In a large heap a refill claims more, but not so much that a free finds no room; and blocks of 32 KiB have larger
+ * magazines. */
+START_TEST(bounds_grow_with_the_heap) {
+    const size_t size = 2048;
+    void *much = bs_heap_alloc(64 * BS_MIB);
+    unsigned class = bs_class_of(size);
+    size_t most = 0;
+    ck_assert_ptr_nonnull(much);
+    fill_and_empty(32768, 40);
+    ck_assert_uint_eq(bs_tcache_self()->bin[bs_class_of(32768)].cap, 2 * BS_MAGAZINE_LEAST);
+    fill_and_empty(size, 400);
+    ck_assert_uint_eq(bs_tcache_self()->bin[class].cap, full_capacity(size));
+    for (unsigned i = 0; i < 800; i++)
+        take(size);
+    for (unsigned i = 0; i < 200; i++) /* a few slots of each span */
+        give(3 * i);
+    for (unsigned i = 0; i < 300; i++) {
+        size_t before = bs_central_counts(class).slots_out;
+        take(size);
+        most = bs_max(most, bs_central_counts(class).slots_out - before);
+    }
+    ck_assert_uint_eq(most, BS_CLAIM_LARGE_BYTES / size);
+    ck_assert_uint_le(most, bs_tcache_self()->bin[class].cap / 2);
+    check_conservation();
+    bs_heap_free(much);
+}
+END_TEST
+
 /* The heap grows by large spans and then by one small span: what is unused in the cache is used first. */
 START_TEST(growth_takes_what_is_unused) {
     unsigned idle = bs_class_of(512), busy = bs_class_of(1024), large = bs_class_of(4096);
@@ -717,6 +745,7 @@ int main(void) {
     tcase_add_test(tc, capacity_is_within_a_part_of_the_heap);
     tcase_add_test(tc, capacity_is_within_the_total);
     tcase_add_test(tc, claims_are_bounded_in_bytes);
+    tcase_add_test(tc, bounds_grow_with_the_heap);
     tcase_add_test(tc, growth_takes_what_is_unused);
     tcase_add_test(tc, unused_magazines_shrink);
     tc = add_case(suite, "lines");
