@@ -330,6 +330,16 @@ static BS_NOINLINE void free_kept(void *p, unsigned class) {
         look_for_work();
 }
 
+static void free_large(struct bs_span *s) {
+    if (bs_sample_is_on())
+        forget_large(s);
+    if (BS_UNLIKELY(bs_pagemap_is_hidden()) && keeper != NULL)
+        keeper->large(s);
+    else
+        bs_large_free(s);
+    look_for_work();
+}
+
 static BS_NOINLINE void free_seen(void *p) {
     bool hidden = bs_pagemap_is_hidden();
     if (BS_UNLIKELY(hidden)) {
@@ -365,17 +375,12 @@ static BS_NOINLINE void free_seen(void *p) {
     if (s->base != (uintptr_t)p)
         bs_fatal("invalid free of %p, inside the block at %p of %zu bytes", p, (void *)s->base,
                  s->request);
-    if (bs_sample_is_on())
-        forget_large(s);
-    if (BS_UNLIKELY(hidden) && keeper != NULL)
-        keeper->large(s);
-    else
-        bs_large_free(s);
-    look_for_work();
+    free_large(s);
 }
 
 /* Every free of a small block comes here while blocks are held back, and those beside a block that somebody waits for
- * while allocations are counted: both are done without a frame. */
+ * while allocations are counted: both are done without a frame. Else large blocks come first: nothing more is asked of
+ * them. */
 void bs_heap_free_slow(void *p) {
     if (BS_UNLIKELY(bs_pagemap_is_hidden())) {
         unsigned class = bs_pagemap_plain_class((uintptr_t)p);
@@ -386,6 +391,14 @@ void bs_heap_free_slow(void *p) {
         if (class != 0) {
             if (!bs_tcache_put_returned(class, p))
                 free_cached(class, p);
+            return;
+        }
+    } else if (bs_pagemap_near_class((uintptr_t)p) == 0) {
+        if (p == NULL)
+            return;
+        struct bs_span *s = bs_span_at((uintptr_t)p);
+        if (s != NULL && s->class == 0) {
+            free_large(s);
             return;
         }
     }

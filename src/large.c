@@ -38,17 +38,14 @@ static void give_pages(uintptr_t base, size_t npages) {
 }
 
 /* A span that was freed lately. Its pages may hold anything. */
-static struct bs_span *reuse_span(size_t size, size_t npages, size_t align, struct bs_pages *pages) {
+static inline struct bs_span *reuse_span(size_t size, size_t npages, size_t align) {
     struct bs_span *s = bs_waiting_take_large(npages, align);
-    if (s == NULL)
-        return NULL;
-    *pages = (struct bs_pages){.base = s->base, .npages = npages, .dirty_base = s->base,
-                               .dirty_end = s->base + npages * BS_PAGE_SIZE};
-    bs_span_revive(s, size);
+    if (s != NULL)
+        bs_span_revive(s, size);
     return s;
 }
 
-static struct bs_span *new_span(size_t size, size_t npages, size_t align, struct bs_pages *pages) {
+static BS_NOINLINE struct bs_span *new_span(size_t size, size_t npages, size_t align, struct bs_pages *pages) {
     if (!bs_central_take_pages(npages, bs_max(1, align / BS_PAGE_SIZE), pages))
         return NULL;
     struct bs_span *s = bs_span_make_large(pages->base, npages, size);
@@ -57,19 +54,24 @@ static struct bs_span *new_span(size_t size, size_t npages, size_t align, struct
     return s;
 }
 
-static struct bs_span *make_span(size_t size, size_t align, struct bs_pages *pages) {
-    size_t npages = pages_for(size);
-    struct bs_span *s = reuse_span(size, npages, align, pages);
-    return s != NULL ? s : new_span(size, npages, align, pages);
-}
-
-void *bs_large_alloc(size_t size, size_t align, bool zero) {
+static BS_NOINLINE void *alloc_new(size_t size, size_t npages, size_t align, bool zero) {
     struct bs_pages pages;
-    struct bs_span *s = make_span(size, align, &pages);
+    struct bs_span *s = new_span(size, npages, align, &pages);
     if (s == NULL)
         return NULL;
     if (zero)
         bs_clear_block(s->base, size, pages.dirty_base, pages.dirty_end);
+    bs_count(large_allocs, 1);
+    return (void *)s->base;
+}
+
+void *bs_large_alloc(size_t size, size_t align, bool zero) {
+    size_t npages = pages_for(size);
+    struct bs_span *s = reuse_span(size, npages, align);
+    if (s == NULL)
+        return alloc_new(size, npages, align, zero);
+    if (zero)
+        bs_clear_block(s->base, size, s->base, s->base + npages * BS_PAGE_SIZE);
     bs_count(large_allocs, 1);
     return (void *)s->base;
 }
@@ -246,7 +248,10 @@ static enum moved move_pages(struct bs_span *from, struct bs_span *to) {
 /* The block's content goes to a new one. *moved: by its pages, so that the old one is empty. */
 static void *move_content(struct bs_span *s, size_t size, bool *was_moved) {
     struct bs_pages pages;
-    struct bs_span *to = make_span(size, BS_PAGE_SIZE, &pages);
+    size_t npages = pages_for(size);
+    struct bs_span *to = reuse_span(size, npages, BS_PAGE_SIZE);
+    if (to == NULL)
+        to = new_span(size, npages, BS_PAGE_SIZE, &pages);
     if (to == NULL)
         return NULL;
     enum moved moved = move_pages(s, to);

@@ -186,9 +186,20 @@ static size_t most_kept_locked(void) {
     return bs_min(BS_KEPT_PAGES_MAX, bs_max(part, BS_KEPT_PAGES));
 }
 
-bool bs_waiting_keep_large(struct bs_span *s) {
+/* One too many: half go, of the longest first. */
+static BS_NOINLINE void give_half_of_large(size_t most) {
     struct bs_span *gone[BS_EMPTY_BATCH];
-    size_t npages = s->npages, n = 0;
+    size_t n = 0;
+    bs_lock_acquire(&waiting.lock);
+    while (n < BS_EMPTY_BATCH && waiting.large_pages > most / 2)
+        gone[n++] = take_waiting_locked(0);
+    bs_lock_release(&waiting.lock);
+    if (n != 0)
+        return_spans(gone, n);
+}
+
+bool bs_waiting_keep_large(struct bs_span *s) {
+    size_t npages = s->npages, most = 0;
     if (npages > BS_KEPT_SPAN_PAGES)
         return false;
     bs_span_rest(s);
@@ -201,14 +212,12 @@ bool bs_waiting_keep_large(struct bs_span *s) {
     bs_store(&waiting.large_pages, waiting.large_pages + npages);
     bs_store(&waiting.n[0], waiting.n[0] + 1);
     bs_store(&waiting.total, waiting.total + 1);
-    /* one too many: half go */
-    size_t most = most_kept_locked();
-    bool over = waiting.large_pages > most;
-    while (over && n < BS_EMPTY_BATCH && waiting.large_pages > most / 2)
-        gone[n++] = take_waiting_locked(0);
+    if (BS_UNLIKELY(waiting.large_pages > BS_KEPT_PAGES))
+        most = most_kept_locked();
+    bool over = most != 0 && waiting.large_pages > most;
     bs_lock_release(&waiting.lock);
-    if (n != 0)
-        return_spans(gone, n);
+    if (BS_UNLIKELY(over))
+        give_half_of_large(most);
     return true;
 }
 
