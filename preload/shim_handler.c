@@ -9,6 +9,7 @@
  * calls it; asked for the handler, they name the program's. The table is written while other threads
  * install handlers and signals come, so its entries are atomics; nothing here takes a lock.
  */
+#include "os.h"
 #include "shim_fault.h"
 #include "shim_real.h"
 
@@ -23,12 +24,21 @@ union handler {
 };
 
 static handler_of_all *program[_NSIG]; /* [atomic] */
+static bool with_info[_NSIG]; /* [atomic] installed with SA_SIGINFO: for others the kernel writes no siginfo, and what
+                                 is there is what an earlier signal left on the stack */
 
 void bs_shim_run_handler(int signal, siginfo_t *info, void *context) {
+    if (bs_load(&with_info[signal]) && bs_os_signal_is_from_besom(info)) /* sent before the program installed this */
+        return;
     bs_shim_note_handler();
     if (signal == besom_shim.scan_signal)
         besom_shim.ask_scan();
     bs_load(&program[signal])(signal, info, context);
+}
+
+/* Kept for a signal that is shared and that the program ignores. */
+static void nothing(int signal, siginfo_t *info, void *context) {
+    (void)signal, (void)info, (void)context;
 }
 
 static bool is_an_action(__sighandler_t handler) {
@@ -36,10 +46,11 @@ static bool is_an_action(__sighandler_t handler) {
 }
 
 /* What to install for the program's handler, which is kept for bs_shim_run_handler. */
-static __sighandler_t hide(int signal, __sighandler_t handler) {
+static __sighandler_t hide(int signal, __sighandler_t handler, bool info) {
     union handler h = {.plain = handler};
     if (signal <= 0 || signal >= _NSIG || !is_an_action(handler))
         return handler;
+    bs_store(&with_info[signal], info);
     bs_store(&program[signal], h.all);
     h.all = bs_shim_run_handler;
     return h.plain;
@@ -64,7 +75,7 @@ static __sighandler_t show(int signal, __sighandler_t installed, handler_of_all 
         return SIG_DFL;
     if (h.all == bs_shim_run_handler || is_ours(signal, installed))
         h.all = kept;
-    return h.plain;
+    return h.all == nothing ? SIG_IGN : h.plain;
 }
 static void show_action(int signal, struct sigaction *action, handler_of_all *kept) {
     if (is_ours(signal, action->sa_handler) && !is_shared(signal))
@@ -77,12 +88,23 @@ static handler_of_all *kept_for(int signal) {
     return signal > 0 && signal < _NSIG ? bs_load(&program[signal]) : NULL;
 }
 
-/* The signal that besom has taken for itself alone stays as it is. A handler of the program's goes through, and what it does with
+/* The signal that besom has taken stays as it is. A handler of the program's goes through, and what it does with
  * that afterwards: the next stop finds another one to take. */
 static bool is_hidden(int signal, bool is_action) {
     struct sigaction now;
-    return !is_action && signal != 0 && signal == bs_load(&besom_shim.signal) && !is_shared(signal) &&
+    return !is_action && signal != 0 && signal == bs_load(&besom_shim.signal) &&
            REAL(sigaction)(signal, NULL, &now) == 0 && is_ours(signal, now.sa_handler);
+}
+
+/* Of a signal that is shared the program wants the default action, or none. The kernel's stays what it is: threads may be
+ * about to be stopped by it, and the default would be the end of the process. */
+static void leave(int signal, __sighandler_t handler) {
+    if (handler == SIG_IGN) {
+        bs_store(&program[signal], nothing);
+        return;
+    }
+    bs_os_signal_unshare(signal);
+    bs_store(&besom_shim.is_shared, false);
 }
 
 /* What asks for a scan: where the program has no handler for it, besom's is there, and the program sees none. */
@@ -97,9 +119,12 @@ BS_EXPORT int sigaction(int signal, const struct sigaction *action, struct sigac
     struct sigaction copy;
     int ret;
     if (is_hidden(signal, takes)) {
+        ret = old != NULL ? REAL(sigaction)(signal, NULL, old) : 0;
         if (old != NULL)
-            *old = (struct sigaction){.sa_handler = SIG_DFL};
-        return 0;
+            show_action(signal, old, kept);
+        if (action != NULL && is_shared(signal))
+            leave(signal, action->sa_handler);
+        return ret;
     }
     if (signal == SIGSEGV && bs_shim_faults_are_on())
         return bs_shim_fault_action(action, old);
@@ -110,7 +135,7 @@ BS_EXPORT int sigaction(int signal, const struct sigaction *action, struct sigac
         copy = *action;
         if (bs_shim_faults_are_on()) /* closed memory may be touched in any handler */
             sigdelset(&copy.sa_mask, SIGSEGV);
-        copy.sa_handler = hide(signal, copy.sa_handler);
+        copy.sa_handler = hide(signal, copy.sa_handler, (copy.sa_flags & SA_SIGINFO) != 0);
         ret = REAL(sigaction)(signal, &copy, old);
     } else {
         ret = REAL(sigaction)(signal, NULL, old);
@@ -124,8 +149,10 @@ BS_EXPORT int sigaction(int signal, const struct sigaction *action, struct sigac
 
 BS_EXPORT __sighandler_t signal(int number, __sighandler_t handler) {
     handler_of_all *kept = kept_for(number);
-    if (is_hidden(number, is_an_action(handler)))
-        return SIG_DFL;
+    if (is_hidden(number, is_an_action(handler))) {
+        struct sigaction action = {.sa_handler = handler}, old;
+        return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
+    }
     if (asks_for_scans(number) && (!is_an_action(handler) || besom_shim.is_watched())) {
         struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
         return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
@@ -135,7 +162,7 @@ BS_EXPORT __sighandler_t signal(int number, __sighandler_t handler) {
         sigemptyset(&action.sa_mask);
         return bs_shim_fault_action(&action, &old) == 0 ? old.sa_handler : SIG_ERR;
     }
-    return show(number, REAL(signal)(number, hide(number, handler)), kept);
+    return show(number, REAL(signal)(number, hide(number, handler, false)), kept);
 }
 
 /* What `signal` is where a program asks for no more than C and POSIX. */

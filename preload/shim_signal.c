@@ -12,8 +12,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+/* (One that is shared is the program's as well: where that blocks it for long, no stop is made.) */
 static int taken(void) {
-    return bs_load(&besom_shim.signal);
+    return bs_load(&besom_shim.is_shared) ? 0 : bs_load(&besom_shim.signal);
 }
 
 const sigset_t *bs_shim_without_ours(const sigset_t *set, sigset_t *copy) {

@@ -260,7 +260,8 @@ int bs_os_tasks(bs_os_task_visitor *visit, void *ctx);
 size_t bs_os_task_count(void);
 
 struct bs_os_task {
-    bool gone;        /* it runs no user code any more, or never did: the kernel works in it */
+    bool gone;        /* it runs no user code any more */
+    bool kernels;     /* nor ever did: the kernel works in it */
     bool runs;        /* or waits for a CPU */
     bool in_sigwait;  /* it waits for a signal of a set that holds the one asked about */
     uint64_t blocked; /* signals, bit number - 1 */
@@ -296,6 +297,10 @@ int bs_os_signal_take(bs_os_signal_handler *handler, uint64_t avoid);
  * come from bs_os_signal_send; and that was installed as ours would be: with every signal blocked, on the
  * alternate stack, system calls begun again. Its number, or a negated errno. */
 int bs_os_signal_share(bs_os_signal_handler *handler, uintptr_t theirs, uint64_t avoid);
+/* `theirs` is called no more: the default action is the program's. */
+void bs_os_signal_unshare(int signal);
+/* It comes from bs_os_signal_send. (siginfo_t; async-signal-safe) */
+bool bs_os_signal_is_from_besom(const void *info);
 /* False once the program has installed a handler, or an action, of its own for it. */
 bool bs_os_signal_is_ours(int signal);
 /* Whatever comes with this signal, fn is called with its number, on any thread, and the program goes on:

@@ -114,20 +114,24 @@ static bool waits_for(int tid, int signal) {
 
 /* libc ends threads with all signals blocked, and on a busy machine the kernel's part of it may take long. And
  * the kernel works for io_uring and vhost in threads of the process, which never come back to user code and
- * block all that can be blocked. */
-static bool runs_no_code(int tid, uint64_t blocked) {
+ * block all that can be blocked. (Older kernels use their flags for something else; so the name is asked as well.) */
+static void look_at_flags(int tid, struct bs_os_task *task) {
     const uint64_t exiting = 0x4, io_worker = 0x10, user_worker = 0x4000; /* the kernel's PF_ flags */
     const uint64_t all = ~(signal_bit(SIGKILL) | signal_bit(SIGSTOP));
     char text[1024];
     if (read_task_file(tid, "stat", text, sizeof text) <= 0)
-        return false;
+        return;
+    const char *name = strchr(text, '(');
     const char *s = strrchr(text, ')'); /* of the name: state, five numbers, flags follow */
     for (unsigned field = 0; s != NULL && field < 7; field++)
         s = strchr(s + 1, ' ');
     if (s == NULL)
-        return false;
+        return;
     s++;
-    return (parse_decimal(&s) & (blocked == all ? exiting | io_worker | user_worker : exiting)) != 0;
+    uint64_t flags = parse_decimal(&s);
+    task->gone |= (flags & exiting) != 0;
+    task->kernels = task->blocked == all && (flags & (io_worker | user_worker)) != 0 &&
+                    (strncmp(name, "(iou-", 5) == 0 || strncmp(name, "(vhost", 6) == 0);
 }
 
 /* In ns, and one more: a new thread has not run. */
@@ -160,7 +164,7 @@ int bs_os_task(int tid, int signal, struct bs_os_task *task) {
     }
     task->in_sigwait = *state == 'S' && waits_for(tid, signal);
     if ((task->blocked & signal_bit(signal)) != 0) {
-        task->gone |= runs_no_code(tid, task->blocked);
+        look_at_flags(tid, task);
         task->ran_ns = time_run(tid);
     }
     return 0;
@@ -185,7 +189,8 @@ typedef void info_handler(int, siginfo_t *, void *);
 
 /* [atomic] The kernel comes between: a thread that gets the signal sees what was done before the action was set. */
 static bs_os_signal_handler *handler;
-static info_handler *beside; /* [atomic] the program's, of a signal that is shared; NULL: none is */
+static info_handler *beside; /* [atomic] the program's, of signals that are shared: always the same */
+static uint64_t shared;      /* [atomic] which are, or were: until their action is the default one */
 
 /* A system call ends before pc, or begins at it: what is there is asked of the kernel, since the page
  * before pc's, or after it, may not be there. (And where pc has been a wild jump, its own.) */
@@ -335,11 +340,9 @@ BS_NOINLINE
 #endif
 static void answer(int signal, siginfo_t *info, void *context) {
     uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
-    if (info->si_code != SI_QUEUE || info->si_pid != bs_os_pid() ||
-        (value & MAGIC_MASK) != MAGIC) {
-        info_handler *theirs = bs_load(&beside);
-        if (theirs != NULL)
-            theirs(signal, info, context);
+    if (!bs_os_signal_is_from_besom(info)) {
+        if ((bs_load(&shared) & signal_bit(signal)) != 0)
+            bs_load(&beside)(signal, info, context);
         else
             act_by_default(signal);
         return;
@@ -427,21 +430,37 @@ void bs_os_signal_again(int signal, const void *info) {
     (void)bs_sys4(SYS_rt_tgsigqueueinfo, bs_os_pid(), bs_os_tid(), signal, info);
 }
 
+/* 0: ours is the signal's action now. -EBUSY: it was not `now` any more, and is what it was. */
+static long exchange(int signal, const struct bs_kernel_sigaction *now, const struct bs_kernel_sigaction *ours) {
+    struct bs_kernel_sigaction old;
+    long ret = bs_sys4(SYS_rt_sigaction, signal, ours, &old, sizeof old.mask);
+    if (ret != 0 || old.handler == now->handler)
+        return ret;
+    (void)bs_sys4(SYS_rt_sigaction, signal, &old, NULL, sizeof old.mask);
+    return -EBUSY;
+}
+
 int bs_os_signal_take(bs_os_signal_handler *fn, uint64_t avoid) {
     struct bs_kernel_sigaction ours = our_action(), now;
     bs_store(&handler, fn);
-    bs_store(&beside, NULL);
     for (int signal = LAST_SIGNAL; signal >= FIRST_SIGNAL; signal--) {
         if ((avoid & signal_bit(signal)) != 0)
             continue;
         long ret = bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask);
-        if (ret == 0 && now.handler == SIG_DFL)
-            ret = bs_sys4(SYS_rt_sigaction, signal, &ours, NULL, sizeof ours.mask);
-        else if (ret == 0)
+        if (ret == 0 && now.handler != SIG_DFL)
             continue;
-        return ret == 0 ? signal : (int)ret;
+        if (ret == 0) {
+            bs_os_signal_unshare(signal);
+            ret = exchange(signal, &now, &ours);
+        }
+        if (ret != -EBUSY)
+            return ret == 0 ? signal : (int)ret;
     }
     return -EBUSY;
+}
+
+void bs_os_signal_unshare(int signal) {
+    __atomic_fetch_and(&shared, ~signal_bit(signal), __ATOMIC_RELAXED);
 }
 
 /* An action that ours can stand for: the mask, but for what nobody can block, and for libc's own two signals,
@@ -463,11 +482,19 @@ int bs_os_signal_share(bs_os_signal_handler *fn, uintptr_t theirs, uint64_t avoi
             continue;
         u.plain = now.handler;
         bs_store(&beside, u.with_info);
+        __atomic_fetch_or(&shared, signal_bit(signal), __ATOMIC_RELAXED);
         ours.mask = now.mask | LIBC_SIGNALS;
-        long ret = bs_sys4(SYS_rt_sigaction, signal, &ours, NULL, sizeof ours.mask);
-        return ret == 0 ? signal : (int)ret;
+        long ret = exchange(signal, &now, &ours);
+        if (ret != -EBUSY)
+            return ret == 0 ? signal : (int)ret;
     }
     return -EBUSY;
+}
+
+bool bs_os_signal_is_from_besom(const void *info) {
+    const siginfo_t *i = info;
+    return i->si_code == SI_QUEUE && i->si_pid == bs_os_pid() &&
+           ((uint64_t)(uintptr_t)i->si_value.sival_ptr & MAGIC_MASK) == MAGIC;
 }
 
 int bs_os_signal_send(int signal, int tid, uint64_t value) {

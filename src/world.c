@@ -67,7 +67,7 @@ struct suspects {
     int tracer; /* of any thread, or 0 */
 };
 static bool would_not_answer(int tid, struct bs_os_task *task, int *tracer) {
-    if (!bs_world_may_ask(tid) || bs_os_task(tid, bs_world.signal, task) != 0 || task->gone)
+    if (!bs_world_may_ask(tid) || bs_os_task(tid, bs_world.signal, task) != 0 || task->gone || task->kernels)
         return false;
     if (task->tracer != 0)
         *tracer = task->tracer;
@@ -78,7 +78,7 @@ static void visit_suspect(void *ctx, int tid) {
     struct bs_os_task task = {.gone = false};
     if (s->n < MAX_SUSPECTS && would_not_answer(tid, &task, &s->tracer))
         s->tid[s->n++] = tid;
-    else if (task.gone && bs_world.nidlers < BS_ARRAY_LEN(bs_world.idler))
+    else if (task.kernels && bs_world.nidlers < BS_ARRAY_LEN(bs_world.idler))
         bs_world.idler[bs_world.nidlers++] = tid;
 }
 static enum bs_world_result look_at_all(uint64_t deadline_ns) {

@@ -180,10 +180,12 @@ void bs_world_ask(struct slot *s, uint64_t now_ns) {
         end(s);
 }
 
+/* (It is asked again: it may have ended, and a thread that the program has made since have its number.) */
 static bool is_idler(int tid) {
+    struct bs_os_task task;
     for (unsigned i = 0; i < bs_world.nidlers; i++)
         if (bs_world.idler[i] == tid)
-            return true;
+            return bs_os_task(tid, bs_world.signal, &task) == 0 && task.kernels;
     return false;
 }
 

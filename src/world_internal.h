@@ -52,7 +52,7 @@ struct world {
                                        with a bit of its own, so that all or some wake up at once */
     size_t found_new;               /* threads, by the pass over /proc that is going on */
     int self, helper;               /* threads that are not asked */
-    int idler[8];                   /* nor these: they run no code of the program, and would not answer */
+    int idler[8];                   /* nor these, in which the kernel works: they would not answer */
     unsigned nidlers;
     int culprit;
     int error;
