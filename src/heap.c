@@ -158,7 +158,8 @@ static BS_NOINLINE void sample_small(void *p, unsigned class, size_t size) {
     if (!bs_tcache_is_sampled(bs_class_info[class].size))
         return;
     bs_pagemap_count((uintptr_t)p, +1); /* before the block is known: who frees it finds both */
-    bs_sample_made(p, size, bs_class_info[class].size);
+    if (BS_UNLIKELY(!bs_sample_made(p, size, bs_class_info[class].size)))
+        bs_pagemap_count((uintptr_t)p, -1);
 }
 
 static BS_NOINLINE void sample_large(void *p, size_t size) {
@@ -166,7 +167,7 @@ static BS_NOINLINE void sample_large(void *p, size_t size) {
         return;
     struct bs_span *s = bs_span_of((uintptr_t)p);
     s->flags |= BS_SPAN_SAMPLED;
-    bs_sample_made(p, size, size);
+    (void)bs_sample_made(p, size, size);
 }
 
 /* False: it was not sampled. */
@@ -388,9 +389,10 @@ void bs_heap_free_slow(void *p) {
             free_kept(p, class);
             return;
         }
-        if (class != 0) {
-            if (!bs_tcache_put_returned(class, p))
-                free_cached(class, p);
+        if (class != 0 && bs_tcache_put_returned(class, p))
+            return;
+        if (class != 0 && BS_LIKELY(bs_load(&fill_byte) == 0)) {
+            free_cached(class, p);
             return;
         }
     } else if (bs_pagemap_near_class((uintptr_t)p) == 0) {

@@ -4,6 +4,8 @@
 
 #include "os.h"
 
+#include <errno.h>
+
 static size_t region_vec_bytes(const struct bs_residency *r) {
     return BS_REGION_SIZE / r->os_page;
 }
@@ -14,10 +16,11 @@ static bool visit(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64
     if (r->nregions == r->capacity) /* the heap grew meanwhile: its new part counts as absent */
         return false;
     unsigned char *vec = r->page + r->nregions * region_vec_bytes(r);
-    if (bs_os_residency((void *)base, BS_REGION_SIZE, vec) == 0)
+    int err = bs_os_residency((void *)base, BS_REGION_SIZE, vec);
+    if (err == 0)
         r->base[r->nregions++] = base;
     else
-        r->refused = true;
+        r->refused |= err == EPERM || err == ENOSYS || err == EACCES;
     return true;
 }
 

@@ -52,7 +52,7 @@ static bool put(const void *p, struct bs_sampled *s) {
     return ok;
 }
 
-BS_NOINLINE void bs_sample_made(const void *p, size_t size, size_t room) {
+BS_NOINLINE bool bs_sample_made(const void *p, size_t size, size_t room) {
     uint64_t weight = bs_sampler_weight_256ths(bs_load(&bs_sample_interval), room);
     struct bs_stack *stack = bs_stacks_take();
     struct bs_sampled made = {stack, size, (uint64_t)size * weight / 256, (weight + 128) / 256,
@@ -66,17 +66,18 @@ BS_NOINLINE void bs_sample_made(const void *p, size_t size, size_t room) {
     struct bs_sampled *s = bs_meta_pool_alloc(&pool);
     if (s == NULL) {
         bs_add(&samples.lost, 1);
-        return;
+        return false;
     }
     *s = made;
     /* Before others can find it: who takes it out subtracts. */
     bs_add(&stack->live_bytes, made.bytes);
     bs_add(&stack->live_blocks, made.blocks);
     bs_add(&stack->live_samples, 1);
-    if (!put(p, s)) {
-        forget(s);
-        bs_add(&samples.lost, 1);
-    }
+    if (put(p, s))
+        return true;
+    forget(s);
+    bs_add(&samples.lost, 1);
+    return false;
 }
 
 bool bs_sample_take(const void *p, struct bs_sampled *out) {

@@ -21,8 +21,9 @@ struct bs_stack;
  * thread caches up. */
 bool bs_sample_start(void);
 
-/* p, a block of `size` bytes in `room` bytes (its class's), is sampled: takes the stack. */
-BS_NOINLINE void bs_sample_made(const void *p, size_t size, size_t room);
+/* p, a block of `size` bytes in `room` bytes (its class's), is sampled: takes the stack. False: there was no memory to
+ * know it by. */
+BS_NOINLINE bool bs_sample_made(const void *p, size_t size, size_t room);
 /* p, which may be sampled, is freed. False: it is not. */
 bool bs_sample_freed(const void *p);
 

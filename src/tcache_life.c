@@ -180,20 +180,34 @@ static void init_bins(struct bs_tcache *tc) {
     }
 }
 
-struct bs_tcache *bs_tcache_make(void) {
-    /* A vfork child borrows its parent's word. A cache made now would carry the child's tid and be
-     * taken for an orphan when the child is gone, while the parent uses it. */
-    if (!bs_thread_are_ours())
-        return &bs_tcache_none;
+static struct bs_tcache *make_registered(void) {
     struct bs_tcache *tc = make_empty();
     if (tc == NULL)
-        return &bs_tcache_none;
+        return NULL;
     init_bins(tc);
     if (tc->counting != NULL)
         bs_counted_init(tc);
     tc->tid = bs_os_tid();
     tc->word = &bs_self;
     bs_thread_register(tc);
+    return tc;
+}
+
+struct bs_tcache *bs_tcache_make(void) {
+    /* A vfork child borrows its parent's word. A cache made now would carry the child's tid and be
+     * taken for an orphan when the child is gone, while the parent uses it. */
+    if (!bs_thread_are_ours())
+        return &bs_tcache_none;
+    struct bs_tcache *tc = make_registered();
+    /* Sampling has begun meanwhile, in the program's first thread: it has seen this cache in the registry and shows no class
+     * (heap.c), or it has not, and this thread sees now that blocks are sampled. */
+    if (BS_UNLIKELY(tc != NULL && tc->counting == NULL && bs_sample_is_on())) {
+        bs_thread_unregister(tc);
+        destroy(tc);
+        tc = make_registered();
+    }
+    if (tc == NULL)
+        return &bs_tcache_none;
     bs_store(&bs_self, &tc->tops);
     bs_count(caches_made, 1);
     /* Without an exit hook the sweeper finds the cache when its thread is gone. */

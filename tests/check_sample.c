@@ -129,6 +129,19 @@ END_TEST
 
 static const size_t sizes[] = {16, 100, 1000, 5000, 20000, 32768, 100000};
 
+/* mallopt(M_PERTURB) while blocks are sampled: what is freed is filled, sampled or not. */
+START_TEST(freed_blocks_are_filled) {
+    start(_i == 0 ? INTERVAL : UINT64_C(1) << 40);
+    bs_heap_set_fill(0xa5);
+    for (unsigned k = 0; k < 1000 / UNIT_SLOWNESS; k++) {
+        unsigned char *volatile p = bs_heap_alloc(100), *at = p;
+        require(p[50] == 0x5a, "not filled when allocated");
+        bs_heap_free(p);
+        require(BS_SANITIZED || at[50] == 0xa5, "block %u is not filled when freed", k);
+    }
+}
+END_TEST
+
 /* A keeps three blocks for B's one, and C frees what it takes at once, between them. */
 START_TEST(a_leak_beside_blocks_that_come_and_go) {
     start(INTERVAL);
@@ -370,6 +383,7 @@ int main(void) {
     TCase *tc = add_case(suite, "by bytes");
     tcase_add_test(tc, gaps_are_geometric);
     tcase_add_test(tc, a_leak_beside_blocks_that_come_and_go);
+    tcase_add_loop_test(tc, freed_blocks_are_filled, 0, 2);
     tcase_add_test(tc, waves_of_blocks);
     tcase_add_test(tc, many_threads);
     tcase_add_test(tc, blocks_behave_as_without);
