@@ -343,17 +343,15 @@ static void free_large(struct bs_span *s) {
 
 static BS_NOINLINE void free_seen(void *p) {
     bool hidden = bs_pagemap_is_hidden();
-    if (BS_UNLIKELY(hidden)) {
-        unsigned small = bs_pagemap_hidden_class((uintptr_t)p);
-        if (small != 0 && bs_pagemap_plain_class((uintptr_t)p) == 0)
+    unsigned class = class_of_block((uintptr_t)p);
+    if (BS_UNLIKELY(hidden) && class != 0) {
+        if (bs_pagemap_plain_class((uintptr_t)p) == 0)
             forget_small(p);
-        if (small != 0 && keeper != NULL) {
-            if (keeper->small(p, small))
-                look_for_work();
+        if (keeper != NULL) {
+            free_kept(p, class);
             return;
         }
     }
-    unsigned class = class_of_block((uintptr_t)p);
     unsigned byte = bs_load(&fill_byte);
     if (BS_LIKELY(class != 0)) {
         if (bs_sample_is_on() && !hidden)
