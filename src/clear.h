@@ -6,8 +6,9 @@
  * Clearing puts all of the block into memory, also what is never used; giving back costs a page fault for
  * what is. Which is better is seen from what the program does: of blocks that had no memory when they were
  * handed out one at a time is watched, and when it is freed the kernel is asked how much of it is in
- * memory. While the last one was used sparsely, dirty memory goes back; while not, it is cleared, and only
- * blocks in fresh memory, which cost their faults in any case, tell when that changes.
+ * memory. While the last one was used sparsely, dirty memory goes back, but for what is in memory in as large
+ * a part at the block's beginning, which is cleared; while not, all is cleared, and only blocks in fresh memory,
+ * which cost their faults in any case, tell when that changes.
  *
  * It is NOT the page heap's knowledge of zeros: what it knows to be zero is not asked for here. No lock:
  * what several threads write at once is a guess all the same.

@@ -168,6 +168,9 @@
  * calloc-large) CPU time is 0.89 with 4 MiB here and 1.09 with 8. All used: 3 times (2026-11-26). */
 #define BS_CLEAR_EMPTY_BYTES (4 * BS_MIB)
 #define BS_CLEAR_SPARSE_PART 4
+/* In the part of such a block that is likely to be used, so many OS pages without memory between others are
+ * cleared as these are: a system call costs as much as some page faults. */
+#define BS_CLEAR_GAP_PAGES 4
 /* So many others that could be watched come before a watched block that still lives is given up. */
 #define BS_CLEAR_OTHERS 64
 /* Live blocks moved by mremap, at most: each may cost two mappings of its own; the kernel allows

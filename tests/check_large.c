@@ -365,12 +365,18 @@ START_TEST(sparse_blocks_stay_sparse) {
     ck_assert_uint_eq(resident_after(size, size), all);
     ck_assert_uint_eq(resident_after(size, size / 8), all); /* no block without memory was seen */
     bs_scavenge_to(0);
-    ck_assert_uint_eq(resident_after(size, size / 8), 0);
-    ck_assert_uint_eq(resident_after(size, size / 8), 0);
+    for (unsigned i = 0; i < 3; i++) { /* what is likely to be used is cleared, the rest goes back */
+        size_t resident = resident_after(size, size / 8);
+        ck_assert_uint_le(resident, all / 8);
+        ck_assert_uint_ge(resident, all / 10);
+    }
     ck_assert_uint_eq(resident_after(size, size / 2), all);
     ck_assert_uint_eq(resident_after(small, 8), small / bs_os_page_size());
     bs_scavenge_to(0);
-    ck_assert_uint_eq(resident_after(size, size / 8), 0);
+    ck_assert_uint_le(resident_after(size, size / 8), all / 8);
+    for (unsigned i = 0; i < 64; i++) /* and what was likely once does not stay so */
+        ck_assert_uint_le(resident_after(size, 8), all / 8);
+    ck_assert_uint_le(resident_after(size, 8), all / 256);
     bs_opt.scavenge = false; /* what the process has stays with it */
     ck_assert_uint_eq(resident_after(size, size / 8), all);
 }
@@ -385,8 +391,27 @@ START_TEST(sparse_blocks_beside_one_that_lives) {
         bs_scavenge_to(0);
         last = resident_after(size, 8);
     }
-    ck_assert_uint_eq(last, 0);
+    ck_assert_uint_eq(last, 1);
     release(kept);
+}
+END_TEST
+
+/* Used here and there, with gaps of every length up to twice what is cleared with its neighbours. */
+START_TEST(sparse_blocks_with_gaps) {
+    size_t size = 16 * BS_MIB, os_page = bs_os_page_size(), pages = size / os_page / 8;
+    ck_assert_int_eq(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+    for (size_t gap = 0; gap <= 2 * BS_CLEAR_GAP_PAGES; gap++) {
+        bs_scavenge_to(0);
+        ck_assert_uint_le(resident_after(size, size / 6), size / os_page / 6); /* so that it is likely */
+        bs_scavenge_to(0);
+        char *p = alloc(size, true);
+        for (size_t i = 0; i < pages; i += gap + 1)
+            memset(p + i * os_page, 0xee, os_page);
+        release(p);
+        p = alloc(size, true);
+        check_zero(p, size / 6);
+        release(p);
+    }
 }
 END_TEST
 
@@ -588,6 +613,7 @@ int main(void) {
     tcase_add_test(tc, freed_block_is_used_again);
     tcase_add_test(tc, sparse_blocks_stay_sparse);
     tcase_add_test(tc, sparse_blocks_beside_one_that_lives);
+    tcase_add_test(tc, sparse_blocks_with_gaps);
     tcase_add_test(tc, watched_block_changes_its_size);
     tcase_add_test(tc, kept_spans_come_before_new_pages);
     tcase_add_test(tc, kept_spans_are_bounded);
