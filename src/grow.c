@@ -36,15 +36,26 @@ static void name_reservation(uintptr_t base, size_t bytes) {
     bs_os_name((void *)base, bytes, BS_HEAP_NAME);
 }
 
+/* What is missing of `ask` bytes behind the rest of the newest reservation, in whole arenas. */
+static size_t missing_locked(size_t ask) {
+    return bs_align_up(ask - (space.end - space.next), BS_ARENA_SIZE);
+}
+
+/* If [got, got + bytes) is contiguous, the old rest and the new are one. */
+static bool joined_locked(uintptr_t got, size_t bytes) {
+    if (got == 0 || got != space.end)
+        return false;
+    name_reservation(got, bytes);
+    space.end += bytes;
+    return true;
+}
+
 static bool reserve_locked(size_t ask) {
-    size_t missing = bs_align_up(ask - (space.end - space.next), BS_ARENA_SIZE);
+    size_t missing = missing_locked(ask);
     uintptr_t hint = space.end != 0 ? space.end : first_hint();
     uintptr_t got = (uintptr_t)bs_os_reserve(hint, missing, BS_ARENA_SIZE);
-    if (got != 0 && got == space.end) { /* contiguous: the old rest and the new are one */
-        name_reservation(got, missing);
-        space.end += missing;
+    if (joined_locked(got, missing))
         return true;
-    }
     size_t bytes = bs_align_up(ask, BS_ARENA_SIZE);
     if (got != 0 && missing < bytes) { /* elsewhere and too short: once more in full */
         bs_os_free((void *)got, missing);
@@ -98,6 +109,30 @@ bool bs_grow(size_t npages, uint64_t grown) {
     bs_lock_release(&space.lock);
     if (huge != 0)
         bs_thp_try(huge);
+    return ok;
+}
+
+/* The rest of the newest reservation is `ask` bytes long, or becomes so. */
+static bool lengthen_locked(size_t ask) {
+    if (space.end - space.next >= ask)
+        return true;
+    size_t missing = missing_locked(ask);
+    uintptr_t got = (uintptr_t)bs_os_reserve(space.end, missing, BS_ARENA_SIZE);
+    if (joined_locked(got, missing))
+        return true;
+    if (got != 0)
+        bs_os_free((void *)got, missing);
+    return false;
+}
+
+bool bs_grow_behind(uintptr_t base, size_t npages) {
+    uintptr_t end = base + npages * BS_PAGE_SIZE, huge;
+    bs_lock_acquire(&space.lock);
+    size_t bytes = bs_align_up(bs_sub_clamped(end, space.next), BS_REGION_SIZE);
+    bool ok = base <= space.next && bytes != 0 &&
+              bs_pageheap_is_free(base, (space.next - base) / BS_PAGE_SIZE) && lengthen_locked(bytes) &&
+              extend_locked(bytes, SIZE_MAX, &huge);
+    bs_lock_release(&space.lock);
     return ok;
 }
 

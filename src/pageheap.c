@@ -214,6 +214,16 @@ static bool all_free_locked(size_t page, size_t n) {
     return page < total && n <= total - page && every_part_locked(page, n, part_is_free);
 }
 
+bool bs_pageheap_is_free(uintptr_t base, size_t npages) {
+    struct bs_arena *map = bs_pagemap_arena(base);
+    if (npages == 0)
+        return true;
+    bs_lock_acquire(&bs_pageheap.lock);
+    bool ok = map != NULL && map->pages != NULL && all_free_locked(bs_page_index(base), npages);
+    bs_lock_release(&bs_pageheap.lock);
+    return ok;
+}
+
 bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out) {
     struct bs_arena *map = bs_pagemap_arena(base);
     bool ok = false;

@@ -65,6 +65,8 @@ struct bs_pageheap_counts {
 bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out);
 /* The same; false also if some of these pages have no memory (released). */
 bool bs_pageheap_alloc_warm(size_t npages, size_t align_pages, struct bs_pages *out);
+/* Are all of these pages free at this moment? (0 pages are.) */
+bool bs_pageheap_is_free(uintptr_t base, size_t npages);
 /* Takes exactly these pages if all are free (growth in place). */
 bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out);
 /* Gives runs back, all under one hold of the lock. */
