@@ -464,6 +464,8 @@ static BS_NOINLINE void *realloc_rare(void *p, size_t size) {
     if (size <= BS_SMALL_MAX)
         return copy_to_new(p, 0, s->request, size, size);
     void *q = resize_large(s, size);
+    if (BS_UNLIKELY(size >= BS_THP_VECTOR_BYTES && bs_thp_is_unasked()) && work_hook != NULL)
+        work_hook(); /* the helper asks */
     look_for_work();
     return q;
 }

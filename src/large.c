@@ -2,7 +2,7 @@
 /*
  * large.c - see large.h.
  *
- * Growth, cheapest first: the pages behind are free (no copy, no kernel); the block is at least
+ * Growth, cheapest first: the pages behind are free, or the heap ends there and grows (no copy); the block is at least
  * BS_MREMAP_MIN_BYTES (its page tables move: mremap with MREMAP_DONTUNMAP, so that the old range
  * stays ours and empty); a copy. A moved mapping cannot merge with its neighbours, so the number
  * of moved blocks has a budget, and a moved block that is freed or moved on is mapped anew.
@@ -13,11 +13,13 @@
 #include "clear.h"
 #include "counter.h"
 #include "freed.h"
+#include "grow.h"
 #include "limit.h"
 #include "opt.h"
 #include "os.h"
 #include "out.h"
 #include "thp.h"
+#include "vector.h"
 #include "waiting.h"
 
 #include <string.h>
@@ -190,11 +192,19 @@ static void shrink(struct bs_span *s, size_t npages, size_t size) {
         give_pages(s->base + npages * BS_PAGE_SIZE, old - npages);
 }
 
+/* The pages behind a block of npages. Where the heap ends there it may grow, for a block that has a long way to
+ * go to another place. */
+static bool take_behind(uintptr_t end, size_t extra, size_t npages, struct bs_pages *more) {
+    return bs_pageheap_alloc_at(end, extra, more) ||
+           (npages * BS_PAGE_SIZE >= BS_MREMAP_MIN_BYTES && bs_grow_behind(end, extra) &&
+            bs_pageheap_alloc_at(end, extra, more));
+}
+
 static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
     struct bs_pages more;
     size_t extra = npages - s->npages;
     uintptr_t end = s->base + bs_large_usable(s);
-    if (!bs_central_has_room(extra) || !bs_pageheap_alloc_at(end, extra, &more))
+    if (!bs_central_has_room(extra) || !take_behind(end, extra, s->npages, &more))
         return false; /* what refuses is the attempt to move, which comes next */
     if (!bs_central_make_ready(&more))
         return false;
@@ -202,6 +212,7 @@ static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
         bs_limit_took(more.nreleased * BS_PAGE_SIZE);
     bs_pagemap_set_large(end, extra, s);
     set_length(s, npages, size);
+    bs_vector_grew(s, end - s->base);
     bs_count(large_grown_in_place, 1);
     return true;
 }
@@ -214,10 +225,19 @@ static BS_COLD void give_up(struct bs_span *s) {
     bs_pageheap_free_closed(base, npages);
 }
 
-static bool can_move(const struct bs_span *from, const struct bs_span *to, size_t bytes) {
+static bool become_one(struct bs_span *s) {
+    if (!bs_vector_unify(s))
+        return false;
+    if ((s->flags & BS_SPAN_MOVED) == 0)
+        bs_add(&moved_blocks, 1);
+    s->flags |= BS_SPAN_MOVED;
+    return true;
+}
+
+static bool can_move(struct bs_span *from, const struct bs_span *to, size_t bytes) {
     bool aligned = ((from->base | to->base | bytes) & (bs_os_page_size() - 1)) == 0;
-    return bytes >= BS_MREMAP_MIN_BYTES && aligned &&
-           bs_thp_is_uniform(from->base, bytes, (from->flags & BS_SPAN_MOVED) != 0);
+    return bytes >= BS_MREMAP_MIN_BYTES && aligned && bs_load(&moved_blocks) < BS_MREMAP_BUDGET &&
+           (bs_thp_is_uniform(from->base, bytes, (from->flags & BS_SPAN_MOVED) != 0) || become_one(from));
 }
 
 enum moved { MOVED, STAYED, LOST };
@@ -248,10 +268,10 @@ static enum moved move_pages(struct bs_span *from, struct bs_span *to) {
 /* The block's content goes to a new one. *moved: by its pages, so that the old one is empty. */
 static void *move_content(struct bs_span *s, size_t size, bool *was_moved) {
     struct bs_pages pages;
-    size_t npages = pages_for(size);
-    struct bs_span *to = reuse_span(size, npages, BS_PAGE_SIZE);
+    size_t npages = pages_for(size), align = bs_vector_align(size);
+    struct bs_span *to = reuse_span(size, npages, align);
     if (to == NULL)
-        to = new_span(size, npages, BS_PAGE_SIZE, &pages);
+        to = new_span(size, npages, align, &pages);
     if (to == NULL)
         return NULL;
     enum moved moved = move_pages(s, to);
@@ -261,10 +281,12 @@ static void *move_content(struct bs_span *s, size_t size, bool *was_moved) {
     }
     if (moved == STAYED)
         memcpy((void *)to->base, (void *)s->base, bs_min(s->request, size));
-    if (moved == MOVED)
+    if (moved == MOVED) {
+        bs_vector_grew(to, bs_large_usable(s));
         bs_count(large_moved, 1);
-    else
+    } else {
         bs_count(large_copied, 1);
+    }
     *was_moved = moved == MOVED;
     return (void *)to->base;
 }

@@ -185,19 +185,57 @@ void bs_thp_mapped(uintptr_t base, size_t bytes, bool first) {
     bs_lock_release(&thp.lock);
 }
 
+/* Are there n huge pages to be had? */
+static bool may_take_locked(size_t n) {
+    return bs_opt.thp == BS_THP_AUTO && bs_load(&thp.kernel) == BS_THP_KERNEL_MADVISE && n <= bs_load(&thp.ready);
+}
+
+/* A refresh that comes between is older by these. */
+static void taken_locked(size_t n) {
+    bs_store(&thp.ready, bs_load(&thp.ready) - n);
+    bs_store(&thp.grown, true);
+}
+
 bool bs_thp_grown(uintptr_t base, size_t bytes) {
     size_t n = bytes / BS_HUGE_SIZE;
-    if (bs_opt.thp != BS_THP_AUTO || bs_load(&thp.kernel) != BS_THP_KERNEL_MADVISE)
-        return false;
     bs_lock_acquire(&thp.lock);
-    size_t ready = bs_load(&thp.ready);
-    bool ok = n <= ready && advise_locked(base, base + bytes, BS_THP_HUGE);
-    if (ok) {
-        bs_store(&thp.ready, ready - n); /* a refresh that comes between is older by this region */
-        bs_store(&thp.grown, true);
-    }
+    bool ok = may_take_locked(n) && advise_locked(base, base + bytes, BS_THP_HUGE);
+    if (ok)
+        taken_locked(n);
     bs_lock_release(&thp.lock);
     return ok;
+}
+
+bool bs_thp_extended(uintptr_t base, size_t bytes) {
+    uintptr_t start = bs_align_up(base, BS_HUGE_SIZE), end = bs_align_down(base + bytes, BS_HUGE_SIZE);
+    size_t n = 0;
+    if (start >= end)
+        return false;
+    bs_lock_acquire(&thp.lock);
+    if (may_take_locked((end - start) / BS_HUGE_SIZE))
+        for (uintptr_t p = start; p < end; p += BS_HUGE_SIZE)
+            n += advise_locked(p, p + BS_HUGE_SIZE, BS_THP_HUGE);
+    if (n != 0)
+        taken_locked(n);
+    bs_lock_release(&thp.lock);
+    return n != 0;
+}
+
+bool bs_thp_unify(uintptr_t base, size_t bytes) {
+    uintptr_t start = bs_align_up(base, BS_HUGE_SIZE), end = bs_align_down(base + bytes, BS_HUGE_SIZE);
+    if (start >= end)
+        return false;
+    bs_lock_acquire(&thp.lock);
+    bool ok = advice_of(end - BS_HUGE_SIZE) == BS_THP_HUGE && bs_load(&thp.kernel) == BS_THP_KERNEL_MADVISE &&
+              bs_os_huge_pages((void *)base, bytes) == 0;
+    if (ok)
+        set_states_locked(start, end, BS_THP_HUGE);
+    bs_lock_release(&thp.lock);
+    return ok;
+}
+
+bool bs_thp_is_unasked(void) {
+    return bs_opt.thp == BS_THP_AUTO && bs_load(&thp.supported) == UNKNOWN;
 }
 
 void bs_thp_took(uint64_t ns) {

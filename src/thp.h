@@ -45,6 +45,14 @@ void bs_thp_mapped(uintptr_t base, size_t bytes, bool first);
  * auto, where the kernel waits for advice: HUGEPAGE, while so many huge pages lie ready in the kernel
  * that no fault has to wait for one to be made. True: it was advised. */
 bool bs_thp_grown(uintptr_t base, size_t bytes);
+/* The same for the whole huge pages in [base, base+bytes), whatever they were advised before, by which a block grew
+ * that is filled from its beginning on. */
+bool bs_thp_extended(uintptr_t base, size_t bytes);
+/* All of a block that was extended so, to its last byte, so that it can be moved as one. Until it is mapped anew the
+ * huge pages that it covers in part have two advices, as with a moved one. */
+bool bs_thp_unify(uintptr_t base, size_t bytes);
+/* True: growth would have asked for huge pages, but nobody has asked the kernel yet (bs_thp_refresh). */
+bool bs_thp_is_unasked(void);
 /* Its first huge page, then, without a lock: how long it takes decides whether the next region is advised. The page is
  * about to be used anyway. */
 void bs_thp_try(uintptr_t base);

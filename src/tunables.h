@@ -270,6 +270,11 @@
 #define BS_THP_GROWN_BYTES (16 * BS_MIB)
 /* But not for a block longer than that: what is asked for at once may be used sparsely. */
 #define BS_THP_GROWN_BLOCK_BYTES (256 * BS_KIB)
+/* Nor for a block that grew, but for what it grew by, from a length of so much on, if so many of the last OS pages that
+ * it had before are in memory, or all but one in BS_THP_FILLED_PART of them. */
+#define BS_THP_VECTOR_BYTES (16 * BS_MIB)
+#define BS_THP_FILLED_PAGES 1024
+#define BS_THP_FILLED_PART 16
 
 /* And not for a while where one takes longer, in ns of CPU time: 512 small pages take 0.9 to 1.5 ms, a huge page
  * 0.14 to 0.3, and 4 in a virtual machine whose host has taken back what lay free (free page reporting; 2026-11-26,

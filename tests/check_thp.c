@@ -7,6 +7,7 @@
  * The system's setting is pretended, so the tests say the same on every machine that has huge pages of
  * 2 MiB; elsewhere they say that they were skipped.
  */
+#include "advice.h"
 #include "counter.h"
 #include "grow.h"
 #include "large.h"
@@ -35,22 +36,6 @@ static void take_heap(unsigned option, enum bs_thp_kernel kernel) {
     ck_assert(bs_pageheap_alloc(HEAP_BYTES / BS_PAGE_SIZE, HEAP_BYTES / BS_PAGE_SIZE, &pages));
     heap = pages.base;
     ck_assert_int_eq(bs_thp_unused(heap, HUGE), 0); /* the size of a huge page is known from now on */
-}
-
-/* The advice of the mapping that holds p: 'n'o, 'h'uge, or '-'. */
-static char advice_at(uintptr_t p) {
-    FILE *f = fopen("/proc/self/smaps", "r");
-    char line[512], advice = '?';
-    uintptr_t start, end;
-    bool inside = false;
-    while (fgets(line, sizeof line, f) != NULL) {
-        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-            inside = p >= start && p < end;
-        else if (inside && strncmp(line, "VmFlags:", 8) == 0)
-            advice = strstr(line, " nh") != NULL ? 'n' : strstr(line, " hg") != NULL ? 'h' : '-';
-    }
-    fclose(f);
-    return advice;
 }
 
 /* The advice of n huge pages from the start of the heap, one letter each. */
