@@ -247,6 +247,12 @@ bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out) {
     return true;
 }
 
+/* Frees let magazines grow. Without any they would stay as short as they begin, and malloc come to the slow door once for
+ * so many slots. */
+static bool wants_room(const struct bs_bin *bin) {
+    return BS_UNLIKELY(one_way) || (bin->cap < BS_MAGAZINE_WORD && bin->size <= BS_TINY_MAX);
+}
+
 void *bs_tcache_refill(struct bs_tcache *tc, unsigned class, unsigned want) {
     struct bs_bin *bin = &tc->bin[class];
     struct bs_refill r = {.run_mask = 0};
@@ -255,8 +261,8 @@ void *bs_tcache_refill(struct bs_tcache *tc, unsigned class, unsigned want) {
         r.whole_lines = true;
         bs_tcache_open(tc, class);
     }
-    if (BS_UNLIKELY(one_way) && want > bin->cap)
-        (void)bs_tcache_grow(tc, class); /* frees would have done so */
+    if (want > bin->cap && wants_room(bin))
+        (void)bs_tcache_grow(tc, class);
     unsigned room = (unsigned)bs_min(bin->cap, want);
     r.blocks = bin->blocks;
     r.max_blocks = room;
