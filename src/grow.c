@@ -77,6 +77,13 @@ static bool reserve_locked(size_t ask) {
     return true;
 }
 
+/* A region that begins at base because of a block or span of `bytes`. */
+static bool will_be_filled(uintptr_t base, size_t bytes) {
+    return bytes <= BS_THP_GROWN_BLOCK_BYTES ||
+           (bytes <= BS_THP_GROWN_LONG_BYTES &&
+            bs_thp_is_filled(base - BS_THP_GROWN_REGIONS * BS_REGION_SIZE, base, BS_THP_GROWN_PART));
+}
+
 /* ask: of address space, for a block or span of `bytes`. *huge: where huge pages begin in it, if anywhere. */
 static bool extend_locked(size_t ask, size_t bytes, uintptr_t *huge) {
     if (space.end - space.next < ask && !reserve_locked(ask))
@@ -90,8 +97,7 @@ static bool extend_locked(size_t ask, size_t bytes, uintptr_t *huge) {
     if (base == space.first)
         bs_thp_mapped(base, BS_REGION_SIZE, true);
     bs_thp_mapped(base, ask, false);
-    if (bytes <= BS_THP_GROWN_BLOCK_BYTES && bs_pageheap_used_bytes() >= BS_THP_GROWN_BYTES &&
-        bs_thp_grown(base, ask))
+    if (bs_pageheap_used_bytes() >= BS_THP_GROWN_BYTES && will_be_filled(base, bytes) && bs_thp_grown(base, ask))
         *huge = base;
     space.next = base + ask;
     bs_pageheap_insert(base, ask);

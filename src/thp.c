@@ -206,6 +206,18 @@ bool bs_thp_grown(uintptr_t base, size_t bytes) {
     return ok;
 }
 
+bool bs_thp_is_filled(uintptr_t start, uintptr_t end, size_t part) {
+    unsigned char vec[BS_THP_FILLED_PAGES];
+    size_t os_page = bs_os_page_size(), present = 0;
+    start = bs_align_up(start, os_page);
+    size_t n = bs_min(sizeof vec, bs_sub_clamped(end, start) / os_page);
+    if (n == 0 || bs_os_residency((const void *)start, n * os_page, vec) != 0)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        present += vec[i] & 1;
+    return present >= n - n / part;
+}
+
 bool bs_thp_extended(uintptr_t base, size_t bytes) {
     uintptr_t start = bs_align_up(base, BS_HUGE_SIZE), end = bs_align_down(base + bytes, BS_HUGE_SIZE);
     size_t n = 0;

@@ -45,6 +45,9 @@ void bs_thp_mapped(uintptr_t base, size_t bytes, bool first);
  * auto, where the kernel waits for advice: HUGEPAGE, while so many huge pages lie ready in the kernel
  * that no fault has to wait for one to be made. True: it was advised. */
 bool bs_thp_grown(uintptr_t base, size_t bytes);
+/* All but one in `part` OS pages of [start, end), at most BS_THP_FILLED_PAGES, are in memory. Where the kernel does not
+ * say, no. */
+bool bs_thp_is_filled(uintptr_t start, uintptr_t end, size_t part);
 /* The same for the whole huge pages in [base, base+bytes), whatever they were advised before, by which a block grew
  * that is filled from its beginning on. */
 bool bs_thp_extended(uintptr_t base, size_t bytes);

@@ -272,12 +272,16 @@
  * What they cost is at most the huge page that is being filled, 2 MiB; what they save is in
  * doc/DESIGN.md section 8. */
 #define BS_THP_GROWN_BYTES (16 * BS_MIB)
-/* But not for a block longer than that: what is asked for at once may be used sparsely. */
+/* But not for a block longer than that: what is asked for at once may be used sparsely. For one up to the second length they
+ * are asked for as well if as it grew last, in so many regions, all but one page in four came into memory. */
 #define BS_THP_GROWN_BLOCK_BYTES (256 * BS_KIB)
+#define BS_THP_GROWN_LONG_BYTES (2 * BS_MIB)
+#define BS_THP_GROWN_REGIONS 2
+#define BS_THP_GROWN_PART 4
 /* Nor for a block that grew, but for what it grew by, from a length of so much on, if so many of the last OS pages that
  * it had before are in memory, or all but one in BS_THP_FILLED_PART of them. */
 #define BS_THP_VECTOR_BYTES (16 * BS_MIB)
-#define BS_THP_FILLED_PAGES 1024
+#define BS_THP_FILLED_PAGES 2048
 #define BS_THP_FILLED_PART 16
 
 /* And not for a while where one takes longer, in ns of CPU time: 512 small pages take 0.9 to 1.5 ms, a huge page

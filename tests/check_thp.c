@@ -19,6 +19,8 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 
 #define HUGE BS_HUGE_SIZE
 #define HEAP_BYTES (64 * BS_MIB)
@@ -182,6 +184,31 @@ START_TEST(a_large_heap_grows_in_huge_pages) {
     bs_opt.thp = BS_THP_EDGE;
     bs_thp_pretend(BS_THP_KERNEL_MADVISE, 5);
     ck_assert_int_eq(grow_for(BS_PAGE_SIZE), '-');
+}
+END_TEST
+
+/* For longer blocks where what the heap grew by before was filled, but for one page in four. */
+START_TEST(a_dense_heap_grows_for_long_blocks) {
+    ck_assert_int_eq(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0); /* only what is written comes into memory */
+    bs_opt.thp = BS_THP_AUTO;
+    ck_assert_int_gt(bs_os_huge_page_size(), 0);
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, 100);
+    use_heap(BS_THP_GROWN_BYTES);
+    ck_assert_int_eq(grow_for(BS_MIB), '-');
+    memset((void *)heap, 'x', BS_REGION_SIZE);
+    ck_assert_int_eq(grow_for(BS_MIB), '-'); /* the one before is not */
+    memset((void *)heap, 'x', BS_REGION_SIZE);
+    ck_assert_int_eq(madvise((void *)heap, BS_REGION_SIZE / 2 + bs_os_page_size(), MADV_DONTNEED), 0);
+    ck_assert_int_eq(grow_for(BS_MIB), '-'); /* a page too few */
+    memset((void *)heap, 'x', BS_REGION_SIZE / 2);
+    ck_assert_int_eq(grow_for(BS_PAGE_SIZE), 'h'); /* short ones do not ask */
+    memset((void *)heap, 'x', BS_REGION_SIZE / 2);
+    memset((void *)(heap - BS_REGION_SIZE), 'x', BS_REGION_SIZE);
+    ck_assert_int_eq(grow_for(BS_MIB), 'h'); /* just enough */
+    memset((void *)heap, 'x', BS_REGION_SIZE);
+    ck_assert_int_eq(grow_for(BS_THP_GROWN_LONG_BYTES), 'h');
+    memset((void *)heap, 'x', BS_REGION_SIZE);
+    ck_assert_int_eq(grow_for(BS_THP_GROWN_LONG_BYTES + BS_PAGE_SIZE), '-');
 }
 END_TEST
 
@@ -443,6 +470,7 @@ int main(void) {
     tcase_add_test(tc, auto_advises_where_the_kernel_makes_huge_pages_only);
     tcase_add_test(tc, auto_gives_back_what_was_dense_twice);
     tcase_add_test(tc, a_large_heap_grows_in_huge_pages);
+    tcase_add_test(tc, a_dense_heap_grows_for_long_blocks);
     tcase_add_test(tc, slow_huge_pages_are_not_asked_for);
     tcase_add_test(tc, a_long_block_gets_none_of_them);
 #if BS_FAULTS
