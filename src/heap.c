@@ -462,7 +462,7 @@ static BS_NOINLINE void *realloc_rare(void *p, size_t size) {
     if (size > BS_REQUEST_MAX)
         return NULL;
     if (size <= BS_SMALL_MAX)
-        return copy_to_new(p, 0, s->request, size, size);
+        return copy_to_new(p, 0, bs_large_usable(s), size, size);
     void *q = resize_large(s, size);
     if (BS_UNLIKELY(size >= BS_THP_VECTOR_BYTES && bs_thp_is_unasked()) && work_hook != NULL)
         work_hook(); /* the helper asks */

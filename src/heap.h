@@ -60,7 +60,8 @@ static inline void bs_heap_free(void *p) {
 void *bs_heap_alloc_zero(size_t size);
 /* align: a power of two. */
 void *bs_heap_alloc_aligned(size_t align, size_t size);
-/* p: a block (not NULL); size > 0. NULL: no memory, p is as it was. */
+/* p: a block (not NULL); size > 0. NULL: no memory, p is as it was. All that bs_heap_usable says is kept, not what was
+ * asked for alone: programs that ask fill it (systemd), and glibc keeps it. */
 void *bs_heap_realloc(void *p, size_t size);
 /* Bytes the block at p may use; 0 for NULL and for what is not a block of besom's. */
 size_t bs_heap_usable(const void *p);

@@ -280,7 +280,7 @@ static void *move_content(struct bs_span *s, size_t size, bool *was_moved) {
         return NULL;
     }
     if (moved == STAYED)
-        memcpy((void *)to->base, (void *)s->base, bs_min(s->request, size));
+        memcpy((void *)to->base, (void *)s->base, bs_min(bs_large_usable(s), size)); /* not the request: heap.h */
     if (moved == MOVED) {
         bs_vector_grew(to, bs_large_usable(s));
         bs_count(large_moved, 1);

@@ -3,7 +3,7 @@
  * Promise: realloc and reallocarray behave as glibc's do at the edges. realloc(NULL, n) is
  * malloc(n); realloc(p, 0) frees and gives NULL; realloc(NULL, 0) gives a block; a request that
  * cannot be met gives NULL with ENOMEM and leaves the old block whole; reallocarray checks the
- * product.
+ * product. What malloc_usable_size says is the program's: realloc keeps all of it.
  *
  * It is NOT about growing well: see realloc_ladder.c. One thread.
  */
@@ -86,7 +86,34 @@ static void check_reallocarray(void) {
     free(p);
 }
 
+/* From a block of one kind to one of another, and on the way to it. */
+static void check_usable_is_kept(size_t align, size_t from, size_t to) {
+    void *p = align != 0 ? memalign(align, from) : malloc(from);
+    size_t usable = malloc_usable_size(p);
+
+    pattern_fill(p, usable, from);
+    void *behind = malloc(usable); /* most likely: then it cannot grow where it is */
+    void *q = realloc(p, to);
+
+    BS_CHECK(q != NULL && behind != NULL, "no memory");
+    BS_CHECK_PATTERN(q, usable < to ? usable : to, from);
+    free(behind);
+    free(q);
+}
+
+static void check_usable(void) {
+    static const size_t sizes[] = {1, 100, 1025, 20000, 32768, 32769, 33000, 60000, 200001, 2 * BS_MIB + 1};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        for (size_t j = 0; j < sizeof sizes / sizeof sizes[0]; j++) {
+            check_usable_is_kept(0, sizes[i], sizes[j]);
+            check_usable_is_kept(0, sizes[i], 3 * sizes[j]);
+            check_usable_is_kept(16384, sizes[i], sizes[j]);
+        }
+}
+
 int main(void) {
+    check_usable();
     check_null_and_zero();
     check_zero_frees();
     check_failure_keeps_block(1);
