@@ -128,6 +128,10 @@ void bs_fork_in_child(void) {
 }
 
 void bs_fork_start(void) {
+    static bool started; /* [init] */
+    if (started)
+        return;
+    started = true;
     bs_thread_forked(); /* before a vfork child can be the first to ask */
     /* What pthread_atfork does; but that is linked in statically, behind all of our text, and would
      * bring it into every process's memory. */

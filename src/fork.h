@@ -13,8 +13,8 @@
 
 #include "base.h"
 
-/* Registers the handlers with libc; once, as early as possible: prepare handlers run in reverse
- * order, so ours runs last and those of others may still allocate. */
+/* Registers the handlers with libc, before all others' (preload/atfork.c): prepare handlers run in reverse
+ * order, so ours runs last and those of others may still allocate. Later calls do nothing. */
 void bs_fork_start(void);
 
 /* What the handlers do, for who copies the process without libc's fork (preload/shim_fork.c). */
