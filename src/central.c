@@ -449,12 +449,14 @@ bool bs_central_is_allocated(struct bs_span *s, uintptr_t p) {
     return allocated;
 }
 
-void bs_central_copy_bits(struct bs_span *s, uint64_t bits[16], uint16_t *holes) {
-    struct bs_central *c = &bs_centrals[s->class];
+void bs_central_copy_bits(struct bs_span *s, unsigned class, uint64_t bits[BS_SPAN_WORDS_MAX], uint16_t *holes) {
+    struct bs_central *c = &bs_centrals[class];
     bs_lock_acquire(&c->lock);
-    for (size_t w = 0; w < bs_span_words(s); w++)
-        bits[w] = s->alloc[w];
-    *holes = s->holes;
+    if (bs_load(&s->class) == class) {
+        for (size_t w = 0; w < bs_span_words(s); w++)
+            bits[w] = s->alloc[w];
+        *holes = s->holes;
+    }
     bs_lock_release(&c->lock);
 }
 

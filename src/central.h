@@ -92,8 +92,9 @@ struct bs_central_counts bs_central_counts(unsigned class);
 
 /* True if p is a block that has left its span (live, cached or held). Takes the class's lock. */
 bool bs_central_is_allocated(struct bs_span *s, uintptr_t p);
-/* Copies the span's bits under its lock, and which of its OS pages are holes. For the ledger. */
-void bs_central_copy_bits(struct bs_span *s, uint64_t bits[16], uint16_t *holes);
+/* Copies the span's bits under the lock of its class, and which of its OS pages are holes; nothing if it is of another
+ * class by now. For the ledger. */
+void bs_central_copy_bits(struct bs_span *s, unsigned class, uint64_t bits[BS_SPAN_WORDS_MAX], uint16_t *holes);
 
 void bs_central_lock_all(void);
 void bs_central_unlock_all(void);

@@ -11,6 +11,7 @@
 #include "marks.h"
 #include "opt.h"
 #include "os.h"
+#include "reader.h"
 #include "residency.h"
 #include "round.h"
 #include "smaps.h"
@@ -31,55 +32,49 @@ struct walk {
     uint64_t runs[BS_NCLASSES], run_slots[BS_NCLASSES], magazines[BS_NCLASSES];
 };
 
+/* A span as it was at one moment, while others use it, give it back, and make others of its descriptor: whatever is
+ * read of that a second time may be of another one. */
+struct look {
+    struct bs_shape shape;
+    size_t request; /* large */
+    uint64_t bits[BS_SPAN_WORDS_MAX], lost[BS_SPAN_WORDS_MAX], held[BS_SPAN_WORDS_MAX]; /* small; large: bit 0 */
+    uint16_t holes;
+    bool any_lost, any_held;
+};
+
 /* Bytes of slots that are out within [from, to), which lies in the span. */
-static size_t bytes_out(const struct bs_span *s, const uint64_t *bits, uintptr_t from, uintptr_t to) {
-    const struct bs_class_info *c = bs_span_class(s);
+static size_t bytes_out(const struct bs_shape *s, const uint64_t *bits, uintptr_t from, uintptr_t to) {
     size_t out = 0;
-    uint32_t slot = bs_class_slot(c, (uint32_t)(from - s->base));
+    uint32_t slot = bs_class_slot(&bs_class_info[s->class], (uint32_t)(from - s->base));
     for (; slot < s->nslots; slot++) {
-        uintptr_t start = s->base + (uintptr_t)slot * c->size;
+        uintptr_t start = s->base + (uintptr_t)slot * s->size;
         if (start >= to)
             break;
         if (bs_bit_test(bits, slot))
-            out += bs_min(start + c->size, to) - bs_max(start, from);
+            out += bs_min(start + s->size, to) - bs_max(start, from);
     }
     return out;
 }
 
-/* Of slots that are out, those that the last scan did not reach; false: none. */
-static bool lost_bits(const struct bs_span *s, const uint64_t *bits, uint64_t *lost) {
-    uint64_t any = 0;
-    for (size_t w = 0; w < bs_span_words(s); w++)
-        any |= lost[w] = bits[w] & bs_marks_bits(s->base, BS_SIDE_LOST, w);
-    return any != 0;
+static size_t live_of_large(const struct look *l, uintptr_t from, uintptr_t to) {
+    uintptr_t end = l->shape.base + l->request;
+    return from < end ? bs_min(to, end) - from : 0;
 }
 
 /* After the page was counted as live. */
-static void lost_page(struct walk *w, const struct bs_span *s, const uint64_t *lost, uintptr_t page) {
-    uintptr_t from = bs_max(page, s->base);
-    uintptr_t to = bs_min(page + w->os_page, s->base + bs_large_usable(s));
-    size_t live = from < s->base + s->request ? bs_min(to, s->base + s->request) - from : 0;
-    w->lost[s->class] += s->class != 0 ? bytes_out(s, lost, from, to) : to - from;
-    w->large_live -= s->class != 0 ? 0 : live;
-    w->large_rounding -= s->class != 0 ? 0 : to - from - live;
+static void lost_page(struct walk *w, const struct look *l, uintptr_t from, uintptr_t to) {
+    unsigned class = l->shape.class;
+    size_t live = class == 0 ? live_of_large(l, from, to) : 0;
+    w->lost[class] += class != 0 ? bytes_out(&l->shape, l->lost, from, to) : to - from;
+    w->large_live -= live;
+    w->large_rounding -= class == 0 ? to - from - live : 0;
 }
 
-/* Slots that are out and in quarantine; false: none. */
-static bool held_bits(const struct bs_span *s, const uint64_t *bits, uint64_t *held) {
-    uint64_t any = 0;
-    for (size_t w = 0; w < bs_span_words(s); w++)
-        any |= held[w] = bits[w] & (bs_marks_bits(s->base, BS_SIDE_HELD, w) | bs_freed_bits(s->base, w));
-    return any != 0;
-}
-
-static void small_page(struct walk *w, const struct bs_span *s, const uint64_t *bits,
-                       const uint64_t *held, uintptr_t page) {
-    uintptr_t from = bs_max(page, s->base);
-    uintptr_t to = bs_min(page + w->os_page, s->base + bs_large_usable(s));
-    size_t out = bytes_out(s, bits, from, to), bytes = to - from;
-    w->out[s->class] += out;
-    if (held != NULL)
-        w->held[s->class] += bytes_out(s, held, from, to);
+static void small_page(struct walk *w, const struct look *l, uintptr_t from, uintptr_t to) {
+    size_t out = bytes_out(&l->shape, l->bits, from, to), bytes = to - from;
+    w->out[l->shape.class] += out;
+    if (l->any_held)
+        w->held[l->shape.class] += bytes_out(&l->shape, l->held, from, to);
     if (out == 0)
         w->span_free += bytes;
     else
@@ -87,11 +82,9 @@ static void small_page(struct walk *w, const struct bs_span *s, const uint64_t *
     w->held_pages += out != 0 ? bytes : 0;
 }
 
-static void large_page(struct walk *w, const struct bs_span *s, bool held, uintptr_t page) {
-    uintptr_t from = bs_max(page, s->base);
-    uintptr_t to = bs_min(page + w->os_page, s->base + bs_large_usable(s));
-    size_t live = from < s->base + s->request ? bs_min(to, s->base + s->request) - from : 0;
-    if (held) {
+static void large_page(struct walk *w, const struct look *l, uintptr_t from, uintptr_t to) {
+    size_t live = live_of_large(l, from, to);
+    if (l->any_held) {
         w->held[0] += to - from;
     } else {
         w->large_live += live;
@@ -100,27 +93,48 @@ static void large_page(struct walk *w, const struct bs_span *s, bool held, uintp
     w->held_pages += to - from;
 }
 
+/* Slots that are out; of these, those that the last scan did not reach, and those in quarantine. */
+static void look_at_bits(struct look *l, struct bs_span *s) {
+    uint64_t lost = 0, held = 0;
+    l->bits[0] = l->shape.class == 0;
+    if (l->shape.class != 0)
+        bs_central_copy_bits(s, l->shape.class, l->bits, &l->holes);
+    for (size_t w = 0; w < (l->shape.nslots + 63) / 64; w++) {
+        lost |= l->lost[w] = l->bits[w] & bs_marks_bits(l->shape.base, BS_SIDE_LOST, w);
+        held |= l->held[w] = l->bits[w] & (bs_marks_bits(l->shape.base, BS_SIDE_HELD, w) |
+                                           bs_freed_bits(l->shape.base, w));
+    }
+    l->any_lost = lost != 0;
+    l->any_held = held != 0;
+}
+
+/* False: no span holds p (any more). */
+static bool look_at(struct look *l, struct bs_span *s, uintptr_t p) {
+    *l = (struct look){.request = 0};
+    if (s == NULL || !bs_span_shape(s, &l->shape) || p - l->shape.base >= l->shape.bytes)
+        return false;
+    l->request = l->shape.class == 0 ? bs_load(&s->request) : 0;
+    bs_reader_looked(s);
+    look_at_bits(l, s);
+    return true;
+}
+
 /* Accounts for the span's part of the region; the address behind that part. */
-static uintptr_t visit_span(struct walk *w, struct bs_span *s, uintptr_t region, uintptr_t from) {
-    uint64_t bits[16] = {1}, lost[16], held[16];
-    uint16_t holes = 0;
-    uintptr_t first = bs_span_os_page_base(s, w->os_page);
-    uintptr_t end = bs_min(s->base + bs_large_usable(s), region + BS_REGION_SIZE);
-    if (s->class != 0)
-        bs_central_copy_bits(s, bits, &holes);
-    bool any_lost = lost_bits(s, bits, lost);
-    bool any_held = held_bits(s, bits, held);
+static uintptr_t visit_span(struct walk *w, const struct look *l, uintptr_t region, uintptr_t from) {
+    uintptr_t base = l->shape.base, end = bs_min(base + l->shape.bytes, region + BS_REGION_SIZE);
+    uintptr_t first = bs_align_up(base, w->os_page);
     for (uintptr_t p = bs_align_down(from, w->os_page); p < end; p += w->os_page) {
         if (!bs_residency_at(&w->resident, p))
             continue;
-        if (holes != 0 && p >= first && ((holes >> ((p - first) / w->os_page)) & 1) != 0)
+        uintptr_t start = bs_max(p, base), stop = bs_min(p + w->os_page, base + l->shape.bytes);
+        if (l->holes != 0 && p >= first && ((l->holes >> ((p - first) / w->os_page)) & 1) != 0)
             w->overfill += w->os_page;
-        if (s->class != 0)
-            small_page(w, s, bits, any_held ? held : NULL, p);
+        if (l->shape.class != 0)
+            small_page(w, l, start, stop);
         else
-            large_page(w, s, any_held, p);
-        if (any_lost)
-            lost_page(w, s, lost, p);
+            large_page(w, l, start, stop);
+        if (l->any_lost)
+            lost_page(w, l, start, stop);
     }
     return end;
 }
@@ -128,12 +142,10 @@ static uintptr_t visit_span(struct walk *w, struct bs_span *s, uintptr_t region,
 static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc,
                          const uint64_t *released) {
     struct walk *w = ctx;
+    struct look l;
     for (uintptr_t p = base; p < base + BS_REGION_SIZE;) {
-        struct bs_span *s = NULL;
-        if (bs_bit_test(alloc, (p - base) / BS_PAGE_SIZE))
-            s = bs_span_of(p);
-        if (s != NULL) {
-            p = visit_span(w, s, base, p);
+        if (bs_bit_test(alloc, (p - base) / BS_PAGE_SIZE) && look_at(&l, bs_span_of(p), p)) {
+            p = visit_span(w, &l, base, p);
             continue;
         }
         size_t step = bs_min(w->os_page, BS_PAGE_SIZE);

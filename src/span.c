@@ -12,7 +12,7 @@ uint32_t bs_sweepgen;
 static struct bs_meta_pool pools[] = {
     BS_META_POOL_INIT(sizeof(struct bs_span) + 1 * 8), BS_META_POOL_INIT(sizeof(struct bs_span) + 2 * 8),
     BS_META_POOL_INIT(sizeof(struct bs_span) + 4 * 8), BS_META_POOL_INIT(sizeof(struct bs_span) + 8 * 8),
-    BS_META_POOL_INIT(sizeof(struct bs_span) + 16 * 8),
+    BS_META_POOL_INIT(sizeof(struct bs_span) + BS_SPAN_WORDS_MAX * 8),
 };
 _Static_assert(64 * BS_KIB / 4096 <= 16, "a small span's OS pages fit 16 bits");
 _Static_assert(sizeof(struct bs_span) == 48, "up to two words of bits a span is one cache line");

@@ -65,6 +65,7 @@ BS_LOCAL extern uint32_t bs_sweepgen;
 BS_INLINE const struct bs_class_info *bs_span_class(const struct bs_span *s) {
     return &bs_class_info[s->class];
 }
+enum { BS_SPAN_WORDS_MAX = 16 }; /* of bits */
 BS_INLINE size_t bs_span_words(const struct bs_span *s) {
     return ((size_t)s->nslots + 63) / 64;
 }

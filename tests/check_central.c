@@ -488,7 +488,7 @@ START_TEST(bits_are_copied) {
         refill(class, 1 + (unsigned)random_below(&seed, 64), 64, &r);
     struct bs_span *s = bs_span_of((uintptr_t)held[0]);
     uint16_t holes = 0xffff;
-    bs_central_copy_bits(s, bits, &holes);
+    bs_central_copy_bits(s, s->class, bits, &holes);
     ck_assert_uint_eq(holes, s->holes);
     ck_assert_uint_eq(bs_range_count(bits, 0, 1024), s->nalloc);
     for (unsigned i = 0; i < nheld; i++)

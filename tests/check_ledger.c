@@ -11,6 +11,7 @@
 #include "ledger.h"
 #include "opt.h"
 #include "os.h"
+#include "reader.h"
 #include "scavenge.h"
 #include "sides.h"
 #include "span.h"
@@ -392,6 +393,37 @@ START_TEST(taking_it_changes_nothing) {
 END_TEST
 
 #if BS_FAULTS
+/* Threads go on while it is taken: between the look that finds a span and its reading the span is gone, and its descriptor
+ * is that of another one, in a region that was visited. */
+static struct {
+    struct bs_span *span;
+    char *below, *block;
+} goes;
+static void let_it_go(const struct bs_span *s) {
+    if (s != goes.span)
+        return;
+    bs_reader.looked = NULL;
+    bs_heap_free(goes.below);
+    bs_heap_free(goes.block);
+    goes.below = bs_heap_alloc(BS_MIB);
+    ck_assert_ptr_eq(bs_span_of((uintptr_t)goes.below), s);
+    ck_assert_uint_lt((uintptr_t)goes.below, (uintptr_t)goes.block);
+}
+START_TEST(spans_may_go_meanwhile) {
+    goes.below = memset(bs_heap_alloc(BS_MIB), 1, BS_MIB);
+    char *between = memset(bs_heap_alloc(8 * BS_MIB), 1, 8 * BS_MIB);
+    goes.block = memset(bs_heap_alloc(BS_MIB), 1, BS_MIB);
+    goes.span = bs_span_of((uintptr_t)goes.block);
+    bs_reader.looked = let_it_go;
+    take();
+    ck_assert_ptr_null(bs_reader.looked);
+    assert_adds_up();
+    ck_assert_uint_eq(ledger.live, 10 * BS_MIB); /* each as it was when it was looked at */
+    bs_heap_free(between);
+    bs_heap_free(goes.below);
+}
+END_TEST
+
 START_TEST(without_proc_the_heaps_part_is_there) {
     fill_and_free_half(4 * BS_MIB);
     take();
@@ -432,6 +464,7 @@ int main(void) {
     tcase_add_test(tc, blocks_moved_by_page_tables);
     tcase_add_test(tc, taking_it_changes_nothing);
 #if BS_FAULTS
+    tcase_add_test(tc, spans_may_go_meanwhile);
     tcase_add_test(tc, without_proc_the_heaps_part_is_there);
 #endif
     suite_add_tcase(suite, tc);
