@@ -84,16 +84,26 @@ static bool will_be_filled(uintptr_t base, size_t bytes) {
             bs_thp_is_filled(base - BS_THP_GROWN_REGIONS * BS_REGION_SIZE, base, BS_THP_GROWN_PART));
 }
 
+/* What was reserved for a request that could not be met, most of all addresses perhaps, goes, but for an arena that is
+ * begun, which the next may fill. */
+static void cut_locked(void) {
+    uintptr_t keep = bs_align_up(space.next + 1, BS_ARENA_SIZE);
+    if (space.end <= keep)
+        return;
+    bs_os_free((void *)keep, space.end - keep);
+    space.end = keep;
+}
+
 /* ask: of address space, for a block or span of `bytes`. *huge: where huge pages begin in it, if anywhere. */
 static bool extend_locked(size_t ask, size_t bytes, uintptr_t *huge) {
     if (space.end - space.next < ask && !reserve_locked(ask))
         return false;
     uintptr_t base = space.next;
-    /* first what the kernel may refuse: it costs nothing, and it is the same again next time */
-    if (bs_os_map((void *)base, ask) != 0)
+    /* first what the kernel may refuse: it costs nothing, and a region is the same again next time */
+    if (bs_os_map((void *)base, ask) != 0 || !bs_pagemap_add(base, ask) || !bs_pageheap_prepare(base, ask)) {
+        cut_locked();
         return false;
-    if (!bs_pagemap_add(base, ask) || !bs_pageheap_prepare(base, ask))
-        return false;
+    }
     if (base == space.first)
         bs_thp_mapped(base, BS_REGION_SIZE, true);
     bs_thp_mapped(base, ask, false);

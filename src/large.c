@@ -48,7 +48,7 @@ static inline struct bs_span *reuse_span(size_t size, size_t npages, size_t alig
 }
 
 static BS_NOINLINE struct bs_span *new_span(size_t size, size_t npages, size_t align, struct bs_pages *pages) {
-    if (!bs_central_take_pages(npages, bs_max(1, align / BS_PAGE_SIZE), pages))
+    if (npages > BS_LARGE_PAGES_MAX || !bs_central_take_pages(npages, bs_max(1, align / BS_PAGE_SIZE), pages))
         return NULL;
     struct bs_span *s = bs_span_make_large(pages->base, npages, size);
     if (s == NULL)
@@ -204,7 +204,7 @@ static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
     struct bs_pages more;
     size_t extra = npages - s->npages;
     uintptr_t end = s->base + bs_large_usable(s);
-    if (!bs_central_has_room(extra) || !take_behind(end, extra, s->npages, &more))
+    if (npages > BS_LARGE_PAGES_MAX || !bs_central_has_room(extra) || !take_behind(end, extra, s->npages, &more))
         return false; /* what refuses is the attempt to move, which comes next */
     if (!bs_central_make_ready(&more))
         return false;

@@ -60,6 +60,9 @@
 /* Largest request, in bytes: differences of pointers into a block must fit ptrdiff_t. */
 #define BS_REQUEST_MAX ((size_t)PTRDIFF_MAX)
 
+/* Pages of a block, at most: what a span counts (32 TiB). More could be had where the kernel overcommits always. */
+#define BS_LARGE_PAGES_MAX ((size_t)UINT32_MAX)
+
 /* --- thread caches -------------------------------------------------------------------------- */
 
 /* Capacity of a fresh magazine, in blocks: 8 pointers are one cache line, and a thread that uses

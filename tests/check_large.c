@@ -569,6 +569,48 @@ START_TEST(absurd_sizes_are_refused) {
 END_TEST
 
 #if BS_FAULTS
+/* More pages than a span counts: not even asked for, so that no kernel says yes. */
+START_TEST(no_block_is_longer_than_a_span_counts) {
+    const size_t pages = (size_t)UINT32_MAX + 1;
+    char *p = alloc(100000, false);
+    bs_os_fail(0, 0, false);
+    ck_assert_ptr_null(bs_large_alloc(pages * BS_PAGE_SIZE, 1, false));
+    ck_assert_ptr_null(bs_large_alloc(pages * BS_PAGE_SIZE + 1, 1, true));
+    ck_assert_ptr_null(bs_large_resize(span_of(p), (pages + 5) * BS_PAGE_SIZE));
+    ck_assert_uint_eq(bs_os_fail(0, 0, false), 0);
+    ck_assert_uint_eq(bs_large_usable(span_of(p)), bs_align_up(100000, BS_PAGE_SIZE));
+    release(p);
+}
+END_TEST
+
+static size_t address_space(void) {
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    ck_assert(f != NULL && fscanf(f, "%lu", &pages) == 1);
+    fclose(f);
+    return pages * bs_os_page_size();
+}
+
+/* Whichever call is refused, of those that a block takes for which the heap has to grow by 16 arenas. */
+START_TEST(a_refused_block_leaves_no_addresses) {
+    unsigned refused = 0;
+    release(alloc(100000, false));
+    size_t before = address_space();
+    for (unsigned n = 1, calls = n; calls >= n; n++) {
+        require(n < 1000, "there is no end of calls");
+        bs_os_fail(n, 12 /* ENOMEM */, false);
+        void *p = bs_large_alloc(16 * BS_ARENA_SIZE, 1, false);
+        calls = bs_os_fail(0, 0, false);
+        refused += p == NULL;
+        require(p != NULL || address_space() < before + 2 * BS_ARENA_SIZE, "call %u: %zu bytes are left", n,
+                address_space() - before);
+        if (p != NULL && calls >= n) /* the next has to grow as well */
+            before = address_space();
+    }
+    ck_assert_uint_ne(refused, 0);
+}
+END_TEST
+
 /* Growth of the heap, moves and renewals fail one after the other; nothing may be lost. */
 START_TEST(every_failure_on_the_way) {
     bool failed = true;
@@ -625,6 +667,10 @@ int main(void) {
     tcase_add_test(tc, aligned_up_to_beyond_an_arena);
     tcase_add_test(tc, absurd_sizes_are_refused);
 #if BS_FAULTS
+    tcase_add_test(tc, no_block_is_longer_than_a_span_counts);
+#if !BS_SANITIZED
+    tcase_add_test(tc, a_refused_block_leaves_no_addresses);
+#endif
     tcase_add_test(tc, every_failure_on_the_way);
 #endif
     return run_suite(suite);
