@@ -177,7 +177,9 @@ static void scan_round(void) {
 /* Waits so long; scans that are called for come between. */
 static void pause_for(uint64_t ns) {
     for (uint64_t now = bs_os_now_ns(), end = now + ns; now < end; now = bs_os_now_ns()) {
+        bs_round_helper_ends();
         bs_os_wait(&bg.sleep, 0, end - now);
+        bs_round_helper_begins();
         if (bs_load(&bg.sleep) == 0)
             continue;
         bs_store(&bg.sleep, 0u);
@@ -199,6 +201,7 @@ static void helper(void *arg) {
     if (!bs_sink_is_stderr()) /* lines go to the program's, as it is at that moment */
         bs_os_helper_own_descriptors();
     bs_pacer_start(&pacer, bs_os_now_ns());
+    bs_round_helper_begins();
     bs_lock_forget_held(); /* debug: a fork may have cut the last helper short in a lock */
     bg.next_report_ns = bs_os_now_ns() + bs_opt.log_interval * 1000u * NS_PER_MS;
     ask_kernel(); /* first: a heap that grows now wants to know */
@@ -215,6 +218,7 @@ static void helper(void *arg) {
             uint64_t worked = bs_sub_clamped(bs_os_thread_cpu_ns(), cpu);
             if (worked == 0) /* no such clock here: time on the wall is at least as much */
                 worked = bs_sub_clamped(bs_os_now_ns(), start);
+            bs_round_helper_gives_way();
             scan_round();
             pause_for(pause_ns(&pacer, worked));
         }
@@ -222,6 +226,7 @@ static void helper(void *arg) {
         uint32_t left = rights_given_up && stays() ? OWED : NONE;
         (void)__atomic_exchange_n(&bg.state, left, __ATOMIC_SEQ_CST);
     } while (!rights_given_up && resume());
+    bs_round_helper_ends();
 }
 
 /* True: refused, and that is to be said. In a handler too. */

@@ -30,25 +30,42 @@ extern void *__dso_handle __attribute__((visibility("hidden")));
 extern char __libc_single_threaded __attribute__((weak));
 
 static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
-static uintptr_t owner; /* [atomic] the thread pointer of who has all locks; 0: nobody */
+static uintptr_t owner; /* [atomic] the thread pointer of who has all locks, or keeps the helper; 0: nobody */
 
-/* Written when it changes only: between bs_fork_before and the other two there is no second thread then. */
-static bool alone;
+/* Who else may be in besom, and so what is done. */
+enum others {
+    MANY,         /* threads: all locks are taken */
+    NOBODY,       /* nothing is */
+    HELPER_KEPT,  /* the helper, which is kept from its work */
+    HELPER_STUCK, /* the helper, which sleeps for a lock that this thread has: its locks are free in the child */
+};
+/* Written when it changes only: a page that parent and child would have twice. */
+static enum others others;
 
-/* Nobody else is in besom: no thread of libc's, no helper, not even one that is about to end, and nobody who
- * made threads of the kernel's alone and has a cache. */
-static bool is_alone(void) {
-    return &__libc_single_threaded != NULL && __libc_single_threaded && bs_os_helper_tid() == 0 &&
-           bs_thread_is_single();
+/* No other thread of libc's, and nobody who made threads of the kernel's alone and has a cache. */
+static bool is_single(void) {
+    return &__libc_single_threaded != NULL && __libc_single_threaded && bs_thread_is_single();
+}
+
+/* What is done where the program has one thread keeps it from waiting for a lock: it may be a handler of a signal, to
+ * which POSIX allows fork, that came while the thread had any. What was interrupted goes on in both. */
+static enum others find_others(void) {
+    if (!is_single())
+        return MANY;
+    if (bs_os_helper_tid() == 0) /* none, not even one that is about to end */
+        return NOBODY;
+    return bs_round_keep_helper() ? HELPER_KEPT : HELPER_STUCK;
 }
 
 /* Without another thread there is nothing to wait for, and no lock in the child that its owner is not there to
  * release. Shells fork all the time, and each lock is on a page that parent and child would have twice. */
 void bs_fork_before(void) {
-    bool is = is_alone();
-    if (alone != is)
-        alone = is;
-    if (is)
+    enum others found = find_others();
+    if (others != found)
+        others = found;
+    if (found == HELPER_KEPT || found == HELPER_STUCK)
+        bs_store(&owner, bs_os_thread_pointer());
+    if (found != MANY)
         return;
     bs_round_knock();
     bs_lock_acquire(&one_at_a_time);
@@ -74,9 +91,13 @@ bool bs_fork_is_under_way(void) {
 }
 
 void bs_fork_in_parent(void) {
-    if (alone)
+    if (others == NOBODY)
         return;
     bs_store(&owner, (uintptr_t)0);
+    if (others == HELPER_KEPT)
+        bs_round_let_helper();
+    if (others != MANY)
+        return;
     bs_meta_unlock();
     bs_stacks_unlock();
     bs_sample_unlock();
@@ -95,7 +116,8 @@ void bs_fork_in_parent(void) {
 }
 
 static void reset_locks(void) {
-    bs_lock_forget_held();
+    if (others == MANY)
+        bs_lock_forget_held();
     bs_meta_reset_lock();
     bs_stacks_reset_lock();
     bs_sample_reset_lock();
@@ -115,8 +137,12 @@ static void reset_locks(void) {
 }
 
 void bs_fork_in_child(void) {
-    if (!alone)
+    if (others == MANY || others == HELPER_STUCK)
         reset_locks();
+    if (others == HELPER_KEPT) {
+        bs_round_reset_helper();
+        bs_store(&owner, (uintptr_t)0);
+    }
     bs_reader_forked();
     struct bs_tcache *tc = bs_tcache_self();
     if (tc != &bs_tcache_empty && tc != &bs_tcache_none)

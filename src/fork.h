@@ -3,8 +3,8 @@
  * fork.h - keeps parent and child working after fork() from any thread at any time.
  *
  * Before the fork every lock of besom is taken in rank order, so the child's copy is consistent;
- * the parent releases them, the child makes them free. A process of one thread without a helper needs none of
- * that. Blocks that other threads held in transit
+ * the parent releases them, the child makes them free. A process of one thread needs none of that: its helper is kept
+ * from work. Blocks that other threads held in transit
  * at that moment are lost to the child (tcache.h); their caches are found by the sweeper, because
  * their threads do not exist there.
  */

@@ -27,6 +27,23 @@ static inline void cpu_relax(void) {
 #endif
 }
 
+static struct bs_lock *helper_waits; /* [atomic] what the helper sleeps for; NULL while it tries to get it */
+
+bool bs_lock_helper_is_stuck(void) {
+    struct bs_lock *lock = __atomic_load_n(&helper_waits, __ATOMIC_SEQ_CST);
+    return lock != NULL && __atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) != 0 &&
+           __atomic_load_n(&helper_waits, __ATOMIC_SEQ_CST) == lock;
+}
+
+static void sleep_for(struct bs_lock *lock) {
+    bool helper = bs_os_is_helper();
+    if (helper)
+        __atomic_store_n(&helper_waits, lock, __ATOMIC_SEQ_CST);
+    bs_os_wait(&lock->word, 2, 0);
+    if (helper)
+        __atomic_store_n(&helper_waits, NULL, __ATOMIC_SEQ_CST);
+}
+
 BS_NOINLINE void bs_lock_slow(struct bs_lock *lock) {
     for (uint32_t i = bs_load(&spins); i != 0; i--) {
         uint32_t expected = 0;
@@ -38,8 +55,8 @@ BS_NOINLINE void bs_lock_slow(struct bs_lock *lock) {
     }
     /* From here on the word is 2 while we hold or wait: the holder wakes one sleeper, who may find
      * no other and then wakes nobody in vain once. */
-    while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_ACQUIRE) != 0)
-        bs_os_wait(&lock->word, 2, 0);
+    while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_SEQ_CST) != 0)
+        sleep_for(lock);
 }
 
 BS_NOINLINE void bs_unlock_wake(struct bs_lock *lock) {

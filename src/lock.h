@@ -106,6 +106,10 @@ BS_INLINE void bs_lock_release(struct bs_lock *lock) {
  * and takes it again. Without that wait a sleeper would find it taken each time it wakes. */
 void bs_lock_breathe(struct bs_lock *lock);
 
+/* The helper sleeps for a lock, and somebody else has it: who asks is the only other thread, so it is himself, and the
+ * helper sleeps on. */
+bool bs_lock_helper_is_stuck(void);
+
 /* Whether waiters spin before they sleep; they do at first. */
 void bs_lock_set_spinning(bool on);
 

@@ -218,6 +218,8 @@ int bs_os_helper_start(void (*fn)(void *), void *arg);
 void bs_os_helper_own_descriptors(void);
 /* Its thread id, or 0. For a moment after its start, and before its end, another answer. */
 int bs_os_helper_tid(void);
+/* True in it. Under a sanitizer it is libc's and not told from others. */
+bool bs_os_is_helper(void);
 /* Its stack and thread block; empty where none was ever started. */
 struct bs_range bs_os_helper_memory(void);
 /* In a forked child: there is no helper, whatever the parent had. */

@@ -323,6 +323,11 @@ int bs_os_helper_tid(void) {
     return bs_load_acquire(&helper.tid_word); /* 0: all that it did is seen */
 }
 
+bool bs_os_is_helper(void) {
+    uintptr_t base = (uintptr_t)bs_load(&helper.base);
+    return base != 0 && bs_os_thread_pointer() - base < HELPER_BYTES;
+}
+
 struct bs_range bs_os_helper_memory(void) {
     uintptr_t base = (uintptr_t)helper.base;
     return (struct bs_range){base, base != 0 ? base + HELPER_BYTES : 0};

@@ -45,6 +45,61 @@ void bs_round_enter(void) {
     bs_round_knock();
     bs_round_enter_after_knock();
 }
+
+/* --- the helper's work ------------------------------------------------------------------------- */
+
+enum { SLEEPS, WORKS, KEPT };
+static uint32_t work; /* [atomic] no lock: who keeps the helper may have been interrupted with any */
+#define LOOK_NS 100000u
+
+static bool step(uint32_t to) {
+    uint32_t from = SLEEPS;
+    return __atomic_compare_exchange_n(&work, &from, to, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+void bs_round_helper_begins(void) {
+    while (!step(WORKS))
+        bs_os_wait(&work, KEPT, 0);
+}
+void bs_round_helper_ends(void) {
+    bs_store_release(&work, (uint32_t)SLEEPS); /* who waits for that looks now and then */
+}
+static void look_later(void) {
+    uint32_t never = 0;
+    bs_os_wait(&never, 0, LOOK_NS);
+}
+void bs_round_helper_gives_way(void) {
+    if (!bs_round_is_waited_for())
+        return;
+    bs_round_helper_ends();
+    look_later();
+    look_later();
+    bs_round_helper_begins();
+}
+
+bool bs_round_keep_helper(void) {
+    bool kept = step(KEPT);
+    if (kept)
+        return true;
+    int tid = bs_os_tid();
+    bs_round_knock(); /* a search ends early for it */
+    while (!(kept = step(KEPT)) && !bs_lock_helper_is_stuck())
+        look_later();
+    note(tid, tid, 0);
+    (void)bs_sub(&nwaiters, 1u);
+    return kept;
+}
+void bs_round_let_helper(void) {
+    bs_store_release(&work, (uint32_t)SLEEPS);
+    bs_os_wake(&work, 1);
+}
+void bs_round_reset_helper(void) {
+    if (work != SLEEPS)
+        work = SLEEPS;
+}
+
+/* --- the round, continued ------------------------------------------------------------------------ */
+
 bool bs_round_is_waited_for_by(int tid) {
     for (unsigned i = 0; i < PLACES; i++)
         if (bs_load_acquire(place(tid, i)) == tid)
@@ -66,5 +121,6 @@ void bs_round_reset_lock(void) {
             waiter[i] = 0;
     if (nwaiters != 0)
         nwaiters = 0;
+    bs_round_reset_helper();
     bs_lock_reset(&lock);
 }

@@ -24,7 +24,18 @@ void bs_round_leave(void);
 bool bs_round_is_waited_for_by(int tid);
 /* For whoever is in the round for long: a thread waits for it, for a fork say. Any thread may ask. */
 bool bs_round_is_waited_for(void);
+/* The helper works, in rounds or with any lock, between the two; else it sleeps, with nothing in its hands. */
+void bs_round_helper_begins(void);
+void bs_round_helper_ends(void);
+/* In the middle of its work it may be kept from the rest. */
+void bs_round_helper_gives_way(void);
+/* For fork in a process whose only other thread is the helper: waits until it sleeps, and keeps it from work. False:
+ * it sleeps for a lock, which the caller has, a handler of a signal that came while he had it. */
+bool bs_round_keep_helper(void);
+void bs_round_let_helper(void);
+
 /* In a forked child. */
 void bs_round_reset_lock(void);
+void bs_round_reset_helper(void);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * check_fork.c - fork from a thread while seven others allocate and free: the child finds a valid
  * heap, allocates, frees, starts threads of its own and exits; the parent goes on undisturbed. And from a process of
- * one thread, which takes no lock.
+ * one thread, which takes no lock, and may have some.
  *
  * The handlers of bs_fork_start are libc's for the whole process, so everything happens in one
  * child of the test, which is bounded in time: a lock lost in a fork is a hang.
@@ -15,6 +15,7 @@
 #include "fork.h"
 #include "heap.h"
 #include "ledger.h"
+#include "lock.h"
 #include "log.h"
 #include "opt.h"
 #include "os.h"
@@ -283,6 +284,35 @@ static void fork_without_locks(void *arg) {
     CHILD_CHECK(bs_pageheap_is_valid());
 }
 
+/* The same beside a helper, which sleeps for one of the locks, or is asleep. */
+static void fork_with_locks_of_its_own(void *arg) {
+    struct worker w = {.seed = 7};
+    unsigned stuck = 0;
+    (void)arg;
+    start_besom();
+    for (unsigned round = 0; round < 20 || stuck < 5; round++) {
+        CHILD_CHECK(round < 1000);
+        work(&w, 300);
+        bs_central_lock_all();
+        bs_pageheap_lock();
+        if (round % 2 != 0)
+            for (unsigned i = 0; i < 250 && !bs_lock_helper_is_stuck(); i++)
+                usleep(1000);
+        stuck += bs_lock_helper_is_stuck();
+        pid_t pid = fork();
+        if (pid == 0)
+            alarm(CHILD_LIMIT_S);
+        bs_pageheap_unlock();
+        bs_central_unlock_all();
+        if (pid == 0)
+            live_as_child(&w, 8);
+        int status;
+        CHILD_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    }
+    give_all(&w);
+    CHILD_CHECK(bs_pageheap_is_valid());
+}
+
 static void assert_ends_well(void (*fn)(void *), const char *name) {
     struct outcome o = child_run(fn, NULL, LIMIT_S);
     ck_assert_msg(child_ended_well(&o), "%s: status %x (9: it hung): %s", name, o.status, o.err);
@@ -306,8 +336,9 @@ END_TEST
 START_TEST(a_thread_alone_takes_no_lock) {
 #if !BS_SANITIZED /* a sanitizer may have threads of its own, and libc is told of them */
     assert_ends_well(fork_without_locks, "alone");
+    assert_ends_well(fork_with_locks_of_its_own, "beside a helper");
 #else
-    (void)fork_without_locks;
+    (void)fork_without_locks, (void)fork_with_locks_of_its_own;
 #endif
 }
 END_TEST
