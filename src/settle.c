@@ -25,15 +25,29 @@ void bs_settle_publish(struct bs_span *s) {
     bs_store_release(&s->sweepgen, bs_load(&bs_sweepgen));
 }
 
+/* Looks in a row before a thread that waits sleeps, and how long then: who is waited for may have lost its CPU to this
+ * very thread, and yields mean nothing to one of higher priority (SCHED_FIFO). */
+#define LOOKS 64
+#define SLEEP_NS 20000u
+
+static void breathe(unsigned looks) {
+    uint32_t never = 0;
+    if (looks < LOOKS)
+        bs_os_yield();
+    else
+        bs_os_wait(&never, 0, SLEEP_NS);
+}
+
 bool bs_settle_keep(struct bs_span *s) {
     uint32_t gen = bs_load(&bs_sweepgen), seen = gen - 2;
+    unsigned looks = 0;
     /* One step from gen - 2 to gen: a thread that fork loses in the middle leaves no owner. The
      * mark may stay: a word of a swept span is nobody's. */
     while (!__atomic_compare_exchange_n(&s->sweepgen, &seen, gen, false, __ATOMIC_ACQ_REL,
                                         __ATOMIC_ACQUIRE)) {
         if (seen == gen)
             return bs_load(&s->alloc[0]) != 0;
-        bs_os_yield(); /* being swept: a few stores */
+        breathe(looks++); /* being swept: a few stores */
         seen = gen - 2;
     }
     return true;
