@@ -41,6 +41,7 @@ enum others {
 };
 /* Written when it changes only: a page that parent and child would have twice. */
 static enum others others;
+static unsigned nested; /* [owner] forks of a handler that came between bs_fork_before and the other two */
 
 /* No other thread of libc's, and nobody who made threads of the kernel's alone and has a cache. */
 static bool is_single(void) {
@@ -57,9 +58,17 @@ static enum others find_others(void) {
     return bs_round_keep_helper() ? HELPER_KEPT : HELPER_STUCK;
 }
 
+bool bs_fork_is_under_way(void) {
+    return bs_load(&owner) == bs_os_thread_pointer();
+}
+
 /* Without another thread there is nothing to wait for, and no lock in the child that its owner is not there to
  * release. Shells fork all the time, and each lock is on a page that parent and child would have twice. */
 void bs_fork_before(void) {
+    if (BS_UNLIKELY(bs_fork_is_under_way())) {
+        nested++;
+        return;
+    }
     enum others found = find_others();
     if (others != found)
         others = found;
@@ -86,11 +95,11 @@ void bs_fork_before(void) {
     bs_store(&owner, bs_os_thread_pointer());
 }
 
-bool bs_fork_is_under_way(void) {
-    return bs_load(&owner) == bs_os_thread_pointer();
-}
-
 void bs_fork_in_parent(void) {
+    if (BS_UNLIKELY(nested != 0)) {
+        nested--;
+        return;
+    }
     if (others == NOBODY)
         return;
     bs_store(&owner, (uintptr_t)0);
@@ -137,6 +146,8 @@ static void reset_locks(void) {
 }
 
 void bs_fork_in_child(void) {
+    if (nested != 0)
+        nested = 0;
     if (others == MANY || others == HELPER_STUCK)
         reset_locks();
     if (others == HELPER_KEPT) {

@@ -299,9 +299,13 @@ static void fork_with_locks_of_its_own(void *arg) {
             for (unsigned i = 0; i < 250 && !bs_lock_helper_is_stuck(); i++)
                 usleep(1000);
         stuck += bs_lock_helper_is_stuck();
+        if (round % 3 == 0) /* what was interrupted is a fork */
+            bs_fork_before();
         pid_t pid = fork();
         if (pid == 0)
             alarm(CHILD_LIMIT_S);
+        if (round % 3 == 0)
+            bs_fork_in_parent();
         bs_pageheap_unlock();
         bs_central_unlock_all();
         if (pid == 0)
