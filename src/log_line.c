@@ -6,6 +6,7 @@
 #include "os.h"
 #include "sink.h"
 #include "stacks.h"
+#include "utf8.h"
 
 void bs_line_begin(struct bs_line *l, const char *event) {
     l->json = bs_opt.log_format == BS_LOG_JSON;
@@ -34,14 +35,33 @@ void bs_line_bytes(struct bs_line *l, const char *name, uint64_t x) {
     }
 }
 
+/* One character as JSON has it; what is behind it. Of a byte that is no UTF-8 the half of a surrogate is made that
+ * python makes of it, and besom symbolize reads as that byte. */
+static const char *json_piece(struct bs_out *out, const char *s) {
+    unsigned char c = (unsigned char)*s;
+    size_t n = bs_utf8_bytes(s);
+    if (n == 0)
+        bs_out_printf(out, "\\udc%02x", (unsigned)c);
+    else if (c == '"' || c == '\\' || c < 0x20)
+        bs_out_printf(out, "\\u%04x", (unsigned)c);
+    else
+        for (size_t i = 0; i < n; i++)
+            bs_out_char(out, s[i]);
+    return s + bs_max(n, (size_t)1);
+}
+
+#define PIECE_MAX 8 /* "\u0000", the string's end, and what bs_out keeps free */
+
+/* Cut where the line is full: the line stays one, and JSON. */
 void bs_line_string(struct bs_line *l, const char *name, const char *s) {
     bs_out_printf(&l->out, l->json ? ",\"%s\":\"" : " %s ", name);
-    for (; *s != '\0'; s++) {
-        bool special = *s == '"' || *s == '\\' || (unsigned char)*s < 0x20;
-        if (special && l->json)
-            bs_out_printf(&l->out, "\\u%04x", (unsigned)(unsigned char)*s);
-        else
-            bs_out_char(&l->out, *s);
+    while (*s != '\0' && l->out.len + PIECE_MAX < l->out.cap) {
+        if (l->json) {
+            s = json_piece(&l->out, s);
+            continue;
+        }
+        bs_out_char(&l->out, (unsigned char)*s < 0x20 && *s != '\t' ? '?' : *s);
+        s++;
     }
     if (l->json)
         bs_out_char(&l->out, '"');

@@ -255,6 +255,33 @@ START_TEST(traces_only_when_asked) {
 }
 END_TEST
 
+/* What the file system allows in names of modules, and what a rule of leak_suppressions may be. */
+START_TEST(any_text_is_one_line) {
+    static const char judge_texts[] =
+        "import json, os, sys\n"
+        "lines = open(sys.argv[1], 'rb').read().splitlines(True)\n"
+        "assert all(l.endswith(b'}\\n') for l in lines), lines\n"
+        "texts = [os.fsencode(json.loads(l.decode('utf-8'))['text']) for l in lines]\n"
+        "assert texts[0] == b'\\xff \\xc3\\xa9 \\xe2\\x82\\xac \\xf0\\x9f\\x98\\x80 \\xc3', texts[0]\n"
+        "assert texts[1] == b'\\xc0\\xaf \\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80 \\xe2\\x82 \\n', texts[1]\n"
+        "assert texts[2] == b'x' * len(texts[2]) and len(texts[2]) > 3000, texts[2]\n"
+        "assert texts[3] == b'\\n' * len(texts[3]) and len(texts[3]) > 500, texts[3]\n";
+    static char longs[2][5000];
+    memset(longs[0], 'x', sizeof longs[0] - 1);
+    memset(longs[1], '\n', sizeof longs[1] - 1);
+    for (bs_opt.log_format = 0; bs_opt.log_format < 2; bs_opt.log_format++) {
+        log_to(bs_opt.log_format == BS_LOG_JSON ? "json" : "text");
+        bs_log_start();
+        bs_log_note("\xff \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80 \xc3");
+        bs_log_note("\xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80 \xe2\x82 \n");
+        bs_log_note(longs[0]);
+        bs_log_note(longs[1]);
+    }
+    ck_assert_uint_eq(lines_in(text_of("text")), 4);
+    ck_assert_msg(run_judge_of(judge_texts, path_of("json")) == 0, "the log is: %s", text_of("json"));
+}
+END_TEST
+
 START_TEST(no_log_without_the_option) {
     bs_log_start();
     ck_assert(!bs_log_is_on());
@@ -484,6 +511,7 @@ END_TEST
 static TCase *form_tests(void) {
     TCase *tc = tcase_create("form");
     tcase_add_test(tc, json_has_every_field);
+    tcase_add_test(tc, any_text_is_one_line);
     tcase_add_test(tc, text_has_every_field);
     tcase_add_test(tc, stacks_follow_a_report);
     tcase_add_test(tc, traces_only_when_asked);

@@ -13,6 +13,7 @@
 #include "run.h"
 #include "suppressions.h"
 #include "symbols.h"
+#include "utf8.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -101,11 +102,14 @@ struct frame {
 
 static void print_json_string(const char *s) {
     fputc('"', out);
-    for (; *s != '\0'; s++) {
-        if (*s == '"' || *s == '\\' || (unsigned char)*s < 0x20) {
-            fprintf(out, "\\u%04x", (unsigned)(unsigned char)*s);
+    for (size_t n; *s != '\0'; s += n != 0 ? n : 1) {
+        n = bs_utf8_bytes(s);
+        if (n == 0) { /* as the log has it */
+            fprintf(out, "\\udc%02x", (unsigned)(unsigned char)*s);
+        } else if (*s == '"' || *s == '\\' || (n == 1 && *s < 0x20)) {
+            fprintf(out, "\\u%04x", (unsigned)*s);
         } else {
-            fputc(*s, out);
+            fwrite(s, 1, n, out);
         }
     }
     fputc('"', out);
@@ -191,7 +195,7 @@ static const char *after(const char *line, const char *word) {
     return at != NULL ? at + strlen(word) : NULL;
 }
 
-/* The string up to the character `end`, with \u00xx read. To be freed. */
+/* The string up to the character `end`, with \u00xx and \udcxx (a byte that is no UTF-8) read. To be freed. */
 static char *string_to(const char *s, char end) {
     char *copy = needed(malloc(strlen(s) + 1)), *to = copy;
     unsigned code;

@@ -124,6 +124,26 @@ assert s["symbols"][0]["frame"] == s["frames"][0] and s["symbols"][0]["module"].
 END
 ok
 
+# A folder may be named by any bytes but 0 and /: the log is UTF-8 and a line an event all the same.
+odd=$(printf 'odd"\n\377\303\251')
+mkdir "$odd"
+cp leak "$odd/leak"
+sampled sample:all,log_format:json "./$odd/leak"
+names log
+python3 - <<'END' >judge 2>&1 || bad "JSON, odd name: $(cat judge)"
+import json, os
+for name, part in (("log", lambda l: l["path"]), ("out", lambda l: l["symbols"][0]["module"])):
+    lines = [json.loads(l.decode("utf-8")) for l in open(name, "rb")]
+    paths = [part(l) for l in lines if l["event"] == ("module" if name == "log" else "stack")]
+    assert any(b'/odd"\n\xff\xc3\xa9/leak' in os.fsencode(p) for p in paths), (name, paths)
+    names = [s["function"] for l in lines for s in l.get("symbols", [])]
+    assert name == "log" or "makes_block" in names, names
+END
+ok
+sampled sample:all "./$odd/leak"
+has_not log '^leak' 'a newline in a path begins no line'
+rm -r "$odd"
+
 # --- sampled by bytes --------------------------------------------------------------------------------
 
 sampled sample:1k ./leak
