@@ -179,6 +179,8 @@ int bs_os_open_whole(const char *path);
 int bs_os_open_again(const char *path);
 /* Cuts the file to nothing. 0 or errno. */
 int bs_os_empty(int fd);
+/* Behind what was read or written last: 0 in a file that was opened and not written to, also for appending. */
+long bs_os_position(int fd);
 void bs_os_close(int fd);
 /* The first cap - 1 bytes of a small file, as a C string; its length, or a negated errno (the text is
  * empty then). A file that is not there is no failure of the os layer. */

@@ -23,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -380,6 +381,9 @@ int bs_os_open_again(const char *path) {
 }
 int bs_os_empty(int fd) {
     return (int)-bs_sys2(SYS_ftruncate, fd, 0);
+}
+long bs_os_position(int fd) {
+    return bs_sys3(SYS_lseek, fd, 0, SEEK_CUR);
 }
 void bs_os_close(int fd) {
     (void)bs_sys1(SYS_close, fd);

@@ -20,6 +20,7 @@ static struct {
     enum state state;              /* [atomic] */
     bool expand;                   /* [lock] the name must be made (again) before the next line */
     bool complained;               /* [lock] the first lost line is told, once in a process */
+    bool torn;                     /* [lock] of the last line only a part is in the file: no newline */
     char path[BS_OPT_PATH_MAX + 64]; /* [lock] */
 } sink = {.lock = BS_LOCK_INIT(BS_RANK_LOG)};
 
@@ -35,6 +36,7 @@ BS_ALWAYS bool bs_sink_is_stderr(void) {
 static int open_file_locked(void) {
     if (!sink.expand)
         return bs_os_open_append(sink.path);
+    sink.torn = false;
     int fd = bs_name_open("", bs_opt.log, sink.path, sizeof sink.path, bs_os_open_append);
     sink.expand = fd == -ENAMETOOLONG;
     return fd;
@@ -78,6 +80,17 @@ bool bs_sink_is_walled(void) {
     return is_forbidden(fd);
 }
 
+/* Negative: an errno. A full disk takes a part of a line, and after it was emptied the next one begins anew. */
+static long append_locked(int fd, const char *line, size_t bytes) {
+    long ret = sink.torn ? bs_os_write_quietly(fd, "\n", 1) : 0;
+    if (ret < 0)
+        return ret;
+    long begin = sink.torn ? bs_os_position(fd) : 0;
+    ret = bs_os_write_quietly(fd, line, bytes);
+    sink.torn = ret < 0 && bs_os_position(fd) != begin;
+    return ret;
+}
+
 void bs_sink_write(const char *line, size_t bytes) {
     if (bs_load(&sink.state) == TO_STDERR) {
         (void)bs_os_write_quietly(STDERR_FD, line, bytes);
@@ -87,7 +100,7 @@ void bs_sink_write(const char *line, size_t bytes) {
     int fd = open_file_locked();
     long error = fd;
     if (fd >= 0) {
-        error = bs_os_write_quietly(fd, line, bytes);
+        error = append_locked(fd, line, bytes);
         bs_os_close(fd);
     }
     if (error < 0 && !sink.complained) {

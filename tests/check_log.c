@@ -16,6 +16,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -403,6 +404,34 @@ START_TEST(a_path_that_vanishes_does_no_harm) {
 }
 END_TEST
 
+static void torn(void *arg) {
+    struct rlimit all, few;
+    size_t lines = 0;
+    (void)arg;
+    getrlimit(RLIMIT_FSIZE, &all);
+    few = (struct rlimit){100, all.rlim_max};
+    log_to("log");
+    bs_log_start();
+    bs_log_note("this line is there");
+    setrlimit(RLIMIT_FSIZE, &few);
+    bs_log_note("of this one no more than a part fits, so that it breaks off somewhere, as on a full disk");
+    bs_log_note("of this one nothing fits");
+    setrlimit(RLIMIT_FSIZE, &all);
+    bs_log_note("this line is there");
+    bs_log_note("this line is there");
+    const char *text = text_of("log");
+    for (const char *l = text; *l != '\0'; l = strchr(l, '\n') + 1, lines++)
+        CHILD_CHECK(strncmp(l, "besom[", 6) == 0 && (lines == 1 || strncmp(strchr(l, ' '), " note: text this", 16) == 0));
+    CHILD_CHECK(lines == 4);
+}
+
+START_TEST(a_line_after_a_torn_one_is_whole) {
+    struct outcome o = child_run(torn, NULL, 60);
+    ck_assert_msg(child_ended_well(&o), "status %x: %s", o.status, o.err);
+    ck_assert_uint_eq(lines_in(o.err), 1); /* the first that is lost */
+}
+END_TEST
+
 static void closed_stderr(void *arg) {
     (void)arg;
     close(2);
@@ -527,6 +556,7 @@ static TCase *place_tests(void) {
     tcase_add_test(tc, lines_are_appended);
     tcase_add_test(tc, an_unwritable_path_is_said_once);
     tcase_add_test(tc, a_path_that_vanishes_does_no_harm);
+    tcase_add_test(tc, a_line_after_a_torn_one_is_whole);
     tcase_add_test(tc, a_closed_stderr_does_no_harm);
     tcase_add_test(tc, one_write_a_line);
     tcase_add_test(tc, stdout_is_the_programs);
