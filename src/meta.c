@@ -163,13 +163,25 @@ void bs_meta_note_mapping(void *addr, size_t bytes) {
 
 /* --- questions -------------------------------------------------------------------------------- */
 
-size_t bs_meta_mapped_bytes(void) {
+/* Of a mapping, what lies in [start, end). */
+static size_t part_within(unsigned i, uintptr_t start, uintptr_t end, uintptr_t *from) {
+    uintptr_t base = (uintptr_t)mapping[i].addr;
+    *from = bs_max(base, start);
+    return bs_sub_clamped(bs_min(base + mapping[i].bytes, end), *from);
+}
+
+size_t bs_meta_mapped_within(uintptr_t start, uintptr_t end) {
+    uintptr_t from;
     size_t bytes = 0;
     bs_lock_acquire(&meta.lock);
     for (unsigned i = 0; i < meta.nmappings; i++)
-        bytes += mapping[i].bytes;
+        bytes += part_within(i, start, end, &from);
     bs_lock_release(&meta.lock);
     return bytes;
+}
+
+size_t bs_meta_mapped_bytes(void) {
+    return bs_meta_mapped_within(0, UINTPTR_MAX);
 }
 
 size_t bs_meta_used_bytes(void) {
@@ -191,22 +203,20 @@ static size_t resident_bytes_of(const char *addr, size_t bytes) {
     return resident;
 }
 
-size_t bs_meta_resident_bytes(void) {
+size_t bs_meta_resident_within(uintptr_t start, uintptr_t end) {
+    uintptr_t from;
     size_t resident = 0;
     bs_lock_acquire(&meta.lock);
-    for (unsigned i = 0; i < meta.nmappings; i++)
-        resident += resident_bytes_of(mapping[i].addr, mapping[i].bytes);
+    for (unsigned i = 0; i < meta.nmappings; i++) {
+        size_t bytes = part_within(i, start, end, &from);
+        resident += resident_bytes_of((const char *)from, bytes);
+    }
     bs_lock_release(&meta.lock);
     return resident;
 }
 
-bool bs_meta_owns(uintptr_t addr) {
-    bool found = false;
-    bs_lock_acquire(&meta.lock);
-    for (unsigned i = 0; i < meta.nmappings && !found; i++)
-        found = addr - (uintptr_t)mapping[i].addr < mapping[i].bytes;
-    bs_lock_release(&meta.lock);
-    return found;
+size_t bs_meta_resident_bytes(void) {
+    return bs_meta_resident_within(0, UINTPTR_MAX);
 }
 
 size_t bs_meta_ranges(struct bs_range *range, size_t max) {

@@ -41,11 +41,12 @@ void bs_meta_note_mapping(void *addr, size_t bytes);
 /* Bytes mapped for metadata, and how many of them are in memory now (slow: asks the kernel). */
 size_t bs_meta_mapped_bytes(void);
 size_t bs_meta_resident_bytes(void);
+/* The same of those in [start, end), whole pages. */
+size_t bs_meta_mapped_within(uintptr_t start, uintptr_t end);
+size_t bs_meta_resident_within(uintptr_t start, uintptr_t end);
 /* Bytes handed out ever and mapped by themselves, less what was unmapped: what may be in memory.
  * Cheap. */
 size_t bs_meta_used_bytes(void);
-/* True if the address lies in a mapping of metadata. */
-bool bs_meta_owns(uintptr_t addr);
 /* The mappings of metadata, at most `max` of them, in no order; the number that there are. */
 struct bs_range;
 size_t bs_meta_ranges(struct bs_range *range, size_t max);

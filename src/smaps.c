@@ -6,12 +6,14 @@
 #include "meta.h"
 #include "pagemap.h"
 
-enum owner { OUTSIDE, HEAP, METADATA };
+enum owner { OUTSIDE, HEAP, METADATA, MERGED };
 
-static enum owner owner_of(uintptr_t address) {
-    if (bs_pagemap_arena(address) != NULL)
+/* A kernel that names no mappings merges tables of ours with what lies beside them, as with stacks of threads. */
+static enum owner owner_of(const struct bs_mapping *m) {
+    if (bs_pagemap_arena(m->start) != NULL)
         return HEAP;
-    return bs_meta_owns(address) ? METADATA : OUTSIDE;
+    size_t bytes = bs_meta_mapped_within(m->start, m->end);
+    return bytes == 0 ? OUTSIDE : bytes == m->end - m->start ? METADATA : MERGED;
 }
 
 bool bs_smaps_read(struct bs_smaps *out) {
@@ -24,7 +26,7 @@ bool bs_smaps_read(struct bs_smaps *out) {
         return false;
     while (bs_lines_next(&r, line, sizeof line)) {
         if (bs_lines_mapping(line, &m)) {
-            owner = owner_of(m.start);
+            owner = owner_of(&m);
             out->mappings++;
             continue;
         }
@@ -35,6 +37,8 @@ bool bs_smaps_read(struct bs_smaps *out) {
             out->anon_huge += bs_lines_kib(line, "AnonHugePages:");
         } else if (owner == METADATA) {
             out->metadata += rss;
+        } else if (owner == MERGED && rss != 0) {
+            out->metadata += bs_min(rss, bs_meta_resident_within(m.start, m.end));
         }
     }
     bs_lines_close(&r);

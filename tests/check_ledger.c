@@ -9,6 +9,7 @@
  */
 #include "heap.h"
 #include "ledger.h"
+#include "meta.h"
 #include "opt.h"
 #include "os.h"
 #include "reader.h"
@@ -160,6 +161,28 @@ START_TEST(smaps_says_what_the_kernel_says) {
     ck_assert(bs_smaps_read(&after));
     assert_near("growth", after.rss - maps.rss, 10 * BS_MIB, 256 * BS_KIB);
     ck_assert_uint_eq(after.heap, maps.heap);
+}
+END_TEST
+
+/* Thread stacks are such neighbours: on Linux 6.7 and later they ask for no huge pages, as besom's tables do. */
+START_TEST(neighbours_of_metadata_are_outside) {
+    const size_t bytes = 4 * BS_MIB;
+    char *table = bs_meta_map(bytes);
+    ck_assert_ptr_nonnull(table);
+    memset(table, 1, bytes);
+    take();
+    struct bs_ledger before = ledger;
+    char *low = mmap(table - bytes, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    char *high = mmap(table + bytes, os_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    ck_assert_msg(low == table - bytes, "there is something below the table");
+    if (high != MAP_FAILED) /* there may be something above */
+        memset(high, 1, os_page);
+    ck_assert_int_eq(madvise(low, bytes, MADV_NOHUGEPAGE), 0);
+    memset(low, 1, bytes / 2);
+    take();
+    assert_near("metadata", ledger.metadata, before.metadata, 64 * BS_KIB);
+    assert_near("outside", ledger.outside, before.outside + bytes / 2, 128 * BS_KIB);
+    assert_adds_up();
 }
 END_TEST
 
@@ -452,6 +475,7 @@ int main(void) {
     tcase_set_timeout(tc, 120);
     tcase_add_checked_fixture(tc, setup, NULL);
     tcase_add_test(tc, smaps_says_what_the_kernel_says);
+    tcase_add_test(tc, neighbours_of_metadata_are_outside);
     tcase_add_test(tc, an_empty_heap);
     tcase_add_test(tc, live_blocks_of_one_size);
     tcase_add_test(tc, rounding_is_told_from_live);
