@@ -582,7 +582,7 @@ struct bs_heap_totals bs_heap_totals(void) {
         .dirty = bs_min(dirty, mapped - released),
         .released = released,
         .large = bs_min(u.large, allocated),
-        .metadata = bs_meta_mapped_bytes(),
+        .metadata = bs_meta_used_bytes(),
         .spans = u.spans,
         .caches = bs_thread_count(),
     };

@@ -89,7 +89,7 @@ struct bs_heap_totals {
     size_t dirty;     /* free pages with memory, and freed large blocks that wait */
     size_t released;  /* free pages without */
     size_t large;     /* part of `allocated` in large blocks */
-    size_t metadata;  /* mapped for besom's own structures */
+    size_t metadata;  /* of besom's own structures, what may be in memory */
     size_t spans;     /* spans of small blocks */
     size_t caches;    /* thread caches */
 };

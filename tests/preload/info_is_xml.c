@@ -2,7 +2,8 @@
 /*
  * Promise: malloc_info writes well-formed XML with root <malloc> into the stream given, answers 0,
  * and refuses options other than 0 with EINVAL. python3's own parser is the judge; it runs without
- * the preload, so that only the text is judged.
+ * the preload, so that only the text is judged. What it says comes from the system is memory: tables
+ * of addresses that hold none, 24 MiB in every process, are not in it.
  *
  * One thread. Skipped where there is no python3.
  */
@@ -13,7 +14,8 @@
 
 static const char judge[] =
     "python3 -c 'import sys, xml.etree.ElementTree as e; r = e.parse(sys.stdin).getroot(); "
-    "sys.exit(0 if r.tag == \"malloc\" and len(r) > 0 else 3)'";
+    "system = int(r.find(\"system[@type=\\\"current\\\"]\").get(\"size\")); "
+    "sys.exit(3 if r.tag != \"malloc\" or len(r) == 0 else 4 if system >= 24 << 20 else 0)'";
 
 int main(void) {
     void *blocks[1000];
