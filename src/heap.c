@@ -563,6 +563,7 @@ bool bs_heap_trim(size_t keep_bytes) {
 
 void bs_heap_set_keep(size_t bytes) {
     bs_scavenge_set_keep(bytes);
+    bs_large_set_keep(bytes);
 }
 
 /* The parts are of slightly different moments: memory that moved from a small class to a large block

@@ -25,6 +25,11 @@
 #include <string.h>
 
 static size_t moved_blocks; /* [atomic] live blocks with BS_SPAN_MOVED */
+static size_t keep_bytes;   /* [atomic] */
+
+void bs_large_set_keep(size_t bytes) {
+    bs_store(&keep_bytes, bytes);
+}
 
 size_t bs_large_span_bytes(void) {
     return bs_sub_clamped(bs_span_large_bytes(), bs_waiting_large_bytes());
@@ -89,9 +94,22 @@ static bool may_give(void) {
 static bool is_whole(uintptr_t base, size_t bytes) {
     return ((base | bytes) & (bs_os_page_size() - 1)) == 0;
 }
+/* By M_TRIM_THRESHOLD: so much may lie free. The limit comes before that. */
+static bool is_kept(size_t bytes) {
+    size_t keep = bs_load(&keep_bytes);
+    return bytes <= keep && bs_pageheap_dirty_bytes() <= keep - bytes && bs_limit_pressure() == BS_PRESSURE_NONE;
+}
+static void count_given(size_t bytes) {
+    bs_count(scavenged_bytes, bytes);
+    bs_count(scavenge_calls, 1);
+}
 static bool is_given_at_once(uintptr_t base, size_t npages) {
     size_t bytes = npages * BS_PAGE_SIZE;
-    return bytes >= BS_LARGE_GIVE_BYTES && is_whole(base, bytes) && may_give() && bs_thp_unused(base, bytes) == 0;
+    if (bytes < BS_LARGE_GIVE_BYTES || !is_whole(base, bytes) || !may_give() || is_kept(bytes) ||
+        bs_thp_unused(base, bytes) != 0)
+        return false;
+    count_given(bytes);
+    return true;
 }
 
 /* The pages of a span go back; `empty`: they have no physical memory any more (moved away). */
@@ -101,6 +119,8 @@ static void return_pages(uintptr_t base, size_t npages, bool moved, bool empty) 
         if (bs_os_renew((void *)base, npages * BS_PAGE_SIZE) == 0) {
             bs_thp_renewed(base, npages * BS_PAGE_SIZE);
             bs_os_name((void *)base, npages * BS_PAGE_SIZE, BS_HEAP_NAME); /* names must agree, too */
+            if (!empty)
+                count_given(npages * BS_PAGE_SIZE);
             empty = true;
         }
         bs_sub(&moved_blocks, 1);
@@ -163,6 +183,7 @@ bool bs_large_empty(struct bs_span *s) {
     uintptr_t first = bs_align_up(base, bs_os_page_size()), last = bs_align_down(end, bs_os_page_size());
     if (first >= last || !may_give() || bs_thp_unused(first, last - first) != 0)
         return false;
+    count_given(last - first);
     memset((void *)base, 0, first - base);
     memset((void *)last, 0, end - last);
     return true;

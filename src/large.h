@@ -33,6 +33,8 @@ void *bs_large_resize_keeping(struct bs_span *s, size_t size, bool *left);
 /* Makes the block hold `size` bytes (> BS_SMALL_MAX): in place, or moved by page tables or by
  * copying. NULL: no memory, and the block is as it was. */
 void *bs_large_resize(struct bs_span *s, size_t size);
+/* What M_TRIM_THRESHOLD says: a block that is freed is not given to the OS at once if so many bytes may lie free. */
+void bs_large_set_keep(size_t bytes);
 /* Bytes the block may use. */
 BS_INLINE size_t bs_large_usable(const struct bs_span *s) {
     return (size_t)bs_load(&s->npages) * BS_PAGE_SIZE; /* may be asked of any pointer */

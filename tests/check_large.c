@@ -122,6 +122,27 @@ START_TEST(huge_blocks_go_back_at_once) {
 }
 END_TEST
 
+START_TEST(what_goes_back_at_once_is_counted_and_may_be_kept) {
+    const size_t size = 2 * BS_LARGE_GIVE_BYTES, keep[] = {SIZE_MAX, size, size - 1, 0};
+    for (size_t i = 0; i < BS_ARRAY_LEN(keep); i++) {
+        char *p = alloc(size, false);
+        fill(p, size, i);
+        bs_large_set_keep(keep[i]);
+        size_t dirty = bs_pageheap_counts().dirty_pages;
+        uint64_t given = bs_counted(scavenged_bytes), calls = bs_counted(scavenge_calls);
+        ck_assert_uint_eq(dirty, 0);
+        release(p);
+        bool kept = keep[i] >= size;
+        ck_assert_uint_eq(bs_pageheap_counts().dirty_pages, kept ? size / BS_PAGE_SIZE : 0);
+        ck_assert_uint_eq(bs_counted(scavenged_bytes) - given, kept ? 0 : size);
+        ck_assert_uint_eq(bs_counted(scavenge_calls) - calls, !kept);
+        bs_large_set_keep(0);
+        release(alloc(size, false));
+        check_sums(0);
+    }
+}
+END_TEST
+
 static void return_kept(void) {
     while (bs_waiting_return(SIZE_MAX) != 0)
         ;
@@ -641,6 +662,7 @@ int main(void) {
     tcase_add_test(tc, grows_in_place_when_it_can);
     tcase_add_test(tc, shrinks_in_place);
     tcase_add_test(tc, huge_blocks_go_back_at_once);
+    tcase_add_test(tc, what_goes_back_at_once_is_counted_and_may_be_kept);
     tcase_add_test(tc, moves_when_it_must);
     tcase_add_test(tc, moves_behind_the_first_region);
     tcase_add_test(tc, pages_after_a_move_are_sound);
