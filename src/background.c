@@ -78,6 +78,12 @@ static void note_if_abandoned(void) {
     bs_log_note("a scan was given up: no memory for mark bits");
 }
 
+/* A line, if anything came of it. */
+static void say_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *idle, uint64_t start_ns) {
+    if (work->returned != 0 || work->swept != 0 || work->orphans != 0 || idle->drained != 0)
+        bs_log_sweep(work, idle, bs_os_now_ns() - start_ns);
+}
+
 static bool sweep_round(void) {
     uint64_t start = bs_os_now_ns();
     bs_round_enter();
@@ -87,8 +93,7 @@ static bool sweep_round(void) {
     bs_round_leave();
     note_if_unavailable();
     note_if_abandoned();
-    if (work.returned != 0 || work.swept != 0 || work.orphans != 0 || idle.drained != 0)
-        bs_log_sweep(&work, &idle, bs_os_now_ns() - start);
+    say_sweep(&work, &idle, start);
     return work.returned != 0 || idle.drained != 0 || idle.more || bs_cycle_is_under_way();
 }
 
@@ -296,11 +301,12 @@ static void piece(void) {
     if (!bs_round_try())
         return;
     bs_limit_look(now);
-    (void)bs_sweep(BS_EMPTY_BATCH, 4);
+    struct bs_sweep_work swept = bs_sweep(BS_EMPTY_BATCH, 4);
     (void)bs_scavenge_round(true, &work, &goal_pages);
     bs_round_leave();
     bs_limit_note_excess(0);
     say_limit_notes(now);
+    say_sweep(&swept, &(struct bs_idle_work){0, 0, false}, now);
     if (work.calls != 0)
         bs_log_scavenge(&work, bs_pageheap_dirty_bytes(), goal_pages * BS_PAGE_SIZE,
                         bs_os_now_ns() - now);

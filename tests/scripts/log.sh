@@ -124,6 +124,24 @@ assert lines[-1]["background_wakes"] > 5, lines[-1]
 assert all(l["goal"] <= 100 << 20 and l["failed"] == 0 for l in lines if l["event"] == "scavenge")
 '
 
+# Without a helper the pieces at the slow doors are traced as its rounds are, and nothing goes that is in no line.
+with BESOM_CONF="log:$tmp/pieces,log_format:json,trace:sweep+scavenge,scavenge_delay:50ms,background:off" "$python" -c '
+import time
+for i in range(30):
+    a = [bytes(1000) for _ in range(30000)]
+    del a
+    time.sleep(0.02)'
+well 'python3 without a helper'
+judge "$tmp/pieces" '
+events = [l["event"] for l in lines]
+assert "sweep" in events and "scavenge" in events, set(events)
+assert sum(l["returned"] for l in lines if l["event"] == "sweep") > 100
+assert all(l["idle"] == 0 and l["ns"] > 0 for l in lines if l["event"] == "sweep")
+given = sum(l["huge"] + l["page"] + l["hole"] for l in lines if l["event"] == "scavenge")
+assert given == lines[-1]["scavenged_bytes"], (given, lines[-1]["scavenged_bytes"])
+assert lines[-1]["background_starts"] == 0, lines[-1]
+'
+
 # Children of a fork have files of their own; those of an exec as well.
 with BESOM_CONF="log:$tmp/fork.%p,log_format:json" "$python" -c '
 import os, sys
