@@ -3,8 +3,8 @@
  * grow.c - how the heap gets address space: arenas of 64 MiB reserved one after the other where
  * the addresses are free, made accessible in regions of 4 MiB as they are needed.
  *
- * Nothing is reserved ahead beyond the arena begun, so `ulimit -v` and overcommit mode 2 see what
- * is used; where even an arena does not fit, exactly what was asked for is reserved. Every step
+ * Nothing is reserved ahead beyond the arena begun, so overcommit mode 2 sees what is used; under `ulimit -v`
+ * less is reserved at a time, and where even that does not fit, exactly what was asked for. Every step
  * that can fail comes before the pages become visible; a failure leaves nothing half done.
  *
  * Lock: BS_RANK_GROW, above the central locks and below the page heap's, held across the calls.
@@ -22,6 +22,7 @@ static struct {
     uintptr_t next, end; /* [lock:grow] what is left of the newest reservation */
     uintptr_t first;     /* [lock:grow] the first region: without huge pages, so that a small program
                             does not get 2 MiB of memory with its first block */
+    size_t unit;         /* [lock:grow] so much is reserved at a time; 0: not known yet */
 } space = {.lock = BS_LOCK_INIT(BS_RANK_GROW)};
 
 /* Addresses differ from run to run as the program's own do, and are far from all of them. */
@@ -36,9 +37,25 @@ static void name_reservation(uintptr_t base, size_t bytes) {
     bs_os_name((void *)base, bytes, BS_HEAP_NAME);
 }
 
-/* What is missing of `ask` bytes behind the rest of the newest reservation, in whole arenas. */
+/* An arena, but of a limit on address space one part in 64 or a region: of a limit of 90 MB an arena would leave
+ * nothing for what the program maps itself. The limit that there is at the start counts: later a sandbox may not
+ * allow the question. */
+static size_t unit_locked(void) {
+    if (space.unit == 0) {
+        uint64_t most = bs_os_address_limit() / 64;
+        space.unit = BS_ARENA_SIZE;
+        while (space.unit > BS_REGION_SIZE && space.unit > most)
+            space.unit /= 2;
+    }
+    return space.unit;
+}
+static size_t align_locked(void) {
+    return unit_locked() == BS_ARENA_SIZE ? BS_ARENA_SIZE : BS_REGION_SIZE;
+}
+
+/* What is missing of `ask` bytes behind the rest of the newest reservation, in whole units. */
 static size_t missing_locked(size_t ask) {
-    return bs_align_up(ask - (space.end - space.next), BS_ARENA_SIZE);
+    return bs_align_up(ask - (space.end - space.next), unit_locked());
 }
 
 /* If [got, got + bytes) is contiguous, the old rest and the new are one. */
@@ -51,15 +68,15 @@ static bool joined_locked(uintptr_t got, size_t bytes) {
 }
 
 static bool reserve_locked(size_t ask) {
-    size_t missing = missing_locked(ask);
+    size_t missing = missing_locked(ask), align = align_locked();
     uintptr_t hint = space.end != 0 ? space.end : first_hint();
-    uintptr_t got = (uintptr_t)bs_os_reserve(hint, missing, BS_ARENA_SIZE);
+    uintptr_t got = (uintptr_t)bs_os_reserve(hint, missing, align);
     if (joined_locked(got, missing))
         return true;
-    size_t bytes = bs_align_up(ask, BS_ARENA_SIZE);
+    size_t bytes = bs_align_up(ask, unit_locked());
     if (got != 0 && missing < bytes) { /* elsewhere and too short: once more in full */
         bs_os_free((void *)got, missing);
-        got = (uintptr_t)bs_os_reserve(0, bytes, BS_ARENA_SIZE);
+        got = (uintptr_t)bs_os_reserve(0, bytes, align);
     }
     if (got == 0) { /* address space is scarce: what is needed, no more */
         bytes = ask;
@@ -133,7 +150,7 @@ static bool lengthen_locked(size_t ask) {
     if (space.end - space.next >= ask)
         return true;
     size_t missing = missing_locked(ask);
-    uintptr_t got = (uintptr_t)bs_os_reserve(space.end, missing, BS_ARENA_SIZE);
+    uintptr_t got = (uintptr_t)bs_os_reserve(space.end, missing, align_locked());
     if (joined_locked(got, missing))
         return true;
     if (got != 0)

@@ -165,6 +165,8 @@ int bs_os_folder(char *path, size_t cap);
 uint64_t bs_os_random(void);
 /* True under AT_SECURE (setuid programs): the environment must be ignored. */
 bool bs_os_secure(void);
+/* RLIMIT_AS in bytes; UINT64_MAX: there is none. */
+uint64_t bs_os_address_limit(void);
 
 /* A file descriptor >= 0 or a negated errno. Opened close-on-exec. */
 int bs_os_open_read(const char *path);

@@ -349,6 +349,11 @@ uint64_t bs_os_random(void) {
         x = (x << 8) | bytes[i];
     return x * 0x9e3779b97f4a7c15u; /* not the secret itself */
 }
+uint64_t bs_os_address_limit(void) {
+    uint64_t limit[2] = {UINT64_MAX, UINT64_MAX}; /* struct rlimit64; the kernel says UINT64_MAX for none */
+    (void)bs_sys4(SYS_prlimit64, 0, RLIMIT_AS, NULL, limit);
+    return limit[0];
+}
 bool bs_os_secure(void) {
     return getauxval(AT_SECURE) != 0;
 }
