@@ -56,8 +56,8 @@ static bool read_image(Elf *elf, struct bs_elf_image *image) {
     size_t nheaders;
 
     if (elf_kind(elf) != ELF_K_ELF || gelf_getehdr(elf, &header) == NULL ||
-        elf_getphdrnum(elf, &nheaders) != 0) {
-        return false;
+        elf_getphdrnum(elf, &nheaders) != 0 || nheaders == 0) {
+        return false; /* no headers: cut off, or an object file */
     }
     *image = (struct bs_elf_image){
         .elf_class = gelf_getclass(elf),
@@ -80,7 +80,7 @@ static bool read_image(Elf *elf, struct bs_elf_image *image) {
 
 enum bs_elf_kind bs_elfcheck_read(const char *path, struct bs_elf_image *image) {
     enum bs_elf_kind kind = BS_ELF_OTHER;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO is not waited for */
 
     if (fd < 0) {
         return BS_ELF_UNREADABLE;

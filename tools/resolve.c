@@ -127,7 +127,8 @@ static char *program_of_env(char *args) {
     return NULL;
 }
 
-/* One step: the interpreter that the line names; NULL and errno when it does not exist. */
+/* One step: the interpreter that the line names; NULL and errno when it does not exist. It is a path to the
+ * kernel, which searches nothing. */
 static char *interpreter_of_line(char *line, char **missing) {
     char *name = line + strspn(line, " \t");
     char *args = name + strcspn(name, " \t");
@@ -135,11 +136,13 @@ static char *interpreter_of_line(char *line, char **missing) {
     if (*args != '\0') {
         *args++ = '\0';
     }
-    char *path = name[0] == '\0' ? copy_string(BS_SHELL) : bs_resolve_program(name);
-    if (path == NULL) {
+    int error = name[0] != '\0' ? executable_error(name) : 0;
+    if (error != 0) {
         *missing = copy_string(name);
+        errno = error;
         return NULL;
     }
+    char *path = copy_string(name[0] != '\0' ? name : BS_SHELL);
     const char *base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
     if (strcmp(base, "env") == 0) {
         char *program = program_of_env(args);

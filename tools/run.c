@@ -151,6 +151,20 @@ static int exit_code_of(int error) {
     return error == ENOENT || error == ENOTDIR ? BS_EXIT_NOT_FOUND : BS_EXIT_NOT_EXECUTABLE;
 }
 
+/* A line that ends as on Windows names a file that ends in CR, which no terminal shows. */
+static void complain_of_interpreter(const char *script, char *missing, int error) {
+    char *cr = strchr(missing, '\r');
+
+    if (cr != NULL) {
+        *cr = '\0';
+        complain("cannot run '%s': its first line ends in CR LF, so its interpreter would be '%s' with a "
+                 "CR in its name; end its lines in LF alone",
+                 script, missing);
+    } else {
+        complain("cannot run '%s': its interpreter '%s': %s", script, missing, strerror(error));
+    }
+}
+
 /* 0 when the program takes the library, else the exit code, after a message. */
 static int check_program(const char *path, const char *library) {
     char why[BS_WHY_BYTES];
@@ -159,8 +173,8 @@ static int check_program(const char *path, const char *library) {
     int result = 0;
 
     if (image == NULL) {
-        complain("cannot run '%s': its interpreter '%s': %s", path, missing, strerror(errno));
         result = exit_code_of(errno);
+        complain_of_interpreter(path, missing, errno);
     } else if (!bs_preloadable_check(image, library, why, sizeof(why))) {
         if (strcmp(image, path) == 0) {
             complain("cannot preload into '%s': %s", path, why);
@@ -184,7 +198,7 @@ static char *scanning_one(const char *library) {
         return NULL;
     }
     if (!bs_preloadable_library(scan, why, sizeof(why))) {
-        complain("cannot preload '%s': %s", scan, why);
+        complain("cannot preload '%s': %s; to scan, it must lie beside %s", scan, why, library);
         free(scan);
         return NULL;
     }
@@ -234,13 +248,14 @@ int bs_run_main(int argc, char **argv) {
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
-    const char *library = NULL;
+    const char *library = NULL, *word; /* the word that is read: it may hold several options */
     bool scan = false;
     int option;
 
     opterr = 0;
     /* The plus sign: the first word that is no option is the program, its options are its own. */
-    while ((option = getopt_long(argc, argv, "+:o:l:shV", long_options, NULL)) != -1) {
+    while (word = argv[optind],
+           (option = getopt_long(argc, argv, "+:o:l:shV", long_options, NULL)) != -1) {
         switch (option) {
         case 'o':
             if (!add_options(optarg)) {
@@ -258,11 +273,10 @@ int bs_run_main(int argc, char **argv) {
         case 'V':
             return bs_print_version();
         case ':':
-            complain("run: option '%s' needs a value; see besom --help", argv[optind - 1]);
+            complain("run: option '%s' needs a value; see besom --help", word);
             return BS_EXIT_LAUNCHER;
         default:
-            complain("run: unknown option '%s'; put -- before the program, see besom --help",
-                     argv[optind - 1]);
+            complain("run: unknown option '%s'; put -- before the program, see besom --help", word);
             return BS_EXIT_LAUNCHER;
         }
     }

@@ -384,12 +384,14 @@ int bs_symbolize_main(int argc, char **argv) {
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
+    const char *word; /* the word that is read: it may hold several options */
     int option;
     bool ok = true;
 
     out = stdout;
     opterr = 0;
-    while ((option = getopt_long(argc, argv, "+:d:s:h", long_options, NULL)) != -1) {
+    while (word = argv[optind],
+           (option = getopt_long(argc, argv, "+:d:s:h", long_options, NULL)) != -1) {
         if (option == 's') {
             if (!bs_suppressions_read(optarg)) {
                 return BS_EXIT_LAUNCHER;
@@ -400,8 +402,8 @@ int bs_symbolize_main(int argc, char **argv) {
             return bs_print_help();
         }
         if (option != 'd') {
-            fprintf(stderr, "besom: symbolize: option '%s' %s; see besom --help\n",
-                    argv[optind - 1], option == ':' ? "needs a value" : "is unknown");
+            fprintf(stderr, "besom: symbolize: option '%s' %s; see besom --help\n", word,
+                    option == ':' ? "needs a value" : "is unknown");
             return BS_EXIT_LAUNCHER;
         }
         bs_symbols_search_in(optarg);

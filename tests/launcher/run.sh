@@ -171,13 +171,20 @@ library_search() {
 
     status=0
     beside/besom run --scan -- true >out 2>err || status=$?
-    expect "libbesom-scan.so that is missing" 125 "cannot preload .*/beside/libbesom-scan.so"
+    expect "libbesom-scan.so that is missing" 125 \
+        "cannot preload .*/beside/libbesom-scan.so': No such file.* it must lie beside .*/libbesom.so"
 
     run -l ./missing.so -- /bin/true
     expect "library that is missing" 125 "cannot find the library ./missing.so: No such file"
     echo text >text.so
     run -l ./text.so -- /bin/true
     expect "library that is no ELF file" 125 "text.so': it is not an ELF file"
+    mkfifo fifo.so
+    run -l ./fifo.so -- /bin/true
+    expect "library that is a FIFO" 125 "fifo.so': it is not an ELF file"
+    head -c 100 "$lib" >short.so
+    run -l ./short.so -- /bin/true
+    expect "library that is cut off" 125 "short.so': it is not an ELF file"
     mkdir 'a dir'
     cp "$lib" 'a dir/libbesom.so'
     run -l 'a dir/libbesom.so' -- /bin/true
@@ -200,6 +207,10 @@ refusals() {
     else
         skip "static program" "no static libc (package libc6-dev)"
     fi
+    head -c 100 /bin/true >cut-off
+    chmod +x cut-off
+    run -- ./cut-off
+    if grep -q 'static executable' err; then bad "program that is cut off" "is called static"; else ok; fi
     # The same file, its machine changed to AArch64 and its class to 32-bit.
     cp /bin/true foreign
     printf '\267\000' | dd of=foreign bs=1 seek=18 conv=notrunc status=none
@@ -259,6 +270,13 @@ scripts() {
     expect_out "script without #!" "bare a"
     run -- ./orphan
     expect "script whose interpreter is missing" 127 "its interpreter '/no/such/interpreter'"
+    printf '#!sh\necho relative\n' >relative # a path to the kernel, not searched in PATH
+    printf '#!/bin/sh\r\necho cr\r\n' >crlf
+    chmod +x relative crlf
+    run -- ./relative
+    expect "script whose interpreter is no path" 127 "'./relative': its interpreter 'sh': No such file"
+    run -- ./crlf
+    expect "script with CR LF" 127 "'./crlf': its first line ends in CR LF.*LF alone$"
 }
 
 bad_usage() {
@@ -274,6 +292,8 @@ bad_usage() {
     expect "-o without a value" 125 "option '-o' needs a value"
     run --frobnicate -- /bin/true
     expect "unknown option" 125 "unknown option '--frobnicate'"
+    run -Zs -- /bin/true
+    expect "unknown option before another in its word" 125 "unknown option '-Zs'"
     run
     expect "no program" 125 "no program given"
     status=0

@@ -250,12 +250,12 @@ fi
 
 # --- what is wrong with the command ---------------------------------------------------------------------
 
-for bad_args in "-z" "-d" "/nowhere/log"; do
+for bad_args in "-z" "-zd" "-d" "/nowhere/log"; do
     status=0
     # shellcheck disable=SC2086
     timeout 120 "$besom" symbolize $bad_args >out 2>err </dev/null || status=$?
     if [ "$status" -eq 125 ] && [ "$(wc -l <err)" -eq 1 ] && grep -q '^besom: symbolize: ' err; then
-        ok
+        has err "'${bad_args%% *}'" "what is named of $bad_args"
     else
         bad "symbolize $bad_args: status $status"
     fi
