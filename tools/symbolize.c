@@ -345,16 +345,13 @@ static void read_log(FILE *in) {
     ssize_t n;
 
     while ((n = getline(&line, &cap, in)) >= 0) {
-        if (n > 0 && line[n - 1] == '\n') {
-            line[n - 1] = '\0';
+        bool text = strncmp(line, "besom[", 6) == 0, json = strncmp(line, "{\"besom\":", 9) == 0;
+        if (!text && !json) {
+            fwrite(line, 1, (size_t)n, stdout); /* a program's own output may hold any byte */
+            continue;
         }
-        if (strncmp(line, "besom[", 6) == 0) {
-            besom_line(text_line, line);
-        } else if (strncmp(line, "{\"besom\":", 9) == 0) {
-            besom_line(json_line, line);
-        } else {
-            puts(line);
-        }
+        line[strcspn(line, "\n")] = '\0';
+        besom_line(text ? text_line : json_line, line);
     }
     free(line);
 }

@@ -17,6 +17,7 @@
 #include <dwarf.h>
 #include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
+#include <errno.h>
 #include <unistd.h>
 
 #define BS_ID_MAX 64
@@ -69,7 +70,8 @@ static bool take_file(struct bs_symbols *s, const char *path, const unsigned cha
     char hex[2 * BS_ID_MAX + 1] = "none";
 
     if (path[0] != '/' || access(path, R_OK) != 0) {
-        snprintf(why, cap, "there is no such file any more");
+        bool gone = path[0] != '/' || errno == ENOENT || errno == ENOTDIR;
+        snprintf(why, cap, "%s", gone ? "there is no such file any more" : strerror(errno));
         return false;
     }
     dwfl_report_begin(s->dwfl);

@@ -108,6 +108,9 @@ if cmp -s out from-file; then ok; else bad 'standard input is read as -'; fi
 names mixed
 has out '^some words$' 'foreign lines pass'
 has out '#0  makes_block' 'foreign lines pass and harm nothing'
+printf 'any\0byte\n\nand no end' >bytes
+names bytes
+if cmp -s bytes out; then ok; else bad "foreign lines pass unchanged: $(od -c out)"; fi
 
 # --- JSON -------------------------------------------------------------------------------------------
 
