@@ -11,7 +11,9 @@
 #include "run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +69,27 @@ static int out_of_memory(void) {
     return BS_EXIT_LAUNCHER;
 }
 
+/* Python has no sys.stdout where there is no file, and then not even a message. A file that cannot be
+ * written says what is wrong. */
+static void open_missing_streams(void) {
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) {
+            exit(BS_EXIT_LAUNCHER);
+        }
+    }
+}
+
+/* Until bench/rounds.py handles them: a Ctrl-C while Python starts is a traceback. */
+static void block_interrupts(void) {
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 static int become_python(const char *python, const char *script, const char *self, int argc,
                          char **argv) {
     enum { FIXED_MAX = 9 };
@@ -92,6 +115,8 @@ static int become_python(const char *python, const char *script, const char *sel
     for (int i = 1; i < argc; i++) {
         words[n++] = argv[i];
     }
+    open_missing_streams();
+    block_interrupts();
     execv(python, (char *const *)words);
     int error = errno;
     free(words);

@@ -502,6 +502,54 @@ END
     none_left "Ctrl-C"
 }
 
+# Wherever it comes, it is said in one line, and the exit status is the signal's.
+early_interrupt() {
+    python3 - "$besom" <<'END' || broken "a signal at the start"
+import signal, subprocess, sys, time
+for number in (signal.SIGINT, signal.SIGTERM):
+    for delay in (0.01, 0.02, 0.04, 0.08, 0.16, 0.32):
+        p = subprocess.Popen([sys.argv[1], "bench", "--alloc", "glibc", "-r", "1", "--", "sleep", "60"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(delay)
+        p.send_signal(number)
+        said = p.communicate(timeout=100)[1]
+        # Before the launcher becomes Python, the signal itself ends it.
+        if p.returncode not in (128 + number, -number) or "interrupted" not in said and p.returncode > 0 \
+                or said.count("\n") > 1:
+            sys.exit(f"bench.sh: {number!r} after {delay} s: exit status {p.returncode}, {said!r}")
+END
+    count=$((count + 1))
+}
+
+# A standard output that takes nothing is said in one line, and costs no file.
+streams() {
+    for to in /dev/full '&-' '/dev/null <&-'; do
+        for words in --help "--alloc glibc -r 1 --csv c -- true"; do
+            rm -f c
+            code=0
+            eval "\"\$timeout\" 300 \"\$besom\" bench $words 2>err >$to" || code=$?
+            case $to in
+            */null*) ends "$words >$to" 0 ;;
+            *)
+                ends "$words >$to" 1 "cannot write"
+                [ "$(wc -l <err)" = 1 ] || broken "$words >$to: $(cat err)"
+                ;;
+            esac
+        done
+        [ -s c ] || broken "no --csv >$to"
+    done
+    rm -f c
+    code=0
+    "$timeout" 300 "$besom" bench --alloc glibc -r 1 --csv c -- true >out 2>&- || code=$?
+    ends "no standard error" 0
+    [ -s c ] || broken "no --csv without a standard error"
+    { "$timeout" 300 "$besom" bench --alloc glibc -r 1 --csv - -- true 2>err || echo $? >code; } | true
+    code=$(cat code)
+    ends "a pipe that nobody reads" 1 "cannot write to the standard output: Broken pipe"
+    if grep -q Exception err; then broken "a pipe that nobody reads: $(cat err)"; fi
+    count=$((count + 8))
+}
+
 arithmetic() {
     PYTHONDONTWRITEBYTECODE=1 python3 - "$top/tools/bench" <<'END' || broken "arithmetic"
 import sys
@@ -547,7 +595,8 @@ END
 
 # Without arguments everything, else the parts that are named.
 [ $# -gt 0 ] ||
-    set -- arithmetic usage known_memory servers allocators failures files gates interrupt
+    set -- arithmetic usage known_memory servers allocators failures files gates interrupt \
+        early_interrupt streams
 for part in "$@"; do
     "$part"
 done

@@ -8,7 +8,7 @@ import os
 import sys
 
 from report import report
-from rounds import say
+from streams import put, say
 
 COLUMNS = ["round", "allocator", "status", "wall_s", "whole_s", "cpu_s", "user_s", "system_s",
            "mean_kib", "peak_kib", "end_kib", "idle_kib", "process_peak_kib", "minor_faults",
@@ -31,11 +31,10 @@ def as_json(data, runs):
 
 def write(path, text):
     """'' or what went wrong."""
+    if path == "-":
+        complaint = put(sys.stdout, text)
+        return complaint and f"cannot write to the standard output: {complaint}"
     try:
-        if path == "-":
-            sys.stdout.write(text)
-            sys.stdout.flush()
-            return ""
         if os.path.exists(path) and not os.path.isfile(path):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)

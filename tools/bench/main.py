@@ -21,8 +21,9 @@ from allocators import examine
 from export import write_files
 from head import make_head
 from report import report
-from rounds import NothingRun, Session, interrupt_on_signals, program_exists, say
+from rounds import INTERRUPTS, NothingRun, Session, interrupt_on_signals, program_exists
 from stats import summarize
+from streams import put, say
 
 
 def choose_allocators(args):
@@ -63,14 +64,17 @@ def present(args, data, runs):
     """The table and the files; False when something could not be written."""
     to = sys.stderr if "-" in (args.csv, args.json, args.markdown) else sys.stdout
     written = write_files(args, data, runs)
-    try:
-        print("\n".join(report(data, runs, False)), file=to, flush=True)
-    except OSError as error:
-        say(f"cannot write the report: {error.strerror}")
+    complaint = put(to, "\n".join(report(data, runs, False)) + "\n")
+    if complaint:
+        say(f"cannot write the report: {complaint}")
         written = False
     if args.plot:
         written = plot.draw(args.plot, args.plot_format, data, runs) and written
     return written
+
+
+def number_of(interrupt):
+    return interrupt.args[0] if interrupt.args else signal.SIGINT
 
 
 def measure(args, baseline):
@@ -87,9 +91,9 @@ def measure(args, baseline):
     try:
         session.run()
     except KeyboardInterrupt as interrupt:
-        stopped_by = interrupt.args[0] if interrupt.args else signal.SIGINT
+        stopped_by = number_of(interrupt)
         session.progress.clear()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in INTERRUPTS:
             signal.signal(number, signal.SIG_IGN)
         say(f"interrupted after {len(session.runs)} runs; writing what there is")
     except NothingRun as error:
@@ -100,7 +104,11 @@ def measure(args, baseline):
     data = collect(args, session, allocators, head, bool(stopped_by))
     names = list(data["summary"])
     data["gates"] = gates.judge(args, baseline, session.runs, data["summary"], names)
-    written = present(args, data, session.runs)
+    try:
+        written = present(args, data, session.runs)
+    except KeyboardInterrupt as interrupt:
+        stopped_by = number_of(interrupt)
+        say("interrupted while results were written; some are missing")
     if stopped_by:
         return 128 + stopped_by
     failed = session.failures or any(gate["passed"] is False for gate in data["gates"])
@@ -116,6 +124,7 @@ def visible_words(argv):
 
 
 def main(argv):
+    interrupt_on_signals()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")
     args = options.parse(argv)
@@ -134,13 +143,18 @@ def main(argv):
     if args.plot and not plot.gnuplot():
         say(f"gnuplot is not installed, so only data and scripts go to {args.plot} "
             "(Debian: apt-get install gnuplot-nox)")
-    interrupt_on_signals()
     return measure(args, baseline)
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
+        CODE = main(sys.argv[1:])
+    except SystemExit as end:
+        CODE = end.code
+    except KeyboardInterrupt as interrupt:
+        CODE = 128 + number_of(interrupt)
         say("interrupted; nothing was run")
-        sys.exit(130)
+    COMPLAINT = put(sys.stdout, "")
+    if COMPLAINT:
+        say(f"cannot write to the standard output: {COMPLAINT}")
+    sys.exit(CODE or (1 if COMPLAINT else 0))

@@ -9,8 +9,8 @@ import sys
 
 from allocators import DEFAULT_ALLOCATORS
 from child import Phases
-from rounds import say
 from stats import METRICS
+from streams import say
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 GATE_NAMES = {title.lower().replace(" ", "-"): key for key, title, _ in METRICS}

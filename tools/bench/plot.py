@@ -6,8 +6,8 @@ import os
 import shutil
 import subprocess
 
-from rounds import say
 from stats import typical_run
+from streams import say
 
 COLOURS = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb"]
 TERMINALS = {"svg": "svg size 900,500 dynamic background rgb 'white' font 'sans,13'",

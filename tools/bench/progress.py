@@ -4,6 +4,8 @@ else."""
 import sys
 import time
 
+from streams import put
+
 
 class Progress:
     """One line on a terminal, rewritten; elsewhere a line every 10 s, or none when not wanted."""
@@ -17,7 +19,7 @@ class Progress:
     def begin(self, text):
         """The first run has begun, of which nothing can be said yet."""
         if self.wanted and self.tty and self.done == 0:
-            print(f"\r\033[K  0 %  {text}", end="", file=sys.stderr, flush=True)
+            put(sys.stderr, f"\r\033[K  0 %  {text}")
 
     def step(self, text):
         self.done += 1
@@ -30,10 +32,10 @@ class Progress:
         left = (now - self.start) / self.done * (self.total - self.done)
         line = (f"{100 * self.done // self.total:3d} %  "
                 f"{int(left) // 60} min {int(left) % 60:2d} s left")
-        print(f"\r\033[K{line}  {text}" if self.tty else f"{line}  {text}",
-              end="" if self.tty and self.done < self.total else "\n", file=sys.stderr, flush=True)
+        put(sys.stderr, (f"\r\033[K{line}  {text}" if self.tty else f"{line}  {text}")
+            + ("" if self.tty and self.done < self.total else "\n"))
 
     def clear(self):
         """Before another line is written."""
         if self.wanted and self.tty and self.done < self.total:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            put(sys.stderr, "\r\033[K")

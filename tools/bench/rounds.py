@@ -11,10 +11,10 @@ import sys
 from allocators import environment_for, find_library
 from child import Run, RunError, status_text
 from progress import Progress
+from streams import say
 
 
-def say(text):
-    print(f"besom bench: {text}", file=sys.stderr, flush=True)
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class NothingRun(Exception):
@@ -144,12 +144,14 @@ class Session:
 
 
 def interrupt_on_signals():
-    """SIGTERM and SIGHUP end as Ctrl-C does: what was measured is written."""
+    """SIGTERM and SIGHUP end as Ctrl-C does: what was measured is written. The launcher has blocked them
+    all, so that none came while Python started."""
     def interrupted(number, _frame):
         raise KeyboardInterrupt(number)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTS:
         if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT:
             signal.signal(number, interrupted)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
 
 def program_exists(name):
