@@ -361,6 +361,49 @@ assert len({l.count("|") for l in table[:3]}) == 1 and len(table) == 6, table'
     [ "$(wc -l <out)" = 2 ] || broken "--csv -: $(cat out)"
     bench --alloc glibc -r 1 --csv /dev/full -- true
     ends "a full disk" 1 "cannot write '/dev/full'"
+    # An earlier file that is a link stays one, and keeps its mode.
+    echo earlier >behind
+    chmod 640 behind
+    ln -s behind link
+    bench --alloc glibc -r 1 --csv link -- true
+    if [ ! -L link ] || [ "$(wc -l <behind)" != 2 ] || [ "$(stat -c %a behind)" != 640 ]; then
+        broken "a link: $(ls -l link behind)"
+    fi
+    # A disk that takes nothing more: the earlier file is left, and no other.
+    mkdir room
+    if unshare -rm sh -c "mount -t tmpfs -o size=1m none room && echo earlier >room/j || exit 1
+        cat /dev/zero >room/fill 2>/dev/null
+        '$besom' bench --alloc glibc -r 1 --json room/j -- true >out 2>err
+        echo \$? >code
+        rm room/fill
+        ls -A room
+        cat room/j" >left 2>/dev/null; then
+        [ "$(tr '\n' ' ' <left)" = 'j earlier ' ] || broken "a full disk: left $(cat left)"
+        code=$(cat code)
+        ends "a full disk" 1 "cannot write 'room/j': No space left on device"
+    else
+        echo "bench.sh: skipped: a full disk: no mount in a namespace of its own"
+    fi
+    # A file that is not to be replaced, in a folder that takes no other one.
+    if [ "$(id -u)" = 0 ] && chmod 711 "$tmp" && runuser -u nobody -- "$besom" --version >/dev/null 2>&1; then
+        mkdir taken
+        echo earlier >taken/f
+        chown nobody taken/f
+        code=0
+        runuser -u nobody -- "$besom" bench --alloc glibc -r 1 --csv taken/f -- true >out 2>err || code=$?
+        ends "a folder that takes no file" 0
+        [ "$(wc -l <taken/f)" = 2 ] || broken "a folder that takes no file: $(cat taken/f)"
+        code=0
+        runuser -u nobody -- "$besom" bench --alloc glibc -r 1 --plot taken -- touch ran >out 2>err || code=$?
+        ends "a folder for plots that takes no file" 2 "cannot write into the folder 'taken'"
+    else
+        echo "bench.sh: skipped: a folder that takes no file: not root, or nobody cannot run besom"
+    fi
+    # Bytes that are no UTF-8, and line breaks.
+    odd=$(printf 'exit 0\n\n# \377\376')
+    bench --alloc glibc -r 1 --json j --markdown m --plot odd -- sh -c "$odd"
+    ends "a command that is no text" 0
+    [ -s m ] || broken "a command that is no text: no Markdown"
 }
 
 # gate JSON [SECONDS] ARG...: a run of steps whose results are judged by `besom bench` itself. A step lasts two
@@ -385,6 +428,10 @@ gates() {
     measured_gates || true
     [ -e base ] || return 0
     refused "a baseline that is missing" "cannot read 'nothing'" --baseline nothing -- touch ran
+    echo '{"format":"besom-bench-1","argv":["true"]}' >part
+    refused "a baseline that is damaged" "'part' is damaged" --alloc glibc --baseline part -- touch ran
+    python3 -c 'print("[" * 100000)' >deep
+    refused "a baseline that is too deep" "is not JSON" --alloc glibc --baseline deep -- touch ran
     refused "a baseline of another kind" "besom bench --json wrote" --baseline steps.c -- touch ran
     refused "a baseline of others" "has none of besom" --alloc besom --baseline base -- touch ran
     refused "a baseline in PSS" "--metric pss" --alloc glibc --metric rss --baseline base -- \
@@ -418,6 +465,7 @@ END
 
 # Each is one line that has the words, by what reads the command line, and exit status 2.
 usage() {
+    mkdir -p named
     PYTHONDONTWRITEBYTECODE=1 python3 - "$top/tools/bench" <<'END' || broken "usage"
 import contextlib, io, sys
 sys.path.insert(0, sys.argv[1])
@@ -431,6 +479,8 @@ for words, line in [
         ("'0': give a whole number", "-r 0 -- true"),
         ("--frobnicate", "--frobnicate -- true"),
         ("cannot write '/no/where/c'", "--csv /no/where/c -- true"),
+        ("'named/c' is named twice", "--csv named/c --json ./named/../named/c -- true"),
+        ("without quotes, bars", '--alloc a"b=glibc -- true'),
         ("only one of --csv", "--csv - --json - -- true"),
         ("--idle needs --for or --load", "--idle 1 -- true"),
         ("exclude each other", "--for 1 --load true -- true"),

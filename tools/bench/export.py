@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The files: every run as a line of CSV, everything as JSON, the report as Markdown. A file is
-written beside its place and renamed, so that a full disk does not cost an earlier result."""
+written beside its place and renamed, so that a full disk does not cost an earlier result; where the folder
+takes no new file, in its place."""
 import csv
 import io
 import json
 import os
+import shutil
 import sys
 
 from report import report
@@ -29,19 +31,36 @@ def as_json(data, runs):
     return json.dumps({**data, "runs": runs}, indent=1) + "\n"
 
 
+def fill(path, text):
+    """What is no UTF-8 in the command becomes question marks, as on the terminal."""
+    with open(path, "w", encoding="utf-8", errors="replace") as file:
+        file.write(text)
+
+
+def renew(place, new, text):
+    try:
+        fill(new, text)
+        if os.path.exists(place):
+            shutil.copymode(place, new)
+        os.replace(new, place)
+    except BaseException:
+        if os.path.exists(new):
+            os.unlink(new)
+        raise
+
+
 def write(path, text):
     """'' or what went wrong."""
     if path == "-":
         complaint = put(sys.stdout, text)
         return complaint and f"cannot write to the standard output: {complaint}"
+    place = os.path.realpath(path)   # a link stays one
+    folder = os.path.dirname(place)
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-            return ""
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(path + ".new", path)
+        if os.path.exists(place) and not (os.path.isfile(place) and os.access(folder, os.W_OK)):
+            fill(place, text)
+        else:
+            renew(place, os.path.join(folder, f".besom-bench-{os.getpid()}"), text)
     except OSError as error:
         return f"cannot write '{path}': {error.strerror}"
     return ""

@@ -13,6 +13,18 @@ class BaselineError(Exception):
     """A baseline that cannot be compared with; one line."""
 
 
+def is_whole(data):
+    """All that is read of it is there."""
+    try:
+        numbers = [entry[end] for cells in data["summary"].values() for entry in cells.values()
+                   for end in ("median", "low", "high")]
+        words = [*data["argv"], data["options"]["metric"]]
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return isinstance(data["argv"], list) and all(isinstance(word, str) for word in words) and \
+        all(isinstance(number, (int, float)) for number in numbers)
+
+
 def read_baseline(path, args):
     """The object of an earlier run; complains before anything is run."""
     try:
@@ -20,12 +32,14 @@ def read_baseline(path, args):
             data = json.load(file)
     except OSError as error:
         raise BaselineError(f"--baseline: cannot read '{path}': {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BaselineError(f"--baseline: '{path}' is not JSON: {error}; give a file that "
                             "besom bench --json wrote") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise BaselineError(f"--baseline: '{path}' is not of this kind; give a file that this "
                             "version's besom bench --json wrote")
+    if not is_whole(data):
+        raise BaselineError(f"--baseline: '{path}' is damaged; give a file as besom bench --json wrote it")
     if data["options"]["metric"] != args.metric:
         raise BaselineError(f"--baseline: '{path}' was measured with --metric "
                             f"{data['options']['metric']}; give the same one")

@@ -95,6 +95,9 @@ def measure(args, baseline):
         session.progress.clear()
         for number in INTERRUPTS:
             signal.signal(number, signal.SIG_IGN)
+        if not session.runs and not session.failures:
+            say("interrupted before the first run had ended; nothing is written")
+            return 128 + stopped_by
         say(f"interrupted after {len(session.runs)} runs; writing what there is")
     except NothingRun as error:
         say(f"{error}; nothing more was run")

@@ -180,6 +180,10 @@ def make_parser():
 # --- what only all of them together tell ------------------------------------------------------
 
 
+def is_device(path):
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
 def check_files(parser, args):
     """That what is to be written can be, now and not after half an hour."""
     outputs = [path for path in (args.csv, args.json, args.markdown) if path]
@@ -190,11 +194,17 @@ def check_files(parser, args):
         if path != "-" and (os.path.isdir(path) or not os.path.isdir(folder)
                             or not os.access(path if os.path.exists(path) else folder, os.W_OK)):
             parser.error(f"cannot write '{path}': give a file in a folder that exists and is yours")
+    files = [os.path.realpath(path) for path in outputs if path != "-" and not is_device(path)]
+    for path in files:
+        if files.count(path) > 1:
+            parser.error(f"'{os.path.relpath(path)}' is named twice; give --csv, --json and --markdown files of their own")
     if args.plot:
         try:
             os.makedirs(args.plot, exist_ok=True)
         except OSError as error:
             parser.error(f"--plot: cannot make the folder '{args.plot}': {error.strerror}")
+        if not os.access(args.plot, os.W_OK | os.X_OK):
+            parser.error(f"--plot: cannot write into the folder '{args.plot}': give one that is yours")
 
 
 def check_together(parser, args):
@@ -205,6 +215,8 @@ def check_together(parser, args):
                          f"{name}2={name}")
         if not name:
             parser.error("--alloc: an empty name; write names with single commas between them")
+        if not name.isprintable() or set(name) & set('"|'):
+            parser.error(f"--alloc: {name!a}: write a name without quotes, bars and control characters")
     for option, named in ([("--base", args.base)] if args.base else []) + \
             [("--env", name) for name, _, _ in args.env] + \
             [("--max-rss", name) for name, _ in args.max_rss if name]:

@@ -92,7 +92,7 @@ def scatter(kind, title, metric, runs, names):
 
 def write_pair(folder, name, pair):
     for ending, text in zip(("dat", "gp"), pair):
-        with open(os.path.join(folder, f"{name}.{ending}"), "w", encoding="utf-8") as file:
+        with open(os.path.join(folder, f"{name}.{ending}"), "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
 
 
@@ -105,7 +105,7 @@ def draw_one(folder, name):
 
 def draw(folder, kind, data, runs):
     """False when a plot that could have been drawn was not."""
-    title = " ".join(data["argv"])
+    title = " ".join(" ".join(data["argv"]).split())   # a line break would end the script's line
     title = title if len(title) <= 70 else title[:69] + "…"
     metric, summary = data["options"]["metric"], data["summary"]
     names = list(summary)
@@ -124,7 +124,8 @@ def draw(folder, kind, data, runs):
                 if gnuplot():
                     complaints.append(draw_one(folder, name))
     except (OSError, subprocess.TimeoutExpired) as error:
-        complaints.append(str(error))
+        complaints.append(f"{error.filename or folder}: {error.strerror}" if isinstance(error, OSError)
+                          else str(error))
     for complaint in filter(None, complaints):
         say(f"--plot: {complaint}")
     if not gnuplot():
