@@ -47,6 +47,11 @@ def status_text(status):
     return f"exit status {os.WEXITSTATUS(status)}"
 
 
+def how_it_ended(code):
+    """What subprocess calls a return code, in words."""
+    return f"ended with {status_text(code << 8)}" if code >= 0 else f"was {status_text(-code)}"
+
+
 class Run:
     """argv under an allocator, once. After run(): result, a dict of numbers."""
 
@@ -65,6 +70,7 @@ class Run:
         self.busy_until = self.stop_at = None
         self.stopped = False
         self.looked, self.missed = False, 0
+        self.foreign = None
 
     # Start and messages of the parent.
 
@@ -144,7 +150,7 @@ class Run:
             self.look_at_maps()
         if self.timeout and now - self.begin > self.timeout:
             self.complaint = f"did not end within {self.timeout:g} s (--timeout)"
-            self.kill()
+            self.kill_or_give_up()
         elif self.phases.is_server and not self.stopped:
             self.step_server(now)
 
@@ -158,17 +164,16 @@ class Run:
                 self.facts["idle_kib"] = self.sampler.sample(final=True) or None
             self.stopped = True
             self.stop_at = time.monotonic()
-            try:
-                os.kill(self.pid, self.phases.stop)
-            except ProcessLookupError:
-                pass
+            if not self.send(self.pid, self.phases.stop):
+                raise RunError(f"process {self.pid} cannot be stopped, as it runs as another user, and was "
+                               "left behind; run besom bench as root")
 
     def busy_is_over(self, now):
         if self.load is None:
             return now - self.begin >= self.phases.busy
         code = self.load.poll()
         if code:
-            self.complaint = f"the load ended with exit status {code} (--load)"
+            self.complaint = f"the load {how_it_ended(code)} (--load)"
         return code is not None
 
     def start_load(self):
@@ -193,23 +198,36 @@ class Run:
                     time.monotonic() - self.stop_at > STOP_SECONDS:
                 self.complaint = (f"was still there {STOP_SECONDS:g} s after "
                                   f"{self.phases.stop.name} (--stop)")
-                self.kill()
+                self.kill_or_give_up()
         until = time.monotonic() + LEFTOVER_SECONDS
         while self.usage is None:
             if time.monotonic() > until:
                 self.facts["leftovers"] = max(self.facts["leftovers"],
                                               len(tree_of(self.parent.pid)) - 1)
-                self.kill()
+                self.kill_or_give_up()
             if not self.listen(0.02):
                 break
 
+    def send(self, pid, number):
+        """False when it is of another user, who alone can end it."""
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            self.foreign = pid
+            return False
+        return True
+
     def kill(self):
-        """All that is below the parent, which then says so and ends."""
-        for pid in reversed(tree_of(self.parent.pid)[1:]):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        """All that is below the parent, which then says so and ends. False when some may not be killed."""
+        return all([self.send(pid, signal.SIGKILL)
+                    for pid in reversed(tree_of(self.parent.pid)[1:])])
+
+    def kill_or_give_up(self):
+        if not self.kill():
+            raise RunError(f"process {self.foreign} cannot be killed, as it runs as another user, and was "
+                           "left behind; run besom bench as root")
 
     def finish(self):
         """Nothing is left, whatever happened."""
@@ -219,8 +237,7 @@ class Run:
         if self.parent is None:
             return
         until = time.monotonic() + 5
-        while self.parent.poll() is None and time.monotonic() < until:
-            self.kill()
+        while self.parent.poll() is None and time.monotonic() < until and self.kill():
             time.sleep(0.01)
         if self.parent.poll() is None:
             self.parent.kill()

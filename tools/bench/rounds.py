@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from allocators import environment_for, find_library
-from child import Run, RunError, status_text
+from child import Run, RunError, how_it_ended, status_text
 from progress import Progress
 from streams import say
 
@@ -49,9 +49,15 @@ class Session:
             return ""
         env = dict(environment_for(None), BENCH_ALLOCATOR=allocator["name"],
                    BENCH_ROUND=str(number))
-        done = subprocess.run(["/bin/sh", "-c", command], env=env, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, check=False, start_new_session=True)
-        return f"{option} ended with exit status {done.returncode}" if done.returncode else ""
+        shell = subprocess.Popen(["/bin/sh", "-c", command], env=env, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.DEVNULL, start_new_session=True)
+        try:
+            code = shell.wait()
+        except BaseException:
+            os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
+            raise
+        return f"{option} {how_it_ended(code)}" if code else ""
 
     def one(self, allocator, number):
         args = self.args
@@ -113,7 +119,10 @@ class Session:
         if result["pss_unreadable"]:
             self.note("a process of another user was counted by RSS less its shared pages, because "
                       "its PSS cannot be read; run as root to have it")
-        if result["mapped"] is None and result["mean_kib"] is not None:
+        if result["mapped"] is None and result["pss_unreadable"]:
+            self.note("nor can its mappings be read, so that the allocators answered was tested with another "
+                      "program only; the dynamic linker ignores LD_PRELOAD where the user changes")
+        elif result["mapped"] is None and result["mean_kib"] is not None:
             self.note("the command ended before its mappings could be looked at, so that the "
                       "allocators answered was tested with another program only")
 
@@ -136,10 +145,13 @@ class Session:
 
     def run(self):
         """Rounds are counted from 1; those before, 0 and below, warm up."""
-        for number in range(1 - self.args.warmup, self.args.rounds + 1):
-            if self.round(number, number > 0) == len(self.allocators) and not self.runs:
-                say("stopped: the first run of every allocator failed")
-                return
+        try:
+            for number in range(1 - self.args.warmup, self.args.rounds + 1):
+                if self.round(number, number > 0) == len(self.allocators) and not self.runs:
+                    say("stopped: the first run of every allocator failed")
+                    return
+        except OSError as error:    # of the machine: no more processes, descriptors, room in /tmp
+            raise NothingRun(f"cannot start a run: {error.strerror}") from None
         self.progress.clear()
 
 
@@ -159,6 +171,8 @@ def program_exists(name):
     folders = os.environ.get("PATH", "/bin:/usr/bin").split(":")
     paths = [name] if "/" in name else [os.path.join(folder or ".", name) for folder in folders]
     files = [path for path in paths if os.path.isfile(path)]
+    if not files and os.path.isdir(name) and "/" in name:
+        return f"cannot run '{name}': it is a folder"
     if not files:
         return f"cannot run '{name}': there is no such program"
     if not any(os.access(path, os.X_OK) for path in files):

@@ -37,6 +37,15 @@ def read_statm(pid):
     return [int(word) * PAGE_KIB for word in words[1:4]] if len(words) > 3 else None
 
 
+def is_forbidden(path):
+    """Its mode tells nothing: the kernel decides when it is opened (ptrace(2))."""
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
+
+
 class Member:
     """One process of the tree. shared: what to take off its RSS; text: changes by exec."""
 
@@ -92,8 +101,7 @@ class Sampler:
         self.pss_credit -= cost
         self.pss_cost += cost
         if pss is None:
-            self.unreadable = self.unreadable or os.path.exists(f"/proc/{pid}/smaps_rollup") \
-                and not os.access(f"/proc/{pid}/smaps_rollup", os.R_OK)
+            self.unreadable = self.unreadable or is_forbidden(f"/proc/{pid}/smaps_rollup")
             return None
         member.read_at, member.shared = rss, rss - pss
         self.npss += 1
