@@ -109,7 +109,7 @@ static int become_python(const char *python, const char *script, const char *sel
     words[n++] = "--besom-version";
     words[n++] = PACKAGE_VERSION;
     if (library != NULL) {
-        words[n++] = "--besom";
+        words[n++] = "--library";
         words[n++] = library;
     }
     for (int i = 1; i < argc; i++) {

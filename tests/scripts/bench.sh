@@ -304,6 +304,52 @@ allocators() {
     fi
 }
 
+nobody_can() {
+    [ "$(id -u)" = 0 ] && chmod 711 "$tmp" && runuser -u nobody -- "$besom" --version >/dev/null 2>&1
+}
+
+# as_nobody ARG...: as bench, by the user nobody.
+as_nobody() {
+    count=$((count + 1))
+    code=0
+    "$timeout" 300 runuser -u nobody -- "$besom" bench "$@" >out 2>err </dev/null || code=$?
+}
+
+# What became another user's process can be seen in part, and not be killed.
+another_user() {
+    if ! nobody_can || findmnt -n -o OPTIONS -T "$tmp" | grep -qw nosuid; then
+        echo "bench.sh: skipped: another user's process: not root, or nobody cannot run besom here"
+        return
+    fi
+    cat >became.c <<'END'
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    if (argc != 2 || setgid(0) != 0 || setuid(0) != 0)
+        return 1;
+    FILE *f = fopen("became.pid", "w");
+    fprintf(f, "%d\n", (int)getpid());
+    fclose(f);
+    sleep((unsigned)atoi(argv[1]));
+    return 0;
+}
+END
+    "${CC:-cc}" became.c -o became
+    chmod 4755 became
+    as_nobody --alloc glibc -r 1 -- ./became 1
+    ends "another user's process" 0
+    grep -q 'process of another user was counted by RSS' out || broken "nothing is said of its PSS: $(cat out)"
+    grep -q 'nor can its mappings be read' out || broken "nothing is said of its mappings: $(cat out)"
+    for words in "--timeout 1" "--for 1"; do
+        # shellcheck disable=SC2086
+        as_nobody --alloc glibc -r 1 $words -- ./became 60
+        ends "another user's process, $words" 2 "as it runs as another user, and was left behind"
+        [ "$(wc -l <err)" = 1 ] || broken "another user's process, $words: $(cat err)"
+        kill "$(cat became.pid)"
+    done
+}
+
 failures() {
     bench --alloc glibc,besom -r 2 -- sh -c 'echo why >&2; exit 5'
     ends "a command that fails" 1 "exit status 5: why"
@@ -325,6 +371,15 @@ failures() {
     [ "$(tr -d '\n' <hooks)" = pcpcpc ] || broken "prepare and cleanup: $(cat hooks)"
     bench --alloc glibc -r 1 --prepare 'exit 9' -- true
     ends "a preparation that fails" 1 "--prepare ended with exit status 9"
+    bench --alloc glibc -r 1 --load 'kill -KILL $$' -- "$steps" sleep 60
+    ends "a load that is killed" 1 "the load was killed by SIGKILL"
+    for limit in 8 9 10; do
+        code=0
+        (ulimit -n "$limit" && exec "$timeout" 300 "$besom" bench --alloc glibc -r 1 -- true) >out 2>err || code=$?
+        if [ "$code" != 0 ]; then ends "$limit descriptors" 2 "Too many open files"; fi
+        [ "$(wc -l <err)" -le 1 ] || broken "$limit descriptors: $(cat err)"
+    done
+    another_user
 }
 
 # --- results ---------------------------------------------------------------------------------
@@ -385,16 +440,14 @@ assert len({l.count("|") for l in table[:3]}) == 1 and len(table) == 6, table'
         echo "bench.sh: skipped: a full disk: no mount in a namespace of its own"
     fi
     # A file that is not to be replaced, in a folder that takes no other one.
-    if [ "$(id -u)" = 0 ] && chmod 711 "$tmp" && runuser -u nobody -- "$besom" --version >/dev/null 2>&1; then
+    if nobody_can; then
         mkdir taken
         echo earlier >taken/f
         chown nobody taken/f
-        code=0
-        runuser -u nobody -- "$besom" bench --alloc glibc -r 1 --csv taken/f -- true >out 2>err || code=$?
+        as_nobody --alloc glibc -r 1 --csv taken/f -- true
         ends "a folder that takes no file" 0
         [ "$(wc -l <taken/f)" = 2 ] || broken "a folder that takes no file: $(cat taken/f)"
-        code=0
-        runuser -u nobody -- "$besom" bench --alloc glibc -r 1 --plot taken -- touch ran >out 2>err || code=$?
+        as_nobody --alloc glibc -r 1 --plot taken -- touch ran
         ends "a folder for plots that takes no file" 2 "cannot write into the folder 'taken'"
     else
         echo "bench.sh: skipped: a folder that takes no file: not root, or nobody cannot run besom"
@@ -487,6 +540,7 @@ for words, line in [
         ("'HELLO': give the name", "--for 1 --stop HELLO -- true"),
         ("'weight': give some of", "--gate weight -- true"),
         ("'x=y': give NAME:VARIABLE=VALUE", "--env x=y -- true"),
+        ("more than 0", "--timeout 0 -- true"),
         ("too short", "--interval 0.5 -- true")]:
     said = io.StringIO()
     try:
@@ -503,13 +557,19 @@ assert options.parse(["--", "cmd", "--", "-w"]).command == ["cmd", "--", "-w"]
 END
     refused "no command" "no command given" -r 1
     refused "a command that is not there" "there is no such program" --alloc glibc -- ./no-such
+    refused "a folder" "cannot run '/tmp': it is a folder" --alloc glibc -- /tmp
     refused "a file that is not executable" "not executable" --alloc glibc -- ./steps.c
     refused "an unknown allocator" "hoard: unknown; give NAME=FILE" --alloc glibc,hoard -- touch ran
     refused "a library that is missing" "there is no file /no/such.so" --alloc x=/no/such.so -- \
         touch ran
-    refused "a library that is none" "x: malloc comes from" --alloc x=./steps.c -- touch ran
-    bench --besom /no/such.so -r 1 -- true
-    ends "an allocator that nobody asked for" 0 "left out: besom: there is no /no/such.so"
+    refused "a library that is none" ": invalid ELF header" --alloc x=./steps.c -- touch ran
+    mkdir -p 'a space'
+    cp "$BESOM_LIB" 'a space/libbesom.so'
+    refused "a library whose path has a space" "x: its path has a space or a colon" \
+        --alloc 'x=a space/libbesom.so' -- touch ran
+    refused "a besom that is missing" "besom: there is no /no/such.so" --besom /no/such.so -r 1 -- touch ran
+    BESOM_LIB=/no/such.so bench -r 1 -- true
+    ends "an allocator that nobody asked for" 0 "left out: besom: there is no libbesom.so"
     PATH=$tmp/nowhere bench -- true
     ends "without python3" 125 "needs python3, which is not in PATH; install it"
     mkdir -p lone
@@ -522,6 +582,30 @@ END
     bench --help
     ends "--help" 0
     grep -q -e '--max-rss' out || broken "--help: $(cat out)"
+}
+
+# A preparation has children, which Ctrl-C ends too; an earlier result is kept where there is none yet.
+interrupt_before() {
+    python3 - "$besom" "$steps" <<'END' || broken "Ctrl-C in a preparation: the test itself"
+import signal, subprocess, sys, time
+besom, steps = sys.argv[1:]
+open("j", "w").write("earlier")
+with open("err", "w") as err:
+    p = subprocess.Popen([besom, "bench", "--alloc", "glibc", "-r", "1", "--json", "j", "--prepare",
+                          f"{steps} sleep 61; true", "--", "true"], stdout=err, stderr=err)
+until = time.monotonic() + 100
+while subprocess.run(["pgrep", "-f", "^" + steps + " sleep 61"], stdout=subprocess.DEVNULL).returncode:
+    if time.monotonic() > until:
+        sys.exit("the preparation did not come")
+    time.sleep(0.05)
+p.send_signal(signal.SIGHUP)
+open("code", "w").write(str(p.wait(100)))
+END
+    code=$(cat code)
+    ends "Ctrl-C in a preparation" 129 "before the first run had ended; nothing is written"
+    [ "$(cat j)" = earlier ] || broken "Ctrl-C in a preparation: $(cat j)"
+    none_left "Ctrl-C in a preparation"
+    count=$((count + 1))
 }
 
 # SIGINT in the third run: two are written, the third is gone, and it has been cleaned up after.
@@ -646,7 +730,7 @@ END
 # Without arguments everything, else the parts that are named.
 [ $# -gt 0 ] ||
     set -- arithmetic usage known_memory servers allocators failures files gates interrupt \
-        early_interrupt streams
+        interrupt_before early_interrupt streams
 for part in "$@"; do
     "$part"
 done

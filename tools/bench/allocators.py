@@ -54,8 +54,10 @@ def library_of(name, besom_path):
         file = name.split("=", 1)[1]
         if file in ("glibc", "besom", *SONAMES):
             return library_of(file, besom_path)
+        if not file:
+            return None, "nothing after the =; give NAME=FILE"
         path = os.path.abspath(file)
-        return path, "" if os.path.exists(path) else f"there is no file {path}"
+        return path, "" if os.path.isfile(path) else f"there is no file {path}"
     if name == "glibc":
         return None, ""
     if name == "besom":
@@ -79,16 +81,26 @@ def environment_for(path):
     return env
 
 
+def reason(said):
+    """What the dynamic linker says of a library that it leaves out, in its brackets."""
+    found = re.search(r"cannot be preloaded \(([^)]*)\)", said)
+    return f": {found.group(1)}" if found else ""
+
+
 def check_takes_effect(probe, path):
     """(file whose malloc answers, complaint). probe: a command that prints this file; it is
     needed because the dynamic linker goes on without a library that it could not preload."""
-    done = subprocess.run(probe, capture_output=True, text=True, check=False,
+    if path and re.search(r"[:\s]", path):
+        return "", (f"its path has a space or a colon, which LD_PRELOAD takes as the end of a name; copy or "
+                    f"link {path} to a path without them")
+    done = subprocess.run(probe, capture_output=True, text=True, errors="replace", check=False,
                           env=environment_for(path))
     answer = done.stdout.strip()
     if done.returncode:
-        return answer, f"a program does not start under it: {done.stderr.strip()}"
+        return answer, "a program does not start under it: " + \
+            (done.stderr.strip().split("\n")[-1] or f"return code {done.returncode}")
     if path and os.path.realpath(answer) != os.path.realpath(path):
-        return answer, f"malloc comes from {answer} in spite of LD_PRELOAD={path}"
+        return answer, f"malloc comes from {answer} in spite of LD_PRELOAD={path}" + reason(done.stderr)
     if not path and not os.path.basename(answer).startswith("libc.so"):
         return answer, f"without preload, malloc comes from {answer}"
     return answer, ""

@@ -28,19 +28,20 @@ from streams import put, say
 
 def choose_allocators(args):
     """Those asked for, all of them; without --alloc those that are there. [] after a message."""
-    chosen, complaints = [], []
+    chosen, missing = [], False
+    library = args.besom or args.library
     for name in args.alloc:
-        allocator, complaint = examine(name, args.besom and os.path.realpath(args.besom),
+        allocator, complaint = examine(name, library and os.path.realpath(library),
                                        [args.launcher, "bench-child", "--which"],
                                        f"besom {args.besom_version}")
-        if complaint:
-            complaints.append(f"{name.split('=')[0]}: {complaint}")
-        else:
+        if not complaint:
             chosen.append(allocator)
-    for complaint in complaints:
-        say(complaint if args.explicit else f"left out: {complaint}")
-    if complaints and args.explicit:
-        say("nothing was run; install what is missing, or leave it out of --alloc")
+            continue
+        is_named = args.explicit or (name == "besom" and bool(args.besom))
+        missing = missing or is_named
+        say(("" if is_named else "left out: ") + f"{name.split('=')[0]}: {complaint}")
+    if missing:
+        say("nothing was run; install what is missing, or do not name it")
         return []
     return chosen
 
@@ -78,7 +79,11 @@ def number_of(interrupt):
 
 
 def measure(args, baseline):
-    allocators = choose_allocators(args)
+    try:
+        allocators = choose_allocators(args)
+    except OSError as error:    # of the machine: no more processes or descriptors
+        say(f"cannot try the allocators: {error.strerror}")
+        return 2
     if not allocators:
         return 2
     if args.base and args.base not in [a["name"] for a in allocators]:
@@ -121,9 +126,9 @@ def measure(args, baseline):
 def visible_words(argv):
     """The arguments less what the launcher put before them."""
     words = list(argv)
-    while len(words) > 1 and words[0] in ("--launcher", "--besom-version"):
+    while len(words) > 1 and words[0] in options.LAUNCHER_OPTIONS:
         del words[:2]
-    return words[2:] if words[:1] == ["--besom"] and len(words) > 1 else words
+    return words
 
 
 def main(argv):

@@ -12,6 +12,7 @@ from child import Phases
 from stats import METRICS
 from streams import say
 
+LAUNCHER_OPTIONS = ("--launcher", "--besom-version", "--library")   # what tools/bench.c says first
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 GATE_NAMES = {title.lower().replace(" ", "-"): key for key, title, _ in METRICS}
 
@@ -45,6 +46,12 @@ def number(text):
     if not re.fullmatch(r"\d+(\.\d+)?", text):
         raise bad(text, "give a number, such as 5 or 0.5")
     return float(text)
+
+
+def above_zero(text):
+    if number(text) == 0:
+        raise bad(text, "give more than 0, such as 5 or 0.5")
+    return number(text)
 
 
 def size_kib(text):
@@ -112,7 +119,7 @@ def add_how(parser):
     group.add_argument("--prepare", metavar="CMD", help="a shell command before each run")
     group.add_argument("--cleanup", metavar="CMD", help="a shell command after each run, whatever "
                        "became of it")
-    group.add_argument("--timeout", metavar="SECONDS", type=number,
+    group.add_argument("--timeout", metavar="SECONDS", type=above_zero,
                        help="a run that takes longer is killed and has failed")
     group.add_argument("-i", "--ignore-failure", action="store_true",
                        help="an exit status other than 0 counts, when it is always the same")
@@ -172,7 +179,7 @@ def make_parser():
     add_what(parser)
     add_how(parser)
     add_results(parser)
-    for name in ("--launcher", "--besom-version"):
+    for name in LAUNCHER_OPTIONS:
         parser.add_argument(name, default="", help=argparse.SUPPRESS)
     return parser
 
