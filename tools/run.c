@@ -105,11 +105,14 @@ static bool add_options(const char *options) {
     return true;
 }
 
-/* Threads will be stopped: BESOM_CONF has scan:WORD, and the last one is not off. */
+/* Threads will be stopped: BESOM_CONF has scan:WORD, and the last one is not off; BESOM_SCAN wins over it. */
 static bool options_ask_for_scan(void) {
-    const char *pair = getenv("BESOM_CONF");
+    const char *pair = getenv("BESOM_CONF"), *alone = getenv("BESOM_SCAN");
     bool asked = false;
 
+    if (alone != NULL && alone[0] != '\0') {
+        return strcmp(alone, "off") != 0;
+    }
     while (pair != NULL && *pair != '\0') {
         size_t len = strcspn(pair, ",");
         if (strncmp(pair, "scan:", 5) == 0) {

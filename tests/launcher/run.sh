@@ -136,6 +136,10 @@ environment() {
     expect_out "scan:leak asks for it" "$scan|scan:off,scan:leak"
     run -o scan:leak,scan:off -- sh -c "$show"
     expect_out "scan:off does not" "$lib|scan:leak,scan:off"
+    BESOM_SCAN=leak run -- sh -c "$show"
+    expect_out "BESOM_SCAN asks for it" "$scan|"
+    BESOM_SCAN=off run -o scan:leak -- sh -c "$show"
+    expect_out "BESOM_SCAN wins" "$lib|scan:leak"
     run -s -- grep -c -F "$scan" /proc/self/maps
     if [ "$status" = 0 ] && [ "$(cat out)" -gt 0 ]; then
         ok
