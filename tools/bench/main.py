@@ -105,6 +105,7 @@ def measure(args, baseline):
             return 128 + stopped_by
         say(f"interrupted after {len(session.runs)} runs; writing what there is")
     except NothingRun as error:
+        session.progress.clear()
         say(f"{error}; nothing more was run")
         if not session.runs:
             return 2

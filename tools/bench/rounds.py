@@ -148,6 +148,7 @@ class Session:
         try:
             for number in range(1 - self.args.warmup, self.args.rounds + 1):
                 if self.round(number, number > 0) == len(self.allocators) and not self.runs:
+                    self.progress.clear()
                     say("stopped: the first run of every allocator failed")
                     return
         except OSError as error:    # of the machine: no more processes, descriptors, room in /tmp
