@@ -13,6 +13,7 @@ asked which one redis-server was really bound to before anything is measured.
 This is a demonstration, not a benchmark: one run each, on whatever else the machine does.
 Python's standard library only; one thread samples, one speaks to the server. Every wait is bounded.
 """
+import contextlib
 import ctypes
 import os
 import random
@@ -75,7 +76,14 @@ class Client:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(REPLY_SECONDS)
-        self.socket.connect(path)
+        try:
+            self.socket.connect(path)
+        except OSError:
+            self.close()
+            raise
+
+    def close(self):
+        self.socket.close()
 
     def send(self, commands):
         self.socket.sendall(b"".join(commands))
@@ -184,7 +192,17 @@ class Contender:
 
     def tell(self, directory, keys, gone):
         """The story: load, delete, idle; RSS at the end of each part."""
-        client = self.start(directory)
+        log = os.path.join(directory, self.name + ".server.log")
+        with contextlib.closing(self.start(directory)) as client:
+            try:
+                self.fill_and_empty(client, keys, gone)
+            except (OSError, AttributeError) as error: # of the socket, or nothing more in /proc
+                raise DemoError(f"{self.name}: redis-server does not answer: {error}:\n" + tail(log)) from None
+        self.stop()
+        if self.process.returncode != 0:
+            raise DemoError(f"{self.name}: redis-server ended with {self.process.returncode}:\n" + tail(log))
+
+    def fill_and_empty(self, client, keys, gone):
         sampler = Sampler(self.process.pid)
         sampler.start()
         begin = time.monotonic()
@@ -201,10 +219,6 @@ class Contender:
         sampler.join()
         self.samples = sampler.samples
         self.peak = max(mib for _, mib in self.samples)
-        self.stop()
-        if self.process.returncode != 0:
-            raise DemoError(f"{self.name}: redis-server ended with {self.process.returncode}:\n"
-                            + tail(os.path.join(directory, self.name + ".server.log")))
 
 
 def end_with_parent():
@@ -294,9 +308,10 @@ def main():
     print(f"Redis, one server after the other: {len(keys)} keys, {LOAD_BYTES / 1e6:.0f} MB of "
           f"values from {OCTAVES[0]} bytes to {OCTAVES[-1] // 512} KiB;\n{len(gone)} of them "
           f"deleted in random order; {IDLE_SECONDS:.0f} s idle.\n", flush=True)
+    bound = [contender.check_binding() for contender in contenders]
     try:
-        for contender in contenders:
-            print(f"{contender.name}: malloc of {contender.check_binding()} ...", flush=True)
+        for contender, file in zip(contenders, bound):
+            print(f"{contender.name}: malloc of {file} ...", flush=True)
             contender.tell(directory, keys, gone)
     finally:
         for contender in contenders:
