@@ -403,7 +403,10 @@ int bs_symbolize_main(int argc, char **argv) {
                     option == ':' ? "needs a value" : "is unknown");
             return BS_EXIT_LAUNCHER;
         }
-        bs_symbols_search_in(optarg);
+        if (!bs_symbols_search_in(optarg)) {
+            fprintf(stderr, "besom: symbolize: cannot search in '%s': %s\n", optarg, strerror(errno));
+            return BS_EXIT_LAUNCHER;
+        }
     }
     if (optind == argc) {
         ok = read_file("-");

@@ -37,11 +37,16 @@ static const Dwfl_Callbacks callbacks = {
     .debuginfo_path = &debuginfo_path,
 };
 
-void bs_symbols_search_in(const char *folder) {
+/* Absolute: libdwfl takes others as relative to the module. */
+bool bs_symbols_search_in(const char *folder) {
+    char *absolute = realpath(folder, NULL);
+
     free(debuginfo_path);
-    if (folder == NULL || asprintf(&debuginfo_path, ":.debug:/usr/lib/debug:%s", folder) < 0) {
+    if (absolute == NULL || asprintf(&debuginfo_path, ":.debug:/usr/lib/debug:%s", absolute) < 0) {
         debuginfo_path = NULL;
     }
+    free(absolute);
+    return debuginfo_path != NULL;
 }
 
 /* --- finding the file ------------------------------------------------------------------------- */
@@ -248,8 +253,9 @@ bool bs_symbols_find(struct bs_symbols *s, uint64_t address, bs_symbol_found *fo
 
 #else
 
-void bs_symbols_search_in(const char *folder) {
+bool bs_symbols_search_in(const char *folder) {
     (void)folder;
+    return true;
 }
 struct bs_symbols *bs_symbols_open(const char *path, const char *build_id) {
     static bool said;

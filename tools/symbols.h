@@ -14,8 +14,9 @@
 
 struct bs_symbols;
 
-/* A folder to search for .build-id/xx/rest.debug as well, or NULL. Before anything is opened. */
-void bs_symbols_search_in(const char *folder);
+/* A folder to search for .build-id/xx/rest.debug as well. Before anything is opened. False and errno: there is
+ * no such folder. */
+bool bs_symbols_search_in(const char *folder);
 
 /* build_id: hexadecimal, or "none". Never NULL; what cannot be had is said on stderr, once for each
  * module. */

@@ -167,6 +167,8 @@ cp apart "debug/.build-id/${id:0:2}/${id:2}.debug"
 names -d "$dir/debug" log
 has out '#0  makes_block at .*leak\.c:4 ' 'debug information by build-id'
 rm stripped
+names -d debug log
+has out '#0  makes_block at .*leak\.c:4 ' 'debug information in a folder by a relative path'
 names log
 has err "stripped with build-id $id: there is no such file any more" 'a file that went'
 has out "\?\? \($dir/stripped\+0x" 'a file that went: the frames stay'
@@ -253,12 +255,13 @@ fi
 
 # --- what is wrong with the command ---------------------------------------------------------------------
 
-for bad_args in "-z" "-zd" "-d" "/nowhere/log"; do
+for bad_args in "-z" "-zd" "-d" "-d/nowhere" "/nowhere/log"; do
     status=0
     # shellcheck disable=SC2086
     timeout 120 "$besom" symbolize $bad_args >out 2>err </dev/null || status=$?
     if [ "$status" -eq 125 ] && [ "$(wc -l <err)" -eq 1 ] && grep -q '^besom: symbolize: ' err; then
-        has err "'${bad_args%% *}'" "what is named of $bad_args"
+        word=${bad_args#-d}
+        has err "'${word:--d}'" "what is named of $bad_args"
     else
         bad "symbolize $bad_args: status $status"
     fi
