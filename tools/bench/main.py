@@ -14,6 +14,10 @@ import shlex
 import signal
 import sys
 
+if sys.version_info < (3, 8):   # before the other modules, which need it
+    sys.stderr.write("besom bench: needs python3 3.8 or later; the python3 in PATH is %d.%d\n" % sys.version_info[:2])
+    sys.exit(125)
+
 import gates
 import options
 import plot

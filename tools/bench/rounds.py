@@ -114,7 +114,7 @@ class Session:
                       f"if that is its malloc, compare with --alloc {name}="
                       f"{find_library(['libc.so.6']) or '/path/of/libc.so.6'}")
         if result["leftovers"]:
-            self.note(f"under {name} {result['leftovers']} processes outlived the command and were "
+            self.note(f"under {name} {result['leftovers']} process(es) outlived the command and were "
                       "killed 2 s later")
         if result["pss_unreadable"]:
             self.note("a process of another user was counted by RSS less its shared pages, because "
