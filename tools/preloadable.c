@@ -127,6 +127,7 @@ bool bs_preloadable_check(const char *program, const char *library, char *why, s
 
 bool bs_preloadable_library(const char *library, char *why, size_t why_bytes) {
     struct bs_elf_image image;
+    struct statvfs fs;
 
     if (strpbrk(library, ": \t\n") != NULL) {
         snprintf(why, why_bytes,
@@ -146,6 +147,10 @@ bool bs_preloadable_library(const char *library, char *why, size_t why_bytes) {
     }
     if (!image.has_dynamic || image.has_interp) {
         snprintf(why, why_bytes, "it is not a shared library; name libbesom.so itself");
+        return false;
+    }
+    if (statvfs(library, &fs) == 0 && (fs.f_flag & ST_NOEXEC) != 0) {
+        snprintf(why, why_bytes, "it lies on a file system that is mounted noexec; copy it to another one");
         return false;
     }
     return true;

@@ -186,6 +186,15 @@ library_search() {
     mkfifo fifo.so
     run -l ./fifo.so -- /bin/true
     expect "library that is a FIFO" 125 "fifo.so': it is not an ELF file"
+    mkdir noexec
+    status=0
+    unshare -rm sh -c 'mount -t tmpfs -o noexec none noexec && cp "$2" noexec/libbesom.so || exit 77
+        exec "$1" run -l noexec/libbesom.so -- /bin/true' sh "$besom" "$lib" >out 2>err || status=$?
+    if [ "$status" = 1 ] || [ "$status" = 77 ]; then
+        skip "library on a noexec mount" "no mount in a namespace of its own"
+    else
+        expect "library on a noexec mount" 125 "noexec/libbesom.so': it lies on a file system.* noexec"
+    fi
     head -c 100 "$lib" >short.so
     run -l ./short.so -- /bin/true
     expect "library that is cut off" 125 "short.so': it is not an ELF file"
