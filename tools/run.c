@@ -234,8 +234,11 @@ static int become(char **argv, const char *wanted_library, bool scan) {
         /* With a slash in it nothing is searched; what execvp() adds to execv() is /bin/sh for a
          * script without "#!", as every shell and env(1) do. */
         execvp(path, argv);
-        result = exit_code_of(errno);
-        complain("cannot run '%s': %s", path, strerror(errno));
+        int error = errno;
+        bool no_loader = error == ENOENT && access(path, F_OK) == 0; /* scripts have been followed */
+        result = exit_code_of(error);
+        complain("cannot run '%s': %s", path,
+                 no_loader ? "the dynamic loader that it names is missing (see readelf -l)" : strerror(error));
     }
     free(library);
     free(path);

@@ -220,6 +220,10 @@ refusals() {
     else
         skip "static program" "no static libc (package libc6-dev)"
     fi
+    if gcc -o lost main.c -Wl,--dynamic-linker=/no/such/loader 2>err; then
+        run -- ./lost
+        expect "program whose loader is missing" 127 "'./lost': the dynamic loader that it names is missing"
+    fi
     head -c 100 /bin/true >cut-off
     chmod +x cut-off
     run -- ./cut-off

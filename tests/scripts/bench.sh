@@ -559,6 +559,10 @@ END
     refused "a command that is not there" "there is no such program" --alloc glibc -- ./no-such
     refused "a folder" "cannot run '/tmp': it is a folder" --alloc glibc -- /tmp
     refused "a file that is not executable" "not executable" --alloc glibc -- ./steps.c
+    printf '#!/no/such/sh\n' >orphan
+    chmod +x orphan
+    refused "a script without its interpreter" "cannot run ./orphan: its interpreter is missing" \
+        --alloc glibc -- ./orphan
     refused "an unknown allocator" "hoard: unknown; give NAME=FILE" --alloc glibc,hoard -- touch ran
     refused "a library that is missing" "there is no file /no/such.so" --alloc x=/no/such.so -- \
         touch ran

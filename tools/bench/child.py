@@ -5,6 +5,7 @@ The command is either a program that ends by itself or a server, which is left a
 for as long as a load takes (Phases), idles, and is stopped. Whatever happens, nothing of it is left
 when run() returns or raises. It compares nothing and prints nothing.
 """
+import errno
 import hashlib
 import os
 import select
@@ -106,7 +107,9 @@ class Run:
         if words[0] == "started":
             self.pid, self.begin = numbers[0], numbers[1] / 1e9
         elif words[0] == "failed":
-            raise RunError(f"cannot run {self.argv[0]}: {os.strerror(numbers[0])}")
+            # The program is there: main.py looked for it.
+            why = "its interpreter is missing" if numbers[0] == errno.ENOENT else os.strerror(numbers[0])
+            raise RunError(f"cannot run {self.argv[0]}: {why}")
         elif words[0] == "ended":
             self.status, self.ended_at = numbers[0], numbers[1] / 1e9
         elif words[0] == "usage":
