@@ -6,8 +6,8 @@ options.py what was asked, allocators.py who is compared, rounds.py the order of
 one run, sampler.py its memory, stats.py the arithmetic, report.py, export.py and plot.py the
 results, gates.py the limits.
 
-Exit status: 0 all right, 1 a gate or a run failed, 2 wrong usage or nothing could be run, 130 (128
-and the signal) interrupted, with what was measured until then.
+Exit status: 0 all right, 1 a gate or a run failed, 2 wrong usage or nothing could be run, 125 an older
+Python, 128 and the signal interrupted, with what was measured until then.
 """
 import os
 import shlex

@@ -175,7 +175,8 @@ def make_parser():
         description="Runs a command under several allocators in turn and compares the memory of "
         "its whole process tree over time, and its time.",
         epilog="Exit status: 0 all right; 1 a gate or a run failed; 2 wrong usage, or nothing "
-        "could be run; 130 interrupted, with partial results written. besom(1) has examples.")
+        "could be run; 128 and the signal (130 for Ctrl-C) interrupted, with partial results "
+        "written. besom(1) has examples.")
     add_what(parser)
     add_how(parser)
     add_results(parser)
