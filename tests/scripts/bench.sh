@@ -375,7 +375,7 @@ failures() {
     ends "a load that is killed" 1 "the load was killed by SIGKILL"
     for limit in 8 9 10; do
         code=0
-        (ulimit -n "$limit" && exec "$timeout" 300 "$besom" bench --alloc glibc -r 1 -- true) >out 2>err || code=$?
+        "$timeout" 300 prlimit --nofile="$limit" "$besom" bench --alloc glibc -r 1 -- true >out 2>err || code=$?
         if [ "$code" != 0 ]; then ends "$limit descriptors" 2 "Too many open files"; fi
         [ "$(wc -l <err)" -le 1 ] || broken "$limit descriptors: $(cat err)"
     done
@@ -532,6 +532,7 @@ for words, line in [
         ("'0': give a whole number", "-r 0 -- true"),
         ("--frobnicate", "--frobnicate -- true"),
         ("cannot write '/no/where/c'", "--csv /no/where/c -- true"),
+        ("File name too long", "--csv " + 300 * "c" + " -- true"),
         ("'named/c' is named twice", "--csv named/c --json ./named/../named/c -- true"),
         ("without quotes, bars", '--alloc a"b=glibc -- true'),
         ("only one of --csv", "--csv - --json - -- true"),
@@ -556,6 +557,9 @@ assert args.command == ["cmd", "-r", "--", "x"] and args.rounds == 3, args
 assert options.parse(["--", "cmd", "--", "-w"]).command == ["cmd", "--", "-w"]
 END
     refused "no command" "no command given" -r 1
+    for option in --baseline --json --plot --besom; do
+        refused "$option ''" "argument $option: '': give a name" "$option" '' -- touch ran
+    done
     refused "a command that is not there" "there is no such program" --alloc glibc -- ./no-such
     refused "a folder" "cannot run '/tmp': it is a folder" --alloc glibc -- /tmp
     refused "a file that is not executable" "not executable" --alloc glibc -- ./steps.c

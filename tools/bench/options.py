@@ -30,6 +30,13 @@ def bad(text, remedy):
     return argparse.ArgumentTypeError(f"'{text}': {remedy}")
 
 
+def some(text):
+    """Not '', which is a variable of a script that is not set, and would be no option at all."""
+    if not text:
+        raise bad(text, "give a name")
+    return text
+
+
 def positive(text):
     if not text.isdigit() or int(text) < 1:
         raise bad(text, "give a whole number, 1 or more")
@@ -101,12 +108,12 @@ def add_what(parser):
                        help="allocators: glibc, jemalloc, mimalloc, tcmalloc, besom, or NAME=FILE "
                        "for any other library, or NAME=KNOWN for one of these again; default: all "
                        "that are installed")
-    group.add_argument("--base", metavar="NAME",
+    group.add_argument("--base", metavar="NAME", type=some,
                        help="the one that others are compared with; default besom, else the first")
     group.add_argument("--env", metavar="NAME:VARIABLE=VALUE", type=setting, action="append",
                        default=[], help="an environment variable for one allocator; may be "
                        "repeated")
-    group.add_argument("--besom", metavar="FILE", default="", help="another libbesom.so")
+    group.add_argument("--besom", metavar="FILE", type=some, help="another libbesom.so")
     group.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
 
 
@@ -149,18 +156,19 @@ def add_how(parser):
 
 def add_results(parser):
     group = parser.add_argument_group("results beside the table (FILE - is the standard output)")
-    group.add_argument("--csv", metavar="FILE", help="every run as a line")
-    group.add_argument("--json", metavar="FILE", help="everything, with memory over time; also "
-                       "what --baseline reads")
-    group.add_argument("--markdown", metavar="FILE", help="the report for a web page")
-    group.add_argument("--plot", metavar="DIR", help="plots by gnuplot, their data and scripts")
+    group.add_argument("--csv", metavar="FILE", type=some, help="every run as a line")
+    group.add_argument("--json", metavar="FILE", type=some, help="everything, with memory over time; "
+                       "also what --baseline reads")
+    group.add_argument("--markdown", metavar="FILE", type=some, help="the report for a web page")
+    group.add_argument("--plot", metavar="DIR", type=some, help="plots by gnuplot, their data and "
+                       "scripts")
     group.add_argument("--plot-format", choices=["svg", "png"], default="svg", help="default svg")
     group = parser.add_argument_group("gates, which make the exit status 1")
     group.add_argument("--max-rss", metavar="[NAME=]SIZE", type=limit, action="append", default=[],
                        help="the peak of any run, or of this allocator's, is above SIZE "
                        "(as 300M); may be repeated")
-    group.add_argument("--baseline", metavar="FILE", help="a median is worse than in FILE, which "
-                       "--json wrote, by more than the tolerance")
+    group.add_argument("--baseline", metavar="FILE", type=some, help="a median is worse than in "
+                       "FILE, which --json wrote, by more than the tolerance")
     group.add_argument("--tolerance", metavar="PCT", type=number, default=5.0,
                        help="default 5 %%")
     group.add_argument("--gate", metavar="METRIC,...", type=gate_metrics,
@@ -188,6 +196,17 @@ def make_parser():
 # --- what only all of them together tell ------------------------------------------------------
 
 
+def unusable(path):
+    """'' or what no file of this name can get over: it is too long, a link leads to itself."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror
+    return ""
+
+
 def is_device(path):
     return os.path.exists(path) and not os.path.isfile(path)
 
@@ -198,6 +217,9 @@ def check_files(parser, args):
     if outputs.count("-") > 1:
         parser.error("only one of --csv, --json and --markdown can go to the standard output")
     for path in outputs:
+        complaint = unusable(path)
+        if complaint:
+            parser.error(f"cannot write '{path}': {complaint}")
         folder = os.path.dirname(path) or "."
         if path != "-" and (os.path.isdir(path) or not os.path.isdir(folder)
                             or not os.access(path if os.path.exists(path) else folder, os.W_OK)):

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 
+from child import how_it_ended
 from stats import typical_run
 from streams import say
 
@@ -100,7 +101,8 @@ def draw_one(folder, name):
     """'' or what gnuplot says."""
     done = subprocess.run([gnuplot(), f"{name}.gp"], cwd=folder, capture_output=True, text=True,
                           check=False, timeout=60)
-    return (done.stderr.strip().split("\n")[-1] or "failed") if done.returncode else ""
+    said = done.stderr.strip().split("\n")[-1] or f"{name}.gp {how_it_ended(done.returncode)}"
+    return f"gnuplot: {said}" if done.returncode else ""
 
 
 def draw(folder, kind, data, runs):
