@@ -197,9 +197,14 @@ def make_parser():
 
 
 def unusable(path):
-    """'' or what no file of this name can get over: it is too long, a link leads to itself."""
+    """'' or what no file of this name can get over: it is too long, a link leads to itself, the working
+    folder is gone."""
     try:
-        os.stat(path)
+        whole = os.path.realpath(path)
+    except OSError as error:
+        return error.strerror
+    try:
+        os.stat(whole)
     except FileNotFoundError:
         return ""
     except OSError as error:
