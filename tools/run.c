@@ -269,6 +269,10 @@ int bs_run_main(int argc, char **argv) {
             }
             break;
         case 'l':
+            if (optarg[0] == '\0') { /* a variable of a script that is not set */
+                complain("run: option '%s' has an empty value; name a library or leave it out", word);
+                return BS_EXIT_LAUNCHER;
+            }
             library = optarg;
             break;
         case 's':

@@ -305,6 +305,8 @@ bad_usage() {
     expect "option with a bad key" 125 "the key of 'Log:x' is not a word"
     run -o a:b,,c:d -- /bin/true
     expect "option with a stray comma" 125 "option -o: empty pair"
+    run -l '' -- /bin/true
+    expect "-l without a name" 125 "option '-l' has an empty value"
     run -o
     expect "-o without a value" 125 "option '-o' needs a value"
     run --frobnicate -- /bin/true
