@@ -119,7 +119,7 @@ PY
 environment() {
     local show='echo "$LD_PRELOAD|$BESOM_CONF"'
     local other
-    other=$(ldconfig -p | awk '/libm\.so\.6/ { print $NF; exit }')
+    other=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p | awk '/libm\.so\.6/ { print $NF; exit }')
 
     run -- sh -c "$show"
     expect_out "LD_PRELOAD is set" "$lib|"
