@@ -53,7 +53,7 @@ def bars(kind, name, title, label, key, summary):
     script = (header(kind, name, title) + BARS + f"set ylabel '{label}'\nset xtics ({tics})\n"
               f"set xrange [-0.6:{len(summary) - 0.4}]\n"
               f"plot {plots}, '{name}.dat' using 1:3:4:5 with yerrorbars lc rgb 'black' notitle\n")
-    return data, script
+    return data, script if rows else ""
 
 
 def over_time(kind, title, metric, runs, names):
