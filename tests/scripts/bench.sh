@@ -6,199 +6,14 @@
 # differs, hangs or never got its allocator does not count; gates, files and exit statuses are what besom(1)
 # promises; Ctrl-C keeps what was measured and leaves no process behind.
 #
-# It is NOT about who is faster (bench/) nor about `besom run` (launcher/). Programs are compiled
-# here. `bench.sh PART...` runs only these parts.
+# It is NOT about wrong use and a machine that refuses (bench_errors.sh), who is faster (bench/), nor `besom run`
+# (launcher/). `bench.sh PART...` runs only these parts.
 # Called by `make check`; BESOM, BESOM_LIB, CC and top_builddir from the environment. Exit status:
 # 0 all right, 1 not, 99 there is nothing to test.
 # shellcheck disable=SC2317  # parts are called by their names, from "$@"
+# shellcheck disable=SC1091,SC2034,SC2154  # bench_helpers.sh is read on its own
 set -eu
-
-top=$(realpath "${top_srcdir:-$(dirname "$0")/../..}")
-build=${top_builddir:-$top/build}
-besom=$(realpath "${BESOM:-$build/besom}") || exit 99
-BESOM_LIB=$(realpath "${BESOM_LIB:-$build/libbesom.so}") || exit 99
-export BESOM_LIB
-unset LD_PRELOAD BESOM_CONF
-timeout=$(command -v timeout)
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-trap 'exit 1' HUP INT TERM
-cd "$tmp"
-status=0
-count=0
-
-broken() {
-    echo "bench.sh: $*"
-    status=1
-}
-
-# bench ARG...: besom bench within 300 s; leaves $code, out and err.
-bench() {
-    count=$((count + 1))
-    code=0
-    "$timeout" 300 "$besom" bench "$@" >out 2>err </dev/null || code=$?
-}
-
-# ends WHAT CODE [WORDS]: exit status, and these words on stderr.
-ends() {
-    if [ "$code" -ne "$2" ]; then
-        broken "$1: exit status $code, not $2: $(cat err)"
-    elif [ $# -gt 2 ] && ! grep -q -F -- "$3" err; then
-        broken "$1: wanted '$3' on stderr, got: $(cat err)"
-    fi
-}
-
-# refused WHAT WORDS ARG...: exit status 2, one line that has the words, and nothing was run.
-refused() {
-    what=$1 words=$2
-    shift 2
-    rm -f ran
-    bench "$@"
-    ends "$what" 2 "$words"
-    [ "$(wc -l <err)" -le 2 ] || broken "$what: more than a line: $(cat err)"
-    [ ! -e ran ] || broken "$what: something was run"
-}
-
-# judge WHAT CODE: python code over `d`, the object that --json wrote to j, and `first`, the first
-# run in it.
-judge() {
-    python3 - "$1" <<END || broken "$1"
-import json, sys
-d = json.load(open("j"))
-first = d["runs"][0] if d["runs"] else None
-def near(what, value, wanted, slack):
-    if value is None or abs(value - wanted) > slack:
-        print(f"bench.sh: {sys.argv[1]}: {what} is {value}, not {wanted} within {slack}")
-        sys.exit(1)
-mib = lambda key: None if first[key] is None else first[key] / 1024
-# The longest time without a look at the memory: what is seldom looked at is not known.
-looks = [0] + [at for at, kib in first["samples"]] + [first["whole_s"]] if first else [0]
-gap = max((b - a for a, b in zip(looks, looks[1:])), default=0)
-def skip_if(condition, why):
-    if condition:
-        print(f"bench.sh: skipped: {sys.argv[1]}: {why}: the machine is too busy")
-        sys.exit(0)
-def skip_if_blind():
-    skip_if(gap > 0.6, f"no look at the memory for {gap:.1f} s")
-$2
-END
-}
-
-# What is killed goes a moment later, on a busy machine longer.
-none_left() {
-    for _ in $(seq 200); do
-        pgrep -f "^$steps " >left || return 0
-        sleep 0.1
-    done
-    broken "$1: left behind: $(cat left)"
-}
-
-# steps MODE...: memory in known steps, straight from the kernel, so that it is the same under every
-# malloc. Each step lasts for long compared with what a sampler may have to wait for a CPU.
-cat >steps.c <<'END'
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-static double begin, area, last_at, last_mib;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
-/* The program's own account of its memory, MiB times seconds. */
-static void mark(double mib) {
-    double at = now();
-    area += (at - last_at) * (last_mib + mib) / 2;
-    last_at = at;
-    last_mib = mib;
-}
-static void *hold(size_t mib) {
-    char *p = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    madvise(p, mib << 20, MADV_NOHUGEPAGE);
-    memset(p, 1, mib << 20);
-    return p;
-}
-static void rest(double seconds) {
-    struct timespec t = {(time_t)seconds, (long)((seconds - (time_t)seconds) * 1e9)};
-    while (nanosleep(&t, &t) != 0) {
-    }
-}
-static void down(double first) {
-    void *p = hold(50);
-    mark(50);
-    rest(first);
-    mark(50);
-    munmap((char *)p + (10 << 20), 40 << 20);
-    mark(10);
-}
-static void say(const char *name, double value) {
-    FILE *f = fopen("told", "w");
-    fprintf(f, "%s %.6f\n", name, value);
-    fclose(f);
-}
-static void below(int leave) {
-    hold(20);
-    if (fork() == 0) {
-        if (leave && (setsid() < 0 || fork() > 0))
-            _exit(0);
-        hold(30);
-        rest(1.5);
-        _exit(0);
-    }
-    if (leave)
-        wait(NULL);
-    rest(leave ? 2.5 : 0.0);
-    wait(NULL);
-}
-int main(int argc, char **argv) {
-    const char *mode = argc > 1 ? argv[1] : "";
-    void *(*volatile entry)(size_t) = malloc;
-    Dl_info info;
-    void *address;
-
-    begin = last_at = now();
-    if (strcmp(mode, "down") == 0) {
-        double seconds = argc > 2 ? atof(argv[2]) : 1.5;
-        down(seconds);
-        rest(seconds);
-        mark(10);
-        say("mean", area / (now() - begin));
-    } else if (strcmp(mode, "serve") == 0) {
-        down(3);
-        rest(60);
-    } else if (strcmp(mode, "family") == 0) {
-        below(0);
-    } else if (strcmp(mode, "orphan") == 0) {
-        below(1);
-    } else if (strcmp(mode, "which") == 0) {
-        memcpy(&address, (const void *)&entry, sizeof(address));
-        dladdr(address, &info);
-        FILE *f = fopen("which", "a");
-        fprintf(f, "%s %s\n", getenv("WHO") ? getenv("WHO") : "-", info.dli_fname);
-        fclose(f);
-        rest(0.05);
-    } else if (strcmp(mode, "differ") == 0) {
-        int mine = getenv("LD_PRELOAD") != NULL;
-        puts(mine && argc > 2 ? "other" : "same");
-        return mine && argc == 2 ? 4 : 3;
-    } else {
-        rest(argc > 2 ? atof(argv[2]) : 0.1);
-    }
-    return 0;
-}
-END
-# shellcheck disable=SC2086  # CC may hold options
-${CC:-cc} -O1 -o steps steps.c 2>err || { echo "bench.sh: $(cat err)"; exit 1; }
-steps=$tmp/steps
+. "$(dirname "$0")/bench_helpers.sh"
 
 # --- what is measured -----------------------------------------------------------------------------
 
@@ -304,52 +119,6 @@ allocators() {
     fi
 }
 
-nobody_can() {
-    [ "$(id -u)" = 0 ] && chmod 711 "$tmp" && runuser -u nobody -- "$besom" --version >/dev/null 2>&1
-}
-
-# as_nobody ARG...: as bench, by the user nobody.
-as_nobody() {
-    count=$((count + 1))
-    code=0
-    "$timeout" 300 runuser -u nobody -- "$besom" bench "$@" >out 2>err </dev/null || code=$?
-}
-
-# What became another user's process can be seen in part, and not be killed.
-another_user() {
-    if ! nobody_can || findmnt -n -o OPTIONS -T "$tmp" | grep -qw nosuid; then
-        echo "bench.sh: skipped: another user's process: not root, or nobody cannot run besom here"
-        return
-    fi
-    cat >became.c <<'END'
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-int main(int argc, char **argv) {
-    if (argc != 2 || setgid(0) != 0 || setuid(0) != 0)
-        return 1;
-    FILE *f = fopen("became.pid", "w");
-    fprintf(f, "%d\n", (int)getpid());
-    fclose(f);
-    sleep((unsigned)atoi(argv[1]));
-    return 0;
-}
-END
-    "${CC:-cc}" became.c -o became
-    chmod 4755 became
-    as_nobody --alloc glibc -r 1 -- ./became 1
-    ends "another user's process" 0
-    grep -q 'process of another user was counted by RSS' out || broken "nothing is said of its PSS: $(cat out)"
-    grep -q 'nor can its mappings be read' out || broken "nothing is said of its mappings: $(cat out)"
-    for words in "--timeout 1" "--for 1"; do
-        # shellcheck disable=SC2086
-        as_nobody --alloc glibc -r 1 $words -- ./became 60
-        ends "another user's process, $words" 2 "as it runs as another user, and was left behind"
-        [ "$(wc -l <err)" = 1 ] || broken "another user's process, $words: $(cat err)"
-        kill "$(cat became.pid)"
-    done
-}
-
 failures() {
     bench --alloc glibc,besom -r 2 -- sh -c 'echo why >&2; exit 5'
     ends "a command that fails" 1 "exit status 5: why"
@@ -373,13 +142,6 @@ failures() {
     ends "a preparation that fails" 1 "--prepare ended with exit status 9"
     bench --alloc glibc -r 1 --load 'kill -KILL $$' -- "$steps" sleep 60
     ends "a load that is killed" 1 "the load was killed by SIGKILL"
-    for limit in 8 9 10; do
-        code=0
-        "$timeout" 300 prlimit --nofile="$limit" "$besom" bench --alloc glibc -r 1 -- true >out 2>err || code=$?
-        if [ "$code" != 0 ]; then ends "$limit descriptors" 2 "Too many open files"; fi
-        [ "$(wc -l <err)" -le 1 ] || broken "$limit descriptors: $(cat err)"
-    done
-    another_user
 }
 
 # --- results ---------------------------------------------------------------------------------
@@ -416,47 +178,6 @@ assert len({l.count("|") for l in table[:3]}) == 1 and len(table) == 6, table'
     [ "$(wc -l <out)" = 2 ] || broken "--csv -: $(cat out)"
     bench --alloc glibc -r 1 --csv /dev/full -- true
     ends "a full disk" 1 "cannot write '/dev/full'"
-    # An earlier file that is a link stays one, and keeps its mode.
-    echo earlier >behind
-    chmod 640 behind
-    ln -s behind link
-    bench --alloc glibc -r 1 --csv link -- true
-    if [ ! -L link ] || [ "$(wc -l <behind)" != 2 ] || [ "$(stat -c %a behind)" != 640 ]; then
-        broken "a link: $(ls -l link behind)"
-    fi
-    # A disk that takes nothing more: the earlier file is left, and no other.
-    mkdir room
-    if unshare -rm sh -c "mount -t tmpfs -o size=1m none room && echo earlier >room/j || exit 1
-        cat /dev/zero >room/fill 2>/dev/null
-        '$besom' bench --alloc glibc -r 1 --json room/j -- true >out 2>err
-        echo \$? >code
-        rm room/fill
-        ls -A room
-        cat room/j" >left 2>/dev/null; then
-        [ "$(tr '\n' ' ' <left)" = 'j earlier ' ] || broken "a full disk: left $(cat left)"
-        code=$(cat code)
-        ends "a full disk" 1 "cannot write 'room/j': No space left on device"
-    else
-        echo "bench.sh: skipped: a full disk: no mount in a namespace of its own"
-    fi
-    # A file that is not to be replaced, in a folder that takes no other one.
-    if nobody_can; then
-        mkdir taken
-        echo earlier >taken/f
-        chown nobody taken/f
-        as_nobody --alloc glibc -r 1 --csv taken/f -- true
-        ends "a folder that takes no file" 0
-        [ "$(wc -l <taken/f)" = 2 ] || broken "a folder that takes no file: $(cat taken/f)"
-        as_nobody --alloc glibc -r 1 --plot taken -- touch ran
-        ends "a folder for plots that takes no file" 2 "cannot write into the folder 'taken'"
-    else
-        echo "bench.sh: skipped: a folder that takes no file: not root, or nobody cannot run besom"
-    fi
-    # Bytes that are no UTF-8, and line breaks.
-    odd=$(printf 'exit 0\n\n# \377\376')
-    bench --alloc glibc -r 1 --json j --markdown m --plot odd -- sh -c "$odd"
-    ends "a command that is no text" 0
-    [ -s m ] || broken "a command that is no text: no Markdown"
 }
 
 # gate JSON [SECONDS] ARG...: a run of steps whose results are judged by `besom bench` itself. A step lasts two
@@ -516,106 +237,6 @@ END
         broken "nothing is said of the other command: $(cat out)"
 }
 
-# Each is one line that has the words, by what reads the command line, and exit status 2.
-usage() {
-    mkdir -p named
-    PYTHONDONTWRITEBYTECODE=1 python3 - "$top/tools/bench" <<'END' || broken "usage"
-import contextlib, io, sys
-sys.path.insert(0, sys.argv[1])
-import options
-for words, line in [
-        ("no command given", "-r 1"),
-        ("besom is named twice", "--alloc besom,besom -- true"),
-        ("'lots': give a size", "--max-rss lots -- true"),
-        ("tcmalloc is not among", "--alloc glibc --max-rss tcmalloc=1G -- true"),
-        ("besom is not among", "--alloc glibc --base besom -- true"),
-        ("'0': give a whole number", "-r 0 -- true"),
-        ("--frobnicate", "--frobnicate -- true"),
-        ("cannot write '/no/where/c'", "--csv /no/where/c -- true"),
-        ("File name too long", "--csv " + 300 * "c" + " -- true"),
-        ("'named/c' is named twice", "--csv named/c --json ./named/../named/c -- true"),
-        ("without quotes, bars", '--alloc a"b=glibc -- true'),
-        ("only one of --csv", "--csv - --json - -- true"),
-        ("--idle needs --for or --load", "--idle 1 -- true"),
-        ("exclude each other", "--for 1 --load true -- true"),
-        ("'HELLO': give the name", "--for 1 --stop HELLO -- true"),
-        ("'weight': give some of", "--gate weight -- true"),
-        ("'x=y': give NAME:VARIABLE=VALUE", "--env x=y -- true"),
-        ("more than 0", "--timeout 0 -- true"),
-        ("too short", "--interval 0.5 -- true")]:
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            options.parse(line.split())
-        sys.exit(f"bench.sh: {line}: taken")
-    except SystemExit as end:
-        said = said.getvalue()
-        if end.code != 2 or words not in said or said.count("\n") != 1:
-            sys.exit(f"bench.sh: {line}: exit status {end.code}, {said!r}")
-args = options.parse(["-r3", "--alloc", "a=/x,glibc", "cmd", "-r", "--", "x"])
-assert args.command == ["cmd", "-r", "--", "x"] and args.rounds == 3, args
-assert options.parse(["--", "cmd", "--", "-w"]).command == ["cmd", "--", "-w"]
-END
-    refused "no command" "no command given" -r 1
-    for option in --baseline --json --plot --besom; do
-        refused "$option ''" "argument $option: '': give a name" "$option" '' -- touch ran
-    done
-    refused "a command that is not there" "there is no such program" --alloc glibc -- ./no-such
-    refused "a folder" "cannot run '/tmp': it is a folder" --alloc glibc -- /tmp
-    refused "a file that is not executable" "not executable" --alloc glibc -- ./steps.c
-    printf '#!/no/such/sh\n' >orphan
-    chmod +x orphan
-    refused "a script without its interpreter" "cannot run ./orphan: its interpreter is missing" \
-        --alloc glibc -- ./orphan
-    refused "an unknown allocator" "hoard: unknown; give NAME=FILE" --alloc glibc,hoard -- touch ran
-    refused "a library that is missing" "there is no file /no/such.so" --alloc x=/no/such.so -- \
-        touch ran
-    refused "a library that is none" ": invalid ELF header" --alloc x=./steps.c -- touch ran
-    mkdir -p 'a space'
-    cp "$BESOM_LIB" 'a space/libbesom.so'
-    refused "a library whose path has a space" "x: its path has a space or a colon" \
-        --alloc 'x=a space/libbesom.so' -- touch ran
-    refused "a besom that is missing" "besom: there is no /no/such.so" --besom /no/such.so -r 1 -- touch ran
-    BESOM_LIB=/no/such.so bench -r 1 -- true
-    ends "an allocator that nobody asked for" 0 "left out: besom: there is no libbesom.so"
-    PATH=$tmp/nowhere bench -- true
-    ends "without python3" 125 "needs python3, which is not in PATH; install it"
-    mkdir -p lone
-    cp "$besom" lone/besom
-    code=0
-    if [ ! -e /usr/local/share/besom/bench/main.py ]; then
-        lone/besom bench -- true >out 2>err || code=$?
-        ends "without its scripts" 125 "scripts are missing"
-    fi
-    bench --help
-    ends "--help" 0
-    grep -q -e '--max-rss' out || broken "--help: $(cat out)"
-}
-
-# A preparation has children, which Ctrl-C ends too; an earlier result is kept where there is none yet.
-interrupt_before() {
-    python3 - "$besom" "$steps" <<'END' || broken "Ctrl-C in a preparation: the test itself"
-import signal, subprocess, sys, time
-besom, steps = sys.argv[1:]
-open("j", "w").write("earlier")
-with open("err", "w") as err:
-    p = subprocess.Popen([besom, "bench", "--alloc", "glibc", "-r", "1", "--json", "j", "--prepare",
-                          f"{steps} sleep 61; true", "--", "true"], stdout=err, stderr=err)
-until = time.monotonic() + 100
-while subprocess.run(["pgrep", "-f", "^" + steps + " sleep 61"], stdout=subprocess.DEVNULL).returncode:
-    if time.monotonic() > until:
-        sys.exit("the preparation did not come")
-    time.sleep(0.05)
-p.send_signal(signal.SIGHUP)
-open("code", "w").write(str(p.wait(100)))
-END
-    code=$(cat code)
-    ends "Ctrl-C in a preparation" 129 "before the first run had ended; nothing is written"
-    [ "$(cat j)" = earlier ] || broken "Ctrl-C in a preparation: $(cat j)"
-    none_left "Ctrl-C in a preparation"
-    count=$((count + 1))
-}
-
 # SIGINT in the third run: two are written, the third is gone, and it has been cleaned up after.
 interrupt() {
     python3 - "$besom" "$steps" <<'END' || broken "Ctrl-C: the test itself"
@@ -644,59 +265,12 @@ END
     none_left "Ctrl-C"
 }
 
-# Wherever it comes, it is said in one line, and the exit status is the signal's.
-early_interrupt() {
-    python3 - "$besom" <<'END' || broken "a signal at the start"
-import signal, subprocess, sys, time
-for number in (signal.SIGINT, signal.SIGTERM):
-    for delay in (0.01, 0.02, 0.04, 0.08, 0.16, 0.32):
-        p = subprocess.Popen([sys.argv[1], "bench", "--alloc", "glibc", "-r", "1", "--", "sleep", "60"],
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        time.sleep(delay)
-        p.send_signal(number)
-        said = p.communicate(timeout=100)[1]
-        # Before the launcher becomes Python, the signal itself ends it.
-        if p.returncode not in (128 + number, -number) or "interrupted" not in said and p.returncode > 0 \
-                or said.count("\n") > 1:
-            sys.exit(f"bench.sh: {number!r} after {delay} s: exit status {p.returncode}, {said!r}")
-END
-    count=$((count + 1))
-}
-
-# A standard output that takes nothing is said in one line, and costs no file.
-streams() {
-    for to in /dev/full '&-' '/dev/null <&-'; do
-        for words in --help "--alloc glibc -r 1 --csv c -- true"; do
-            rm -f c
-            code=0
-            eval "\"\$timeout\" 300 \"\$besom\" bench $words 2>err >$to" || code=$?
-            case $to in
-            */null*) ends "$words >$to" 0 ;;
-            *)
-                ends "$words >$to" 1 "cannot write"
-                [ "$(wc -l <err)" = 1 ] || broken "$words >$to: $(cat err)"
-                ;;
-            esac
-        done
-        [ -s c ] || broken "no --csv >$to"
-    done
-    rm -f c
-    code=0
-    "$timeout" 300 "$besom" bench --alloc glibc -r 1 --csv c -- true >out 2>&- || code=$?
-    ends "no standard error" 0
-    [ -s c ] || broken "no --csv without a standard error"
-    { "$timeout" 300 "$besom" bench --alloc glibc -r 1 --csv - -- true 2>err || echo $? >code; } | true
-    code=$(cat code)
-    ends "a pipe that nobody reads" 1 "cannot write to the standard output: Broken pipe"
-    if grep -q Exception err; then broken "a pipe that nobody reads: $(cat err)"; fi
-    count=$((count + 8))
-}
-
 arithmetic() {
     PYTHONDONTWRITEBYTECODE=1 python3 - "$top/tools/bench" <<'END' || broken "arithmetic"
 import sys
 sys.path.insert(0, sys.argv[1])
 from options import size_kib
+from plot import bars
 from report import sparkline
 from sampler import MAX_SAMPLES, Series, thinned
 from stats import interval, summarize
@@ -722,6 +296,7 @@ assert [at for at, _ in long.samples] == sorted(at for at, _ in long.samples)
 many = [[i, i % 7] for i in range(100)]
 assert len(thinned(many, 10)) == 10 and max(k for _, k in thinned(many, 10)) == 6
 assert sparkline([[0, 0], [4, 8]], 4, 8, 8, 8) == "▁▄▆█", sparkline([[0, 0], [4, 8]], 4, 8, 8, 8)
+assert bars("svg", "mean", "title", "label", "mean_kib", {"glibc": {}})[1] == "" # no run was long enough
 assert size_kib("1.5G") == 1.5 * 2**20 and size_kib("300MiB") == 300 * 1024
 from stats import KEYS
 def run(round, name, value):
@@ -737,8 +312,7 @@ END
 
 # Without arguments everything, else the parts that are named.
 [ $# -gt 0 ] ||
-    set -- arithmetic usage known_memory servers allocators failures files gates interrupt \
-        interrupt_before early_interrupt streams
+    set -- arithmetic known_memory servers allocators failures files gates interrupt
 for part in "$@"; do
     "$part"
 done
