@@ -150,7 +150,8 @@ bool bs_preloadable_library(const char *library, char *why, size_t why_bytes) {
         return false;
     }
     if (statvfs(library, &fs) == 0 && (fs.f_flag & ST_NOEXEC) != 0) {
-        snprintf(why, why_bytes, "it lies on a file system that is mounted noexec; copy it to another one");
+        snprintf(why, why_bytes,
+                 "it lies on a file system that is mounted noexec; copy it to another one");
         return false;
     }
     return true;

@@ -105,7 +105,8 @@ static bool add_options(const char *options) {
     return true;
 }
 
-/* Threads will be stopped: BESOM_CONF has scan:WORD, and the last one is not off; BESOM_SCAN wins over it. */
+/* Threads will be stopped: BESOM_CONF has scan:WORD, and the last one is not off; BESOM_SCAN wins
+ * over it. */
 static bool options_ask_for_scan(void) {
     const char *pair = getenv("BESOM_CONF"), *alone = getenv("BESOM_SCAN");
     bool asked = false;
@@ -160,8 +161,8 @@ static void complain_of_interpreter(const char *script, char *missing, int error
 
     if (cr != NULL) {
         *cr = '\0';
-        complain("cannot run '%s': its first line ends in CR LF, so its interpreter would be '%s' with a "
-                 "CR in its name; end its lines in LF alone",
+        complain("cannot run '%s': its first line ends in CR LF, so its interpreter would be '%s' "
+                 "with a CR in its name; end its lines in LF alone",
                  script, missing);
     } else {
         complain("cannot run '%s': its interpreter '%s': %s", script, missing, strerror(error));
@@ -235,10 +236,12 @@ static int become(char **argv, const char *wanted_library, bool scan) {
          * script without "#!", as every shell and env(1) do. */
         execvp(path, argv);
         int error = errno;
-        bool no_loader = error == ENOENT && access(path, F_OK) == 0; /* scripts have been followed */
+        /* Scripts have been followed. */
+        bool no_loader = error == ENOENT && access(path, F_OK) == 0;
         result = exit_code_of(error);
         complain("cannot run '%s': %s", path,
-                 no_loader ? "the dynamic loader that it names is missing (see readelf -l)" : strerror(error));
+                 no_loader ? "the dynamic loader that it names is missing (see readelf -l)"
+                           : strerror(error));
     }
     free(library);
     free(path);
@@ -270,7 +273,8 @@ int bs_run_main(int argc, char **argv) {
             break;
         case 'l':
             if (optarg[0] == '\0') { /* a variable of a script that is not set */
-                complain("run: option '%s' has an empty value; name a library or leave it out", word);
+                complain("run: option '%s' has an empty value; name a library or leave it out",
+                         word);
                 return BS_EXIT_LAUNCHER;
             }
             library = optarg;

@@ -404,7 +404,8 @@ int bs_symbolize_main(int argc, char **argv) {
             return BS_EXIT_LAUNCHER;
         }
         if (!bs_symbols_search_in(optarg)) {
-            fprintf(stderr, "besom: symbolize: cannot search in '%s': %s\n", optarg, strerror(errno));
+            fprintf(stderr, "besom: symbolize: cannot search in '%s': %s\n", optarg,
+                    strerror(errno));
             return BS_EXIT_LAUNCHER;
         }
     }

@@ -232,7 +232,8 @@ def check_files(parser, args):
     files = [os.path.realpath(path) for path in outputs if path != "-" and not is_device(path)]
     for path in files:
         if files.count(path) > 1:
-            parser.error(f"'{os.path.relpath(path)}' is named twice; give --csv, --json and --markdown files of their own")
+            parser.error(f"'{os.path.relpath(path)}' is named twice; give --csv, --json and --markdown "
+                         "files of their own")
     if args.plot:
         try:
             os.makedirs(args.plot, exist_ok=True)
