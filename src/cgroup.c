@@ -330,6 +330,11 @@ static uint64_t count_of_list(const char *p) {
     return n;
 }
 
+/* The calling thread's, since the first one's is empty once that has ended. */
+static bool read_own(const char *name, char text[FILE_BYTES]) {
+    return read_file("/proc/thread-self", name, text) || read_file("/proc/self", name, text);
+}
+
 static void read_process(char *text, struct bs_cgroup *out) {
     uint64_t x, resident, shared;
     const char *p = text;
@@ -339,7 +344,7 @@ static void read_process(char *text, struct bs_cgroup *out) {
         take_quota(out, bs_min(count_of_list(p + strspn(p, " \t")), 65536), 1);
     }
     p = text;
-    if (read_file("/proc/self", "statm", text) && number(&p, &x) && *p++ == ' ' &&
+    if (read_own("statm", text) && number(&p, &x) && *p++ == ' ' &&
         number(&p, &resident) && *p++ == ' ' && number(&p, &shared))
         out->own_bytes = bs_sub_clamped(resident, shared) * bs_os_page_size();
     if (read_file("/proc", "meminfo", text) && field(text, "MemTotal:", &x) &&

@@ -328,7 +328,7 @@ static bool check_candidates(struct bs_collect_store *store) {
     char line[256];
     size_t i = 0;
     uintptr_t pos = store->ncandidates != 0 ? store->candidate[0].start : 0;
-    bool ok = bs_lines_open(&lines, "/proc/self/maps");
+    bool ok = bs_lines_open_own(&lines, "maps");
     if (!ok)
         return false;
     while (bs_lines_next(&lines, line, sizeof line)) {

@@ -231,7 +231,7 @@ static void name_words(struct bs_dangling_report *report) {
     struct bs_lines lines;
     struct bs_mapping m = {.start = 0};
     char line[256];
-    if (!bs_lines_open(&lines, "/proc/self/maps"))
+    if (!bs_lines_open_own(&lines, "maps"))
         return;
     while (bs_lines_next(&lines, line, sizeof line) && bs_lines_mapping(line, &m))
         for (size_t i = 0; i < report->n; i++)

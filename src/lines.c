@@ -6,11 +6,17 @@
 
 #include <string.h>
 
-bool bs_lines_open(struct bs_lines *r, const char *path) {
+static bool begin(struct bs_lines *r, int fd) {
     r->len = r->pos = 0;
     r->failed = false;
-    r->fd = bs_os_open_read(path);
-    return r->fd >= 0;
+    r->fd = fd;
+    return fd >= 0;
+}
+bool bs_lines_open(struct bs_lines *r, const char *path) {
+    return begin(r, bs_os_open_read(path));
+}
+bool bs_lines_open_own(struct bs_lines *r, const char *name) {
+    return begin(r, bs_os_open_own(name));
 }
 
 void bs_lines_close(struct bs_lines *r) {

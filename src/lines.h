@@ -19,6 +19,8 @@ struct bs_lines {
 
 /* False: the file cannot be read. */
 bool bs_lines_open(struct bs_lines *r, const char *path);
+/* The same of the process's memory, by the file's name (os.h). */
+bool bs_lines_open_own(struct bs_lines *r, const char *name);
 void bs_lines_close(struct bs_lines *r);
 /* A line without its newline, cut to fit; false at the end of the file, or where it cannot be read on. */
 bool bs_lines_next(struct bs_lines *r, char *line, size_t cap);

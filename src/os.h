@@ -170,6 +170,9 @@ uint64_t bs_os_address_limit(void);
 
 /* A file descriptor >= 0 or a negated errno. Opened close-on-exec. */
 int bs_os_open_read(const char *path);
+/* One of the files in /proc that say something of the process's memory (maps, smaps, pagemap, mem), by its name:
+ * those of the first thread are empty once that has ended, so it is the calling thread's. */
+int bs_os_open_own(const char *name);
 /* The same for a file that may be missing: that is an answer and counts as no failure. */
 int bs_os_open_if_there(const char *path);
 int bs_os_open_append(const char *path);

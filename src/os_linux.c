@@ -237,13 +237,32 @@ bool bs_os_readable(uintptr_t p) {
     return bs_sys4(SYS_rt_sigprocmask, -1, bs_align_down(p, 8), NULL, 8) == -EINVAL;
 }
 
-/* Where seccomp refuses the call that is made for it, a file does. */
+/* Before Linux 3.17, or under a profile that does not know of it, there is only the process's. */
+int bs_os_open_own(const char *name) {
+    static const char folder[] = "/proc/thread-self/";
+    char path[sizeof folder + 16];
+    size_t bytes = strlen(name) + 1;
+    BS_CHECK(bytes <= 16);
+    memcpy(path, folder, sizeof folder);
+    memcpy(path + sizeof folder - 1, name, bytes);
+    int injected = bs_os_fault_due();
+    long fd = injected != 0 ? -injected : bs_sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    if (fd == -ENOENT || fd == -EACCES || fd == -EPERM) {
+        memcpy(path, "/proc/self/", 11);
+        memcpy(path + 11, name, bytes);
+        fd = bs_sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    }
+    return (int)checked(fd);
+}
+
+/* Where seccomp refuses the call that is made for it, a file does. (Not the process's number, which is the first
+ * thread's: that may have ended.) */
 long bs_os_read_memory(uintptr_t from, void *buf, size_t bytes) {
     struct iovec local = {buf, bytes}, remote = {(void *)from, bytes};
-    long n = bs_sys6(SYS_process_vm_readv, bs_os_pid(), &local, 1, &remote, 1, 0);
+    long n = bs_sys6(SYS_process_vm_readv, bs_os_tid(), &local, 1, &remote, 1, 0);
     if (BS_LIKELY(n > 0 || n == -EFAULT))
         return n;
-    int fd = (int)bs_sys4(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+    int fd = bs_os_open_own("mem");
     if (fd < 0)
         return n;
     n = bs_sys4(SYS_pread64, fd, buf, bytes, from);
@@ -330,6 +349,8 @@ void bs_os_program_name(char name[16]) {
 
 int bs_os_program_path(char *path, size_t cap) {
     long ret = bs_sys4(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, cap);
+    if (ret == -ENOENT) /* the first thread has ended */
+        ret = bs_sys4(SYS_readlinkat, AT_FDCWD, "/proc/thread-self/exe", path, cap);
     path[ret >= 0 && (size_t)ret < cap ? ret : 0] = '\0';
     return ret < 0 ? (int)-ret : (size_t)ret < cap ? 0 : ERANGE;
 }

@@ -48,7 +48,7 @@ void bs_os_pages_use(enum bs_pages_source s) {
 #endif
 
 int bs_os_pages_open(void) {
-    return (int)bs_sys4(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+    return bs_os_open_own("pagemap");
 }
 
 /* --- parts ------------------------------------------------------------------------------------ */

@@ -95,7 +95,7 @@ bool bs_roots_learn(struct bs_roots *r) {
     char line[160];
     r->nspecial = r->nforked = 0;
     r->some_unforked = false;
-    if (!bs_lines_open(&lines, "/proc/self/smaps"))
+    if (!bs_lines_open_own(&lines, "smaps"))
         return false;
     bool is_new = false, fits = true, flags_seen = false;
     while (bs_lines_next(&lines, line, sizeof line)) {
@@ -321,7 +321,7 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
     r->nclosed = 0;
     if (!collect_own(r, stack, nstacks, without, nwithout))
         return BS_ROOTS_NO_ROOM;
-    if (!bs_lines_open(&lines, "/proc/self/maps"))
+    if (!bs_lines_open_own(&lines, "maps"))
         return BS_ROOTS_UNKNOWN;
     r->pages = bs_os_pages_open();
     r->is_blind = cannot_see(r->pages);

@@ -52,35 +52,73 @@ static bool add_words_of(struct bs_roots *r, const char *path, const char *start
     return fits;
 }
 
-static bool add_descriptor(struct bs_roots *r, const char *name) {
-    char path[48], link[sizeof EPOLL_LINK + 1];
+/* A table of descriptors: the process's, or a thread's. */
+struct table {
+    struct bs_roots *roots;
+    char folder[32];
+    bool any; /* it has descriptors */
+    bool all; /* what there was to be read was */
+};
+
+static void path_in(const struct table *t, struct bs_out *out, char *path, size_t cap, const char *file,
+                    const char *name) {
+    bs_out_init(out, path, cap);
+    bs_out_printf(out, "%s/%s/%s", t->folder, file, name);
+}
+
+static bool add_descriptor(struct table *t, const char *name) {
+    char path[64], link[sizeof EPOLL_LINK + 1];
     struct bs_out out;
     if (name[0] < '0' || name[0] > '9')
         return true;
-    bs_out_init(&out, path, sizeof path);
-    bs_out_printf(&out, "/proc/self/fd/%s", name);
+    t->any = true;
+    path_in(t, &out, path, sizeof path, "fd", name);
     if (bs_os_read_link(bs_out_text(&out), link, sizeof link) < 0 || strcmp(link, EPOLL_LINK) != 0)
         return true;
-    bs_out_init(&out, path, sizeof path);
-    bs_out_printf(&out, "/proc/self/fdinfo/%s", name);
-    return add_words_of(r, bs_out_text(&out), "tfd:", " data:");
+    path_in(t, &out, path, sizeof path, "fdinfo", name);
+    return add_words_of(t->roots, bs_out_text(&out), "tfd:", " data:");
 }
 
-static bool add_descriptors(struct bs_roots *r) {
+static void add_table(struct table *t) {
     _Alignas(8) char buf[2048];
-    bool all = true;
+    char path[64];
+    struct bs_out out;
     long n;
-    int fd = bs_os_open_read("/proc/self/fd");
+    path_in(t, &out, path, sizeof path, "fd", "");
+    int fd = bs_os_open_read(bs_out_text(&out));
+    t->all &= fd >= 0;
     if (fd < 0)
-        return false;
+        return;
     while ((n = bs_os_read_folder(fd, buf, sizeof buf)) > 0)
         for (long at = 0; at < n;) {
             const struct entry *e = (const struct entry *)(const void *)(buf + at);
-            all &= add_descriptor(r, e->name);
+            t->all &= add_descriptor(t, e->name);
             at += e->bytes;
         }
+    t->all &= n == 0;
     bs_os_close(fd);
-    return all && n == 0;
+}
+
+/* (The helper's own has nothing of the program's in it.) */
+static void visit_thread(void *ctx, int tid) {
+    struct table *t = ctx;
+    struct bs_out out;
+    if (t->any || !t->all || tid == bs_os_helper_tid())
+        return;
+    bs_out_init(&out, t->folder, sizeof t->folder);
+    bs_out_printf(&out, "/proc/self/task/%d", tid);
+    (void)bs_out_text(&out); /* ends it */
+    add_table(t);
+}
+
+/* The first thread's table is the process's, but for the time after its end: then it has none, and any other's is. */
+static bool add_descriptors(struct bs_roots *r) {
+    struct table t = {.roots = r, .folder = "/proc/self", .all = true};
+    struct bs_os_task first = {.gone = false};
+    add_table(&t);
+    if (!t.any)
+        (void)bs_os_task(bs_os_pid(), 1, &first);
+    return (!first.gone || bs_os_tasks(visit_thread, &t) == 0) && t.all;
 }
 
 bool bs_roots_take_kernel(struct bs_roots *r) {

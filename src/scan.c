@@ -100,7 +100,7 @@ static bool is_on_first_stack(uintptr_t sp, uintptr_t first_stack) {
     struct bs_mapping m = {.start = 0};
     char line[160];
     bool found = false;
-    if (sp == 0 || sp > first_stack || !bs_lines_open(&lines, "/proc/self/maps"))
+    if (sp == 0 || sp > first_stack || !bs_lines_open_own(&lines, "maps"))
         return false;
     while (!found && bs_lines_next(&lines, line, sizeof line))
         found = bs_lines_mapping(line, &m) && first_stack >= m.start && first_stack < m.end;

@@ -22,7 +22,7 @@ bool bs_smaps_read(struct bs_smaps *out) {
     char line[128];
     enum owner owner = OUTSIDE;
     *out = (struct bs_smaps){0};
-    if (!bs_lines_open(&r, "/proc/self/smaps"))
+    if (!bs_lines_open_own(&r, "smaps"))
         return false;
     while (bs_lines_next(&r, line, sizeof line)) {
         if (bs_lines_mapping(line, &m)) {

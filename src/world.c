@@ -309,7 +309,7 @@ bool bs_world_find_stacks(void) {
     size_t len = 0; /* of the line's start; the rest of a line is passed over */
     bool readable;
     long n;
-    int fd = bs_os_open_read("/proc/self/maps");
+    int fd = bs_os_open_own("maps");
     if (fd < 0)
         return false;
     while ((n = bs_os_read(fd, text, sizeof text)) > 0)
