@@ -262,7 +262,8 @@ bool bs_os_stack_is_clear(uintptr_t sp, const void *own, size_t near_bytes, uint
                           uintptr_t text_end);
 
 typedef void bs_os_task_visitor(void *ctx, int tid);
-/* Calls visit for each thread of the process that /proc lists, also those about to end. 0 or errno. */
+/* Calls visit for each thread of the process that /proc lists, also those about to end. 0 or errno: EXDEV where /proc
+ * is that of another namespace. */
 int bs_os_tasks(bs_os_task_visitor *visit, void *ctx);
 
 /* How many threads the process has, with those about to end; 0: the kernel does not say. */

@@ -52,10 +52,18 @@ static int parse_tid(const char *s) {
     return *s == '\0' ? tid : 0;
 }
 
+/* The files of another namespace (`unshare --pid --fork` without a /proc of its own) have numbers that no system call
+ * of this process knows. */
+static bool has_our_numbers(void) {
+    char self[24];
+    const char *s = self;
+    return bs_os_read_link("/proc/self", self, sizeof self) > 0 && parse_decimal(&s) == (uint64_t)bs_os_pid();
+}
+
 int bs_os_tasks(bs_os_task_visitor *visit, void *ctx) {
     char buf[8192] __attribute__((aligned(8))); /* 340 threads in one go */
     long n;
-    int fd = bs_os_open_read("/proc/self/task");
+    int fd = has_our_numbers() ? bs_os_open_read("/proc/self/task") : -EXDEV;
     if (fd < 0)
         return -fd;
     while ((n = bs_sys3(SYS_getdents64, fd, buf, sizeof buf)) > 0)

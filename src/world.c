@@ -121,6 +121,8 @@ static enum bs_world_result stop_all(uint64_t deadline_ns) {
         if (result != BS_WORLD_STOPPED)
             return result;
         agreed = are_all() ? 2 : found == 0 ? agreed + 1 : 0;
+        if (agreed == 0 && bs_os_now_ns() >= deadline_ns)
+            return BS_WORLD_LATE;
     }
     return BS_WORLD_STOPPED;
 }
