@@ -217,7 +217,7 @@ static bool is_ring(const char *name) {
     return begins(name, "anon_inode:[io_uring]") || begins(name, "/[aio]");
 }
 static bool is_shared_memory(const char *name) {
-    return name[0] == '\0' || begins(name, "/dev/zero") || begins(name, "/dev/shm/") ||
+    return name[0] == '\0' || begins(name, "/dev/zero") || begins(name, "/dev/shm/") || begins(name, "/dev/hugepages/") ||
            begins(name, "/anon_hugepage") || begins(name, "/SYSV") || begins(name, "/memfd:") ||
            begins(name, "[anon_shmem:") || is_ring(name);
 }
@@ -225,15 +225,16 @@ static bool is_device(const char *name) {
     return begins(name, "/dev/") && !is_shared_memory(name);
 }
 
-static bool may_hold_pointers(const struct bs_mapping *m, unsigned special) {
+/* (What cannot be written now may have been: the program, or the dynamic linker, has protected it since.) */
+static bool may_hold_pointers(const struct bs_roots *r, const struct bs_mapping *m, unsigned special) {
     bool shared = m->perms[3] == 's', writable = m->perms[1] == 'w';
     if (m->perms[0] != 'r' || is_memory_of_kernel(m->name) || is_device(m->name))
         return false;
     if ((special & DEVICE) != 0 && !is_ring(m->name))
         return false;
     if (shared)
-        return writable && is_shared_memory(m->name);
-    return writable || !m->is_file;
+        return is_shared_memory(m->name);
+    return writable || !m->is_file || r->knows_copies;
 }
 
 /* One mapping less what is left out, on its way to ranges. */
@@ -265,7 +266,7 @@ static void list(struct listing *l, uintptr_t start, uintptr_t end) {
 static bool list_mapping(struct bs_roots *r, const struct bs_mapping *m, uintptr_t start) {
     unsigned what = special_of(r, m);
     bool shared = m->perms[3] == 's';
-    if (!may_hold_pointers(m, what) || (r->is_blind && (what & WAITS) != 0))
+    if (!may_hold_pointers(r, m, what) || (r->is_blind && (what & WAITS) != 0))
         return true;
     if (r->is_blind && bs_pagemap_arena(start) == NULL && m->end - start > BLIND_MAX)
         return false;
@@ -286,12 +287,14 @@ static bool list_mapping(struct bs_roots *r, const struct bs_mapping *m, uintptr
     return true;
 }
 
-/* Does the kernel say which pages of private memory hold something? */
-static bool cannot_see(int pages) {
+/* Does the kernel say which pages of private memory hold something, and which are a file's still? */
+static void ask_for_source(struct bs_roots *r) {
     struct bs_range part;
     uintptr_t p = bs_align_down((uintptr_t)&part, bs_os_page_size()), next;
-    (void)bs_os_populated(pages, p, p + bs_os_page_size(), 0, &part, 1, &next);
-    return bs_os_pages_source() == BS_PAGES_ALL;
+    (void)bs_os_populated(r->pages, p, p + bs_os_page_size(), 0, &part, 1, &next);
+    enum bs_pages_source source = bs_os_pages_source();
+    r->is_blind = source == BS_PAGES_ALL;
+    r->knows_copies = source == BS_PAGES_SCAN || source == BS_PAGES_MAP;
 }
 
 /* The lowest byte of the mapping that may be alive. */
@@ -324,7 +327,7 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
     if (!bs_lines_open_own(&lines, "maps"))
         return BS_ROOTS_UNKNOWN;
     r->pages = bs_os_pages_open();
-    r->is_blind = cannot_see(r->pages);
+    ask_for_source(r);
     bool all = true;
     while (all && bs_lines_next(&lines, line, sizeof line))
         if (bs_lines_mapping(line, &m)) {

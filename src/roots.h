@@ -6,10 +6,11 @@
  * Mappings are taken, not layouts: a stack's mapping has the thread's control block and thread-local
  * variables in it, ld.so's memory those of the first thread. Taken are
  *
- *   private      what can be written, and what has no file and can be read: pages that somebody has
- *                written to. Of a file's pages only copies; none past the end of the file.
- *   shared       what has no file of its own (anonymous, System V, memfd, /dev/shm), rings of
- *                io_uring and aio. Not shared files.
+ *   private      what can be read: pages that somebody has written to. Of a file's pages only copies, also where
+ *                they were protected since; none past the end of the file. (Where the kernel does not tell copies
+ *                from a file's own pages, all of what can be written, and nothing of what cannot.)
+ *   shared       what has no file of its own (anonymous, System V, memfd, /dev/shm, /dev/hugepages), also where it
+ *                can be read only; rings of io_uring and aio. Not shared files.
  *
  * less besom's own (heap, metadata), what the caller names, the kernel's (vvar, vdso), mappings of
  * devices, guard pages, and the dead part of stacks: below SP - 128, where the caller knows that it is
@@ -58,6 +59,7 @@ struct bs_roots {
     size_t nmappings;  /* that the process has */
     size_t nwords;     /* of the kernel's */
     bool is_blind;     /* the kernel does not say which pages hold something: all were listed */
+    bool knows_copies; /* it says which pages of private files were written to */
 
     size_t capacity; /* [prepare] of each of the tables */
     struct bs_range *own;

@@ -96,18 +96,26 @@ static void by_shared_file(struct oracle_holder *h) {
     hold_in_mapping(h, page, MAP_SHARED, fd, 0);
     close(fd);
 }
-static void hold_protected(struct oracle_holder *h, int protection) {
-    char *p = map(page, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+static void hold_protected(struct oracle_holder *h, int flags, int fd, int protection) {
+    char *p = map(page, flags, fd);
     oracle_put(p + 8, h->hidden);
     BS_CHECK(mprotect(p, page, protection) == 0, "mprotect");
     oracle_stay(h);
     munmap(p, page);
 }
 static void by_read_only(struct oracle_holder *h) {
-    hold_protected(h, PROT_READ);
+    hold_protected(h, MAP_PRIVATE | MAP_ANONYMOUS, -1, PROT_READ);
+}
+static void by_read_only_file(struct oracle_holder *h) {
+    int fd = open_file(h);
+    hold_protected(h, MAP_PRIVATE, fd, PROT_READ);
+    close(fd);
+}
+static void by_read_only_shared(struct oracle_holder *h) {
+    hold_protected(h, MAP_SHARED | MAP_ANONYMOUS, -1, PROT_READ);
 }
 static void by_unreadable(struct oracle_holder *h) {
-    hold_protected(h, PROT_NONE);
+    hold_protected(h, MAP_PRIVATE | MAP_ANONYMOUS, -1, PROT_NONE);
 }
 /* As machine code has it. */
 static void by_code(struct oracle_holder *h) {
@@ -275,6 +283,8 @@ const struct oracle_place oracle_memory_places[] = {
     {.name = "System V shared memory", .hold = by_sysv},
     {.name = "private mapping of a file", .hold = by_private_file},
     {.name = "mapping that became read-only", .hold = by_read_only},
+    {.name = "private mapping of a file that became read-only", .hold = by_read_only_file},
+    {.name = "shared memory that became read-only", .hold = by_read_only_shared},
     {.name = "odd address in code", .hold = by_code},
     {.name = "low bits used for tags", .hold = by_low_bits},
     {.name = "environment", .hold = by_environment},
