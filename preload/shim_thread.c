@@ -198,6 +198,7 @@ size_t besom_thread_begin(struct start *start, struct next *next) {
     *next = (struct next){start->fn, start->arg};
     drop(start);
     bs_shim_fault_unblock(); /* its attributes may have a mask */
+    bs_world_unblock();
     if (!small)
         tell_bounds(own_stack, (uintptr_t)next);
     clear_vectors(); /* nothing that follows uses them */

@@ -325,6 +325,8 @@ bool bs_os_signal_may_come(bool may);
 /* In a handler, before anything that is compiled for the sanitizer: may the thread answer here? (ucontext_t) */
 bool bs_os_signal_may_answer(const void *context);
 #endif
+/* The calling thread does not block it. */
+void bs_os_signal_unblock(int signal);
 /* 0 or errno: ESRCH no such thread of ours, EAGAIN too many signals wait. */
 int bs_os_signal_send(int signal, int tid, uint64_t value);
 /* Those that were sent and have not been delivered yet never will be. */

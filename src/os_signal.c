@@ -505,6 +505,11 @@ bool bs_os_signal_is_from_besom(const void *info) {
            ((uint64_t)(uintptr_t)i->si_value.sival_ptr & MAGIC_MASK) == MAGIC;
 }
 
+void bs_os_signal_unblock(int signal) {
+    const uint64_t set = signal_bit(signal);
+    (void)bs_sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof set);
+}
+
 int bs_os_signal_send(int signal, int tid, uint64_t value) {
     siginfo_t info;
     memset(&info, 0, sizeof info);

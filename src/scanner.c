@@ -13,6 +13,7 @@
 #include "park.h"
 #include "scan.h"
 #include "suppress.h"
+#include "thread.h"
 #include "warden.h"
 
 #include <signal.h>
@@ -223,20 +224,28 @@ static void start_collecting(const struct bs_collect_faults *faults) {
     bs_opt.scan = BS_SCAN_MODE_LEAK;
 }
 
+/* Threads that libc makes for itself (timers, the queues of aio) block all signals, and the first one what the program
+ * was started with. */
+static void take_signal(void) {
+    (void)bs_world_start();
+    bs_world_unblock();
+    bs_thread_set_begin_hook(bs_world_unblock);
+}
+
 void bs_scanner_start(struct bs_world_shim *shim, const struct bs_collect_faults *faults) {
     static const struct bs_background_scans scans = {are_due, begin, scan_if_due, last, forked};
     bs_world_set_shim(shim);
     if (bs_opt.scan != BS_SCAN_MODE_OFF)
         bs_suppress_start();
     if (bs_opt.scan == BS_SCAN_MODE_QUARANTINE) {
-        (void)bs_world_start();
+        take_signal();
         bs_warden_start();
         return;
     }
     front = shim;
     if (bs_opt.scan != BS_SCAN_MODE_OFF)
         start_signal((int)bs_opt.scan_signal);
-    (void)bs_world_start();
+    take_signal();
     bs_background_set_scans(&scans);
     if (bs_opt.scan == BS_SCAN_MODE_COLLECT)
         start_collecting(faults);

@@ -23,6 +23,7 @@ static struct {
     struct bs_link *turn;  /* [lock] whose turn bs_thread_next is at */
     struct cursor *walks;  /* [lock] those that are under way */
     int pid;               /* [atomic] the process whose threads these are */
+    void (*begin)(void);   /* [init] */
 } registry = {.lock = BS_LOCK_INIT(BS_RANK_REGISTRY), .caches = {&registry.caches, &registry.caches},
               .next = &registry.caches, .turn = &registry.caches};
 
@@ -71,7 +72,13 @@ static bool have_key(void (*at_exit)(void *)) {
     return state == 2;
 }
 
+void bs_thread_set_begin_hook(void (*hook)(void)) {
+    registry.begin = hook;
+}
+
 bool bs_thread_watch_exit(struct bs_tcache *tc, void (*at_exit)(void *)) {
+    if (BS_UNLIKELY(registry.begin != NULL))
+        registry.begin();
     /* pthread_setspecific may call calloc; the cache is in place by now, so that works */
     return have_key(at_exit) && pthread_setspecific(key, tc) == 0;
 }

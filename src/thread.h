@@ -16,6 +16,8 @@ void bs_thread_register(struct bs_tcache *tc);
 void bs_thread_unregister(struct bs_tcache *tc);
 /* Arranges that the thread's end gives its cache back. False: libc has no key left. */
 bool bs_thread_watch_exit(struct bs_tcache *tc, void (*at_exit)(void *));
+/* Called by each thread that comes to a cache, outside of all locks. Set once, before threads exist; NULL: nobody. */
+void bs_thread_set_begin_hook(void (*hook)(void));
 /* Calls the exit hook once more in the next round of destructors. */
 void bs_thread_watch_again(struct bs_tcache *tc);
 

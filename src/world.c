@@ -45,6 +45,12 @@ bool bs_world_start(void) {
     return signal > 0;
 }
 
+void bs_world_unblock(void) {
+    int signal = bs_world_signal();
+    if (signal != 0 && !(bs_world.shim != NULL && bs_load(&bs_world.shim->is_shared)))
+        bs_os_signal_unblock(signal);
+}
+
 void bs_world_set_shim(struct bs_world_shim *shim) {
     bs_world.shim = shim;
 }

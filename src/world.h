@@ -56,6 +56,8 @@ int bs_world_culprit(void);
 int bs_world_signal(void);
 /* Takes it, so that the shim can be told before the first stop. False: there is none. */
 bool bs_world_start(void);
+/* The calling thread may have been made with it blocked. (What is shared is the program's to block.) */
+void bs_world_unblock(void);
 
 /* --- who stands where ------------------------------------------------------------------------- */
 
