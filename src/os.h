@@ -331,8 +331,8 @@ void bs_os_signal_unblock(int signal);
 int bs_os_signal_send(int signal, int tid, uint64_t value);
 /* Those that were sent and have not been delivered yet never will be. */
 void bs_os_signal_discard(int signal);
-/* Where the calling thread's alternate signal stack begins, or 0. */
-uintptr_t bs_os_signal_stack(void);
+/* The calling thread's alternate signal stack; empty: it has none. */
+struct bs_range bs_os_signal_stack(void);
 /* The address of the handler that the kernel has for it; SIG_DFL and SIG_IGN are 0 and 1. */
 uintptr_t bs_os_signal_handler_of(int signal);
 /* The calling thread gets the signal, with what came with it (siginfo_t), once more. */

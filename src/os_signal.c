@@ -422,10 +422,11 @@ bool bs_os_signal_is_ours(int signal) {
     return has_action(signal, our_action());
 }
 
-uintptr_t bs_os_signal_stack(void) {
+struct bs_range bs_os_signal_stack(void) {
     stack_t stack = {.ss_flags = SS_DISABLE};
     (void)bs_sys2(SYS_sigaltstack, NULL, &stack);
-    return (stack.ss_flags & SS_DISABLE) == 0 ? (uintptr_t)stack.ss_sp : 0;
+    uintptr_t start = (stack.ss_flags & SS_DISABLE) == 0 ? (uintptr_t)stack.ss_sp : 0;
+    return (struct bs_range){start, start != 0 ? start + stack.ss_size : 0};
 }
 
 uintptr_t bs_os_signal_handler_of(int signal) {

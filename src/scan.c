@@ -108,16 +108,25 @@ static bool is_on_first_stack(uintptr_t sp, uintptr_t first_stack) {
     return found && sp >= m.start;
 }
 
+/* The same of who searches. What it stands on when a signal's handler came to besom may be a part of its usual stack. */
+static void add_caller(struct bs_scan_work *w) {
+    const struct bs_range alternate = bs_os_signal_stack();
+    bool on_alternate = w->caller_sp - alternate.start < alternate.end - alternate.start;
+    uintptr_t sp = on_alternate ? 0 : w->caller_sp;
+    bs_scan_add_word(w, w->caller_sp);
+    bs_scan_add_word(w, alternate.start); /* only the kernel may know it */
+    if (bs_os_tid() == bs_os_pid())
+        w->first_sp = sp;
+    add_stack(w, bs_os_thread_pointer(), sp);
+}
+
 /* Dead parts of stacks: the first thread's, whose mapping nobody shares, comes first. */
 static void take_stacks(struct bs_scan_work *w) {
     w->nwords = 0;
     w->nstacks = 1;
-    w->first_sp = bs_os_tid() == bs_os_pid() ? w->caller_sp : 0;
-    bs_scan_add_word(w, w->caller_sp);
-    if (w->caller_sp != 0) {
-        bs_scan_add_word(w, bs_os_signal_stack()); /* only the kernel may know it */
-        add_stack(w, bs_os_thread_pointer(), w->caller_sp);
-    }
+    w->first_sp = 0;
+    if (w->caller_sp != 0)
+        add_caller(w);
     bs_world_each(visit_thread, w);
     bool known = is_on_first_stack(w->first_sp, w->first_stack);
     w->stack[0] = (struct bs_root_stack){known ? BS_STACK_MAPPING : 0, w->first_sp};

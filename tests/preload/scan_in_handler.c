@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Promise: where a thread searches in a handler on an alternate stack that is a part of its usual one (a variable of
+ * main, say), the frames that the signal has interrupted count, though they lie below the handler's. A program frees in a
+ * handler that it has raised itself, and a quarantine is full: then it is such a search.
+ */
+#include "promise.h"
+#include "scan_drive.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+enum { bytes = 3000, stack_bytes = 512 * 1024 };
+
+static const struct scan_drive *drive;
+static struct scan_seen seen;
+static uintptr_t hidden; /* with all bits turned */
+
+static void on_signal(int number) {
+    (void)number;
+    drive->ask(SCAN_BY_CALLER);
+    BS_CHECK(drive->over(&seen), "a scan by the caller is over");
+}
+
+static void __attribute__((noinline)) forget(void) {
+    volatile char junk[16384];
+    for (size_t i = 0; i < sizeof junk; i++)
+        junk[i] = 0;
+    __asm__ volatile("" ::: "memory");
+}
+static void __attribute__((noinline)) make_block(uintptr_t *place) {
+    void *block = malloc(bytes);
+    hidden = ~(uintptr_t)block;
+    *place = (uintptr_t)block;
+}
+
+static void __attribute__((noinline)) hold_and_raise(void) {
+    volatile uintptr_t place[8] = {0};
+    make_block((uintptr_t *)&place[4]);
+    forget();
+    raise(SIGUSR1);
+    BS_CHECK(place[4] == ~hidden, "the frame is as it was");
+}
+
+static void *work(void *who) {
+    char stack[stack_bytes];
+    const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
+    BS_CHECK(sigaltstack(&alternate, NULL) == 0, "sigaltstack");
+    hold_and_raise();
+    BS_CHECK(seen.end == 0, "%s: no verdict: end %d, world %d", (char *)who, seen.end, seen.world);
+    BS_CHECK(drive->is_lost((void *)~hidden) == 0, "%s: what an interrupted frame leads to is lost", (char *)who);
+    const stack_t none = {.ss_flags = SS_DISABLE};
+    sigaltstack(&none, NULL);
+    return NULL;
+}
+
+int main(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK};
+    char first[] = "the first thread", another[] = "another thread";
+    pthread_t thread;
+    drive = dlsym(RTLD_DEFAULT, SCAN_DRIVE_NAME);
+    BS_CHECK(drive != NULL, "libbesom-scans.so is not there");
+    BS_CHECK(sigaction(SIGUSR1, &action, NULL) == 0, "sigaction");
+    work(first);
+    BS_CHECK(pthread_create(&thread, NULL, work, another) == 0, "pthread_create");
+    pthread_join(thread, NULL);
+    return 0;
+}
