@@ -70,7 +70,7 @@ static unsigned read_flags(const char *line) {
     static const struct {
         char name[3];
         unsigned what;
-    } known[] = {{"io", DEVICE}, {"pf", DEVICE}, {"um", WAITS}, {"dc", NO_FORK}, {"wf", WIPED}};
+    } known[] = {{"io", DEVICE}, {"pf", DEVICE}, {"um", WAITS}, {"ui", WAITS}, {"dc", NO_FORK}, {"wf", WIPED}};
     unsigned what = 0;
     if (strncmp(line, "VmFlags:", 8) != 0)
         return 0;
@@ -265,16 +265,16 @@ static void list(struct listing *l, uintptr_t start, uintptr_t end) {
 
 static bool list_mapping(struct bs_roots *r, const struct bs_mapping *m, uintptr_t start) {
     unsigned what = special_of(r, m);
-    bool shared = m->perms[3] == 's';
-    if (!may_hold_pointers(r, m, what) || (r->is_blind && (what & WAITS) != 0))
+    bool shared = m->perms[3] == 's', waits = (what & WAITS) != 0;
+    if (!may_hold_pointers(r, m, what) || (waits && (r->is_blind || (shared && !r->knows_copies))))
         return true;
     if (r->is_blind && bs_pagemap_arena(start) == NULL && m->end - start > BLIND_MAX)
         return false;
-    struct listing l = {.roots = r, .whole = (what & SWAPPED) != 0};
+    struct listing l = {.roots = r, .whole = (what & SWAPPED) != 0 && !waits};
     l.flags = (shared ? BS_ROOT_SHARED : 0u) | ((what & NO_FORK) != 0 ? BS_ROOT_NO_FORK : 0u) |
               ((what & WIPED) != 0 ? BS_ROOT_WIPED : 0u) | (m->perms[2] == 'x' ? BS_ROOT_CODE : 0u) |
               (!shared && m->is_file ? BS_ROOT_FILE : 0u);
-    l.pages = shared ? BS_PAGES_SHARED : m->is_file ? BS_PAGES_CHANGED : 0;
+    l.pages = waits && shared ? 0 : shared ? BS_PAGES_SHARED : m->is_file ? BS_PAGES_CHANGED : 0;
     while (r->next_own < r->nown && r->own[r->next_own].end <= start)
         r->next_own++;
     for (size_t i = r->next_own; i < r->nown && r->own[i].start < m->end; i++) {
