@@ -523,14 +523,15 @@ int bs_os_signal_send(int signal, int tid, uint64_t value) {
     return (int)-bs_sys4(SYS_rt_tgsigqueueinfo, pid, tid, signal, &info);
 }
 
-/* The kernel forgets a signal that waits, in every thread, when it is told to ignore it. */
+/* The kernel forgets a signal that waits, in every thread, when it is told to ignore it. (An action that the program
+ * installs at this moment stays.) */
 void bs_os_signal_discard(int signal) {
     struct bs_kernel_sigaction ours, ignore = {.handler = SIG_IGN};
     if (bs_sys4(SYS_rt_sigaction, signal, NULL, &ours, sizeof ours.mask) != 0 ||
         ours.handler != our_action().handler)
         return;
-    (void)bs_sys4(SYS_rt_sigaction, signal, &ignore, NULL, sizeof ignore.mask);
-    (void)bs_sys4(SYS_rt_sigaction, signal, &ours, NULL, sizeof ours.mask);
+    if (exchange(signal, &ours, &ignore) == 0)
+        (void)exchange(signal, &ignore, &ours);
 }
 
 /* What is ignored waits as well while it is blocked, and a signal sent again may wait for ours. */

@@ -403,6 +403,36 @@ START_TEST(a_signal_in_use_is_not_taken) {
 }
 END_TEST
 
+/* A stop that is given up takes its signals back, by another action for a moment. */
+static uint32_t discards; /* [atomic] */
+static void *discard_again(void *arg) {
+    while (!bs_load(&end_all)) {
+        bs_os_signal_discard(*(int *)arg);
+        (void)bs_add(&discards, 1u);
+    }
+    return NULL;
+}
+
+START_TEST(a_handler_installed_meanwhile_stays) {
+    struct sigaction action = {.sa_handler = wait_in_handler}, ours, now;
+    pthread_t thread;
+    ck_assert(bs_world_start());
+    int signal = bs_world_signal();
+    ck_assert_int_eq(sigaction(signal, NULL, &ours), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, discard_again, &signal), 0);
+    for (unsigned i = 0; i < 2000; i++) {
+        sigaction(signal, &action, NULL);
+        for (uint32_t seen = bs_load(&discards); bs_load(&discards) - seen < 2;)
+            sched_yield();
+        sigaction(signal, NULL, &now);
+        ck_assert_msg(now.sa_handler == wait_in_handler, "time %u: it is gone", i);
+        sigaction(signal, &ours, NULL);
+    }
+    bs_store(&end_all, 1u);
+    pthread_join(thread, NULL);
+}
+END_TEST
+
 START_TEST(a_signal_that_is_waited_for_is_not_taken) {
     sigset_t set;
     sigemptyset(&set);
@@ -431,5 +461,6 @@ int main(void) {
     tcase_add_loop_test(tc, a_signal_from_elsewhere_has_its_default_effect, 0, 2);
     tcase_add_test(tc, a_signal_in_use_is_not_taken);
     tcase_add_test(tc, a_signal_that_is_waited_for_is_not_taken);
+    tcase_add_test(tc, a_handler_installed_meanwhile_stays);
     return run_suite(suite);
 }
