@@ -12,6 +12,7 @@
 #include "os.h"
 #include "shim_fault.h"
 #include "shim_real.h"
+#include "thread.h"
 
 #include <signal.h>
 
@@ -45,10 +46,11 @@ static bool is_an_action(__sighandler_t handler) {
     return handler != SIG_DFL && handler != SIG_IGN && handler != SIG_ERR;
 }
 
-/* What to install for the program's handler, which is kept for bs_shim_run_handler. */
+/* What to install for the program's handler, which is kept for bs_shim_run_handler. A vfork child has handlers of its
+ * own, but our table is its parent's: it gets what it asks for. */
 static __sighandler_t hide(int signal, __sighandler_t handler, bool info) {
     union handler h = {.plain = handler};
-    if (signal <= 0 || signal >= _NSIG || !is_an_action(handler))
+    if (signal <= 0 || signal >= _NSIG || !is_an_action(handler) || !bs_thread_are_ours())
         return handler;
     bs_store(&with_info[signal], info);
     bs_store(&program[signal], h.all);
@@ -122,7 +124,7 @@ BS_EXPORT int sigaction(int signal, const struct sigaction *action, struct sigac
         ret = old != NULL ? REAL(sigaction)(signal, NULL, old) : 0;
         if (old != NULL)
             show_action(signal, old, kept);
-        if (action != NULL && is_shared(signal))
+        if (action != NULL && is_shared(signal) && bs_thread_are_ours())
             leave(signal, action->sa_handler);
         return ret;
     }
