@@ -196,6 +196,13 @@ long bs_os_read(int fd, void *buf, size_t bytes);
 long bs_os_read_folder(int fd, void *buf, size_t bytes);
 /* What a symbolic link says, as a C string, cut to fit: its length or a negated errno. */
 long bs_os_read_link(const char *path, char *text, size_t cap);
+/* The same of one in the folder that is open there. */
+long bs_os_read_link_in(int folder, const char *name, char *text, size_t cap);
+/* False: what is open there, of the calling thread's descriptors, is a file, a pipe, a socket or the like: nothing that
+ * the kernel gives no type, as all that has its name from anon_inode. */
+bool bs_os_may_be_anonymous(int fd);
+/* The calling thread's descriptors are not the program's. */
+bool bs_os_has_own_descriptors(void);
 long bs_os_write(int fd, const void *buf, size_t bytes);
 /* The same for what besom says of its own accord: where the reader is gone or the file may not grow
  * it fails (-EPIPE, -EFBIG) without the signal that would end the program. */

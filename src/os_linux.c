@@ -424,10 +424,13 @@ long bs_os_read(int fd, void *buf, size_t bytes) {
 long bs_os_read_folder(int fd, void *buf, size_t bytes) {
     return GUARDED(bs_sys3(SYS_getdents64, fd, buf, bytes));
 }
-long bs_os_read_link(const char *path, char *text, size_t cap) {
-    long n = bs_sys4(SYS_readlinkat, AT_FDCWD, path, text, cap - 1);
+long bs_os_read_link_in(int folder, const char *name, char *text, size_t cap) {
+    long n = bs_sys4(SYS_readlinkat, folder, name, text, cap - 1);
     text[n < 0 ? 0 : n] = '\0';
     return n;
+}
+long bs_os_read_link(const char *path, char *text, size_t cap) {
+    return bs_os_read_link_in(AT_FDCWD, path, text, cap);
 }
 long bs_os_read_text(const char *path, char *text, size_t cap) {
     int fd = bs_os_open_if_there(path);

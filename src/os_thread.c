@@ -96,6 +96,16 @@ static bool nothing_is_filtered(void) {
            strstr(status, "\nSeccomp:\t0\n") != NULL;
 }
 
+bool bs_os_has_own_descriptors(void) {
+    int tid = bs_load(&separate_tid);
+    return tid != 0 && tid == bs_os_tid();
+}
+
+bool bs_os_may_be_anonymous(int fd) {
+    struct stat st;
+    return bs_sys2(SYS_fstat, fd, &st) != 0 || (st.st_mode & S_IFMT) == 0;
+}
+
 static bool is_file(int fd) {
     struct stat st;
     return bs_sys2(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode);
@@ -151,8 +161,7 @@ static int find_stderr(bool last) {
 }
 
 void bs_os_write_stderr(const void *buf, size_t bytes, bool last) {
-    int tid = bs_load(&separate_tid);
-    if (tid == 0 || tid != bs_os_tid()) {
+    if (!bs_os_has_own_descriptors()) {
         (void)bs_os_write_quietly(STDERR_FD, buf, bytes);
         return;
     }

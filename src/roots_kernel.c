@@ -58,6 +58,7 @@ struct table {
     char folder[32];
     bool any; /* it has descriptors */
     bool all; /* what there was to be read was */
+    bool ours; /* it is the calling thread's, which is the first one: others may have left it (CLONE_FILES) */
 };
 
 static void path_in(const struct table *t, struct bs_out *out, char *path, size_t cap, const char *file,
@@ -66,14 +67,29 @@ static void path_in(const struct table *t, struct bs_out *out, char *path, size_
     bs_out_printf(out, "%s/%s/%s", t->folder, file, name);
 }
 
-static bool add_descriptor(struct table *t, const char *name) {
-    char path[64], link[sizeof EPOLL_LINK + 1];
+static int number_of(const char *name) {
+    int n = 0;
+    for (; *name >= '0' && *name <= '9'; name++)
+        n = n * 10 + (*name - '0');
+    return n;
+}
+
+/* Of a thousand connections, all of which are in the folder, none is one: what it costs to see that counts, since
+ * all threads stand. */
+static bool is_epoll(const struct table *t, int folder, const char *name) {
+    char link[sizeof EPOLL_LINK + 1];
+    if (t->ours && !bs_os_may_be_anonymous(number_of(name)))
+        return false;
+    return bs_os_read_link_in(folder, name, link, sizeof link) >= 0 && strcmp(link, EPOLL_LINK) == 0;
+}
+
+static bool add_descriptor(struct table *t, int folder, const char *name) {
+    char path[64];
     struct bs_out out;
     if (name[0] < '0' || name[0] > '9')
         return true;
     t->any = true;
-    path_in(t, &out, path, sizeof path, "fd", name);
-    if (bs_os_read_link(bs_out_text(&out), link, sizeof link) < 0 || strcmp(link, EPOLL_LINK) != 0)
+    if (!is_epoll(t, folder, name))
         return true;
     path_in(t, &out, path, sizeof path, "fdinfo", name);
     return add_words_of(t->roots, bs_out_text(&out), "tfd:", " data:");
@@ -92,7 +108,7 @@ static void add_table(struct table *t) {
     while ((n = bs_os_read_folder(fd, buf, sizeof buf)) > 0)
         for (long at = 0; at < n;) {
             const struct entry *e = (const struct entry *)(const void *)(buf + at);
-            t->all &= add_descriptor(t, e->name);
+            t->all &= add_descriptor(t, fd, e->name);
             at += e->bytes;
         }
     t->all &= n == 0;
@@ -113,7 +129,7 @@ static void visit_thread(void *ctx, int tid) {
 
 /* The first thread's table is the process's, but for the time after its end: then it has none, and any other's is. */
 static bool add_descriptors(struct bs_roots *r) {
-    struct table t = {.roots = r, .folder = "/proc/self", .all = true};
+    struct table t = {.roots = r, .folder = "/proc/self", .all = true, .ours = bs_os_tid() == bs_os_pid()};
     struct bs_os_task first = {.gone = false};
     add_table(&t);
     if (!t.any)
