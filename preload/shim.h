@@ -17,8 +17,8 @@
  * about to run. What remains is a signal that comes in the few instructions between the comparison and
  * the repeated call: it is taken for one that came just before the call.
  *
- * Besides, the signal that besom has taken is kept out of the program's masks, of sets that it waits
- * for, and from sigaction with SIG_DFL or SIG_IGN.
+ * Besides, execve and its kin wait for a stop that is under way (shim_exec.c), and the signal that besom has taken
+ * is kept out of the program's masks, of sets that it waits for, and from sigaction with SIG_DFL or SIG_IGN.
  *
  * Not covered: system calls made without libc (Go; futex(2) and io_uring by syscall(2), whose users
  * expect EINTR), transfers that are cut short rather than failed (a large write to a pipe).

@@ -8,6 +8,7 @@
 /* All threads of a program that frees much may wait here at once (warden.c). */
 #define MAX_WAITERS 1024
 #define PLACES 32 /* in a row, that a thread may be in */
+#define LOOK_NS 100000u /* between two looks of who does not wait for ever */
 
 static struct bs_lock lock = BS_LOCK_INIT(BS_RANK_ROUND);
 static int waiter[MAX_WAITERS]; /* [atomic] thread ids; 0: free */
@@ -33,11 +34,25 @@ void bs_round_knock(void) {
     (void)bs_add(&nwaiters, 1u);
     note(tid, 0, tid);
 }
-void bs_round_enter_after_knock(void) {
+static void leave_waiters(void) {
     int tid = bs_os_tid();
-    bs_lock_acquire(&lock);
     note(tid, tid, 0);
     (void)bs_sub(&nwaiters, 1u);
+}
+void bs_round_enter_after_knock(void) {
+    bs_lock_acquire(&lock);
+    leave_waiters();
+}
+bool bs_round_enter_until(uint64_t deadline_ns) {
+    uint32_t sleep = 0;
+    bool entered = bs_lock_try(&lock);
+    if (entered)
+        return true;
+    bs_round_knock();
+    while (!(entered = bs_lock_try(&lock)) && bs_os_now_ns() < deadline_ns)
+        bs_os_wait(&sleep, 0, LOOK_NS);
+    leave_waiters();
+    return entered;
 }
 void bs_round_enter(void) {
     if (bs_lock_try(&lock))

@@ -16,6 +16,8 @@ void bs_round_enter(void);
  * heap's in its hands. */
 void bs_round_knock(void);
 void bs_round_enter_after_knock(void);
+/* The same as bs_round_enter, but not for ever. False: the time is over. */
+bool bs_round_enter_until(uint64_t deadline_ns);
 /* False: another thread is in a round. */
 bool bs_round_try(void);
 void bs_round_leave(void);

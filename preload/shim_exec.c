@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shim_exec.c - a program that executes another one is not in the middle of a stop. See shim.h.
+ *
+ * A signal that waits outlives execve, and the new program, which has no handler for it, would be ended by the one
+ * that was to stop the old: when the thread is on its way into the kernel, and the helper, which could take it
+ * back, is ended there. So who executes is in a round (round.h) while it does. It waits for that for a second at most:
+ * a handler may have interrupted a round of its own thread.
+ *
+ * A vfork child has its parent's memory, but nobody stops it: then nothing is done. libc's own ways (posix_spawn, system,
+ * popen) make such children. The functions with a list of arguments end in those with a table, as libc's do.
+ */
+#define _GNU_SOURCE
+#include "shim_exec.h"
+
+#include "os.h"
+#include "round.h"
+#include "shim_real.h"
+#include "thread.h"
+
+#include <stdarg.h>
+#include <unistd.h>
+
+#define PATIENCE_NS UINT64_C(1000000000)
+
+static bool begin(void) {
+    return bs_load(&besom_shim.signal) != 0 && bs_thread_are_ours() &&
+           bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS);
+}
+/* It has failed. */
+static int end(bool entered, int ret) {
+    int error = errno;
+    if (entered)
+        bs_round_leave();
+    errno = error;
+    return ret;
+}
+#define IN_ROUND(call)          \
+    ({                          \
+        bool entered = begin(); \
+        end(entered, call);     \
+    })
+
+/* Found before they are wanted: that may be in a child of many threads. */
+typedef int execute(const char *file, char *const argv[], char *const env[]);
+static struct {
+    void *execve, *execvpe;
+} cells;
+
+static execute *real_execve(void) {
+    return (execute *)bs_shim_find(&cells.execve, "execve");
+}
+static execute *real_execvpe(void) {
+    return (execute *)bs_shim_find(&cells.execvpe, "execvpe");
+}
+void bs_shim_exec_start(void) {
+    (void)real_execve();
+    (void)real_execvpe();
+}
+
+BS_EXPORT int execve(const char *path, char *const argv[], char *const env[]) {
+    return IN_ROUND(real_execve()(path, argv, env));
+}
+BS_EXPORT int execv(const char *path, char *const argv[]) {
+    return execve(path, argv, environ);
+}
+BS_EXPORT int execvpe(const char *file, char *const argv[], char *const env[]) {
+    return IN_ROUND(real_execvpe()(file, argv, env));
+}
+BS_EXPORT int execvp(const char *file, char *const argv[]) {
+    return execvpe(file, argv, environ);
+}
+BS_EXPORT int fexecve(int fd, char *const argv[], char *const env[]) {
+    return IN_ROUND(REAL(fexecve)(fd, argv, env));
+}
+
+/* The arguments up to NULL, in a table on the caller's stack; what follows them stands in *rest. */
+static size_t count(va_list args) {
+    size_t n = 1;
+    while (va_arg(args, char *) != NULL)
+        n++;
+    return n;
+}
+#define TABLE(argv, first, args)                                            \
+    va_list args;                                                           \
+    va_start(args, first);                                                  \
+    char **argv = __builtin_alloca((count(args) + 1) * sizeof *argv);       \
+    va_end(args);                                                           \
+    va_start(args, first);                                                  \
+    argv[0] = (char *)(uintptr_t)(first);                                   \
+    for (size_t i_ = 0; argv[i_] != NULL; argv[++i_] = va_arg(args, char *))
+
+BS_EXPORT int execl(const char *path, const char *first, ...) {
+    TABLE(argv, first, args);
+    va_end(args);
+    return execve(path, argv, environ);
+}
+BS_EXPORT int execlp(const char *file, const char *first, ...) {
+    TABLE(argv, first, args);
+    va_end(args);
+    return execvpe(file, argv, environ);
+}
+BS_EXPORT int execle(const char *path, const char *first, ...) {
+    TABLE(argv, first, args);
+    char *const *env = va_arg(args, char *const *);
+    va_end(args);
+    return execve(path, argv, env);
+}
