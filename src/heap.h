@@ -99,8 +99,8 @@ struct bs_heap_totals bs_heap_totals(void);
  * (mallopt(M_PERTURB)); 0 ends it. Caches are given up for it. */
 void bs_heap_set_fill(unsigned byte);
 
-/* After the options were read, while the process has one thread: begins sampling if option `sample`
- * says so. */
+/* After the options were read, in the first thread: begins sampling if option `sample` says so. Others may be at work
+ * by then, which a library's constructor has started. */
 void bs_heap_start_sampling(void);
 
 /* What *helper below says: whether somebody looks for work anyway, or is to be made even if there is none. */

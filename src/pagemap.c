@@ -119,12 +119,11 @@ void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigne
     }
 }
 
-bool bs_pagemap_hidden;
-static unsigned hidden_step; /* [init] */
+uint32_t bs_pagemap_hidden;
 
 /* The byte of a page without a block whose free matters. */
-static unsigned shown(unsigned class) {
-    return class != 0 && hidden_step != 0 ? class + hidden_step : 0;
+static unsigned shown(uint32_t hidden, unsigned class) {
+    return class != 0 && hidden > 1 ? class + hidden - 1 : 0;
 }
 
 static void set_hidden(uintptr_t base, size_t npages, unsigned class) {
@@ -135,32 +134,55 @@ static void set_hidden(uintptr_t base, size_t npages, unsigned class) {
     }
 }
 
+/* The byte, and what stands beside it: hide_page, or bs_pagemap_count, may be at them. */
+static void enter_hidden(uintptr_t base, size_t npages, struct bs_span *span, unsigned class) {
+    bs_meta_lock();
+    set_hidden(base, npages, class);
+    bs_pagemap_set(base, npages, span, shown(bs_load(&bs_pagemap_hidden), class));
+    bs_meta_unlock();
+}
+
+/* (That classes are to be hidden may be said at any moment: begin_to_hide.) */
 void bs_pagemap_set_small(uintptr_t base, size_t npages, struct bs_span *span, unsigned class) {
-    if (BS_UNLIKELY(bs_pagemap_is_hidden())) {
-        set_hidden(base, npages, class);
-        bs_pagemap_set(base, npages, span, shown(class));
-    } else {
+    if (BS_LIKELY(!bs_pagemap_is_hidden())) {
         bs_pagemap_set(base, npages, span, class);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        if (BS_LIKELY(!bs_pagemap_is_hidden()))
+            return;
     }
+    enter_hidden(base, npages, span, class);
 }
 
 /* A byte that was shown with another step has its class beside it already. */
-static void hide_page(struct bs_arena *arena, size_t page) {
+static void hide_page(struct bs_arena *arena, size_t page, uint32_t hidden) {
+    bs_meta_lock();
     uint8_t byte = bs_load(&arena->class[page]);
-    if (byte == 0)
-        return;
-    uint64_t class = bs_load(&arena->hidden[page]) % BS_HIDDEN_NUMBER;
-    if (class == 0)
-        class = byte;
-    bs_store(&arena->hidden[page], class);
-    set_class(arena, page, 1, shown((unsigned)class));
+    uint64_t word = bs_load(&arena->hidden[page]);
+    if (byte != 0) {
+        if (word % BS_HIDDEN_NUMBER == 0)
+            word += byte;
+        bs_store(&arena->hidden[page], word);
+        set_class(arena, page, 1, word < BS_HIDDEN_NUMBER ? shown(hidden, (unsigned)word) : 0);
+    }
+    bs_meta_unlock();
+}
+
+/* Others may enter and clear pages meanwhile. When they have written a byte they look once more whether bytes are hidden;
+ * here the barrier is between our store and our first look. So either we see what they wrote, or they see that they
+ * have to hide it. */
+static void begin_to_hide(uint32_t hidden) {
+    uint32_t word = 0;
+    bs_store(&bs_pagemap_hidden, hidden);
+    if (!bs_os_barrier_available() || !bs_os_barrier())
+        bs_os_wait(&word, 0, 1000000); /* no store waits as long */
 }
 
 void bs_pagemap_hide(uintptr_t base, size_t npages, unsigned step) {
-    bs_store(&bs_pagemap_hidden, true);
-    hidden_step = step;
+    uint32_t hidden = step + 1;
+    if (bs_load(&bs_pagemap_hidden) != hidden)
+        begin_to_hide(hidden);
     for (uintptr_t p = base; p < base + npages * BS_PAGE_SIZE; p += BS_PAGE_SIZE)
-        hide_page(bs_pagemap_arena(p), (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES);
+        hide_page(bs_pagemap_arena(p), (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES, hidden);
 }
 
 /* The word with one place more, if there is room, or without it, if it is there. */
@@ -179,9 +201,12 @@ void bs_pagemap_count(uintptr_t p, int step) {
      * half a MiB of what is asked for, or in a collection: not worth one of its own. */
     bs_meta_lock();
     uint64_t word = with_place(bs_load(hidden), bs_hidden_at(p), step > 0) + (uint64_t)step * BS_HIDDEN_NUMBER;
+    uint32_t how = bs_load(&bs_pagemap_hidden);
+    if (how != 0 && word % BS_HIDDEN_NUMBER == 0) /* it is about to be hidden */
+        word += bs_load(&arena->class[page]);
     bs_store(hidden, word);
-    if (bs_pagemap_is_hidden())
-        set_class(arena, page, 1, word < BS_HIDDEN_NUMBER ? shown((unsigned)word) : 0);
+    if (how != 0)
+        set_class(arena, page, 1, word < BS_HIDDEN_NUMBER ? shown(how, (unsigned)word) : 0);
     bs_meta_unlock();
 }
 
@@ -274,7 +299,5 @@ void bs_pagemap_cut_large(uintptr_t base, size_t npages, size_t old_npages, stru
 }
 
 void bs_pagemap_clear_class(uintptr_t base, size_t npages) {
-    bs_pagemap_set(base, npages, NULL, 0);
-    if (BS_UNLIKELY(bs_pagemap_is_hidden()))
-        set_hidden(base, npages, 0);
+    bs_pagemap_set_small(base, npages, NULL, 0);
 }

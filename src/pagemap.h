@@ -133,12 +133,12 @@ void bs_pagemap_set_small(uintptr_t base, size_t npages, struct bs_span *span, u
 
 /* Hidden classes: what the page's class is stands beside its byte, which is 0, so that a free comes to the slow
  * door; or, with a step, so much more than the class where no block begins whose free matters to somebody, so that the
- * free finds another magazine. For good, once it is on, but for the step; switched on while the process has one thread,
- * by the first call, and for the pages that there are by a call for each run of them. */
+ * free finds another magazine. For good, once it is on, but for the step; switched on by one thread, by the first call,
+ * and for the pages that there are by a call for each run of them. Others may enter and clear pages, and count, meanwhile. */
 void bs_pagemap_hide(uintptr_t base, size_t npages, unsigned step);
-BS_LOCAL extern bool bs_pagemap_hidden; /* [atomic] */
+BS_LOCAL extern uint32_t bs_pagemap_hidden; /* [atomic] 0: they are not; else the step and 1 */
 BS_INLINE bool bs_pagemap_is_hidden(void) {
-    return bs_load(&bs_pagemap_hidden);
+    return bs_load(&bs_pagemap_hidden) != 0;
 }
 /* A page's word then: its class, how many blocks begin in it whose free matters, and where: in units of 8 bytes, from 1
  * on. Of more than four some places are not known, until as many are left as are. */

@@ -35,8 +35,8 @@
 
 #include "sizeclass.h"
 
-/* Bytes between marks on average; 0: sampling is off; 1: every block. Set once, while the process has
- * one thread, and before there are samplers. [atomic] */
+/* Bytes between marks on average; 0: sampling is off; 1: every block. Set once,
+ * before there are samplers. [atomic] */
 BS_LOCAL extern uint64_t bs_sample_interval;
 
 BS_INLINE bool bs_sample_is_on(void) {
