@@ -8,6 +8,9 @@
  * sigaction, signal and sysv_signal install one function in place of each handler, which counts and
  * calls it; asked for the handler, they name the program's. The table is written while other threads
  * install handlers and signals come, so its entries are atomics; nothing here takes a lock.
+ *
+ * A child of vfork has its own actions, and its parent's memory: what it does is the kernel's business, and nothing is
+ * noted. (No stop is made by it, and none stops it.)
  */
 #include "os.h"
 #include "shim_fault.h"
@@ -95,7 +98,7 @@ static handler_of_all *kept_for(int signal) {
 static bool is_hidden(int signal, bool is_action) {
     struct sigaction now;
     return !is_action && signal != 0 && signal == bs_load(&besom_shim.signal) &&
-           REAL(sigaction)(signal, NULL, &now) == 0 && is_ours(signal, now.sa_handler);
+           REAL(sigaction)(signal, NULL, &now) == 0 && is_ours(signal, now.sa_handler) && bs_thread_are_ours();
 }
 
 /* Of a signal that is shared the program wants the default action, or none. The kernel's stays what it is: threads may be
