@@ -220,7 +220,6 @@ static enum bs_world_result prepare(uint64_t deadline_ns) {
     bs_store(&bs_world.answers, 0u);
     bs_store(&bs_world.wanted, UINT32_MAX);
     bs_world.self = bs_os_tid();
-    bs_world.helper = bs_os_helper_tid();
     enum bs_world_result result = look_at_all(deadline_ns);
     return result == BS_WORLD_STOPPED && bs_os_now_ns() >= deadline_ns ? BS_WORLD_LATE : result;
 }

@@ -137,10 +137,10 @@ static struct slot *find_slot(int tid, size_t *hint) {
     return NULL;
 }
 
+/* The helper may be made meanwhile, or end, and a thread of the program's get its number. One that ends has none here
+ * before it leaves the list: it is asked, and found to be gone. */
 bool bs_world_may_ask(int tid) {
-    if (tid != bs_world.helper && tid != bs_world.self && bs_world.helper == 0)
-        bs_world.helper = bs_os_helper_tid(); /* it may have been made meanwhile */
-    return tid != bs_world.self && tid != bs_world.helper;
+    return tid != bs_world.self && tid != bs_os_helper_tid();
 }
 
 /* --- asking ----------------------------------------------------------------------------------- */

@@ -51,8 +51,8 @@ struct world {
     uint32_t gate;                  /* [atomic] moves after slots were let go; their handlers sleep on it, each
                                        with a bit of its own, so that all or some wake up at once */
     size_t found_new;               /* threads, by the pass over /proc that is going on */
-    int self, helper;               /* threads that are not asked */
-    int idler[8];                   /* nor these, in which the kernel works: they would not answer */
+    int self;                       /* the thread that stops the others */
+    int idler[8];                   /* in these the kernel works: they would not answer, and are not asked */
     unsigned nidlers;
     int culprit;
     int error;

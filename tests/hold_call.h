@@ -152,11 +152,18 @@ static inline bool hold_call_wait(void) {
     }
     return false;
 }
+static inline bool hold_call_leave_for(uint32_t state) {
+    uint32_t held = HOLD_CALL_HELD;
+    return __atomic_compare_exchange_n(&hold_call->state, &held, state, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
 /* It goes on. False: it was let go before, for its time. */
 static inline bool hold_call_release(void) {
-    uint32_t held = HOLD_CALL_HELD;
-    return __atomic_compare_exchange_n(&hold_call->state, &held, HOLD_CALL_NONE, false, __ATOMIC_ACQ_REL,
-                                       __ATOMIC_ACQUIRE);
+    return hold_call_leave_for(HOLD_CALL_NONE);
+}
+/* And a later one with this second argument is held. */
+static inline bool hold_call_release_for(uint64_t second) {
+    __atomic_store_n(&hold_call->second, second, __ATOMIC_RELEASE);
+    return hold_call_leave_for(HOLD_CALL_WANTED);
 }
 
 #endif
