@@ -329,6 +329,8 @@ bool bs_os_signal_is_watched(int signal);
  * knows it, when that is about to forget it, and while besom is in a function of libc's that others wait for: through
  * the frames of the library text.h does not see who has called it. */
 bool bs_os_signal_may_come(bool may);
+/* After the list of threads was read: who is not in it has ended, and the kernel orders what it did before that. */
+void bs_os_signal_see_gone(void);
 /* In a handler, before anything that is compiled for the sanitizer: may the thread answer here? (ucontext_t) */
 bool bs_os_signal_may_answer(const void *context);
 #endif

@@ -75,6 +75,9 @@ int bs_os_tasks(bs_os_task_visitor *visit, void *ctx) {
             at += d->bytes;
         }
     bs_os_close(fd);
+#if BS_SANITIZE_THREAD
+    bs_os_signal_see_gone();
+#endif
     return n < 0 ? (int)-n : 0;
 }
 

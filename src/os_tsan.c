@@ -37,12 +37,20 @@ __attribute__((constructor)) static void find_library(void) {
     BS_CHECK((uintptr_t)find_library < library.start || (uintptr_t)find_library >= library.end);
 }
 
+static char gone; /* only its address */
+
 bool bs_os_signal_may_come(bool may) {
     bool before = answers;
+    if (!may)
+        bs_tsan_release(&gone); /* it may end before it answers again */
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     answers = may;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     return before;
+}
+
+void bs_os_signal_see_gone(void) {
+    bs_tsan_acquire(&gone);
 }
 
 BS_UNCHECKED bool bs_os_signal_may_answer(const void *context) {

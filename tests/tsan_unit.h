@@ -25,8 +25,9 @@ struct tsan_thread {
     void *arg;
 };
 
-/* libc calls destructors in four rounds; ThreadSanitizer takes leave of a thread in the last, and besom in the
- * first, where it may wait for the round, and answers. */
+/* libc calls destructors in four rounds, in each by their keys' numbers. ThreadSanitizer takes leave of a thread in the
+ * last, and besom in the third (tcache_life.c), where it may wait for a lock that is held by a thread which stands: so it
+ * answers until that is done, and the key has a higher number than besom's will have. */
 #define TSAN_ROUNDS 3
 static pthread_key_t tsan_key;
 static inline void tsan_thread_ends(void *left) {
@@ -84,7 +85,10 @@ static inline void tsan_be_alone(void) {
 /* Before that it does not listen. */
 __attribute__((constructor)) static void tsan_begin(void) {
     pthread_t thread;
+    pthread_key_t besoms;
+    pthread_key_create(&besoms, NULL);
     pthread_key_create(&tsan_key, tsan_thread_ends);
+    pthread_key_delete(besoms); /* the lowest that is free is the next to be given */
     if (pthread_create(&thread, NULL, tsan_nothing, NULL) == 0)
         (void)pthread_join(thread, NULL);
     tsan_be_alone();
