@@ -256,6 +256,14 @@ bool bs_os_barrier_available(void);
 bool bs_os_barrier(void);
 /* True if /proc and the kernel answer the next question at all. */
 bool bs_os_sleep_is_known(void);
+/* A system call ends before an address, or begins at it: what is there is asked of the kernel, since the page before it,
+ * or after it, may not be there, or its own. */
+#if defined(__x86_64__)
+enum { BS_OS_CALL_BYTES = 2 };
+#else
+enum { BS_OS_CALL_BYTES = 4 };
+#endif
+bool bs_os_is_call(uintptr_t at);
 /* True only if thread tid of this process was found waiting in a system call, one that leaves its
  * stack and thread-local words its own, and neither that call's place nor any word of its stack
  * lies in [text_base, text_end): it was in no function there, nor had a signal handler interrupted
@@ -264,7 +272,8 @@ bool bs_os_sleep_is_known(void);
 bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_t text_end);
 /* Of a thread that stands still with its stack pointer at sp: true if neither the nearest near_bytes of
  * its stack nor a place that a signal has interrupted, as the signal's frame on the next
- * BS_TEXT_FAR_BYTES says, shows the text. `own` as above, or NULL. */
+ * BS_TEXT_FAR_BYTES says, shows the text, nor the BS_TEXT_NEAR_BYTES of stack that were the nearest at that place,
+ * if it is no system call. `own` as above, or NULL. */
 bool bs_os_stack_is_clear(uintptr_t sp, const void *own, size_t near_bytes, uintptr_t text_base,
                           uintptr_t text_end);
 

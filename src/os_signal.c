@@ -203,18 +203,6 @@ static bs_os_signal_handler *handler;
 static info_handler *beside; /* [atomic] the program's, of signals that are shared: always the same */
 static uint64_t shared;      /* [atomic] which are, or were: until their action is the default one */
 
-/* A system call ends before pc, or begins at it: what is there is asked of the kernel, since the page
- * before pc's, or after it, may not be there. (And where pc has been a wild jump, its own.) */
-static bool is_call(uintptr_t at) {
-#if defined(__x86_64__)
-    const uint32_t call = 0x050f, bytes = 2;
-#else
-    const uint32_t call = 0xd4000001, bytes = 4;
-#endif
-    uint32_t code = 0;
-    return bs_os_read_memory(at, &code, bytes) == (long)bytes && code == call;
-}
-
 /* The number of the system call that has just ended; -1: none has, or it is not known. A thread that makes one
  * after the other, sched_yield say, is found there nearly always. (Under a sanitizer besom itself makes
  * some of libc's.) */
@@ -233,15 +221,15 @@ static long call_before(uintptr_t pc, long number) {
         return -1;
     return (long)code[2] | (long)code[3] << 8 | (long)code[4] << 16 | (long)code[5] << 24;
 #else
-    return is_call(pc - 4) ? number : -1;
+    return bs_os_is_call(pc - BS_OS_CALL_BYTES) ? number : -1;
 #endif
 }
 
 /* A call that a handler interrupts has failed, or has been wound back to begin again, or it has just ended.
  * That of the clock never waits, so it is told apart by its number. */
-static void read_call(struct bs_os_frame *f, long result, long number, uintptr_t call_bytes) {
-    f->call_failed = result == -EINTR && is_call(f->pc - call_bytes);
-    f->in_call = f->call_failed || (number != SYS_clock_gettime && is_call(f->pc));
+static void read_call(struct bs_os_frame *f, long result, long number) {
+    f->call_failed = result == -EINTR && bs_os_is_call(f->pc - BS_OS_CALL_BYTES);
+    f->in_call = f->call_failed || (number != SYS_clock_gettime && bs_os_is_call(f->pc));
     long before = f->in_call ? -1 : call_before(f->pc, number);
     f->in_call |= before >= 0 && before != SYS_clock_gettime;
 }
@@ -281,7 +269,7 @@ static void read_registers(struct bs_os_frame *f, const ucontext_t *uc) {
         __builtin_memcpy(&bytes, fp + 468, sizeof bytes);
         f->regs_end = (uintptr_t)fp + (magic == 0x46505853 && bytes < BS_MIB ? bytes : 512);
     }
-    read_call(f, (long)r[REG_RAX], (long)r[REG_RAX], 2);
+    read_call(f, (long)r[REG_RAX], (long)r[REG_RAX]);
 }
 
 #else
@@ -313,7 +301,7 @@ static void read_registers(struct bs_os_frame *f, const ucontext_t *uc) {
             f->regs_end = data + bytes;
         }
     }
-    read_call(f, (long)m->regs[0], (long)m->regs[8], 4);
+    read_call(f, (long)m->regs[0], (long)m->regs[8]);
 }
 
 #endif

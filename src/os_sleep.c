@@ -111,31 +111,60 @@ static bool in_text(uintptr_t word, uintptr_t base, uintptr_t end) {
 struct look {
     uintptr_t base, end;    /* the text */
     uintptr_t near_end;     /* below it every word counts, above it only interrupted places */
-    uintptr_t before, last; /* the two words before */
+    uintptr_t third, before, last; /* the three words before */
+};
+/* What a handler has interrupted. */
+struct interrupted {
+    uintptr_t place, sp;
 };
 
-/* The kernel's signal frame has the interrupted place between words that are easily told from
- * others: flags and segments on x86-64, the processor's state on arm64. */
-static bool is_interrupted_place(const struct look *l, uintptr_t word, uintptr_t *place) {
+bool bs_os_is_call(uintptr_t at) {
 #if defined(__x86_64__)
-    *place = l->before;
+    const uint32_t call = 0x050f;
+#else
+    const uint32_t call = 0xd4000001;
+#endif
+    uint32_t code = 0;
+    return bs_os_read_memory(at, &code, BS_OS_CALL_BYTES) == BS_OS_CALL_BYTES && code == call;
+}
+
+/* The kernel's signal frame has the interrupted place, behind the stack pointer, between words that are easily told
+ * from others: flags and segments on x86-64, the processor's state on arm64. */
+static bool is_interrupted_place(const struct look *l, uintptr_t word, struct interrupted *i) {
+#if defined(__x86_64__)
+    *i = (struct interrupted){l->before, l->third};
     return (l->last & 2) != 0 && l->last < (uintptr_t)1 << 22 && (word & 0xffff) == 0x33;
 #else
-    *place = l->last;
+    *i = (struct interrupted){l->last, l->before};
     return (word & 0xf) == 0 && word < (uintptr_t)1 << 32;
 #endif
+}
+
+/* The place may be in a leaf of libc's that the text has called: then that is near to its stack pointer, which may be of
+ * another stack than the handler's. The leaves make no system calls (but for the clock's, which has to ask the kernel on
+ * few machines). */
+static bool is_clear(const struct look *l, const struct interrupted *i) {
+    uintptr_t words[BS_TEXT_NEAR_BYTES / sizeof(uintptr_t)];
+    if (in_text(i->place, l->base, l->end))
+        return false;
+    if (bs_os_is_call(i->place) || bs_os_is_call(i->place - BS_OS_CALL_BYTES))
+        return true;
+    long got = bs_os_read_memory(bs_align_down(i->sp, sizeof(uintptr_t)), words, sizeof words);
+    for (long n = 0; n < got / (long)sizeof(uintptr_t); n++)
+        if (in_text(words[n], l->base, l->end))
+            return false;
+    return true;
 }
 
 /* True if none of the n words at `at` shows the text. */
 static bool words_are_clear(struct look *l, uintptr_t at, const uintptr_t *words, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        uintptr_t place;
-        if (at + i * sizeof(uintptr_t) < l->near_end) {
-            if (in_text(words[i], l->base, l->end))
-                return false;
-        } else if (is_interrupted_place(l, words[i], &place) && in_text(place, l->base, l->end)) {
+        struct interrupted what;
+        if (at + i * sizeof(uintptr_t) < l->near_end && in_text(words[i], l->base, l->end))
             return false;
-        }
+        if (is_interrupted_place(l, words[i], &what) && !is_clear(l, &what))
+            return false;
+        l->third = l->before;
         l->before = l->last;
         l->last = words[i];
     }

@@ -37,7 +37,7 @@ bool bs_text_sleeps_outside(int tid, const void *own);
  *    and that is leaves of libc alone (mem*, str*, the clock, a key's value), none of which makes another
  *    call;
  *  - a signal frame on its stack, within BS_TEXT_FAR_BYTES of sp, says that a handler of the program
- *    interrupted besom's code;
+ *    interrupted besom's code, or what may be such a leaf that it has called;
  *  - its stack cannot be read.
  * Words left by earlier calls in unused parts of the nearest frames make it false for nothing, of a
  * thread that runs, until it has run on. `own`: an address that all of its frames lie below if sp does,
