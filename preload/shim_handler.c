@@ -127,7 +127,7 @@ BS_EXPORT int sigaction(int signal, const struct sigaction *action, struct sigac
         ret = old != NULL ? REAL(sigaction)(signal, NULL, old) : 0;
         if (old != NULL)
             show_action(signal, old, kept);
-        if (action != NULL && is_shared(signal) && bs_thread_are_ours())
+        if (action != NULL && is_shared(signal))
             leave(signal, action->sa_handler);
         return ret;
     }

@@ -14,6 +14,11 @@ static struct bs_lock lock = BS_LOCK_INIT(BS_RANK_ROUND);
 static int waiter[MAX_WAITERS]; /* [atomic] thread ids; 0: free */
 static unsigned nwaiters;       /* [atomic] all of them */
 
+static void look_later(void) {
+    uint32_t never = 0;
+    bs_os_wait(&never, 0, LOOK_NS);
+}
+
 static int *place(int tid, unsigned i) {
     return &waiter[((unsigned)tid + i) % MAX_WAITERS];
 }
@@ -44,13 +49,12 @@ void bs_round_enter_after_knock(void) {
     leave_waiters();
 }
 bool bs_round_enter_until(uint64_t deadline_ns) {
-    uint32_t sleep = 0;
     bool entered = bs_lock_try(&lock);
     if (entered)
         return true;
     bs_round_knock();
     while (!(entered = bs_lock_try(&lock)) && bs_os_now_ns() < deadline_ns)
-        bs_os_wait(&sleep, 0, LOOK_NS);
+        look_later();
     leave_waiters();
     return entered;
 }
@@ -65,7 +69,6 @@ void bs_round_enter(void) {
 
 enum { SLEEPS, WORKS, KEPT };
 static uint32_t work; /* [atomic] no lock: who keeps the helper may have been interrupted with any */
-#define LOOK_NS 100000u
 
 static bool step(uint32_t to) {
     uint32_t from = SLEEPS;
@@ -78,10 +81,6 @@ void bs_round_helper_begins(void) {
 }
 void bs_round_helper_ends(void) {
     bs_store_release(&work, (uint32_t)SLEEPS); /* who waits for that looks now and then */
-}
-static void look_later(void) {
-    uint32_t never = 0;
-    bs_os_wait(&never, 0, LOOK_NS);
 }
 void bs_round_helper_gives_way(void) {
     if (!bs_round_is_waited_for())
