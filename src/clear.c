@@ -35,7 +35,7 @@ void bs_clear_judge(uintptr_t block, size_t bytes) {
     size_t os_page = bs_os_page_size(), all = bytes / os_page, most = all / BS_CLEAR_SPARSE_PART, used = 0;
     uintptr_t p = bs_align_up(block, os_page), end = bs_align_down(block + bytes, os_page);
     bs_store(&bs_clear_watched, (uintptr_t)0);
-    if (bytes == 0)
+    if (all == 0) /* also one that was cut to less than an OS page */
         return;
     for (; p < end && used <= most; p += sizeof vec * os_page) {
         size_t n = bs_min(sizeof vec, (end - p) / os_page);

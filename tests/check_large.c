@@ -417,6 +417,16 @@ START_TEST(sparse_blocks_beside_one_that_lives) {
 }
 END_TEST
 
+/* A watched block that ends shorter than an OS page tells nothing, and nothing is divided by its pages. */
+START_TEST(a_watched_block_may_become_short) {
+    bs_os_page_size_is(65536);
+    char *p = alloc(16 * BS_MIB, true);
+    ck_assert_ptr_eq(bs_large_resize(span_of(p), 40000), p);
+    release(p);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
 /* Used here and there, with gaps of every length up to twice what is cleared with its neighbours. */
 START_TEST(sparse_blocks_with_gaps) {
     size_t size = 16 * BS_MIB, os_page = bs_os_page_size(), pages = size / os_page / 8;
@@ -678,6 +688,9 @@ int main(void) {
     tcase_add_test(tc, sparse_blocks_stay_sparse);
     tcase_add_test(tc, sparse_blocks_beside_one_that_lives);
     tcase_add_test(tc, sparse_blocks_with_gaps);
+#if BS_FAULTS
+    tcase_add_test(tc, a_watched_block_may_become_short);
+#endif
     tcase_add_test(tc, watched_block_changes_its_size);
     tcase_add_test(tc, kept_spans_come_before_new_pages);
     tcase_add_test(tc, kept_spans_are_bounded);
