@@ -101,10 +101,10 @@ static bool will_be_filled(uintptr_t base, size_t bytes) {
             bs_thp_is_filled(base - BS_THP_GROWN_REGIONS * BS_REGION_SIZE, base, BS_THP_GROWN_PART));
 }
 
-/* What was reserved for a request that could not be met, most of all addresses perhaps, goes, but for an arena that is
+/* What was reserved for a request that could not be met, most of all addresses perhaps, goes, but for a unit that is
  * begun, which the next may fill. */
 static void cut_locked(void) {
-    uintptr_t keep = bs_align_up(space.next + 1, BS_ARENA_SIZE);
+    uintptr_t keep = bs_align_up(space.next + 1, unit_locked());
     if (space.end <= keep)
         return;
     bs_os_free((void *)keep, space.end - keep);

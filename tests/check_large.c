@@ -15,6 +15,7 @@
 #include "waiting.h"
 
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 static uint64_t seed = 1;
 
@@ -622,23 +623,35 @@ static size_t address_space(void) {
     return pages * bs_os_page_size();
 }
 
-/* Whichever call is refused, of those that a block takes for which the heap has to grow by 16 arenas. */
-START_TEST(a_refused_block_leaves_no_addresses) {
+/* Whichever call is refused, of those that a block takes for which the heap has to grow by so much. */
+static void refuse_each_call(size_t bytes, size_t unit) {
     unsigned refused = 0;
     release(alloc(100000, false));
     size_t before = address_space();
     for (unsigned n = 1, calls = n; calls >= n; n++) {
         require(n < 1000, "there is no end of calls");
         bs_os_fail(n, 12 /* ENOMEM */, false);
-        void *p = bs_large_alloc(16 * BS_ARENA_SIZE, 1, false);
+        void *p = bs_large_alloc(bytes, 1, false);
         calls = bs_os_fail(0, 0, false);
         refused += p == NULL;
-        require(p != NULL || address_space() < before + 2 * BS_ARENA_SIZE, "call %u: %zu bytes are left", n,
+        require(p != NULL || address_space() < before + 2 * unit, "call %u: %zu bytes are left", n,
                 address_space() - before);
         if (p != NULL && calls >= n) /* the next has to grow as well */
             before = address_space();
     }
     ck_assert_uint_ne(refused, 0);
+}
+
+START_TEST(a_refused_block_leaves_no_addresses) {
+    refuse_each_call(16 * BS_ARENA_SIZE, BS_ARENA_SIZE);
+}
+END_TEST
+
+/* Under a limit of 400 MiB a region is reserved at a time (grow.c). */
+START_TEST(nor_under_a_limit) {
+    const struct rlimit limit = {400 * BS_MIB, 400 * BS_MIB};
+    ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
+    refuse_each_call(52 * BS_MIB, BS_REGION_SIZE);
 }
 END_TEST
 
@@ -705,6 +718,7 @@ int main(void) {
     tcase_add_test(tc, no_block_is_longer_than_a_span_counts);
 #if !BS_SANITIZED
     tcase_add_test(tc, a_refused_block_leaves_no_addresses);
+    tcase_add_test(tc, nor_under_a_limit);
 #endif
     tcase_add_test(tc, every_failure_on_the_way);
 #endif
