@@ -158,14 +158,17 @@ static uint64_t pause_ns(struct bs_pacer *pacer, uint64_t worked_ns) {
 /* --- the helper ------------------------------------------------------------------------------- */
 
 /* Looks once more after NONE was stored: a slow door that saw RUNNING has left its work to us. One
- * that is trying to start a helper cannot succeed while we exist, so we wait until it gave up. */
+ * that is trying to start a helper cannot succeed while we exist, so we wait until it gave up. A handler of a signal
+ * may have interrupted it and fork: our waiting is no work. */
 static bool resume(void) {
     while (bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work() || bs_load(&bg.sleep) != 0) {
         uint32_t expected = NONE;
         if (__atomic_compare_exchange_n(&bg.state, &expected, RUNNING, false, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED))
             return true;
+        bs_round_helper_ends();
         bs_os_yield();
+        bs_round_helper_begins();
     }
     return false;
 }
