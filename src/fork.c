@@ -43,6 +43,11 @@ enum others {
 static enum others others;
 static unsigned nested; /* [owner] forks of a handler that came between bs_fork_before and the other two */
 
+static void note_others(enum others found) {
+    if (others != found)
+        others = found;
+}
+
 /* No other thread of libc's, and nobody who made threads of the kernel's alone and has a cache. */
 static bool is_single(void) {
     return &__libc_single_threaded != NULL && __libc_single_threaded && bs_thread_is_single();
@@ -65,13 +70,13 @@ bool bs_fork_is_under_way(void) {
 /* Without another thread there is nothing to wait for, and no lock in the child that its owner is not there to
  * release. Shells fork all the time, and each lock is on a page that parent and child would have twice. */
 void bs_fork_before(void) {
-    if (BS_UNLIKELY(bs_fork_is_under_way())) {
+    /* kept, and nobody is the owner: the fork that was interrupted is about to be, or was until just now */
+    if (BS_UNLIKELY(bs_fork_is_under_way() || bs_round_helper_is_kept())) {
         nested++;
         return;
     }
     enum others found = find_others();
-    if (others != found)
-        others = found;
+    note_others(found);
     if (found == HELPER_KEPT || found == HELPER_STUCK)
         bs_store(&owner, bs_os_thread_pointer());
     if (found != MANY)
@@ -146,8 +151,11 @@ static void reset_locks(void) {
 }
 
 void bs_fork_in_child(void) {
-    if (nested != 0)
+    bool interrupted = nested != 0;
+    if (interrupted)
         nested = 0;
+    if (bs_round_helper_is_kept()) /* by one that has not noted it yet */
+        note_others(HELPER_KEPT);
     if (others == MANY || others == HELPER_STUCK)
         reset_locks();
     if (others == HELPER_KEPT) {
@@ -162,6 +170,8 @@ void bs_fork_in_child(void) {
     bs_background_forked();
     bs_log_forked();
     bs_record_forked();
+    if (interrupted) /* where that goes on here it has nothing to release, and to keep nobody */
+        note_others(NOBODY);
 }
 
 void bs_fork_start(void) {

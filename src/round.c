@@ -103,6 +103,9 @@ bool bs_round_keep_helper(void) {
     (void)bs_sub(&nwaiters, 1u);
     return kept;
 }
+bool bs_round_helper_is_kept(void) {
+    return bs_load(&work) == KEPT;
+}
 void bs_round_let_helper(void) {
     bs_store_release(&work, (uint32_t)SLEEPS);
     bs_os_wake(&work, 1);

@@ -35,6 +35,8 @@ void bs_round_helper_gives_way(void);
  * it sleeps for a lock, which the caller has, a handler of a signal that came while he had it. */
 bool bs_round_keep_helper(void);
 void bs_round_let_helper(void);
+/* It is kept. By the thread that asks, if that is the only other one. */
+bool bs_round_helper_is_kept(void);
 
 /* In a forked child. */
 void bs_round_reset_lock(void);

@@ -19,6 +19,7 @@
 #include "log.h"
 #include "opt.h"
 #include "os.h"
+#include "round.h"
 #include "sweep.h"
 #include "thread.h"
 #include "unit.h"
@@ -290,10 +291,12 @@ static void fork_with_locks_of_its_own(void *arg) {
     unsigned stuck = 0;
     (void)arg;
     start_besom();
-    for (unsigned round = 0; round < 20 || stuck < 5; round++) {
+    for (unsigned round = 0; round < 24 || stuck < 6; round++) {
         CHILD_CHECK(round < 1000);
         work(&w, 300);
-        bs_central_lock_all();
+        bool one = round % 4 == 3; /* the helper may have locks below it */
+        if (!one)
+            bs_central_lock_all();
         bs_pageheap_lock();
         if (round % 2 != 0)
             for (unsigned i = 0; i < 250 && !bs_lock_helper_is_stuck(); i++)
@@ -301,18 +304,49 @@ static void fork_with_locks_of_its_own(void *arg) {
         stuck += bs_lock_helper_is_stuck();
         if (round % 3 == 0) /* what was interrupted is a fork */
             bs_fork_before();
+        /* or one that has kept the helper just now, or is about to let it go */
+        bool kept = round % 3 == 1 && bs_round_keep_helper();
         pid_t pid = fork();
         if (pid == 0)
             alarm(CHILD_LIMIT_S);
         if (round % 3 == 0)
             bs_fork_in_parent();
+        if (kept)
+            bs_round_let_helper();
         bs_pageheap_unlock();
-        bs_central_unlock_all();
+        if (!one)
+            bs_central_unlock_all();
         if (pid == 0)
             live_as_child(&w, 8);
         int status;
         CHILD_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
     }
+    give_all(&w);
+    CHILD_CHECK(bs_pageheap_is_valid());
+}
+
+/* A handler forks between bs_fork_before and the system call, beside another thread. What was interrupted goes on in the
+ * child, which has no locks to release. */
+static void fork_in_a_fork(void *arg) {
+    struct worker w = {.seed = 8}, other = {.seed = 9};
+    pthread_t thread;
+    (void)arg;
+    start_besom();
+    CHILD_CHECK(pthread_create(&thread, NULL, work_until_stopped, &other) == 0);
+    for (unsigned round = 0; round < 20; round++) {
+        work(&w, 300);
+        bs_fork_before();
+        pid_t pid = fork();
+        if (pid == 0)
+            alarm(CHILD_LIMIT_S);
+        bs_fork_in_parent();
+        if (pid == 0)
+            live_as_child(&w, 8);
+        int status;
+        CHILD_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    }
+    bs_store(&stop, 1u);
+    pthread_join(thread, NULL);
     give_all(&w);
     CHILD_CHECK(bs_pageheap_is_valid());
 }
@@ -337,6 +371,15 @@ START_TEST(the_helper_is_not_inherited) {
 }
 END_TEST
 
+START_TEST(a_handler_forks_in_the_middle) {
+#if !BS_SANITIZED
+    assert_ends_well(fork_in_a_fork, "fork in a fork");
+#else
+    (void)fork_in_a_fork;
+#endif
+}
+END_TEST
+
 START_TEST(a_thread_alone_takes_no_lock) {
 #if !BS_SANITIZED /* a sanitizer may have threads of its own, and libc is told of them */
     assert_ends_well(fork_without_locks, "alone");
@@ -355,6 +398,7 @@ int main(void) {
     tcase_add_test(tc, forks_of_one_thread_among_eight);
     tcase_add_test(tc, forks_of_eight_threads);
     tcase_add_test(tc, the_helper_is_not_inherited);
+    tcase_add_test(tc, a_handler_forks_in_the_middle);
     tcase_add_test(tc, a_thread_alone_takes_no_lock);
     return run_suite(suite);
 }
