@@ -87,7 +87,7 @@ static long append_locked(int fd, const char *line, size_t bytes) {
         return ret;
     long begin = sink.torn ? bs_os_position(fd) : 0;
     ret = bs_os_write_quietly(fd, line, bytes);
-    sink.torn = ret < 0 && bs_os_position(fd) != begin;
+    sink.torn = ret < 0 && bs_os_position(fd) > begin; /* a FIFO has none, and takes all or nothing */
     return ret;
 }
 

@@ -432,6 +432,30 @@ START_TEST(a_line_after_a_torn_one_is_whole) {
 }
 END_TEST
 
+/* A FIFO takes a line or nothing: who reads it finds no empty line behind those that it was too full for. */
+static void full_fifo(void *arg) {
+    static char text[1 << 17];
+    (void)arg;
+    log_to("log");
+    CHILD_CHECK(mkfifo(path_of("log"), 0600) == 0);
+    int fd = open(path_of("log"), O_RDONLY | O_NONBLOCK);
+    CHILD_CHECK(fd >= 0);
+    bs_log_start();
+    for (unsigned i = 0; i < 3000; i++)
+        bs_log_note("these lines are more than a FIFO takes");
+    CHILD_CHECK(read(fd, text, sizeof text - 1) > 0);
+    bs_log_note("there is room again");
+    memset(text, 0, sizeof text);
+    CHILD_CHECK(read(fd, text, sizeof text - 1) > 0);
+    CHILD_CHECK(strncmp(text, "besom[", 6) == 0 && lines_in(text) == 1);
+}
+
+START_TEST(no_line_is_torn_in_a_fifo) {
+    struct outcome o = child_run(full_fifo, NULL, 60);
+    ck_assert_msg(child_ended_well(&o), "status %x: %s", o.status, o.err);
+}
+END_TEST
+
 static void closed_stderr(void *arg) {
     (void)arg;
     close(2);
@@ -557,6 +581,7 @@ static TCase *place_tests(void) {
     tcase_add_test(tc, an_unwritable_path_is_said_once);
     tcase_add_test(tc, a_path_that_vanishes_does_no_harm);
     tcase_add_test(tc, a_line_after_a_torn_one_is_whole);
+    tcase_add_test(tc, no_line_is_torn_in_a_fifo);
     tcase_add_test(tc, a_closed_stderr_does_no_harm);
     tcase_add_test(tc, one_write_a_line);
     tcase_add_test(tc, stdout_is_the_programs);
