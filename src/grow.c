@@ -124,7 +124,8 @@ static bool extend_locked(size_t ask, size_t bytes, uintptr_t *huge) {
     if (base == space.first)
         bs_thp_mapped(base, BS_REGION_SIZE, true);
     bs_thp_mapped(base, ask, false);
-    if (bs_pageheap_used_bytes() >= BS_THP_GROWN_BYTES && will_be_filled(base, bytes) && bs_thp_grown(base, ask))
+    if (bs_pageheap_used_bytes() >= BS_THP_GROWN_BYTES && bs_thp_may_advise() && will_be_filled(base, bytes) &&
+        bs_thp_grown(base, ask))
         *huge = base;
     space.next = base + ask;
     bs_pageheap_insert(base, ask);

@@ -185,9 +185,13 @@ void bs_thp_mapped(uintptr_t base, size_t bytes, bool first) {
     bs_lock_release(&thp.lock);
 }
 
-/* Are there n huge pages to be had? */
+bool bs_thp_may_advise(void) {
+    return bs_opt.thp == BS_THP_AUTO && bs_load(&thp.kernel) == BS_THP_KERNEL_MADVISE && bs_load(&thp.ready) != 0;
+}
+
+/* Are there n huge pages to be had? (n is not 0.) */
 static bool may_take_locked(size_t n) {
-    return bs_opt.thp == BS_THP_AUTO && bs_load(&thp.kernel) == BS_THP_KERNEL_MADVISE && n <= bs_load(&thp.ready);
+    return bs_thp_may_advise() && n <= bs_load(&thp.ready);
 }
 
 /* A refresh that comes between is older by these. */

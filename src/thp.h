@@ -45,6 +45,8 @@ void bs_thp_mapped(uintptr_t base, size_t bytes, bool first);
  * auto, where the kernel waits for advice: HUGEPAGE, while so many huge pages lie ready in the kernel
  * that no fault has to wait for one to be made. True: it was advised. */
 bool bs_thp_grown(uintptr_t base, size_t bytes);
+/* Might one be advised at all? Lock-free, and without a call: who asks the kernel for what lies before asks this first. */
+bool bs_thp_may_advise(void);
 /* All but one in `part` OS pages of [start, end), at most BS_THP_FILLED_PAGES, are in memory. Where the kernel does not
  * say, no. */
 bool bs_thp_is_filled(uintptr_t start, uintptr_t end, size_t part);

@@ -2,7 +2,6 @@
 /* vector.c - see vector.h. */
 #include "vector.h"
 
-#include "opt.h"
 #include "os.h"
 #include "thp.h"
 #include "tunables.h"
@@ -11,7 +10,7 @@ void bs_vector_grew(const struct bs_span *s, size_t old) {
     size_t bytes = s->npages * BS_PAGE_SIZE;
     uintptr_t more = s->base + old;
     uintptr_t last = more - bs_min(old, BS_THP_FILLED_PAGES * bs_os_page_size());
-    if (bytes < BS_THP_VECTOR_BYTES || bs_opt.thp != BS_THP_AUTO || !bs_thp_is_filled(last, more, BS_THP_FILLED_PART))
+    if (bytes < BS_THP_VECTOR_BYTES || !bs_thp_may_advise() || !bs_thp_is_filled(last, more, BS_THP_FILLED_PART))
         return;
     if (bs_thp_extended(more, bytes - old))
         bs_thp_try(bs_align_up(more, BS_HUGE_SIZE));

@@ -216,6 +216,26 @@ START_TEST(nor_where_the_kernel_or_the_user_decides) {
 }
 END_TEST
 
+#if BS_FAULTS
+/* Where none can be had the kernel is not asked what is in memory: a sandbox may not know the call. */
+START_TEST(nor_is_anything_asked_then) {
+    unsigned calls[2];
+    for (unsigned i = 0; i < 2; i++) {
+        bs_thp_pretend(i == 0 ? BS_THP_KERNEL_NEVER : BS_THP_KERNEL_ALWAYS, READY);
+        char *p = alloc(12 * BS_MIB);
+        fill(p, 0, 12 * BS_MIB);
+        p = grow(p, 37 * BS_MIB);
+        (void)bs_os_fail(0, 0, false);
+        p = grow(p, 37 * BS_MIB + BS_PAGE_SIZE); /* in what the heap has */
+        calls[i] = bs_os_fail(0, 0, false);
+        release(p);
+    }
+    ck_assert_uint_eq(calls[0], 0);
+    ck_assert_uint_eq(calls[1], 0);
+}
+END_TEST
+#endif
+
 START_TEST(nor_where_too_few_lie_ready) {
     bs_thp_pretend(BS_THP_KERNEL_MADVISE, 3);
     release(of_no_huge_pages(40 * BS_MIB));
@@ -269,6 +289,9 @@ int main(void) {
     tcase_add_test(tc, nor_does_a_short_one);
     tcase_add_test(tc, nor_where_the_kernel_or_the_user_decides);
     tcase_add_test(tc, nor_where_too_few_lie_ready);
+#if BS_FAULTS
+    tcase_add_test(tc, nor_is_anything_asked_then);
+#endif
     tcase_add_test(tc, it_moves_and_leaves_plain_pages);
 #if BS_FAULTS
     tcase_add_test(tc, the_kernel_refuses);
