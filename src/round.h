@@ -21,8 +21,8 @@ bool bs_round_enter_until(uint64_t deadline_ns);
 /* False: another thread is in a round. */
 bool bs_round_try(void);
 void bs_round_leave(void);
-/* For whoever is in the round: thread tid waits for it and has nothing in its hands. (Of a thousand that
- * wait some are not known.) */
+/* For whoever is in the round: thread tid waits for it and has nothing in its hands, but for what a handler that waits
+ * has interrupted. (Of a thousand that wait some are not known.) */
 bool bs_round_is_waited_for_by(int tid);
 /* For whoever is in the round for long: a thread waits for it, for a fork say. Any thread may ask. */
 bool bs_round_is_waited_for(void);

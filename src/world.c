@@ -133,10 +133,13 @@ static enum bs_world_result stop_all(uint64_t deadline_ns) {
     return BS_WORLD_STOPPED;
 }
 
+/* Who waits for the round has nothing in its hands, unless it is a handler of a signal, which executes another program or
+ * forks: then what that has interrupted counts. */
 static bool is_outside(const struct bs_world_thread *t) {
     /* the thread pointer lies above all frames, or on another mapping */
-    return bs_round_is_waited_for_by(t->tid) ||
-           bs_text_is_outside(t->pc, t->sp, t->in_call, (const void *)t->thread_pointer);
+    const void *own = (const void *)t->thread_pointer;
+    return bs_round_is_waited_for_by(t->tid) ? bs_text_is_outside(0, t->sp, true, own)
+                                             : bs_text_is_outside(t->pc, t->sp, t->in_call, own);
 }
 
 /* Lets those run on that are inside besom; how many. */

@@ -375,7 +375,20 @@ static void *interrupted(void *arg) {
     stay();
     return NULL;
 }
-static void *(*const insiders[])(void *) = {stayer, caller, interrupted};
+/* As one that executes another program does, it waits for the round. */
+static void round_handler(int signo) {
+    unit_handler_begins(signo);
+    while (!bs_load(&end_all))
+        if (bs_round_enter_until(bs_os_now_ns() + 10 * LONG))
+            bs_round_leave();
+}
+static void *waits_for_round(void *arg) {
+    bs_store_release(&((struct runner *)arg)->tid, bs_os_tid());
+    signal(SIGUSR1, round_handler);
+    stay();
+    return NULL;
+}
+static void *(*const insiders[])(void *) = {stayer, caller, interrupted, waits_for_round};
 
 START_TEST(who_stays_inside_is_named) {
     start_threads(1, insiders[_i]);
@@ -385,8 +398,16 @@ START_TEST(who_stays_inside_is_named) {
         pthread_kill(runners[0].thread, SIGUSR1);
         sem_wait(&ready);
     }
-    ck_assert_int_eq(stop_within(LONG), BS_WORLD_INSIDE);
+    bs_round_enter();
+    if (insiders[_i] == waits_for_round) {
+        pthread_kill(runners[0].thread, SIGUSR1);
+        while (!bs_round_is_waited_for_by(runners[0].tid))
+            bs_os_yield();
+    }
+    ck_assert_int_eq(bs_world_stop(bs_os_now_ns() + LONG), BS_WORLD_INSIDE);
     ck_assert_int_eq(bs_world_culprit(), runners[0].tid);
+    bs_store(&end_all, 1u);
+    bs_round_leave();
     join_threads(1);
     must_stop();
     resume();
@@ -501,7 +522,7 @@ int main(void) {
     tcase_add_test(tc, the_first_thread_has_its_stack);
     tc = add_case(suite, "inside");
     tcase_add_test(tc, nobody_is_inside);
-    tcase_add_loop_test(tc, who_stays_inside_is_named, 0, 2);
+    tcase_add_loop_test(tc, who_stays_inside_is_named, 0, (int)BS_ARRAY_LEN(insiders));
     add_loop_but_tsan(tc, who_stays_inside_is_named, 2, 3, "it calls handlers later, and not from where the signal came");
     tcase_add_test(tc, what_is_left_on_a_stack_does_not_count);
     tcase_add_test(tc, who_only_yields_is_outside);
