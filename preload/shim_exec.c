@@ -19,6 +19,7 @@
 #include "thread.h"
 
 #include <stdarg.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PATIENCE_NS UINT64_C(1000000000)
@@ -43,8 +44,9 @@ static int end(bool entered, int ret) {
 
 /* Found before they are wanted: that may be in a child of many threads. */
 typedef int execute(const char *file, char *const argv[], char *const env[]);
+typedef int execute_open(int fd, char *const argv[], char *const env[]);
 static struct {
-    void *execve, *execvpe;
+    void *execve, *execvpe, *fexecve;
 } cells;
 
 static execute *real_execve(void) {
@@ -53,9 +55,13 @@ static execute *real_execve(void) {
 static execute *real_execvpe(void) {
     return (execute *)bs_shim_find(&cells.execvpe, "execvpe");
 }
+static execute_open *real_fexecve(void) {
+    return (execute_open *)bs_shim_find(&cells.fexecve, "fexecve");
+}
 void bs_shim_exec_start(void) {
     (void)real_execve();
     (void)real_execvpe();
+    (void)real_fexecve();
 }
 
 BS_EXPORT int execve(const char *path, char *const argv[], char *const env[]) {
@@ -71,7 +77,11 @@ BS_EXPORT int execvp(const char *file, char *const argv[]) {
     return execvpe(file, argv, environ);
 }
 BS_EXPORT int fexecve(int fd, char *const argv[], char *const env[]) {
-    return IN_ROUND(REAL(fexecve)(fd, argv, env));
+    return IN_ROUND(real_fexecve()(fd, argv, env));
+}
+/* libc's, which older ones do not have, is the system call alone. */
+BS_EXPORT int execveat(int fd, const char *path, char *const argv[], char *const env[], int flags) {
+    return IN_ROUND((int)syscall(SYS_execveat, fd, path, argv, env, flags));
 }
 
 /* The arguments up to NULL, in a table on the caller's stack; what follows them stands in *rest. */
