@@ -133,7 +133,7 @@ BS_EXPORT int sigaction(int signal, const struct sigaction *action, struct sigac
     }
     if (signal == SIGSEGV && bs_shim_faults_are_on())
         return bs_shim_fault_action(action, old);
-    if (action != NULL && asks && !takes) {
+    if (action != NULL && asks && !takes && bs_thread_are_ours()) {
         ret = REAL(sigaction)(signal, NULL, old);
         besom_shim.watch();
     } else if (action != NULL) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Promise: a handler that a vfork child installs is the child's. It has the memory of its parent, and so the table in
- * which libbesom-scan.so keeps handlers, but the kernel keeps its actions apart.
+ * which libbesom-scan.so keeps handlers, but the kernel keeps its actions apart. And a signal that it ignores is ignored by
+ * the program that it executes, the signal that asks for scans as well.
  */
 #include "promise.h"
 
@@ -24,11 +25,21 @@ static void set(void (*handler)(int)) {
     BS_CHECK(sigaction(SIGUSR1, &action, NULL) == 0, "sigaction");
 }
 
+/* As the kernel has it. */
+static bool is_ignored(int number) {
+    struct {
+        void (*handler)(int);
+        unsigned long rest[7];
+    } action;
+    return syscall(SYS_rt_sigaction, number, NULL, &action, sizeof(uint64_t)) == 0 && action.handler == SIG_IGN;
+}
+
 int main(void) {
     int status;
     set(of_parent);
     pid_t child = vfork();
     if (child == 0) {
+        BS_CHECK(signal(SIGUSR2, SIG_IGN) == SIG_DFL && is_ignored(SIGUSR2), "SIGUSR2 is not ignored");
         set(of_child);
         raise(SIGUSR1);
         _exit(childs == 1 && parents == 0 ? 0 : 1);
