@@ -199,7 +199,7 @@ long bs_os_read_link(const char *path, char *text, size_t cap);
 /* The same of one in the folder that is open there. */
 long bs_os_read_link_in(int folder, const char *name, char *text, size_t cap);
 /* False: what is open there, of the calling thread's descriptors, is a file, a pipe, a socket or the like: nothing that
- * the kernel gives no type, as all that has its name from anon_inode. */
+ * the kernel gives no type, as all that has its name from anon_inode. No file system is asked. */
 bool bs_os_may_be_anonymous(int fd);
 /* The calling thread's descriptors are not the program's. */
 bool bs_os_has_own_descriptors(void);

@@ -101,9 +101,11 @@ bool bs_os_has_own_descriptors(void) {
     return tid != 0 && tid == bs_os_tid();
 }
 
+/* Of what the kernel knows itself: fstat would ask a server of files, which may be a thread of this program. */
 bool bs_os_may_be_anonymous(int fd) {
-    struct stat st;
-    return bs_sys2(SYS_fstat, fd, &st) != 0 || (st.st_mode & S_IFMT) == 0;
+    struct statx st;
+    long ret = bs_sys6(SYS_statx, fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st, 0);
+    return ret != 0 || (st.stx_mode & S_IFMT) == 0;
 }
 
 static bool is_file(int fd) {
