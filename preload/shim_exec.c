@@ -5,7 +5,7 @@
  * A signal that waits outlives execve, and the new program, which has no handler for it, would be ended by the one
  * that was to stop the old: when the thread is on its way into the kernel, and the helper, which could take it
  * back, is ended there. So who executes is in a round (round.h) while it does. It waits for that for a second at most:
- * a handler may have interrupted a round of its own thread.
+ * a handler may have interrupted a round of its own thread. (Not for its own exec's: tests/preload/exec_in_handler.)
  *
  * A vfork child has its parent's memory, but nobody stops it: then nothing is done. libc's own ways (posix_spawn, system,
  * popen) make such children. The functions with a list of arguments end in those with a table, as libc's do.
@@ -24,15 +24,24 @@
 
 #define PATIENCE_NS UINT64_C(1000000000)
 
+static uintptr_t executes; /* [atomic] the thread pointer of who is in the round for it; 0: nobody */
+
+/* (A handler may have interrupted one that has begun, and executes as well: then the round is this thread's.) */
 static bool begin(void) {
-    return bs_load(&besom_shim.signal) != 0 && bs_thread_are_ours() &&
-           bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS);
+    uintptr_t self = bs_os_thread_pointer();
+    if (bs_load(&besom_shim.signal) == 0 || !bs_thread_are_ours() || bs_load(&executes) == self ||
+        !bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS))
+        return false;
+    bs_store(&executes, self);
+    return true;
 }
 /* It has failed. */
 static int end(bool entered, int ret) {
     int error = errno;
-    if (entered)
+    if (entered) {
+        bs_store(&executes, (uintptr_t)0);
         bs_round_leave();
+    }
     errno = error;
     return ret;
 }
