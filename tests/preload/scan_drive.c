@@ -16,6 +16,7 @@
 #include "log.h"
 #include "marks.h"
 #include "os.h"
+#include "round.h"
 #include "scan.h"
 #include "settle.h"
 
@@ -106,6 +107,7 @@ static void helper(void *arg) {
     uint64_t next = bs_os_now_ns();
     (void)arg;
     bs_os_helper_own_descriptors();
+    bs_round_helper_begins(); /* as background.c: a fork waits for it, or keeps it */
     while (!bs_load(&drive.stop)) {
         uint32_t asked = bs_load_acquire(&drive.asked);
         if (asked != bs_load(&drive.answered)) {
@@ -114,8 +116,11 @@ static void helper(void *arg) {
             bs_os_wake(&drive.answered, 1);
         }
         uint64_t pause = begin_work() ? work(&next) : NS_PER_S / 10;
+        bs_round_helper_ends();
         bs_os_wait(&drive.asked, asked, pause);
+        bs_round_helper_begins();
     }
+    bs_round_helper_ends();
 }
 
 /* --- for programs ----------------------------------------------------------------------------- */

@@ -70,6 +70,7 @@ static void helper(void *arg) {
     uint64_t next = bs_os_now_ns(), round_ns = next;
     (void)arg;
     bs_os_helper_own_descriptors();
+    bs_round_helper_begins(); /* as background.c: a fork waits for it, or keeps it */
     while (!bs_load(&drive.stop)) {
         stop_once();
         uint64_t now = bs_os_now_ns();
@@ -78,11 +79,14 @@ static void helper(void *arg) {
             round_ns = now + NS_PER_S / 10;
         }
         next += drive.period_ns;
+        bs_round_helper_ends();
         if (next > now)
             bs_os_wait(&drive.sleep, 0, next - now);
         else
             next = now;
+        bs_round_helper_begins();
     }
+    bs_round_helper_ends();
 }
 
 __attribute__((constructor(102))) static void start(void) {
