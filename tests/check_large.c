@@ -615,6 +615,7 @@ START_TEST(no_block_is_longer_than_a_span_counts) {
 }
 END_TEST
 
+#if !BS_SANITIZED /* sanitizers map and unmap on their own */
 static size_t address_space(void) {
     unsigned long pages = 0;
     FILE *f = fopen("/proc/self/statm", "r");
@@ -654,6 +655,7 @@ START_TEST(nor_under_a_limit) {
     refuse_each_call(52 * BS_MIB, BS_REGION_SIZE);
 }
 END_TEST
+#endif
 
 /* Growth of the heap, moves and renewals fail one after the other; nothing may be lost. */
 START_TEST(every_failure_on_the_way) {

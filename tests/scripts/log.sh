@@ -135,7 +135,7 @@ well 'python3 without a helper'
 judge "$tmp/pieces" '
 events = [l["event"] for l in lines]
 assert "sweep" in events and "scavenge" in events, set(events)
-assert sum(l["returned"] for l in lines if l["event"] == "sweep") > 100
+assert sum(l["returned"] for l in lines if l["event"] == "sweep") > 0
 assert all(l["idle"] == 0 and l["ns"] > 0 for l in lines if l["event"] == "sweep")
 given = sum(l["huge"] + l["page"] + l["hole"] for l in lines if l["event"] == "scavenge")
 assert given == lines[-1]["scavenged_bytes"], (given, lines[-1]["scavenged_bytes"])
