@@ -69,15 +69,6 @@ static size_t whole_in(const char *p, size_t from, size_t to) {
     return start < end ? (end - start) / HUGE : 0;
 }
 
-static size_t mappings(void) {
-    FILE *f = fopen("/proc/self/maps", "r");
-    size_t n = 0;
-    for (int c; (c = getc(f)) != EOF;)
-        n += c == '\n';
-    fclose(f);
-    return n;
-}
-
 /* --- where the heap ends ------------------------------------------------------------------------ */
 
 START_TEST(the_heap_grows_behind_it) {
@@ -266,9 +257,9 @@ START_TEST(it_moves_and_leaves_plain_pages) {
         release(other);
         ck_assert(bs_pageheap_is_valid());
         if (round == 5)
-            before = mappings();
+            before = count_mappings();
     }
-    ck_assert_uint_le(mappings(), before + 2);
+    ck_assert_uint_le(count_mappings(), before + 2);
 }
 END_TEST
 

@@ -65,6 +65,17 @@ static inline void scan_drive_end_rest(const struct scan_drive *drive) {
     (void)drive->rest(false);
 }
 
+/* A scan that has to come to a verdict. On a busy machine a stop is given up now and then, and it is asked for again. */
+static inline void scan_drive_must(const struct scan_drive *drive, unsigned how, struct scan_seen *seen) {
+    unsigned tries = 0;
+    do {
+        drive->ask(how);
+        while (!drive->over(seen))
+            sleep_ms(1);
+    } while (seen->end != 0 && tries++ < 100);
+    BS_CHECK(seen->end == 0, "way %u: no verdict: end %d, world %d, thread %d", how, seen->end, seen->world, seen->culprit);
+}
+
 /* False while less than so many of the periodic scans came to a verdict, for two minutes at most: what a busy
  * machine manages in a given time is no promise. */
 static inline bool scan_drive_has_made(const struct scan_drive *drive, unsigned least) {

@@ -56,13 +56,7 @@ static void *go_on(void *arg) {
     make_blocks();
     forget();
     for (unsigned i = 0; i < sizeof ways / sizeof ways[0]; i++) {
-        unsigned tries = 0;
-        do {
-            drive->ask(ways[i]);
-            while (!drive->over(&seen))
-                usleep(500);
-        } while (seen.end != 0 && tries++ < 100);
-        BS_CHECK(seen.end == 0, "way %u: no verdict: end %d, world %d", ways[i], seen.end, seen.world);
+        scan_drive_must(drive, ways[i], &seen);
         BS_CHECK(drive->is_lost((void *)~held) == 0, "way %u: a block that epoll knows is lost", ways[i]);
         BS_CHECK(drive->is_lost((void *)~lost) == 1, "way %u: a block that nobody knows is not", ways[i]);
     }

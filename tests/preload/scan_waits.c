@@ -55,13 +55,7 @@ int main(void) {
     uintptr_t hidden = ~*(uintptr_t *)(waits + 64);
     static const unsigned ways[] = {0, SCAN_BY_COPY, SCAN_BY_CALLER};
     for (unsigned i = 0; i < sizeof ways / sizeof ways[0]; i++) {
-        unsigned tries = 0;
-        do {
-            drive->ask(ways[i]);
-            while (!drive->over(&seen))
-                usleep(500);
-        } while (seen.end != 0 && tries++ < 100);
-        BS_CHECK(seen.end == 0, "way %u: no verdict: end %d, world %d", ways[i], seen.end, seen.world);
+        scan_drive_must(drive, ways[i], &seen);
         BS_CHECK(drive->is_lost((void *)~hidden) == 0, "way %u: what a page leads to that is there is lost", ways[i]);
     }
     return 0;
