@@ -249,7 +249,8 @@ static bool make_marks(void *ctx, uintptr_t base, const uint64_t *alloc, const u
 /* A span that changes at this moment has neither kind of bit. (It may be in another arena by now, which
  * has no tables.) */
 static void turn_span(struct visit *v, struct bs_span *s, uintptr_t base) {
-    size_t n = 0, size = s->class != 0 ? bs_span_class(s)->size : bs_large_usable(s);
+    unsigned class = bs_load(&s->class);
+    size_t n = 0, size = class != 0 ? bs_class_info[class].size : bs_load(&s->npages) * BS_PAGE_SIZE;
     for (size_t w = 0; w < bs_span_words(s) && w < BS_MARKS_PLANES; w++) {
         uint64_t *held = bs_marks_word(base, BS_SIDE_HELD, w), all = bs_freed_bits(base, w);
         if (all != bs_load(held))

@@ -50,7 +50,7 @@ static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsig
     bs_store(&s->sweepgen, bs_load(&bs_sweepgen)); /* nothing in it is older than this cycle */
     bs_store(&s->base, base); /* a reader with a stale page map entry may look: no torn values */
     bs_store(&s->npages, (uint32_t)npages);
-    s->nslots = (uint16_t)nslots;
+    bs_store(&s->nslots, (uint16_t)nslots);
     s->nalloc = 0;
     bs_store_release(&s->class, (uint8_t)class); /* pairs with bs_span_shape: it comes with its base */
     s->group = 0;

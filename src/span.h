@@ -67,7 +67,7 @@ BS_INLINE const struct bs_class_info *bs_span_class(const struct bs_span *s) {
 }
 enum { BS_SPAN_WORDS_MAX = 16 }; /* of bits */
 BS_INLINE size_t bs_span_words(const struct bs_span *s) {
-    return ((size_t)s->nslots + 63) / 64;
+    return ((size_t)bs_load(&s->nslots) + 63) / 64;
 }
 /* The bits of word w that stand for slots. */
 BS_INLINE uint64_t bs_span_word_mask(const struct bs_span *s, size_t w) {
