@@ -239,25 +239,9 @@ END
 
 # SIGINT in the third run: two are written, the third is gone, and it has been cleaned up after.
 interrupt() {
-    python3 - "$besom" "$steps" <<'END' || broken "Ctrl-C: the test itself"
-import os, signal, subprocess, sys, time
-besom, steps = sys.argv[1:]
-open("log", "w").close()
-with open("out", "w") as out, open("err", "w") as err:
-    p = subprocess.Popen([besom, "bench", "--alloc", "glibc", "-r", "9", "--json", "j",
-                          "--csv", "c", "--prepare", "echo p >>log", "--cleanup",
-                          "echo c >>log", "--", "sh", "-c",
-                          f"[ $(grep -c p log) -lt 3 ] || exec {steps} sleep 60"],
-                         stdout=out, stderr=err)
-until = time.monotonic() + 100
-while subprocess.run(["pgrep", "-f", "^" + steps + " sleep"], stdout=subprocess.DEVNULL).returncode:
-    if time.monotonic() > until:
-        sys.exit("the third run did not come")
-    time.sleep(0.05)
-p.send_signal(signal.SIGINT)
-open("code", "w").write(str(p.wait(100)))
-END
-    code=$(cat code)
+    : >log
+    signalled INT "$steps sleep" --alloc glibc -r 9 --json j --csv c --prepare 'echo p >>log' --cleanup 'echo c >>log' \
+        -- sh -c "[ \$(grep -c p log) -lt 3 ] || exec $steps sleep 60"
     ends "Ctrl-C" 130 "interrupted after 2 runs"
     judge "Ctrl-C" 'assert len(d["runs"]) == 2 and d["interrupted"] is True'
     [ "$(wc -l <c)" = 3 ] || broken "Ctrl-C: $(cat c)"

@@ -210,22 +210,8 @@ streams() {
 
 # A preparation has children, which Ctrl-C ends too; an earlier result is kept where there is none yet.
 interrupt_before() {
-    python3 - "$besom" "$steps" <<'END' || broken "Ctrl-C in a preparation: the test itself"
-import signal, subprocess, sys, time
-besom, steps = sys.argv[1:]
-open("j", "w").write("earlier")
-with open("err", "w") as err:
-    p = subprocess.Popen([besom, "bench", "--alloc", "glibc", "-r", "1", "--json", "j", "--prepare",
-                          f"{steps} sleep 61; true", "--", "true"], stdout=err, stderr=err)
-until = time.monotonic() + 100
-while subprocess.run(["pgrep", "-f", "^" + steps + " sleep 61"], stdout=subprocess.DEVNULL).returncode:
-    if time.monotonic() > until:
-        sys.exit("the preparation did not come")
-    time.sleep(0.05)
-p.send_signal(signal.SIGHUP)
-open("code", "w").write(str(p.wait(100)))
-END
-    code=$(cat code)
+    printf earlier >j
+    signalled HUP "$steps sleep 61" --alloc glibc -r 1 --json j --prepare "$steps sleep 61; true" -- true
     ends "Ctrl-C in a preparation" 129 "before the first run had ended; nothing is written"
     [ "$(cat j)" = earlier ] || broken "Ctrl-C in a preparation: $(cat j)"
     none_left "Ctrl-C in a preparation"

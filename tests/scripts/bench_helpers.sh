@@ -34,6 +34,25 @@ bench() {
     "$timeout" 300 "$besom" bench "$@" >out 2>err </dev/null || code=$?
 }
 
+# signalled SIGNAL COMMAND ARG...: besom bench, which is sent the signal when a process whose command line begins with
+# COMMAND is there; leaves $code, out and err.
+signalled() {
+    python3 - "$besom" "$@" <<'END' || broken "$1: the test itself"
+import signal, subprocess, sys, time
+besom, name, command, *args = sys.argv[1:]
+with open("out", "w") as out, open("err", "w") as err:
+    p = subprocess.Popen([besom, "bench", *args], stdout=out, stderr=err)
+until = time.monotonic() + 100
+while subprocess.run(["pgrep", "-f", "^" + command], stdout=subprocess.DEVNULL).returncode:
+    if time.monotonic() > until:
+        sys.exit(f"{command} did not come")
+    time.sleep(0.05)
+p.send_signal(signal.Signals["SIG" + name])
+open("code", "w").write(str(p.wait(100)))
+END
+    code=$(cat code)
+}
+
 # ends WHAT CODE [WORDS]: exit status, and these words on stderr.
 ends() {
     if [ "$code" -ne "$2" ]; then
