@@ -215,6 +215,8 @@ void bs_os_write_stderr(const void *buf, size_t bytes, bool last);
 /* Sleeps while *word == expected, at most timeout_ns (0: for ever); may wake for no reason. */
 void bs_os_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 void bs_os_wake(uint32_t *word, int threads);
+/* Sleeps for ns (not 0), or less, in the one call that waiting needs anyway: a sandbox may know no other. */
+void bs_os_pause(uint64_t ns);
 /* The same with a set of bits, not empty: all that wait with one of the wakened bits wake up. */
 void bs_os_wait_bits(uint32_t *word, uint32_t expected, uint32_t bits);
 void bs_os_wake_bits(uint32_t *word, uint32_t bits);

@@ -464,6 +464,10 @@ void bs_os_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns) {
     struct timespec t = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
     (void)bs_sys4(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout_ns != 0 ? &t : NULL);
 }
+void bs_os_pause(uint64_t ns) {
+    uint32_t never = 0;
+    bs_os_wait(&never, 0, ns);
+}
 void bs_os_wake(uint32_t *word, int threads) {
     (void)bs_sys3(SYS_futex, word, FUTEX_WAKE_PRIVATE, threads);
 }

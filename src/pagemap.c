@@ -171,10 +171,9 @@ static void hide_page(struct bs_arena *arena, size_t page, uint32_t hidden) {
  * here the barrier is between our store and our first look. So either we see what they wrote, or they see that they
  * have to hide it. */
 static void begin_to_hide(uint32_t hidden) {
-    uint32_t word = 0;
     bs_store(&bs_pagemap_hidden, hidden);
     if (!bs_os_barrier_available() || !bs_os_barrier())
-        bs_os_wait(&word, 0, 1000000); /* no store waits as long */
+        bs_os_pause(1000000); /* no store waits as long */
 }
 
 void bs_pagemap_hide(uintptr_t base, size_t npages, unsigned step) {

@@ -41,9 +41,8 @@ BS_COLD bool bs_reader_refused(void) {
 /* --- who retires ------------------------------------------------------------------------------------ */
 
 static void breathe(unsigned looks) {
-    uint32_t never = 0;
     if (looks % LOOKS == LOOKS - 1)
-        bs_os_wait(&never, 0, SLEEP_NS);
+        bs_os_pause(SLEEP_NS);
 }
 
 /* No barrier: nothing is to be read directly from now on. */

@@ -14,11 +14,6 @@ static struct bs_lock lock = BS_LOCK_INIT(BS_RANK_ROUND);
 static int waiter[MAX_WAITERS]; /* [atomic] thread ids; 0: free */
 static unsigned nwaiters;       /* [atomic] all of them */
 
-static void look_later(void) {
-    uint32_t never = 0;
-    bs_os_wait(&never, 0, LOOK_NS);
-}
-
 static int *place(int tid, unsigned i) {
     return &waiter[((unsigned)tid + i) % MAX_WAITERS];
 }
@@ -54,7 +49,7 @@ bool bs_round_enter_until(uint64_t deadline_ns) {
         return true;
     bs_round_knock();
     while (!(entered = bs_lock_try(&lock)) && bs_os_now_ns() < deadline_ns)
-        look_later();
+        bs_os_pause(LOOK_NS);
     leave_waiters();
     return entered;
 }
@@ -86,8 +81,7 @@ void bs_round_helper_gives_way(void) {
     if (!bs_round_is_waited_for())
         return;
     bs_round_helper_ends();
-    look_later();
-    look_later();
+    bs_os_pause(2 * LOOK_NS);
     bs_round_helper_begins();
 }
 
@@ -95,12 +89,10 @@ bool bs_round_keep_helper(void) {
     bool kept = step(KEPT);
     if (kept)
         return true;
-    int tid = bs_os_tid();
     bs_round_knock(); /* a search ends early for it */
     while (!(kept = step(KEPT)) && !bs_lock_helper_is_stuck())
-        look_later();
-    note(tid, tid, 0);
-    (void)bs_sub(&nwaiters, 1u);
+        bs_os_pause(LOOK_NS);
+    leave_waiters();
     return kept;
 }
 bool bs_round_helper_is_kept(void) {

@@ -368,13 +368,12 @@ static bool go_on_concurrent(struct bs_scan_work *w, struct bs_scan_result *resu
 
 /* Another way is tried; fork, and whoever else waits for the round, goes first. */
 static bool start_anew(struct bs_scan_work *w, struct bs_scan_result *result) {
-    uint32_t sleep = 0;
     w->rules.concurrent = BS_SCAN_CONCURRENT_NEVER;
     result->concurrent = false;
     bs_sides_publish(BS_SIDE_NOW, NULL, 0);
     drop(&scan.now);
     bs_round_leave();
-    bs_os_wait(&sleep, 0, BS_SCAN_PASS_NS);
+    bs_os_pause(BS_SCAN_PASS_NS);
     bool made = make_shared(&w->rules);
     bs_round_enter();
     bs_cycle_finish();

@@ -127,7 +127,6 @@ static uint64_t last(void) {
     struct last_scans two = {.verdicts = 0};
     rules.is_last = true;
     rules.concurrent = BS_SCAN_CONCURRENT_NEVER; /* nobody minds a stop, and a copy may have several searchers */
-    uint32_t sleep = 0;
     if (!bs_log_is_on() && bs_opt.leak_exit_code == 0)
         return 0;
     for (unsigned tries = 0; tries < LAST_TRIES && two.verdicts < 2; tries++) {
@@ -135,7 +134,7 @@ static uint64_t last(void) {
         two.may_come = false;
         /* the helper may be at it, for some time */
         for (unsigned waits = 0; !bs_scan_run(&rules, note_last_scan, &two) && waits < 100; waits++)
-            bs_os_wait(&sleep, 0, 100 * NS_PER_MS);
+            bs_os_pause(100 * NS_PER_MS);
         if (two.verdicts == verdicts && !two.may_come)
             break;
     }

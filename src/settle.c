@@ -31,11 +31,10 @@ void bs_settle_publish(struct bs_span *s) {
 #define SLEEP_NS 20000u
 
 static void breathe(unsigned looks) {
-    uint32_t never = 0;
     if (looks < LOOKS)
         bs_os_yield();
     else
-        bs_os_wait(&never, 0, SLEEP_NS);
+        bs_os_pause(SLEEP_NS);
 }
 
 bool bs_settle_keep(struct bs_span *s) {

@@ -104,7 +104,7 @@ static enum bs_world_result look_at_all(uint64_t deadline_ns) {
         looks += bs_world_weight(&task, &ran_ns);
         if (looks >= BS_WORLD_LOOKS || bs_os_now_ns() >= deadline_ns)
             return BS_WORLD_BLOCKED;
-        bs_world_pause(BS_WORLD_LOOK_NS);
+        bs_os_pause(BS_WORLD_LOOK_NS);
     }
     bs_world.culprit = 0;
     return bs_world.error != 0 ? BS_WORLD_UNAVAILABLE : BS_WORLD_STOPPED;
@@ -170,7 +170,7 @@ static bool ask_again(uint64_t pause_ns, uint64_t deadline_ns) {
     for (size_t i = 0; i < bs_world.n; i++)
         if (slot_of(i)->again && !bs_world_wait_until_free(slot_of(i), deadline_ns))
             return false;
-    bs_world_pause(pause_ns);
+    bs_os_pause(pause_ns);
     for (size_t i = 0; i < bs_world.n; i++)
         if (slot_of(i)->again)
             bs_world_ask(slot_of(i), bs_os_now_ns());

@@ -98,11 +98,6 @@ void bs_world_answer_signal(uint64_t value, const struct bs_os_frame *f) {
     bs_world_note_interrupt(f);
 }
 
-void bs_world_pause(uint64_t ns) {
-    uint32_t word = 0;
-    bs_os_wait(&word, 0, ns);
-}
-
 /* --- slots ------------------------------------------------------------------------------------ */
 
 static struct slot *add_slot(int tid) {
@@ -336,7 +331,7 @@ bool bs_world_wait_until_free(const struct slot *s, uint64_t deadline_ns) {
     while (state_of(s) != FREE) {
         if (bs_os_now_ns() >= deadline_ns)
             return false;
-        bs_world_pause(10000);
+        bs_os_pause(10000);
     }
     return true;
 }

@@ -98,7 +98,5 @@ bool bs_world_blocks(const struct bs_os_task *task);
 /* How much a look at one that blocks says for its doing so for good. *ran_ns: its CPU time at the last look, 0
  * before the first. */
 unsigned bs_world_weight(const struct bs_os_task *task, uint64_t *ran_ns);
-/* For the stopper; nobody wakes it. */
-void bs_world_pause(uint64_t ns);
 
 #endif
