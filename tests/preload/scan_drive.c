@@ -13,6 +13,7 @@
 #include "scan_drive.h"
 
 #include "background.h"
+#include "heap.h"
 #include "log.h"
 #include "marks.h"
 #include "os.h"
@@ -175,8 +176,12 @@ __attribute__((constructor(102))) static void start(void) {
     const char *rate = getenv("SCAN_PER_SECOND");
     drive.period_ns = rate != NULL && atoi(rate) > 0 ? NS_PER_S / (unsigned)atoi(rate) : 0;
     drive.start_ns = bs_os_now_ns();
-    if (bs_os_helper_start(helper, NULL) == 0)
+    /* A thread of the program would find besom's own helper missing, and do its work itself: with descriptors. */
+    static const uint32_t looks = BS_HELPER_LOOKS;
+    if (bs_os_helper_start(helper, NULL) == 0) {
         drive.pid = bs_os_pid();
+        bs_heap_set_work_hook(NULL, &looks);
+    }
 }
 
 __attribute__((destructor(102))) static void finish(void) {
