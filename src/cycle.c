@@ -13,7 +13,7 @@
 #include "lock.h"
 #include "meta.h"
 #include "os.h"
-#include "tcache.h"
+#include "tcache_kept.h"
 #include "thread.h"
 #include "waiting.h"
 
@@ -212,6 +212,10 @@ bool bs_cycle_prepare(void) {
     return false;
 }
 
+static void renew_kept(void *ctx, const struct bs_tcache *tc) {
+    bs_kept_renew(tc, *(const uint32_t *)ctx);
+}
+
 bool bs_cycle_begin(void) {
     BS_CHECK(cycle.prepared && !bs_settling_is_open());
     BS_ASSERT_FULL(bs_cycle_is_complete());
@@ -220,6 +224,7 @@ bool bs_cycle_begin(void) {
     uint32_t gen = bs_load(&bs_sweepgen) + 2;
     bs_store(&bs_sweepgen, gen);
     bs_waiting_renew(gen);
+    bs_thread_each(renew_kept, &gen);
     bs_store(&bs_settling.phase, (uint32_t)BS_SETTLE_MARKING);
     return true;
 }

@@ -241,14 +241,28 @@ static void *alloc_class(unsigned class, size_t size) {
     return filled(p, size);
 }
 
+static BS_NOINLINE void *alloc_new_large(size_t size, size_t align) {
+    void *p = alloc_large(size, align, false);
+    look_for_work();
+    return filled(p, size);
+}
+
+/* What this thread keeps is no work for anybody. */
+static void *alloc_kept_large(size_t size, size_t align) {
+    void *p = bs_large_alloc_kept(size, align);
+    if (p == NULL)
+        return alloc_new_large(size, align);
+    if (BS_UNLIKELY(bs_sample_is_on()))
+        sample_large(p, size);
+    return filled(p, size);
+}
+
 void *bs_heap_alloc_slow(size_t size) {
     if (BS_LIKELY(size <= BS_SMALL_MAX))
         return alloc_class(bs_class_of(size), size);
     if (size > BS_REQUEST_MAX)
         return NULL;
-    void *p = alloc_large(size, 1, false);
-    look_for_work();
-    return filled(p, size);
+    return alloc_kept_large(size, 1);
 }
 
 void *bs_heap_alloc_zero(size_t size) {
@@ -274,9 +288,7 @@ void *bs_heap_alloc_aligned(size_t align, size_t size) {
     unsigned class = bs_class_of_aligned(align, size);
     if (class != 0)
         return alloc_class(class, size);
-    void *p = alloc_large(size, align, false);
-    look_for_work();
-    return filled(p, size);
+    return alloc_kept_large(size, align);
 }
 
 /* --- freeing ---------------------------------------------------------------------------------- */
@@ -336,8 +348,8 @@ static void free_large(struct bs_span *s) {
         forget_large(s);
     if (BS_UNLIKELY(bs_pagemap_is_hidden()) && keeper != NULL)
         keeper->large(s);
-    else
-        bs_large_free(s);
+    else if (BS_LIKELY(bs_large_free_own(s)))
+        return;
     look_for_work();
 }
 
@@ -574,7 +586,7 @@ struct bs_heap_totals bs_heap_totals(void) {
     size_t mapped = pages.mapped_pages * BS_PAGE_SIZE, released = pages.released_pages * BS_PAGE_SIZE;
     size_t allocated = bs_min(u.live, mapped);
     /* pages that were free a moment ago may be in a span that waits now */
-    size_t dirty = pages.dirty_pages * BS_PAGE_SIZE + bs_waiting_large_bytes();
+    size_t dirty = pages.dirty_pages * BS_PAGE_SIZE + bs_large_kept_bytes();
     return (struct bs_heap_totals){
         .mapped = mapped,
         .allocated = allocated,

@@ -12,7 +12,7 @@
 #include "opt.h"
 #include "os.h"
 #include "pageheap.h"
-#include "tcache.h"
+#include "tcache_kept.h"
 #include "text.h"
 #include "thread.h"
 
@@ -60,7 +60,7 @@ static bool drain_if_asleep_locked(struct bs_tcache *tc, struct bs_idle_work *wo
 }
 
 static bool may_be_drained(const struct bs_tcache *tc, int self) {
-    return bs_load(&tc->watched) && tc->tid != self && bs_tcache_bytes(tc) != 0;
+    return bs_load(&tc->watched) && tc->tid != self && bs_tcache_bytes(tc) + bs_kept_bytes(tc) != 0;
 }
 
 /* True if the cache may be found idle later. */

@@ -18,7 +18,9 @@
 #include "opt.h"
 #include "os.h"
 #include "out.h"
+#include "tcache_kept.h"
 #include "thp.h"
+#include "thread.h"
 #include "vector.h"
 #include "waiting.h"
 
@@ -32,7 +34,17 @@ void bs_large_set_keep(size_t bytes) {
 }
 
 size_t bs_large_span_bytes(void) {
-    return bs_sub_clamped(bs_span_large_bytes(), bs_waiting_large_bytes());
+    return bs_sub_clamped(bs_span_large_bytes(), bs_large_kept_bytes());
+}
+
+static void add_kept(void *ctx, const struct bs_tcache *tc) {
+    *(size_t *)ctx += bs_kept_bytes(tc);
+}
+
+size_t bs_large_kept_bytes(void) {
+    size_t bytes = bs_waiting_large_bytes();
+    bs_thread_each(add_kept, &bytes);
+    return bytes;
 }
 
 static size_t pages_for(size_t size) {
@@ -44,9 +56,14 @@ static void give_pages(uintptr_t base, size_t npages) {
     bs_pageheap_free(&run, 1);
 }
 
-/* A span that was freed lately. Its pages may hold anything. */
-static inline struct bs_span *reuse_span(size_t size, size_t npages, size_t align) {
-    struct bs_span *s = bs_waiting_take_large(npages, align);
+/* A span that was freed lately, by this thread or any. Its pages may hold anything. counts: as an allocation. */
+static inline struct bs_span *reuse_span(size_t size, size_t npages, size_t align, bool counts) {
+    struct bs_span *s = bs_kept_take(npages, align, counts);
+    if (s == NULL) {
+        s = bs_waiting_take_large(npages, align);
+        if (s != NULL && counts)
+            bs_count(large_allocs, 1);
+    }
     if (s != NULL)
         bs_span_revive(s, size);
     return s;
@@ -72,14 +89,21 @@ static BS_NOINLINE void *alloc_new(size_t size, size_t npages, size_t align, boo
     return (void *)s->base;
 }
 
+void *bs_large_alloc_kept(size_t size, size_t align) {
+    struct bs_span *s = bs_kept_take(pages_for(size), align, true);
+    if (s == NULL)
+        return NULL;
+    bs_span_revive(s, size);
+    return (void *)s->base;
+}
+
 void *bs_large_alloc(size_t size, size_t align, bool zero) {
     size_t npages = pages_for(size);
-    struct bs_span *s = reuse_span(size, npages, align);
+    struct bs_span *s = reuse_span(size, npages, align, true);
     if (s == NULL)
         return alloc_new(size, npages, align, zero);
     if (zero)
         bs_clear_block(s->base, size, s->base, s->base + npages * BS_PAGE_SIZE);
-    bs_count(large_allocs, 1);
     return (void *)s->base;
 }
 
@@ -136,8 +160,11 @@ static void retire(struct bs_span *s, bool empty) {
     size_t npages = s->npages;
     bool moved = (s->flags & BS_SPAN_MOVED) != 0;
     bs_clear_freed(base, empty ? 0 : npages * BS_PAGE_SIZE);
-    if (!moved && !empty && bs_waiting_keep_large(s))
+    if (!moved && !empty && npages <= BS_KEPT_SPAN_PAGES) {
+        bs_span_rest(s);
+        bs_waiting_add_large(&s, 1);
         return;
+    }
     bs_span_retire(s);
     return_pages(base, npages, moved, empty);
 }
@@ -154,6 +181,20 @@ static void own(struct bs_span *s) {
 void bs_large_free(struct bs_span *s) {
     own(s);
     retire(s, false);
+}
+
+bool bs_large_free_own(struct bs_span *s) {
+    own(s);
+    if (s->npages > BS_KEPT_SPAN_PAGES || (s->flags & BS_SPAN_MOVED) != 0) {
+        retire(s, false);
+        return false;
+    }
+    bs_clear_freed(s->base, bs_large_usable(s));
+    bs_span_rest(s);
+    enum bs_kept_put how = bs_kept_put(s);
+    if (BS_UNLIKELY(how == BS_KEPT_REFUSED))
+        bs_waiting_add_large(&s, 1);
+    return how == BS_KEPT_QUIETLY;
 }
 
 bool bs_large_sweep(struct bs_span *s, struct bs_found *found, bool *swept) {
@@ -290,7 +331,7 @@ static enum moved move_pages(struct bs_span *from, struct bs_span *to) {
 static void *move_content(struct bs_span *s, size_t size, bool *was_moved) {
     struct bs_pages pages;
     size_t npages = pages_for(size), align = bs_vector_align(size);
-    struct bs_span *to = reuse_span(size, npages, align);
+    struct bs_span *to = reuse_span(size, npages, align, false);
     if (to == NULL)
         to = new_span(size, npages, align, &pages);
     if (to == NULL)

@@ -17,7 +17,11 @@
 /* size <= BS_REQUEST_MAX; align a power of two. With `zero` the block reads as zeros. NULL: no
  * memory. */
 void *bs_large_alloc(size_t size, size_t align, bool zero);
+/* The same with what the calling thread keeps (tcache_kept.h), else NULL; not cleared. */
+void *bs_large_alloc_kept(size_t size, size_t align);
 void bs_large_free(struct bs_span *s);
+/* The same by the program's thread, which may keep it. True: it does, quietly (tcache_kept.h). */
+bool bs_large_free_own(struct bs_span *s);
 /* Sweeps the span if it is of the old generation. True: its block was released, and the span is
  * gone. *swept: it was swept, *found is set. The caller holds the cycle's lock (cycle.h). */
 bool bs_large_sweep(struct bs_span *s, struct bs_found *found, bool *swept);
@@ -41,5 +45,7 @@ BS_INLINE size_t bs_large_usable(const struct bs_span *s) {
 }
 /* Bytes in the pages of all large blocks. Relaxed. */
 size_t bs_large_span_bytes(void);
+/* Bytes in the spans that are kept for large blocks, by threads and waiting. Visits all caches. Relaxed. */
+size_t bs_large_kept_bytes(void);
 
 #endif

@@ -7,6 +7,7 @@
  * again where a cache is made.
  */
 #include "tcache_counted.h"
+#include "tcache_kept.h"
 
 #include "counter.h"
 #include "limit.h"
@@ -84,6 +85,7 @@ static void flush_run(struct bs_tcache *tc, unsigned class) {
 }
 
 void bs_tcache_drain(struct bs_tcache *tc) {
+    bs_kept_drain(tc);
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         /* Counted down to the bottom, not from `blocks`: a fork may have met the owner while it
          * changed the storage (grow). */
@@ -139,6 +141,7 @@ bool bs_tcache_grow(struct bs_tcache *tc, unsigned class) {
 /* Now and then (every BS_TRIM_VISITS visits): magazines that were not needed since the last pass give half
  * of what they hold, so that a phase of the program does not leave its blocks here. */
 static void trim_pass(struct bs_tcache *tc) {
+    bs_kept_drain(tc);
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         struct bs_bin *bin = &tc->bin[class];
         size_t count = bs_tcache_count(tc, class);
@@ -158,6 +161,7 @@ static void give_spare(void) {
     struct bs_tcache *tc = bs_tcache_self();
     if (!bs_tcache_is_real(tc))
         return;
+    bs_kept_drain(tc);
     for (unsigned class = 1; class <= BS_SPARE_LAST_CLASS; class++) {
         struct bs_bin *bin = &tc->bin[class];
         size_t count = bs_tcache_count(tc, class);
@@ -171,22 +175,27 @@ static void give_spare(void) {
     }
 }
 
+bool bs_tcache_note_busy(void) {
+    if (BS_LIKELY(bs_load(&busy)))
+        return true;
+    bs_store(&busy, true);
+    return false;
+}
+
 static void note_visit(struct bs_tcache *tc) {
     uint32_t visits = tc->slow_ops + 1;
     bs_store(&tc->slow_ops, visits);
     if (visits % BS_TRIM_VISITS_NEAR != 0)
         return;
-    if (!bs_load(&busy))
-        bs_store(&busy, true);
+    (void)bs_tcache_note_busy();
     if (visits % BS_TRIM_VISITS == 0 || bs_limit_pressure() != BS_PRESSURE_NONE)
         trim_pass(tc);
 }
 
 /* --- the slow door ---------------------------------------------------------------------------- */
 
-/* This thread's cache: made now if it has none and may have one. bs_tcache_none without memory.
- * The caller is in besom, so the word may be borrowed again, but the cache stays the caller's. */
-static struct bs_tcache *own_cache(void) {
+/* The caller is in besom, so the word may be borrowed again, but the cache stays the caller's. */
+struct bs_tcache *bs_tcache_own(void) {
     if (BS_UNLIKELY(bs_load(&bs_tcache_disabled))) {
         bs_tcache_leave();
         return &bs_tcache_none;
@@ -286,7 +295,7 @@ void *bs_tcache_refill(struct bs_tcache *tc, unsigned class, unsigned want) {
 }
 
 void *bs_tcache_alloc_slow(unsigned class) {
-    struct bs_tcache *tc = own_cache();
+    struct bs_tcache *tc = bs_tcache_own();
     if (tc == &bs_tcache_none)
         return alloc_uncached(class);
     note_visit(tc);
@@ -300,7 +309,7 @@ void *bs_tcache_alloc_slow(unsigned class) {
 }
 
 void bs_tcache_free_slow(unsigned class, void *p) {
-    struct bs_tcache *tc = own_cache();
+    struct bs_tcache *tc = bs_tcache_own();
     if (tc == &bs_tcache_none) {
         bs_central_release(class, &p, 1);
         return;

@@ -40,6 +40,16 @@ struct bs_bin {
 
 struct bs_counting;
 
+/* Large blocks' spans, for tcache_kept.c. */
+struct bs_kept {
+    uint64_t lengths; /* [owner] byte i: pages of span[i]; 0: the place is free */
+    uint32_t pages;   /* [owner; others may read] of all of them: the sum of the bytes of `lengths` */
+    uint32_t room;    /* [owner] pages that may be kept, as far as was known when there were too many */
+    uint32_t allocs;  /* [owner] blocks handed out that bs_counters does not know of yet */
+    uint32_t last;    /* [owner] the place that was taken last; before it, going round, they are older */
+    struct bs_span *span[8];
+};
+
 /* Magazines, as the fast paths find them: by class, or BS_RETURNED more. */
 struct bs_tops {
     union {
@@ -63,6 +73,7 @@ struct bs_tcache {
     uint64_t idle_signature;        /* [lock:round] idle.c: what was seen at the last look */
     struct bs_counting *counting;   /* [owner] NULL: sampling is off */
     size_t extra_bytes;             /* [owner] capacity granted beyond the start, in bytes */
+    struct bs_kept kept;
     void **no_block;                /* the static caches: where the words below lead to as well */
     /* Only a cache that counts has memory for the second half, of what came back. Behind it lies the storage of magazines
      * that never grew. */
@@ -134,7 +145,7 @@ BS_INLINE size_t bs_tcache_count(const struct bs_tcache *tc, unsigned class) {
 }
 /* Blocks in both magazines. Any thread; relaxed. */
 size_t bs_tcache_count_all(const struct bs_tcache *tc, unsigned class);
-/* Bytes in the cache. Any thread; relaxed. */
+/* Bytes of small blocks in the cache. Any thread; relaxed. */
 size_t bs_tcache_bytes(const struct bs_tcache *tc);
 /* Calls visit with the address of each block in a cache whose owner stands, or with a copy that a fork made:
  * of the runs and of the magazines. */
@@ -162,6 +173,8 @@ void bs_tcache_renew(void);
 /* Before threads exist: nothing is freed into caches (heap.h's keeper), so their magazines grow as they are filled. */
 void bs_tcache_set_one_way(void);
 
+/* There may be something in a cache that its thread does not come for again. True: that was noted before. */
+bool bs_tcache_note_busy(void);
 /* True, once, if slow doors were busy since the last call; the question alone is cheap. */
 bool bs_tcache_was_busy(void);
 bool bs_tcache_is_busy(void);

@@ -42,6 +42,8 @@ BS_INLINE bool bs_tcache_is_real(const struct bs_tcache *tc) {
     return tc != &bs_tcache_empty && tc != &bs_tcache_none;
 }
 
+/* This thread's cache: made now if it has none and may have one. bs_tcache_none without memory. */
+struct bs_tcache *bs_tcache_own(void);
 /* What the word leads to when nobody has borrowed it. */
 struct bs_tcache *bs_tcache_look_again(void);
 /* The calling thread, which has none, gets a cache; bs_tcache_none: there is no memory, or it may have none. */

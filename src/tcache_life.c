@@ -7,6 +7,7 @@
  * calloc; what makes a cache is written to be entered again at that point.
  */
 #include "tcache_counted.h"
+#include "tcache_kept.h"
 
 #include "counter.h"
 #include "meta.h"
@@ -257,7 +258,7 @@ void bs_tcache_borrow_reset_lock(void) {
 }
 
 uint64_t bs_tcache_signature(const struct bs_tcache *tc) {
-    uint64_t sum = bs_load(&tc->slow_ops);
+    uint64_t sum = bs_load(&tc->slow_ops) ^ (uint64_t)bs_load(&tc->kept.pages) << 32;
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         const struct bs_bin *bin = &tc->bin[class];
         sum = (sum ^ (uintptr_t)bs_load(&tc->tops.top[class]) ^ bs_load(&bin->run_mask)) * 0x9e3779b97f4a7c15u;
@@ -284,7 +285,7 @@ void bs_tcache_give_word(struct bs_tcache *tc) {
 
 size_t bs_tcache_strip(struct bs_tcache *tc) {
     BS_ASSERT_HELD(&bs_tcache_borrowing);
-    size_t bytes = bs_tcache_bytes(tc);
+    size_t bytes = bs_tcache_bytes(tc) + bs_kept_bytes(tc);
     bs_tcache_drain(tc);
     for (unsigned class = 1; class < BS_NCLASSES; class++)
         free_storage(tc, class);

@@ -198,13 +198,9 @@ static BS_NOINLINE void give_half_of_large(size_t most) {
         return_spans(gone, n);
 }
 
-bool bs_waiting_keep_large(struct bs_span *s) {
-    size_t npages = s->npages, most = 0;
-    if (npages > BS_KEPT_SPAN_PAGES)
-        return false;
-    bs_span_rest(s);
+static void add_large_locked(struct bs_span *s) {
+    size_t npages = s->npages;
     struct bs_link *head = &waiting.large[npages];
-    bs_lock_acquire(&waiting.lock);
     if (head->next == NULL)
         bs_list_init(head);
     bs_list_push_front(head, &s->link);
@@ -212,13 +208,19 @@ bool bs_waiting_keep_large(struct bs_span *s) {
     bs_store(&waiting.large_pages, waiting.large_pages + npages);
     bs_store(&waiting.n[0], waiting.n[0] + 1);
     bs_store(&waiting.total, waiting.total + 1);
+}
+
+void bs_waiting_add_large(struct bs_span *const *spans, size_t n) {
+    size_t most = SIZE_MAX;
+    bs_lock_acquire(&waiting.lock);
+    for (size_t i = 0; i < n; i++)
+        add_large_locked(spans[i]);
     if (BS_UNLIKELY(waiting.large_pages > BS_KEPT_PAGES))
         most = most_kept_locked();
-    bool over = most != 0 && waiting.large_pages > most;
+    bool over = waiting.large_pages > most;
     bs_lock_release(&waiting.lock);
     if (BS_UNLIKELY(over))
         give_half_of_large(most);
-    return true;
 }
 
 /* Spans looked at for one that is aligned. */

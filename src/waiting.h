@@ -22,9 +22,8 @@
 void bs_waiting_add(unsigned class, struct bs_span *const *spans, size_t n);
 /* A waiting span of the class, or NULL. */
 struct bs_span *bs_waiting_take_back(unsigned class);
-/* Keeps a large span whose block is gone, or returns it to the page heap. False: it is too long to be
- * kept, and still the caller's. */
-bool bs_waiting_keep_large(struct bs_span *s);
+/* The same for large spans that rest (bs_span_rest), of at most BS_KEPT_SPAN_PAGES. */
+void bs_waiting_add_large(struct bs_span *const *spans, size_t n);
 /* A span of just so many pages at an address aligned to `align`, one that was freed lately, or NULL. It
  * is the caller's, who makes it live again. */
 struct bs_span *bs_waiting_take_large(size_t npages, size_t align);

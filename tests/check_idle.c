@@ -11,16 +11,20 @@
 #include "heap.h"
 #include "counter.h"
 #include "idle.h"
+#include "large.h"
 #include "opt.h"
 #include "os.h"
+#include "tcache_kept.h"
 #include "text.h"
 #include "thread.h"
 #include "unit.h"
+#include "waiting.h"
 
 #include <pthread.h>
 #include <semaphore.h>
 
 #define NTHREADS 8
+#define LARGE ((size_t)80 * BS_KIB) /* of a length that is kept */
 
 static sem_t working, go_on;
 static int tids[NTHREADS]; /* [atomic] of those that will sleep at go_on */
@@ -38,6 +42,7 @@ static void use_cache(void) {
         p[i] = bs_heap_alloc(16 + i * 5);
     for (unsigned i = 0; i < 300; i++)
         bs_heap_free(p[i]);
+    bs_heap_free(bs_heap_alloc(LARGE));
 }
 
 static void *sleeper(void *arg) {
@@ -48,6 +53,7 @@ static void *sleeper(void *arg) {
         ;
     use_cache();
     require(bs_tcache_bytes(bs_tcache_self()) != 0, "the cache is gone");
+    require(bs_kept_bytes(bs_tcache_self()) == LARGE, "the large block is not kept");
     return arg;
 }
 
@@ -91,7 +97,8 @@ START_TEST(sleeping_threads_are_drained) {
         all.bytes += next.bytes;
     }
     ck_assert_uint_eq(all.drained, NTHREADS);
-    ck_assert_uint_gt(all.bytes, NTHREADS * 100000);
+    ck_assert_uint_gt(all.bytes, NTHREADS * (100000 + LARGE));
+    ck_assert_uint_eq(bs_large_kept_bytes(), bs_waiting_large_bytes());
     ck_assert_uint_eq(bs_counted(caches_drained), NTHREADS);
     ck_assert_uint_eq(bs_counted(cache_bytes_drained), all.bytes);
     ck_assert_uint_eq(bs_idle_round().drained, 0);

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check_kept.c - spans of large blocks that a thread keeps (tcache_kept.h): what comes back, and whose, within which
+ * bounds; no page is lost or used twice; where they go when the thread ends, is unused, or may keep none.
+ *
+ * Everything goes through heap.h, as a program does. Lengths and addresses are those of the page heap of a new process.
+ */
+#include "heap.h"
+
+#include "counter.h"
+#include "fork.h"
+#include "large.h"
+#include "limit.h"
+#include "opt.h"
+#include "os.h"
+#include "pageheap.h"
+#include "tcache_kept.h"
+#include "thread.h"
+#include "unit.h"
+#include "waiting.h"
+
+#include <pthread.h>
+
+#define PAGES(n) ((n)*BS_PAGE_SIZE)
+
+static char *take(size_t npages) {
+    char *p = bs_heap_alloc(PAGES(npages));
+    require(p != NULL && bs_span_of((uintptr_t)p)->npages >= npages, "no block of %zu pages", npages);
+    return p;
+}
+/* Frees a block of so many pages each, all of them live at once before. */
+static void free_of(const size_t *npages, size_t n, char **block) {
+    for (size_t i = 0; i < n; i++)
+        block[i] = take(npages[i]);
+    for (size_t i = 0; i < n; i++)
+        bs_heap_free(block[i]);
+}
+
+static size_t kept(void) {
+    return bs_kept_bytes(bs_tcache_self()) / BS_PAGE_SIZE;
+}
+static size_t waiting(void) {
+    return bs_waiting_large_bytes() / BS_PAGE_SIZE;
+}
+/* The page heap's pages in spans are live, kept, or waiting. */
+static void check_pages(size_t live) {
+    struct bs_pageheap_counts c = bs_pageheap_counts();
+    require(bs_large_span_bytes() == PAGES(live), "%zu pages in blocks, not %zu", bs_large_span_bytes() / BS_PAGE_SIZE, live);
+    require(c.span_pages == live + bs_large_kept_bytes() / BS_PAGE_SIZE, "%zu pages in spans: %zu live, %zu kept, %zu wait",
+            c.span_pages, live, kept(), waiting());
+    require(bs_pageheap_is_valid(), "the page heap is broken");
+}
+
+START_TEST(the_newest_of_the_length_comes_back) {
+    char *block[5];
+    free_of((const size_t[]){5, 6, 5, 7, 5}, 5, block);
+    ck_assert_uint_eq(kept(), 28);
+    ck_assert_uint_eq(waiting(), 0);
+    check_pages(0);
+    ck_assert_ptr_eq(take(5), block[4]);
+    ck_assert_ptr_eq(take(5), block[2]);
+    ck_assert_ptr_eq(take(6), block[1]);
+    ck_assert_ptr_eq(take(5), block[0]);
+    ck_assert_ptr_eq(take(7), block[3]);
+    ck_assert_uint_eq(kept(), 0);
+    check_pages(28);
+}
+END_TEST
+
+/* One part in BS_KEPT_SLACK_PART longer will do, no more, and nothing shorter. */
+START_TEST(a_little_longer_will_do) {
+    char *block[2];
+    free_of((const size_t[]){9, 17}, 2, block);
+    ck_assert_ptr_eq(take(8), block[0]);
+    ck_assert_uint_eq(bs_heap_usable(block[0]), PAGES(9));
+    ck_assert_ptr_ne(take(14), block[1]);
+    ck_assert_ptr_ne(take(18), block[1]);
+    ck_assert_uint_eq(kept(), 17);
+    ck_assert_ptr_eq(take(16), block[1]);
+    bs_heap_free(block[0]);
+    ck_assert_uint_eq(kept(), 9); /* all of it */
+}
+END_TEST
+
+START_TEST(alignment_is_kept) {
+    enum { N = 4 };
+    char *p[N];
+    for (unsigned i = 0; i < N; i++) {
+        p[i] = bs_heap_alloc_aligned(PAGES(8), PAGES(8));
+        ck_assert_uint_eq((uintptr_t)p[i] % PAGES(8), 0);
+    }
+    char *q = take(7); /* the next may be anywhere */
+    for (unsigned i = 0; i < N; i++)
+        bs_heap_free(p[i]);
+    bs_heap_free(q);
+    ck_assert_ptr_eq(bs_heap_alloc_aligned(PAGES(8), PAGES(8)), p[N - 1]);
+    bs_heap_free(p[N - 1]);
+    for (size_t align = PAGES(1); align <= PAGES(64); align *= 2) {
+        char *a = bs_heap_alloc_aligned(align, PAGES(7));
+        ck_assert_uint_eq((uintptr_t)a % align, 0);
+        bs_heap_free(a);
+    }
+}
+END_TEST
+
+/* calloc's zeros, whatever was there; and realloc takes from it and leaves it whole. */
+START_TEST(content_is_as_promised) {
+    char *p = take(5);
+    memset(p, 0xa5, PAGES(5));
+    bs_heap_free(p);
+    char *q = bs_heap_alloc_zero(PAGES(5));
+    ck_assert_ptr_eq(q, p);
+    for (size_t i = 0; i < PAGES(5); i++)
+        require(q[i] == 0, "byte %zu is not zero", i);
+    memset(q, 1, PAGES(5));
+    char *wall = take(6), *other = take(6);
+    bs_heap_free(other);
+    char *r = bs_heap_realloc(q, PAGES(6));
+    ck_assert_ptr_eq(r, other);
+    for (size_t i = 0; i < PAGES(5); i++)
+        require(r[i] == 1, "byte %zu is lost", i);
+    bs_heap_free(wall);
+    bs_heap_free(r);
+    ck_assert_uint_eq(bs_counted(large_copied), 1);
+    check_pages(0);
+}
+END_TEST
+
+START_TEST(all_is_within_bounds) {
+    enum { N = 60 };
+    char *block[N];
+    size_t npages[N], all = 0;
+    uint64_t seed = 1;
+    for (unsigned i = 0; i < N; i++)
+        all += npages[i] = 5 + random_below(&seed, 2 * BS_KEPT_SPAN_PAGES);
+    for (unsigned i = 0; i < N; i++)
+        block[i] = take(npages[i]);
+    check_pages(all);
+    for (unsigned i = 0; i < N; i++) {
+        bs_heap_free(block[i]);
+        all -= npages[i];
+        ck_assert_uint_le(kept(), BS_KEPT_THREAD_PAGES);
+        check_pages(all);
+    }
+    ck_assert_uint_ne(kept(), 0);
+    bs_tcache_drain_own();
+    ck_assert_uint_eq(kept(), 0);
+    check_pages(0);
+    ck_assert_uint_eq(bs_counted(large_allocs), N);
+}
+END_TEST
+
+/* No more than half of the places and of the pages stay taken, by the newest. */
+START_TEST(the_oldest_leave_in_batches) {
+    char *block[20];
+    size_t npages[] = {5, 5, 5, 5, 5, 5, 5};
+    free_of(npages, 7, block); /* 32 pages have room for 6 */
+    ck_assert_uint_eq(waiting(), 5 * 3); /* half of the pages */
+    ck_assert_uint_eq(kept(), 5 * 4);
+    for (int i = 6; i >= 3; i--)
+        ck_assert_ptr_eq(take(5), block[i]);
+    check_pages(20);
+    ck_assert_ptr_eq(take(5), block[2]); /* the one of those that wait that came last */
+    check_pages(25);
+}
+END_TEST
+
+START_TEST(nothing_is_lost_or_doubled) {
+    enum { N = 40, STEPS = 30000 / UNIT_SLOWNESS };
+    static struct {
+        uint64_t *p;
+        size_t bytes;
+    } live[N];
+    uint64_t seed = (uint64_t)_i + 1;
+    size_t allocs = 0;
+    for (unsigned step = 0; step < STEPS; step++) {
+        size_t i = random_below(&seed, N);
+        if (live[i].p != NULL) {
+            require(live[i].p[0] == i && live[i].p[live[i].bytes / 8 - 1] == ~i, "block %zu was somebody else's", i);
+            bs_heap_free(live[i].p);
+        }
+        live[i].p = NULL;
+        if (random_below(&seed, 8) == 0)
+            continue;
+        live[i].bytes = BS_SMALL_MAX + 8 + random_below(&seed, _i == 0 ? 30000 : 300000) / 8 * 8;
+        live[i].p = random_below(&seed, 2) != 0 ? bs_heap_alloc(live[i].bytes) : bs_heap_alloc_zero(live[i].bytes);
+        allocs++;
+        live[i].p[0] = i;
+        live[i].p[live[i].bytes / 8 - 1] = ~i;
+        if (step % 1000 == 0)
+            bs_tcache_drain_own();
+    }
+    size_t pages = 0;
+    for (size_t i = 0; i < N; i++)
+        pages += live[i].p != NULL ? bs_heap_usable(live[i].p) / BS_PAGE_SIZE : 0;
+    check_pages(pages);
+    bs_tcache_drain_own();
+    check_pages(pages);
+    ck_assert_uint_eq(bs_counted(large_allocs), allocs);
+}
+END_TEST
+
+/* --- crimes ----------------------------------------------------------------------------------- */
+
+static void free_twice(void *arg) {
+    (void)arg;
+    char *p = take(5);
+    bs_heap_free(p);
+    bs_heap_free(p);
+}
+static void free_inside(void *arg) {
+    (void)arg;
+    char *p = take(5);
+    bs_heap_free(p);
+    bs_heap_free(p + BS_PAGE_SIZE);
+}
+static void grow_freed(void *arg) {
+    (void)arg;
+    char *p = take(5);
+    bs_heap_free(p);
+    (void)bs_heap_realloc(p, PAGES(9));
+}
+START_TEST(what_is_kept_is_nobodys_block) {
+    expect_abort(free_twice, NULL, "double free");
+    expect_abort(free_inside, NULL, "invalid free");
+    expect_abort(grow_freed, NULL, "which was freed");
+    char *p = take(5);
+    bs_heap_free(p);
+    ck_assert_uint_eq(bs_heap_usable(p), 0);
+}
+END_TEST
+
+/* --- whose, and until when -------------------------------------------------------------------- */
+
+static void *use_and_end(void *arg) {
+    char *block[3];
+    free_of((const size_t[]){5, 7, 20}, 3, block);
+    require(kept() == 32, "%zu pages are kept", kept());
+    return arg;
+}
+static void *use_and_wait(void *arg) {
+    pthread_barrier_t *both = arg;
+    use_and_end(NULL);
+    pthread_barrier_wait(both);
+    pthread_barrier_wait(both);
+    return arg;
+}
+
+START_TEST(what_a_thread_keeps_is_its_own_until_it_ends) {
+    pthread_t thread;
+    pthread_barrier_t both;
+    pthread_barrier_init(&both, NULL, 2);
+    ck_assert_int_eq(pthread_create(&thread, NULL, use_and_wait, &both), 0);
+    pthread_barrier_wait(&both);
+    ck_assert_uint_eq(bs_large_kept_bytes(), PAGES(32));
+    ck_assert_uint_eq(waiting(), 0);
+    check_pages(0);
+    char *p = take(5);
+    check_pages(5);
+    ck_assert_uint_eq(bs_pageheap_counts().span_pages, 37); /* it was not that thread's */
+    bs_heap_free(p);
+    pthread_barrier_wait(&both);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(waiting(), 32);
+    check_pages(0);
+}
+END_TEST
+
+static void *keep_some(void *arg) {
+    char *block[4];
+    bs_heap_free(bs_heap_alloc(100)); /* all have caches before one keeps anything */
+    pthread_barrier_wait(arg);
+    free_of((const size_t[]){8, 7, 6, 5}, 4, block);
+    pthread_barrier_wait(arg);
+    pthread_barrier_wait(arg);
+    return arg;
+}
+
+/* Of many threads each may keep less; one span, the one that came last, in any case. */
+START_TEST(threads_share_what_may_be_kept) {
+    enum { N = 64 };
+    pthread_t thread[N];
+    pthread_barrier_t all;
+    char *p = bs_heap_alloc(100);
+    pthread_barrier_init(&all, NULL, N + 1);
+    for (unsigned i = 0; i < N; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, keep_some, &all), 0);
+    pthread_barrier_wait(&all);
+    pthread_barrier_wait(&all);
+    ck_assert_uint_eq(bs_large_kept_bytes() - bs_waiting_large_bytes(), N * PAGES(5));
+    pthread_barrier_wait(&all);
+    for (unsigned i = 0; i < N; i++)
+        pthread_join(thread[i], NULL);
+    ck_assert_uint_eq(bs_large_kept_bytes(), bs_waiting_large_bytes());
+    ck_assert(bs_pageheap_is_valid());
+    bs_heap_free(p);
+}
+END_TEST
+START_TEST(a_forked_child_has_what_the_others_kept) {
+    pthread_t thread;
+    pthread_barrier_t both;
+    int status;
+    bs_fork_start();
+    pthread_barrier_init(&both, NULL, 2);
+    ck_assert_int_eq(pthread_create(&thread, NULL, use_and_wait, &both), 0);
+    pthread_barrier_wait(&both);
+    pid_t child = fork();
+    if (child == 0) {
+        for (struct bs_tcache *tc; (tc = bs_thread_take_orphan(100)) != NULL;)
+            bs_tcache_bury(tc);
+        _exit(waiting() == 32 && bs_pageheap_is_valid() ? 0 : 1);
+    }
+    waitpid(child, &status, 0);
+    ck_assert_int_eq(status, 0);
+    pthread_barrier_wait(&both);
+    pthread_join(thread, NULL);
+}
+END_TEST
+
+/* Before much is taken from the kernel, as magazines. */
+START_TEST(growth_takes_what_is_kept) {
+    char *block[3];
+    free_of((const size_t[]){5, 7, 20}, 3, block);
+    ck_assert_uint_eq(kept(), 32);
+    for (size_t bytes = 0; bytes < 2 * BS_SPARE_BYTES; bytes += BS_KIB)
+        ck_assert_ptr_nonnull(bs_heap_alloc(BS_KIB));
+    ck_assert_uint_eq(kept(), 0);
+    ck_assert_uint_eq(waiting(), 0);
+}
+END_TEST
+
+START_TEST(a_thread_without_a_cache_keeps_none) {
+    char *p = take(5);
+    bs_tcache_disable();
+    bs_heap_free(p);
+    ck_assert_uint_eq(kept(), 0);
+    ck_assert_uint_eq(waiting(), 5);
+    ck_assert_ptr_eq(take(5), p);
+    check_pages(5);
+}
+END_TEST
+
+START_TEST(under_pressure_a_thread_keeps_none) {
+    char *p = take(1000), *q = take(5);
+    bs_opt.limit.kind = BS_LIMIT_BYTES;
+    bs_opt.limit.value = PAGES(1000);
+    bs_limit_start();
+    ck_assert_int_ne(bs_limit_pressure(), BS_PRESSURE_NONE);
+    bs_heap_free(q);
+    ck_assert_uint_eq(kept(), 0);
+    bs_heap_free(p);
+    check_pages(0);
+}
+END_TEST
+
+START_TEST(too_long_ones_are_not_kept) {
+    char *p = take(BS_KEPT_SPAN_PAGES + 1);
+    bs_heap_free(p);
+    ck_assert_uint_eq(kept() + waiting(), 0);
+    p = take(BS_KEPT_SPAN_PAGES);
+    bs_heap_free(p);
+    ck_assert_uint_eq(kept(), BS_KEPT_SPAN_PAGES);
+    check_pages(0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("kept");
+    TCase *tc = add_case(suite, "blocks");
+    tcase_add_test(tc, the_newest_of_the_length_comes_back);
+    tcase_add_test(tc, a_little_longer_will_do);
+    tcase_add_test(tc, alignment_is_kept);
+    tcase_add_test(tc, content_is_as_promised);
+    tcase_add_test(tc, all_is_within_bounds);
+    tcase_add_test(tc, the_oldest_leave_in_batches);
+    tcase_add_test(tc, too_long_ones_are_not_kept);
+    tcase_add_loop_test(tc, nothing_is_lost_or_doubled, 0, 2);
+    tcase_add_test(tc, what_is_kept_is_nobodys_block);
+    tc = add_case(suite, "owners");
+    tcase_add_test(tc, what_a_thread_keeps_is_its_own_until_it_ends);
+    tcase_add_test(tc, threads_share_what_may_be_kept);
+    tcase_add_test(tc, a_forked_child_has_what_the_others_kept);
+    tcase_add_test(tc, growth_takes_what_is_kept);
+    tcase_add_test(tc, a_thread_without_a_cache_keeps_none);
+    tcase_add_test(tc, under_pressure_a_thread_keeps_none);
+    return run_suite(suite);
+}
