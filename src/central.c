@@ -410,7 +410,7 @@ static unsigned release_batch(struct bs_central *c, unsigned class, void *const 
         touch(s);
         if (BS_LIKELY(stays_listed(s)))
             continue;
-        s->flags &= (uint8_t)~BS_SPAN_FRESH;
+        bs_span_drop_flags(s, BS_SPAN_FRESH);
         if (settle_locked(c, s))
             empty[nempty++] = s;
     }

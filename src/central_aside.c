@@ -15,8 +15,6 @@ void bs_central_next_epoch(void) {
 
 static enum bs_borrow borrow_locked(struct bs_central *c, struct bs_span *s, bool force,
                                     uint16_t *pages) {
-    if (!(s->flags & BS_SPAN_LISTED))
-        return BS_BORROW_NONE; /* full, or on its way to the page heap */
     *pages = bs_span_free_os_pages(s, bs_os_page_size()) & (uint16_t)~s->holes;
     if (*pages == 0)
         return BS_BORROW_NONE;
@@ -25,7 +23,7 @@ static enum bs_borrow borrow_locked(struct bs_central *c, struct bs_span *s, boo
     unlist_locked(c, s);
     if (s->nalloc == 0)
         c->nempty--;
-    s->flags |= BS_SPAN_BORROWED;
+    bs_span_add_flags(s, BS_SPAN_BORROWED);
     return BS_BORROWED;
 }
 
@@ -37,8 +35,9 @@ enum bs_borrow bs_central_borrow(uintptr_t p, bool force, struct bs_span **span,
         return BS_BORROW_NONE;
     struct bs_central *c = &bs_centrals[class];
     bs_lock_acquire(&c->lock);
-    /* A listed span of this class that holds p: whatever happened since the look-up, it is one. */
-    if (bs_load(&s->class) == class && bs_span_of(p) == s)
+    /* A listed span of this class that holds p: whatever happened since the look-up, it is one. Others are full, or on their
+     * way to the page heap. */
+    if (bs_span_is_listed(s, class) && bs_span_of(p) == s)
         result = borrow_locked(c, s, force, pages);
     bs_lock_release(&c->lock);
     *span = s;
@@ -48,7 +47,7 @@ enum bs_borrow bs_central_borrow(uintptr_t p, bool force, struct bs_span **span,
 void bs_central_give_back(struct bs_span *s, uint16_t given) {
     struct bs_central *c = &bs_centrals[s->class];
     bs_lock_acquire(&c->lock);
-    s->flags &= (uint8_t)~BS_SPAN_BORROWED;
+    bs_span_drop_flags(s, BS_SPAN_BORROWED);
     s->holes |= given;
     c->holes += bs_popcount(given);
     bs_span_count_holes(bs_popcount(given), 0);
@@ -122,7 +121,7 @@ bool bs_central_release_bits(struct bs_span *s, const uint64_t *bits) {
             bs_store(&s->alloc[w], s->alloc[w] & ~bits[w]);
     }
     s->nalloc = (uint16_t)(s->nalloc - n);
-    s->flags &= (uint8_t)~BS_SPAN_FRESH;
+    bs_span_drop_flags(s, BS_SPAN_FRESH);
     c->slots_out -= n;
     touch(s);
     bool left = n != 0 && settle_locked(c, s);

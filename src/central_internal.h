@@ -42,7 +42,7 @@ static inline void unlist_locked(struct bs_central *c, struct bs_span *s) {
     if (!(s->flags & BS_SPAN_LISTED))
         return;
     bs_list_remove(&s->link);
-    s->flags &= (uint8_t)~BS_SPAN_LISTED;
+    bs_span_drop_flags(s, BS_SPAN_LISTED);
     if (bs_list_empty(&c->group[s->group]))
         c->groups &= ~(1u << s->group);
 }
@@ -56,8 +56,8 @@ static inline void list_locked(struct bs_central *c, struct bs_span *s) {
         bs_list_push_front(head, &s->link);
     else
         bs_list_push_back(head, &s->link);
-    s->group = (uint8_t)g;
-    s->flags |= BS_SPAN_LISTED;
+    bs_store(&s->group, (uint8_t)g);
+    bs_span_add_flags(s, BS_SPAN_LISTED);
     c->groups |= 1u << g;
 }
 

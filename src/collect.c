@@ -172,7 +172,7 @@ static bool reopen(const struct bs_parked *e) {
         watch_frees(e, -1);
         release(e->span, e->pick.reserve);
     } else {
-        e->span->flags &= (uint8_t)~BS_SPAN_PARKED;
+        bs_span_drop_flags(e->span, BS_SPAN_PARKED);
     }
     return true;
 }
@@ -272,14 +272,14 @@ static bool close_span(struct bs_span *s) {
     if (s->class != 0)
         bs_central_reserve(s, pick.reserve);
     else
-        s->flags |= BS_SPAN_PARKED;
+        bs_span_add_flags(s, BS_SPAN_PARKED);
     bool closed = bs_park_close(s, &pick);
     if (closed) {
         watch_frees(bs_park_entry(bs_park_count() - 1), +1);
     } else if (s->class != 0) {
         release(s, pick.reserve);
     } else {
-        s->flags &= (uint8_t)~BS_SPAN_PARKED;
+        bs_span_drop_flags(s, BS_SPAN_PARKED);
     }
     return closed;
 }
@@ -383,7 +383,7 @@ static void give_away(struct bs_parked *e) {
     if (e->class == 0) {
         if ((s->flags & BS_SPAN_SAMPLED) != 0)
             (void)bs_sample_freed((void *)s->base);
-        s->flags &= (uint8_t)~(BS_SPAN_SAMPLED | BS_SPAN_PARKED);
+        bs_span_drop_flags(s, BS_SPAN_SAMPLED | BS_SPAN_PARKED);
         bs_large_free(s);
         return;
     }

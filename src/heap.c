@@ -166,7 +166,7 @@ static BS_NOINLINE void sample_large(void *p, size_t size) {
     if (p == NULL || !bs_sampler_hits_uncounted(size))
         return;
     struct bs_span *s = bs_span_of((uintptr_t)p);
-    s->flags |= BS_SPAN_SAMPLED;
+    bs_span_add_flags(s, BS_SPAN_SAMPLED);
     (void)bs_sample_made(p, size, size);
 }
 
@@ -183,7 +183,7 @@ static void forget_large(struct bs_span *s) {
         return;
     if ((flags & BS_SPAN_PARKED) != 0)
         freed_hook((void *)s->base);
-    s->flags &= (uint8_t)~flags;
+    bs_span_drop_flags(s, flags);
     if ((flags & BS_SPAN_SAMPLED) != 0)
         (void)forget_sample((void *)s->base);
 }

@@ -292,7 +292,7 @@ static bool become_one(struct bs_span *s) {
         return false;
     if ((s->flags & BS_SPAN_MOVED) == 0)
         bs_add(&moved_blocks, 1);
-    s->flags |= BS_SPAN_MOVED;
+    bs_span_add_flags(s, BS_SPAN_MOVED);
     return true;
 }
 
@@ -316,7 +316,7 @@ static enum moved move_pages(struct bs_span *from, struct bs_span *to) {
     }
     if (bs_os_move((void *)from->base, (void *)to->base, bytes) == 0) {
         bs_thp_moved(from->base, to->base, bytes);
-        to->flags |= BS_SPAN_MOVED;
+        bs_span_add_flags(to, BS_SPAN_MOVED);
         return MOVED;
     }
     bs_sub(&moved_blocks, 1);

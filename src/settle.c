@@ -122,7 +122,7 @@ uintptr_t bs_settle_bits(struct bs_span *s, struct bs_found *found) {
     if (found->released != 0) {
         s->nalloc = (uint16_t)(s->nalloc - found->released);
         if (s->class != 0)
-            s->flags &= (uint8_t)~BS_SPAN_FRESH;
+            bs_span_drop_flags(s, BS_SPAN_FRESH);
         bs_count(slots_swept, found->released);
     }
     BS_ASSERT(bs_span_is_valid(s));
@@ -152,7 +152,7 @@ void bs_settle_held(struct bs_span *s, struct bs_found *found) {
         return;
     s->nalloc = (uint16_t)(s->nalloc - found->released);
     if (s->class != 0)
-        s->flags &= (uint8_t)~BS_SPAN_FRESH;
+        bs_span_drop_flags(s, BS_SPAN_FRESH);
     bs_count(slots_swept, found->released);
     BS_ASSERT(bs_span_is_valid(s));
 }

@@ -53,8 +53,8 @@ static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsig
     bs_store(&s->nslots, (uint16_t)nslots);
     s->nalloc = 0;
     bs_store_release(&s->class, (uint8_t)class); /* pairs with bs_span_shape: it comes with its base */
-    s->group = 0;
-    s->flags = 0;
+    bs_store(&s->group, (uint8_t)0);
+    bs_store(&s->flags, (uint8_t)0);
     s->request = 0; /* and so no holes */
     for (size_t w = 0; w < bs_span_words(s); w++)
         bs_store(&s->alloc[w], (uint64_t)0);
@@ -76,7 +76,8 @@ struct bs_span *bs_span_make_small(unsigned class, uintptr_t base, bool fresh) {
     struct bs_span *s = make(class, base, c->npages, c->nslots);
     if (s == NULL)
         return NULL;
-    s->flags = fresh ? BS_SPAN_FRESH : 0;
+    if (fresh)
+        bs_span_add_flags(s, BS_SPAN_FRESH);
     publish(s, BS_SPAN_SMALL);
     return s;
 }
@@ -97,7 +98,7 @@ void bs_span_rest(struct bs_span *s) {
     BS_ASSERT(s->class == 0 && bs_load(&s->sweepgen) == bs_load(&bs_sweepgen));
     bs_store_release(&s->state, (uint8_t)BS_SPAN_DEAD);
     s->request = 0; /* and so no holes */
-    s->flags = 0;
+    bs_store(&s->flags, (uint8_t)0);
     s->nalloc = 0;
     bs_store(&s->alloc[0], (uint64_t)0);
 }

@@ -48,10 +48,15 @@ struct bs_span {
     uint32_t npages;     /* [init]; large: changes as the block grows and shrinks */
     uint16_t nslots;     /* [init] */
     uint16_t nalloc;     /* [lock:central] slots that have left the span */
-    uint8_t class;       /* [init] 0: large */
-    uint8_t state;       /* [atomic] enum bs_span_state, stored last (release) when made */
-    uint8_t group;       /* [lock:central] fullness group while listed */
-    uint8_t flags;       /* [lock:central], large: [block's owner] */
+    union {
+        struct {
+            uint8_t class; /* [init] 0: large */
+            uint8_t state; /* [atomic] enum bs_span_state, stored last (release) when made */
+            uint8_t group; /* [lock:central] fullness group while listed */
+            uint8_t flags; /* [lock:central], large: [block's owner] */
+        };
+        uint32_t place; /* [atomic] all four at a moment: bs_span_is_listed */
+    };
     uint32_t sweepgen;   /* [atomic] generation in which it was last settled: settle.h */
     /* A bit a slot: it has left the span. [lock:central], but others look without it, at a slot that is theirs
      * (quarantine.c) or while the program runs (trace.c): so [atomic], and no bit is set that is not meant. */
@@ -64,6 +69,25 @@ BS_LOCAL extern uint32_t bs_sweepgen;
 
 BS_INLINE const struct bs_class_info *bs_span_class(const struct bs_span *s) {
     return &bs_class_info[s->class];
+}
+/* Stored as a whole, since others may look (bs_span_is_listed). */
+BS_INLINE void bs_span_add_flags(struct bs_span *s, unsigned flags) {
+    bs_store(&s->flags, (uint8_t)(s->flags | flags));
+}
+BS_INLINE void bs_span_drop_flags(struct bs_span *s, unsigned flags) {
+    bs_store(&s->flags, (uint8_t)(s->flags & ~flags));
+}
+/* Is it on a list of that class? The caller has the class's lock, without which no span is listed or leaves such a list;
+ * but s may be another's by now, of another class under another lock, or be made anew at this moment. So class and flag are
+ * read as one: read one after the other, each could be of another life. */
+BS_INLINE bool bs_span_is_listed(const struct bs_span *s, unsigned class) {
+    struct {
+        uint8_t class, state, group, flags;
+    } now;
+    uint32_t place = bs_load(&s->place);
+    _Static_assert(sizeof now == sizeof place, "they share a word");
+    __builtin_memcpy(&now, &place, sizeof now);
+    return now.class == class && (now.flags & BS_SPAN_LISTED) != 0;
 }
 enum { BS_SPAN_WORDS_MAX = 16 }; /* of bits */
 BS_INLINE size_t bs_span_words(const struct bs_span *s) {
