@@ -51,6 +51,8 @@ static struct runner runners[MAX_THREADS];
 static uint32_t end_all; /* [atomic] */
 static sem_t ready, go_on;
 
+/* While the world stands nobody calls libc or libcheck that others may be in: they hold its locks. (libcheck has one
+ * of its own, which each assertion takes, and a failed one as well.) */
 static inline enum bs_world_result stop_within(uint64_t ns) {
     bs_round_enter();
     enum bs_world_result result = bs_world_stop(bs_os_now_ns() + ns);
