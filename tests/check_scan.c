@@ -8,9 +8,9 @@
 #define _GNU_SOURCE
 #include "scan_unit.h"
 
+#include "advice.h"
 #include "cycle.h"
 #include "thread.h"
-
 
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -45,17 +45,17 @@ START_TEST(planted_leaks_are_found) {
     for (unsigned i = 0; i < 3; i++) {
         must_scan();
         struct bs_leak_sums a = LEAKS_OF(site_a), b = LEAKS_OF(site_b);
-        ck_assert_uint_eq(a.leaks, 10);
-        ck_assert_uint_eq(a.bytes, 1000);
-        ck_assert_uint_eq(a.indirect_blocks, 0);
-        ck_assert_uint_eq(b.leaks, 2);
-        ck_assert_uint_eq(b.bytes, 264);
-        ck_assert_uint_eq(b.indirect_blocks, 2);
-        ck_assert_uint_eq(verdict.reported.leaks, 12);
-        ck_assert_uint_eq(verdict.reported.blocks, 12);
-        ck_assert_uint_eq(verdict.waiting, 0);
-        ck_assert_ptr_nonnull(got.before);
-        ck_assert_uint_eq(before.reported.leaks, i == 0 ? 0 : 12);
+        require_uint_eq(a.leaks, 10);
+        require_uint_eq(a.bytes, 1000);
+        require_uint_eq(a.indirect_blocks, 0);
+        require_uint_eq(b.leaks, 2);
+        require_uint_eq(b.bytes, 264);
+        require_uint_eq(b.indirect_blocks, 2);
+        require_uint_eq(verdict.reported.leaks, 12);
+        require_uint_eq(verdict.reported.blocks, 12);
+        require_uint_eq(verdict.waiting, 0);
+        require(got.before != NULL, "no verdict before");
+        require_uint_eq(before.reported.leaks, i == 0 ? 0 : 12);
     }
     bs_cycle_finish();
     ck_assert_uint_le(count_mappings(), mappings + 2); /* a verdict is kept, and metadata has grown */
@@ -212,18 +212,7 @@ START_TEST(reachable_blocks_are_none) {
 END_TEST
 
 static bool is_unforked(const void *p) {
-    char line[256];
-    unsigned long start, end;
-    bool in = false, found = false;
-    FILE *f = fopen("/proc/self/smaps", "r");
-    while (fgets(line, sizeof line, f) != NULL) {
-        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-            in = start <= (uintptr_t)p && (uintptr_t)p < end;
-        else if (in && strncmp(line, "VmFlags:", 8) == 0)
-            found = strstr(line, " dc") != NULL;
-    }
-    fclose(f);
-    return found;
+    return advice_has_flag((uintptr_t)p, " dc");
 }
 
 /* The program's own children do without it, as it has said, and what is beside it they have. */
@@ -235,9 +224,9 @@ START_TEST(advice_is_as_it_was) {
     size_t mappings = count_mappings();
     for (unsigned i = 0; i < 3; i++) {
         must_scan();
-        ck_assert_uint_eq(verdict.lost_blocks, 0);
-        ck_assert(!is_unforked(p + 16383) && is_unforked(p + 16384) && is_unforked(p + 32767) &&
-                  !is_unforked(p + 32768));
+        require_uint_eq(verdict.lost_blocks, 0);
+        require(!is_unforked(p + 16383) && is_unforked(p + 16384) && is_unforked(p + 32767) && !is_unforked(p + 32768),
+                "what is not for children is something else, after %u scans", i + 1);
     }
     ck_assert_uint_le(count_mappings(), mappings + 4);
 }

@@ -337,14 +337,14 @@ START_TEST(the_budget_of_mappings_is_kept) {
     ck_assert(bs_pageheap_alloc(hugepages * BS_HUGE_PAGES, BS_HUGE_PAGES, &pages));
     size_t before = count_mappings();
     for (size_t i = 0; i < hugepages; i += 2) /* every other: the worst there is */
-        ck_assert_int_eq(bs_thp_unused(pages.base + i * HUGE, BS_PAGE_SIZE), 0);
+        require(bs_thp_unused(pages.base + i * HUGE, BS_PAGE_SIZE) == 0, "refused");
     size_t used = count_mappings() - before;
     ck_assert_uint_le(used, BS_THP_BORDERS_MAX);
     ck_assert_uint_ge(used, BS_THP_BORDERS_MAX - 8);
     ck_assert_uint_le(bs_thp_borders(), BS_THP_BORDERS_MAX);
     /* what fills a gap costs nothing, and gives some back */
     for (size_t i = 1; i < BS_THP_BORDERS_MAX - 32; i += 2)
-        ck_assert_int_eq(bs_thp_unused(pages.base + i * HUGE, BS_PAGE_SIZE), 0);
+        require(bs_thp_unused(pages.base + i * HUGE, BS_PAGE_SIZE) == 0, "refused");
     ck_assert_uint_lt(count_mappings() - before, used / 4);
     ck_assert_uint_le(bs_thp_borders(), BS_THP_BORDERS_MAX / 4);
 }
@@ -428,10 +428,10 @@ START_TEST(a_part_mapped_anew_is_advised_as_the_rest) {
     EXPECT("n-");
     size_t before = count_mappings();
     for (size_t at = 4 * BS_PAGE_SIZE; at < HUGE; at += 16 * BS_PAGE_SIZE) {
-        ck_assert_int_eq(bs_os_renew((void *)(heap + at), 2 * BS_PAGE_SIZE), 0);
+        require(bs_os_renew((void *)(heap + at), 2 * BS_PAGE_SIZE) == 0, "refused");
         bs_os_name((void *)(heap + at), 2 * BS_PAGE_SIZE, BS_HEAP_NAME);
         bs_thp_renewed(heap + at, 2 * BS_PAGE_SIZE);
-        ck_assert_int_eq(advice_at(heap + at), 'n');
+        require(advice_at(heap + at) == 'n', "not advised");
     }
     ck_assert_int_eq(bs_thp_state_of(heap), BS_THP_SMALL);
     ck_assert_uint_le(count_mappings(), before + 1);

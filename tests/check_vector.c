@@ -25,12 +25,12 @@
 
 static struct bs_span *span_of(const void *p) {
     struct bs_span *s = bs_span_of((uintptr_t)p);
-    ck_assert_ptr_nonnull(s);
+    require(s != NULL, "no span");
     return s;
 }
 static char *alloc(size_t size) {
     char *p = bs_large_alloc(size, 1, false);
-    ck_assert_ptr_nonnull(p);
+    require(p != NULL, "no memory");
     return p;
 }
 static void release(char *p) {
@@ -51,7 +51,7 @@ static void check_filled(const char *p, size_t to) {
 }
 static char *grow(char *p, size_t size) {
     p = bs_large_resize(span_of(p), size);
-    ck_assert_ptr_nonnull(p);
+    require(p != NULL, "no memory");
     return p;
 }
 
@@ -59,8 +59,9 @@ static char *grow(char *p, size_t size) {
 static size_t huge_in(const char *p, size_t from, size_t to) {
     size_t n = 0;
     for (uintptr_t at = bs_align_up((uintptr_t)p + from, HUGE); at + HUGE <= (uintptr_t)p + to; at += HUGE) {
-        ck_assert_int_eq(bs_thp_state_of(at) == BS_THP_HUGE, advice_at(at) == 'h');
-        n += advice_at(at) == 'h';
+        bool is_huge = advice_at(at) == 'h';
+        require((bs_thp_state_of(at) == BS_THP_HUGE) == is_huge, "besom believes something else of %#zx", (size_t)at);
+        n += is_huge;
     }
     return n;
 }
@@ -241,21 +242,21 @@ START_TEST(it_moves_and_leaves_plain_pages) {
         uint64_t moved = bs_counted(large_moved);
         char *p = grown(0, 30 * BS_MIB), *wall = alloc(BS_MIB);
         fill(p, 12 * BS_MIB, 30 * BS_MIB);
-        ck_assert_uint_ge(huge_in(p, 12 * BS_MIB, 30 * BS_MIB), 8);
+        require(huge_in(p, 12 * BS_MIB, 30 * BS_MIB) >= 8, "few huge pages");
         char *q = grow(p, 60 * BS_MIB);
-        ck_assert_ptr_ne(q, p);
-        ck_assert_uint_eq((uintptr_t)q % HUGE, 0);
-        ck_assert_uint_eq(bs_counted(large_moved), moved + 1);
+        require(q != p, "it grew in place");
+        require_uint_eq((uintptr_t)q % HUGE, 0);
+        require_uint_eq(bs_counted(large_moved), moved + 1);
         check_filled(q, 30 * BS_MIB);
-        ck_assert_uint_eq(huge_in(q, 0, 60 * BS_MIB), 30);
-        ck_assert_uint_eq(huge_in(p, 0, 30 * BS_MIB), 0); /* mapped anew */
+        require_uint_eq(huge_in(q, 0, 60 * BS_MIB), 30);
+        require_uint_eq(huge_in(p, 0, 30 * BS_MIB), 0); /* mapped anew */
         fill(q, 30 * BS_MIB, 60 * BS_MIB);
         char *other = alloc(BS_MIB), *r = grow(q, 130 * BS_MIB); /* in two mappings: moved or copied */
         check_filled(r, 60 * BS_MIB);
         release(r);
         release(wall);
         release(other);
-        ck_assert(bs_pageheap_is_valid());
+        require(bs_pageheap_is_valid(), "the page heap is broken");
         if (round == 5)
             before = count_mappings();
     }

@@ -21,7 +21,7 @@ static struct bs_scan_result got;
 static struct bs_scan_verdict verdict, before;
 
 static inline void note_result(void *ctx, const struct bs_scan_result *result) {
-    ck_assert_ptr_eq(ctx, &got);
+    require(ctx == &got, "the context");
     got = *result;
     if (result->verdict != NULL)
         verdict = *result->verdict;
@@ -41,11 +41,11 @@ static inline bool can_watch(void) {
     return can == 1;
 }
 static inline void must_scan(void) {
-    ck_assert(bs_scan_run(&rules, note_result, &got));
+    require(bs_scan_run(&rules, note_result, &got), "no scan");
     require(got.end == BS_SCAN_DONE, "end %d, world %d, thread %d, error %d", got.end, got.world,
             got.culprit, got.error);
-    ck_assert_int_eq(got.in_place, rules.in_place_bytes != 0);
-    ck_assert_int_eq(got.concurrent, rules.concurrent != BS_SCAN_CONCURRENT_NEVER && can_watch());
+    require_uint_eq(got.in_place, rules.in_place_bytes != 0);
+    require_uint_eq(got.concurrent, rules.concurrent != BS_SCAN_CONCURRENT_NEVER && can_watch());
 }
 /* The loop's number is the way of searching: all stand, in a copy, or (where the kernel can watch memory, else in
  * a copy once more) while the program runs. */
