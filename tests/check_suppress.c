@@ -109,7 +109,7 @@ static void read_bad(void *arg) {
 }
 
 static void must_say(const char *message) {
-    struct outcome o = child_run(read_bad, NULL, 10);
+    struct outcome o = child_run(read_bad, NULL, 60);
     ck_assert_int_eq(o.status, 0);
     require(strstr(o.err, message) != NULL, "%s", o.err);
 }

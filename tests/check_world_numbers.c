@@ -69,7 +69,7 @@ static void run_in_space(void *arg) {
 }
 static void run_job(void (*fn)(int), int number, const char *name) {
     struct job job = {fn, number};
-    struct outcome o = child_run(run_in_space, &job, UNIT_TIMEOUT_S - 5);
+    struct outcome o = child_run(run_in_space, &job, unit_child_limit_s());
     if (WIFEXITED(o.status) && WEXITSTATUS(o.status) == SKIP)
         printf("skipped: %s: no name space for process numbers, or no system call is held here\n", name);
     else

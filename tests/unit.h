@@ -58,6 +58,13 @@ static inline size_t count_mappings(void) {
 #define UNIT_SLOWNESS 1
 #endif
 
+/* What a child may take that does most of a test's work: a little less than the test, whose limit is multiplied by
+ * run-unit.sh. */
+static inline int unit_child_limit_s(void) {
+    const char *times = getenv("CK_TIMEOUT_MULTIPLIER");
+    return UNIT_TIMEOUT_S * (times != NULL && atoi(times) > 0 ? atoi(times) : 1) - 5;
+}
+
 /* Waits, 60 s at most, until the kernel finds thread tid of this process asleep in the system call, with a
  * first argument from low to below high. That a thread has said it will sleep is not enough for a test that
  * asks who sleeps: on a busy machine any time may lie between the two. */
