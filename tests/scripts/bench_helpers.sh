@@ -40,6 +40,7 @@ signalled() {
     python3 - "$besom" "$@" <<'END' || broken "$1: the test itself"
 import signal, subprocess, sys, time
 besom, name, command, *args = sys.argv[1:]
+signal.signal(signal.Signals["SIG" + name], signal.SIG_DFL) # nohup ignores SIGHUP, and who is started inherits that
 with open("out", "w") as out, open("err", "w") as err:
     p = subprocess.Popen([besom, "bench", *args], stdout=out, stderr=err)
 until = time.monotonic() + 100
