@@ -105,10 +105,13 @@ judge gcc 'assert done and sum(s["released"] for s in done) > 1e6'
 # redis writes its state, which is compared, after a load by itself: no client library is needed.
 if command -v redis-server >"$tmp/out" && command -v redis-cli >"$tmp/out"; then
     count=$((count + 1))
-    "$BESOM" run -l "$BESOM_LIB" --scan -o "scan:quarantine,trace:scan,log_format:json,log:$tmp/log.redis.%p" -- \
-        redis-server --port 0 --unixsocket "$tmp/redis" --save '' --appendonly no >"$tmp/redis.out" 2>&1 &
+    BESOM=$(realpath "$BESOM") BESOM_LIB=$(realpath "$BESOM_LIB")
+    # A socket's name has 107 bytes at most, which the folder's own may have already.
+    (cd "$tmp" && exec "$BESOM" run -l "$BESOM_LIB" --scan \
+        -o "scan:quarantine,trace:scan,log_format:json,log:$tmp/log.redis.%p" -- \
+        redis-server --port 0 --unixsocket redis --save '' --appendonly no) >"$tmp/redis.out" 2>&1 &
     server=$!
-    cli() { redis-cli -s "$tmp/redis" "$@"; }
+    cli() { (cd "$tmp" && exec redis-cli -s redis "$@"); }
     tries=0
     until cli ping >"$tmp/out" 2>&1 || [ $tries -eq 600 ]; do
         sleep 0.1
