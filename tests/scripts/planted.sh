@@ -12,6 +12,7 @@
 # right, 1 not, 77 skipped: no threads can be stopped here.
 set -eu
 export BESOM_LIMIT=off # no scan ends because the machine stalls for want of memory
+export LC_ALL=C # or the first line may be bash's warning that there is no such locale
 
 : "${BESOM_LIB:?planted.sh: BESOM_LIB must name libbesom.so}" "${BESOM:?planted.sh: BESOM must name besom}"
 tmp=$(mktemp -d)
