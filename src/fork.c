@@ -28,6 +28,10 @@ int __register_atfork(void (*before)(void), void (*in_parent)(void), void (*in_c
 extern void *__dso_handle __attribute__((visibility("hidden")));
 /* glibc's, since 2.32: pthread_create was not called in this process. */
 extern char __libc_single_threaded __attribute__((weak));
+/* glibc's lock of the list of streams, recursive. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
 
 static struct bs_lock one_at_a_time = BS_LOCK_INIT(BS_RANK_FORK);
 static uintptr_t owner; /* [atomic] the thread pointer of who has all locks, or keeps the helper; 0: nobody */
@@ -63,6 +67,23 @@ static enum others find_others(void) {
     return bs_round_keep_helper() ? HELPER_KEPT : HELPER_STUCK;
 }
 
+/* The list of streams is locked by fork itself as well, but after all handlers, and who waits there with our locks
+ * waits for ever: a thread that flushes all streams (fflush, exit) has the list and waits for a stream, and the thread
+ * that has that one, in getline, wants memory. glibc takes its malloc's locks behind the list's for that. The child's is
+ * free whatever fork does. */
+static void lock_streams(void) {
+    if (_IO_list_lock != NULL)
+        _IO_list_lock();
+}
+static void unlock_streams(void) {
+    if (_IO_list_unlock != NULL)
+        _IO_list_unlock();
+}
+static void reset_streams(void) {
+    if (_IO_list_resetlock != NULL)
+        _IO_list_resetlock();
+}
+
 bool bs_fork_is_under_way(void) {
     return bs_load(&owner) == bs_os_thread_pointer();
 }
@@ -81,6 +102,7 @@ void bs_fork_before(void) {
         bs_store(&owner, bs_os_thread_pointer());
     if (found != MANY)
         return;
+    lock_streams();
     bs_round_knock();
     bs_lock_acquire(&one_at_a_time);
     bs_round_enter_after_knock();
@@ -127,11 +149,14 @@ void bs_fork_in_parent(void) {
     bs_cycle_unlock();
     bs_round_leave();
     bs_lock_release(&one_at_a_time);
+    unlock_streams();
 }
 
 static void reset_locks(void) {
-    if (others == MANY)
+    if (others == MANY) {
         bs_lock_forget_held();
+        reset_streams();
+    }
     bs_meta_reset_lock();
     bs_stacks_reset_lock();
     bs_sample_reset_lock();
