@@ -18,6 +18,8 @@
  * else of a small program needs. */
 #define HEAP_WORTH_A_PASS BS_MIB
 #define NS_PER_MS 1000000u
+/* So many refusals in a row: the OS takes nothing. One is for a page that the program has locked. */
+#define REFUSALS_MAX 32
 
 /* [lock:round], all of it */
 static struct {
@@ -41,6 +43,7 @@ struct walk {
     uint64_t deadline_ns; /* 0: none */
     size_t regions_left;
     size_t os_page;
+    unsigned refusals; /* in a row */
     bool force, stopped, refused;
 };
 
@@ -49,47 +52,56 @@ struct walk {
 /* A stretch of addresses that grows while holes are adjacent, across spans as well. */
 struct stretch {
     uintptr_t start, end;
+    unsigned first; /* of the batch's spans, the one that it begins in */
 };
 
-static bool advise(struct walk *w, struct stretch *run) {
-    bool ok = true;
-    if (run->end != run->start) {
-        ok = bs_thp_unused(run->start, run->end - run->start) == 0;
-        w->work->calls++;
-        bs_count(scavenge_calls, 1);
-        if (ok) {
-            w->work->bytes += run->end - run->start;
-            bs_count(scavenged_bytes, run->end - run->start);
-            bs_count(hole_bytes, run->end - run->start);
-        }
+/* After a refusal nothing of these spans counts as given, also what went before; the last may not even be in the stretch.
+ * A page that went all the same only reads as zeros. */
+static BS_COLD void note_refusal(struct walk *w, unsigned first, unsigned last, uint16_t *given) {
+    for (unsigned i = first; i <= last; i++)
+        given[i] = 0;
+    w->refused |= ++w->refusals == REFUSALS_MAX;
+}
+
+/* The stretch ends in the batch's span `last`, or before it. */
+static void advise(struct walk *w, const struct stretch *run, unsigned last, uint16_t *given) {
+    size_t bytes = run->end - run->start;
+    if (bytes == 0)
+        return;
+    w->work->calls++;
+    bs_count(scavenge_calls, 1);
+    if (bs_thp_unused(run->start, bytes) != 0) {
+        note_refusal(w, run->first, last, given);
+        return;
     }
-    run->start = run->end = 0;
-    return ok;
+    w->refusals = 0;
+    w->work->bytes += bytes;
+    bs_count(scavenged_bytes, bytes);
+    bs_count(hole_bytes, bytes);
 }
 
 static void give_batch(struct walk *w) {
-    struct stretch run = {0, 0};
+    struct stretch run = {0, 0, 0};
     struct batch *b = &w->batch;
-    bool ok = true;
+    uint16_t given[BATCH];
     for (unsigned i = 0; i < b->n; i++) {
         uintptr_t base = bs_span_os_page_base(b->span[i], w->os_page);
+        given[i] = b->pages[i];
         for (unsigned pages = b->pages[i]; pages != 0; pages &= pages - 1) {
             uintptr_t page = base + bs_ctz(pages) * w->os_page;
             if (run.end != page) {
-                ok &= advise(w, &run);
-                run.start = page;
+                advise(w, &run, i, given);
+                run = (struct stretch){page, page, i};
             }
             run.end = page + w->os_page;
         }
     }
-    ok &= advise(w, &run);
-    /* After a refusal nothing counts as given: a page that went all the same only reads as zeros. */
+    advise(w, &run, b->n - 1, given);
     for (unsigned i = 0; i < b->n; i++)
-        bs_central_give_back(b->span[i], ok ? b->pages[i] : 0);
+        bs_central_give_back(b->span[i], given[i]);
     w->work->spans += b->n;
     b->n = 0;
-    w->refused |= !ok;
-    if (!ok || (w->deadline_ns != 0 && bs_os_now_ns() >= w->deadline_ns))
+    if (w->refused || (w->deadline_ns != 0 && bs_os_now_ns() >= w->deadline_ns))
         w->stopped = true;
 }
 

@@ -16,6 +16,8 @@
 #include "thp.h"
 #include "usage.h"
 
+#include <errno.h>
+
 #define NS_PER_MS 1000000u
 #define FLUSHES_AFTER_REFUSAL 4096
 
@@ -66,6 +68,19 @@ size_t bs_scavenge_room(size_t live, size_t in_use, uint64_t percent) {
 
 /* --- giving back ------------------------------------------------------------------------------ */
 
+/* What the program has locked (mlock) and freed stays locked, and is not taken by advice. A new mapping in its place is
+ * not locked, and empty; unless all memory is to be (mlockall): then it is in memory at once, and the OS takes nothing. */
+static BS_COLD enum bs_fate map_anew(uintptr_t base, size_t bytes) {
+    unsigned char first;
+    int error = bs_os_renew((void *)base, bytes);
+    if (error != 0) /* ENOMEM: it may be unmapped by now */
+        return error == ENOMEM ? BS_RUN_CLOSED : BS_RUN_KEPT;
+    bs_os_name((void *)base, bytes, BS_HEAP_NAME);
+    bs_thp_renewed(base, bytes);
+    bool empty = bs_os_residency((void *)base, bs_os_page_size(), &first) == 0 && (first & 1) == 0;
+    return empty ? BS_RUN_RELEASED : BS_RUN_KEPT;
+}
+
 static enum bs_fate give_to_os(const struct bs_run *run) {
     size_t bytes = run->npages * BS_PAGE_SIZE;
     bool close = bs_opt.decommit == BS_DECOMMIT_HARD &&
@@ -75,7 +90,10 @@ static enum bs_fate give_to_os(const struct bs_run *run) {
         bs_thp_renewed(run->base, bytes);
         return BS_RUN_CLOSED;
     }
-    return bs_thp_unused(run->base, bytes) == 0 ? BS_RUN_RELEASED : BS_RUN_KEPT;
+    int error = bs_thp_unused(run->base, bytes);
+    if (BS_UNLIKELY(error == EINVAL))
+        return map_anew(run->base, bytes);
+    return error == 0 ? BS_RUN_RELEASED : BS_RUN_KEPT;
 }
 
 /* One quantum. False: nothing of that kind is left, or the OS refused. */
@@ -132,7 +150,7 @@ size_t bs_scavenge_to(size_t keep) {
 
 /* --- rounds ----------------------------------------------------------------------------------- */
 
-/* The OS may refuse for good (locked memory): then the slow doors ask again only after the program
+/* The OS may refuse for good (all memory is locked): then the slow doors ask again only after the program
  * has given back a good deal more. */
 static bool refused_lately(void) {
     uint64_t at = bs_load(&refused_at);
