@@ -24,6 +24,7 @@
 #include "vector.h"
 #include "waiting.h"
 
+#include <errno.h>
 #include <string.h>
 
 static size_t moved_blocks; /* [atomic] live blocks with BS_SPAN_MOVED */
@@ -136,20 +137,53 @@ static bool is_given_at_once(uintptr_t base, size_t npages) {
     return true;
 }
 
+/* Pages that the kernel may have unmapped: who takes them next maps them anew. Where OS pages are longer than ours that
+ * could take a neighbour's away, so they are nobody's any more. */
+static BS_COLD void give_lost(uintptr_t base, size_t npages) {
+    if (bs_os_page_size() <= BS_PAGE_SIZE)
+        bs_pageheap_free_closed(base, npages);
+}
+
+/* Mapping pages anew was refused, perhaps after the kernel had unmapped them; they hold nothing of worth. */
+static BS_COLD bool is_unmapped(uintptr_t base, size_t bytes) {
+    return bs_os_unused((void *)base, bytes) == ENOMEM;
+}
+
+/* A mapping that came by mremap is replaced by one that merges; that empties it, too. */
+static void return_renewed(uintptr_t base, size_t npages, bool empty) {
+    size_t bytes = npages * BS_PAGE_SIZE;
+    if (BS_UNLIKELY(bs_os_renew((void *)base, bytes) != 0)) {
+        if (is_unmapped(base, bytes))
+            give_lost(base, npages);
+        else
+            give_pages(base, npages);
+        return;
+    }
+    bs_thp_renewed(base, bytes);
+    bs_os_name((void *)base, bytes, BS_HEAP_NAME); /* names must agree, too */
+    if (!empty)
+        count_given(bytes);
+    bs_pageheap_free_released(base, npages);
+}
+
+/* The same for pages of which the first and the last may share their OS pages with others. */
+static void return_moved(uintptr_t base, size_t npages, bool empty) {
+    uintptr_t end = base + npages * BS_PAGE_SIZE;
+    uintptr_t first = bs_min(bs_align_up(base, bs_os_page_size()), end);
+    uintptr_t last = bs_max(bs_align_down(end, bs_os_page_size()), first);
+    if (first != base)
+        give_pages(base, (first - base) / BS_PAGE_SIZE);
+    if (last != end)
+        give_pages(last, (end - last) / BS_PAGE_SIZE);
+    if (first != last)
+        return_renewed(first, (last - first) / BS_PAGE_SIZE, empty);
+}
+
 /* The pages of a span go back; `empty`: they have no physical memory any more (moved away). */
 static void return_pages(uintptr_t base, size_t npages, bool moved, bool empty) {
-    if (moved) {
-        /* a mapping that came by mremap is replaced by one that merges; that empties it, too */
-        if (bs_os_renew((void *)base, npages * BS_PAGE_SIZE) == 0) {
-            bs_thp_renewed(base, npages * BS_PAGE_SIZE);
-            bs_os_name((void *)base, npages * BS_PAGE_SIZE, BS_HEAP_NAME); /* names must agree, too */
-            if (!empty)
-                count_given(npages * BS_PAGE_SIZE);
-            empty = true;
-        }
-        bs_sub(&moved_blocks, 1);
-    }
-    if (empty || is_given_at_once(base, npages))
+    if (moved)
+        return_moved(base, npages, empty);
+    else if (empty || is_given_at_once(base, npages))
         bs_pageheap_free_released(base, npages);
     else
         give_pages(base, npages);
@@ -166,6 +200,8 @@ static void retire(struct bs_span *s, bool empty) {
         return;
     }
     bs_span_retire(s);
+    if (moved)
+        bs_sub(&moved_blocks, 1);
     return_pages(base, npages, moved, empty);
 }
 
@@ -243,15 +279,15 @@ static void set_length(struct bs_span *s, size_t npages, size_t size) {
     bs_store(&s->npages, (uint32_t)npages);
 }
 
+/* (A moved mapping's tail too: left as it is it would be a mapping of its own for as long as others use it, and nobody
+ * would count it.) */
 static void shrink(struct bs_span *s, size_t npages, size_t size) {
     size_t old = s->npages;
     if (npages < old)
         bs_pagemap_cut_large(s->base, npages, old, s);
     set_length(s, npages, size);
-    /* A moved mapping's tail goes back as it is; it is mapped anew with the rest, or by nobody:
-     * one mapping more either way, within the budget of two a moved block. */
     if (npages < old)
-        give_pages(s->base + npages * BS_PAGE_SIZE, old - npages);
+        return_pages(s->base + npages * BS_PAGE_SIZE, old - npages, (s->flags & BS_SPAN_MOVED) != 0, false);
 }
 
 /* The pages behind a block of npages. Where the heap ends there it may grow, for a block that has a long way to
@@ -279,12 +315,11 @@ static bool grow_in_place(struct bs_span *s, size_t npages, size_t size) {
     return true;
 }
 
-/* The span's pages may be unmapped: who takes them next maps them anew. */
 static BS_COLD void give_up(struct bs_span *s) {
     uintptr_t base = s->base;
     size_t npages = s->npages;
     bs_span_retire(s);
-    bs_pageheap_free_closed(base, npages);
+    give_lost(base, npages);
 }
 
 static bool become_one(struct bs_span *s) {
@@ -321,7 +356,7 @@ static enum moved move_pages(struct bs_span *from, struct bs_span *to) {
     }
     bs_sub(&moved_blocks, 1);
     if (bs_os_renew((void *)to->base, bytes) != 0)
-        return LOST;
+        return is_unmapped(to->base, bytes) ? LOST : STAYED;
     bs_os_name((void *)to->base, bytes, BS_HEAP_NAME);
     bs_thp_renewed(to->base, bytes);
     return STAYED;

@@ -50,7 +50,7 @@ int bs_os_forbid(void *addr, size_t bytes);
 /* PROT_READ, PROT_WRITE and PROT_EXEC for a mapping that is not besom's. */
 int bs_os_allow(void *addr, size_t bytes, int rights);
 int bs_os_map(void *addr, size_t bytes);
-/* ENOMEM: the pages could not be made Ready and must not be touched. */
+/* Whole pages of ours. ENOMEM: the pages could not be made Ready and must not be touched. */
 int bs_os_used(void *addr, size_t bytes);
 /* The range reads as zeros when it is used again; with advice:free as zeros or as it was, page by
  * page. A kernel that refuses MADV_FREE once is asked no more: MADV_DONTNEED from then on. */
@@ -63,7 +63,8 @@ void bs_os_free(void *addr, size_t bytes);
 /* Moves the pages of [from, from+bytes) to [to, to+bytes), both Ready and disjoint; `from` is
  * Ready and zero afterwards. ENOSYS/EINVAL where the kernel cannot (before Linux 5.7). */
 int bs_os_move(void *from, void *to, size_t bytes);
-/* Ready -> Ready, zero, with a mapping that can merge with its neighbours again (after a move). */
+/* Ready -> Ready, zero, with a mapping that can merge with its neighbours again (after a move). ENOMEM: the range may be
+ * None by now, which bs_os_unused says by the same error. */
 int bs_os_renew(void *addr, size_t bytes);
 /* vec[i] bit 0: OS page i of the range is in memory (mincore). vec: bytes / OS page entries. */
 int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec);

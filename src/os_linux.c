@@ -178,8 +178,11 @@ int bs_os_map(void *addr, size_t bytes) {
     return bs_opt.decommit == BS_DECOMMIT_HARD ? 0 : bs_os_writable(addr, bytes);
 }
 
+/* What shares its OS pages is opened as well: it is closed, or open already. */
 int bs_os_used(void *addr, size_t bytes) {
-    return bs_opt.decommit == BS_DECOMMIT_HARD ? bs_os_writable(addr, bytes) : 0;
+    uintptr_t first = bs_align_down((uintptr_t)addr, bs_os_page_size());
+    uintptr_t end = bs_align_up((uintptr_t)addr + bytes, bs_os_page_size());
+    return bs_opt.decommit == BS_DECOMMIT_HARD ? bs_os_writable((void *)first, end - first) : 0;
 }
 
 int bs_os_unused(void *addr, size_t bytes) {
@@ -220,10 +223,14 @@ int bs_os_move(void *from, void *to, size_t bytes) {
 }
 
 int bs_os_renew(void *addr, size_t bytes) {
+    BS_CHECK((((uintptr_t)addr | bytes) & (bs_os_page_size() - 1)) == 0); /* as in bs_os_unused */
     const int prot = PROT_READ | PROT_WRITE;
     /* with the flags of bs_os_reserve: mappings of other flags never merge */
     const int flags = PRIVATE_ANON | MAP_FIXED;
-    long ret = GUARDED(sys_mmap((uintptr_t)addr, bytes, prot, flags));
+    int injected = bs_os_fault_due();
+    if (injected == ENOMEM) /* a kernel that has too little to commit has unmapped what was there by then */
+        (void)sys_munmap(addr, bytes);
+    long ret = checked(injected != 0 ? -injected : sys_mmap((uintptr_t)addr, bytes, prot, flags));
     return ret < 0 ? (int)-ret : 0;
 }
 

@@ -72,9 +72,8 @@ size_t bs_scavenge_room(size_t live, size_t in_use, uint64_t percent) {
  * not locked, and empty; unless all memory is to be (mlockall): then it is in memory at once, and the OS takes nothing. */
 static BS_COLD enum bs_fate map_anew(uintptr_t base, size_t bytes) {
     unsigned char first;
-    int error = bs_os_renew((void *)base, bytes);
-    if (error != 0) /* ENOMEM: it may be unmapped by now */
-        return error == ENOMEM ? BS_RUN_CLOSED : BS_RUN_KEPT;
+    if (bs_os_renew((void *)base, bytes) != 0) /* ENOMEM now: it was unmapped before */
+        return bs_os_unused((void *)base, bytes) == ENOMEM ? BS_RUN_CLOSED : BS_RUN_KEPT;
     bs_os_name((void *)base, bytes, BS_HEAP_NAME);
     bs_thp_renewed(base, bytes);
     bool empty = bs_os_residency((void *)base, bs_os_page_size(), &first) == 0 && (first & 1) == 0;
@@ -91,7 +90,7 @@ static enum bs_fate give_to_os(const struct bs_run *run) {
         return BS_RUN_CLOSED;
     }
     int error = bs_thp_unused(run->base, bytes);
-    if (BS_UNLIKELY(error == EINVAL))
+    if (BS_UNLIKELY(error == EINVAL) && bs_os_page_size() <= BS_PAGE_SIZE) /* (closed pages are opened by ours) */
         return map_anew(run->base, bytes);
     return error == 0 ? BS_RUN_RELEASED : BS_RUN_KEPT;
 }

@@ -14,6 +14,7 @@
 #include "unit.h"
 #include "waiting.h"
 
+#include <errno.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -279,6 +280,93 @@ START_TEST(freed_moved_blocks_merge_with_neighbours) {
         release(block[i]);
     size_t after = count_mappings();
     ck_assert_msg(after <= before + 10, "%zu mappings before, %zu after", before, after);
+}
+END_TEST
+
+/* What a moved block is cut by has others on it when it ends, and may not be a mapping of its own then. */
+START_TEST(what_moved_blocks_are_cut_by_merges_with_neighbours) {
+    enum { N = 60 };
+    char *block[N];
+    size_t size = BS_MREMAP_MIN_BYTES;
+    char *p = alloc(size, false), *wall = alloc(40000, false);
+    (void)wall;
+    size_t before = count_mappings();
+    for (unsigned i = 0; i < N; i++) {
+        p[0] = 1;
+        block[i] = bs_large_resize(span_of(p), size + BS_PAGE_SIZE);
+        block[i][0] = 2;
+        require(bs_large_resize(span_of(block[i]), size / 2) == block[i], "block %u is not cut in place", i);
+        require(alloc(size, false) == p, "block %u is not where the last one was", i);
+        char *stays = alloc(size / 2 + BS_PAGE_SIZE, true);
+        require(stays == block[i] + size / 2, "what block %u was cut by is not used", i);
+        check_zero(stays, size / 2 + BS_PAGE_SIZE);
+    }
+    ck_assert_uint_eq(bs_counted(large_moved), N);
+    for (unsigned i = 0; i < N; i++)
+        release(block[i]);
+    size_t after = count_mappings();
+    ck_assert_msg(after <= before + 10, "%zu mappings before, %zu after", before, after);
+}
+END_TEST
+#endif
+
+#if BS_FAULTS
+/* Where an OS page is eight of ours, what lies behind a block in its last one is not wiped out when the block's mapping is
+ * made anew. */
+START_TEST(moved_blocks_share_long_os_pages) {
+    bs_os_page_size_is(65536);
+    size_t size = BS_MREMAP_MIN_BYTES;
+    char *p = bs_large_alloc(size, 65536, false), *wall = alloc(65536, false);
+    p[0] = 1;
+    char *q = bs_large_resize(span_of(p), size + BS_PAGE_SIZE);
+    ck_assert_uint_eq(bs_counted(large_moved), 1);
+    ck_assert_ptr_eq(q, wall + 65536);
+    release(alloc(size, false)); /* where it was: what follows lies behind it */
+    char *fills = alloc(size, false), *behind = alloc(size, false);
+    ck_assert_ptr_eq(behind, q + size + BS_PAGE_SIZE);
+    fill(behind, size, 7);
+    ck_assert_ptr_eq(bs_large_resize(span_of(q), size / 2 + BS_PAGE_SIZE), q); /* cut within an OS page */
+    fill(q, size / 2 + BS_PAGE_SIZE, 8);
+    char *cut = alloc(40000, false);
+    ck_assert_ptr_eq(cut, q + size / 2 + BS_PAGE_SIZE);
+    fill(cut, 40000, 9);
+    check_filled(q, size / 2 + BS_PAGE_SIZE, 8);
+    release(q);
+    check_filled(cut, 40000, 9);
+    check_filled(behind, size, 7);
+    release(fills);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+/* Mapping anew was refused after the old mapping was gone: who takes the pages next has them mapped. */
+START_TEST(a_moved_block_whose_mapping_is_lost) {
+    size_t size = BS_MREMAP_MIN_BYTES;
+    for (unsigned cut = 0; cut < 2; cut++) {
+        char *p = alloc(size, false), *wall = alloc(40000, false);
+        p[0] = 1;
+        char *q = bs_large_resize(span_of(p), size + BS_PAGE_SIZE);
+        ck_assert_uint_eq(bs_counted(large_moved), cut + 1);
+        (void)bs_os_fail(1, ENOMEM, false);
+        if (cut != 0)
+            ck_assert_ptr_eq(bs_large_resize(span_of(q), size / 2), q);
+        else
+            release(q);
+        (void)bs_os_fail(0, 0, false);
+        ck_assert(bs_pageheap_is_valid());
+        char *again = alloc(2 * size, true); /* covers both places */
+        check_zero(again, 2 * size);
+        memset(again, 1, 2 * size);
+        char *third = alloc(size / 2, true);
+        check_zero(third, size / 2);
+        memset(third, 1, size / 2);
+        if (cut != 0)
+            release(q);
+        release(again);
+        release(third);
+        release(wall);
+        ck_assert(bs_pageheap_is_valid());
+    }
 }
 END_TEST
 #endif
@@ -695,8 +783,13 @@ int main(void) {
 #if !BS_SANITIZED
     tcase_add_test(tc, moves_do_not_eat_mappings);
     tcase_add_test(tc, freed_moved_blocks_merge_with_neighbours);
+    tcase_add_test(tc, what_moved_blocks_are_cut_by_merges_with_neighbours);
 #endif
     tcase_add_test(tc, live_moved_blocks_have_a_budget);
+#if BS_FAULTS
+    tcase_add_test(tc, moved_blocks_share_long_os_pages);
+    tcase_add_test(tc, a_moved_block_whose_mapping_is_lost);
+#endif
     tcase_add_test(tc, random_lives);
     tc = add_case(suite, "kept");
     tcase_add_test(tc, freed_block_is_used_again);

@@ -18,6 +18,7 @@
 #include <check.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define EPOCH_NS 1000000000u
 #define IDLE_NS (3 * (uint64_t)EPOCH_NS)
@@ -506,6 +507,57 @@ START_TEST(only_whole_os_pages_go) {
 END_TEST
 #endif
 
+#if BS_FAULTS
+/* With such pages what is opened for a span is all of its OS pages. */
+START_TEST(closed_pages_open_as_whole_os_pages) {
+    struct bs_pages pages;
+    bs_opt.decommit = BS_DECOMMIT_HARD;
+    take_heap();
+    give(0, 64);
+    bs_os_page_size_is(65536);
+    (void)bs_scavenge_pages(SIZE_MAX, 0, 0);
+    ck_assert_int_eq(permissions_at(heap), '-');
+    ck_assert(bs_pageheap_alloc_at(heap + 3 * BS_PAGE_SIZE, 7, &pages));
+    ck_assert(bs_central_make_ready(&pages));
+    ck_assert_int_eq(permissions_at(heap), 'r'); /* else the kernel would have refused */
+    ck_assert_int_eq(permissions_at(heap + 15 * BS_PAGE_SIZE), 'r');
+    ck_assert_int_eq(permissions_at(heap + 16 * BS_PAGE_SIZE), '-');
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+/* Locked pages are mapped anew. That may be refused too, and then take them away. */
+START_TEST(what_is_locked_is_mapped_anew) {
+    struct bs_pages pages;
+    take_heap();
+    give(0, 40);
+    ck_assert_int_eq(mlock((void *)(heap + 10 * BS_PAGE_SIZE), 100), 0);
+    struct bs_scavenge_work work = bs_scavenge_pages(SIZE_MAX, 0, 0);
+    ck_assert(!work.failed);
+    ck_assert(is_gone(0, 40));
+    ck_assert(bs_pageheap_alloc_at(heap, 40, &pages));
+    ck_assert_uint_eq(pages.nzero, 40);
+    memset((void *)heap, 1, 40 * BS_PAGE_SIZE);
+    give(0, 40);
+    ck_assert_int_eq(mlock((void *)(heap + 10 * BS_PAGE_SIZE), 100), 0);
+    (void)bs_os_fail(2, ENOMEM, false); /* after the advice */
+    work = bs_scavenge_pages(SIZE_MAX, 0, 0);
+    ck_assert_uint_ge(bs_os_fail(0, 0, false), 2);
+    ck_assert(bs_pageheap_is_valid());
+    ck_assert(bs_pageheap_alloc_at(heap, 40, &pages));
+    ck_assert_uint_eq(pages.nclosed, 40);
+    ck_assert(bs_central_make_ready(&pages));
+    memset((void *)heap, 1, 40 * BS_PAGE_SIZE);
+    give(0, 40);
+    (void)bs_os_fail(1, EINVAL, true);
+    work = bs_scavenge_pages(SIZE_MAX, 0, 0);
+    (void)bs_os_fail(0, 0, false);
+    ck_assert(work.failed);
+    ck_assert(is_there(0, 40));
+}
+END_TEST
+#endif
+
 START_TEST(down_to_what_is_to_be_kept) {
     take_heap();
     give(0, HEAP_PAGES);
@@ -637,6 +689,8 @@ int main(void) {
     tcase_add_test(pages, down_to_what_is_to_be_kept);
 #if BS_FAULTS
     tcase_add_test(pages, refused_pages_stay_dirty_and_are_counted);
+    tcase_add_test(pages, closed_pages_open_as_whole_os_pages);
+    tcase_add_test(pages, what_is_locked_is_mapped_anew);
 #endif
     tcase_add_test(pages, rounds_keep_what_the_options_say);
     tcase_add_test(pages, rounds_keep_the_overhead);
