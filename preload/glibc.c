@@ -4,8 +4,9 @@
  * malloc_info, answered from besom's counters. They may use stdio, unlike everything else: their
  * interface is a FILE or stderr.
  *
- * The mapping of words: arena = accessible heap, uordblks = blocks the program holds, fordblks =
- * the rest of it, hblkhd = large blocks, keepcost = what malloc_trim could give back.
+ * The mapping of words: hblkhd = large blocks, as glibc's that have a mapping of their own; arena = the accessible heap
+ * without these, uordblks = what the program holds of it, fordblks = the rest; keepcost = what malloc_trim could give
+ * back. Programs add uordblks and hblkhd for what is in use (as glibc's malloc_stats does).
  */
 #include "heap.h"
 
@@ -60,8 +61,8 @@ BS_EXPORT struct mallinfo2 mallinfo2(void) {
         .arena = t.mapped - t.large,
         .ordblks = t.spans,
         .hblkhd = t.large,
-        .uordblks = t.allocated,
-        .fordblks = t.mapped - t.allocated,
+        .uordblks = t.allocated - t.large,
+        .fordblks = t.mapped - t.allocated, /* arena == uordblks + fordblks */
         .keepcost = t.dirty,
     };
 }

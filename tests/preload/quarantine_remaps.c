@@ -62,7 +62,8 @@ int main(int argc, char **argv) {
         if (searches % 4 == 3)
             for (unsigned i = 0; i < MOVERS; i++)
                 __atomic_store_n(&movers[i].renew, 1, __ATOMIC_RELAXED);
-        size_t now = mallinfo2().uordblks;
+        struct mallinfo2 info = mallinfo2();
+        size_t now = info.uordblks + info.hblkhd;
         most = now > most ? now : most;
     }
     __atomic_store_n(&end, 1, __ATOMIC_RELAXED);
