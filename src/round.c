@@ -11,6 +11,7 @@
 #define LOOK_NS 100000u /* between two looks of who does not wait for ever */
 
 static struct bs_lock lock = BS_LOCK_INIT(BS_RANK_ROUND);
+static uintptr_t owner;         /* [atomic] the thread pointer of who is inside, but for a moment; 0: nobody */
 static int waiter[MAX_WAITERS]; /* [atomic] thread ids; 0: free */
 static unsigned nwaiters;       /* [atomic] all of them */
 
@@ -29,6 +30,13 @@ static void note(int tid, int from, int to) {
     }
 }
 
+static void note_owner(void) {
+    bs_store(&owner, bs_os_thread_pointer());
+}
+bool bs_round_is_own(void) {
+    return bs_load(&owner) == bs_os_thread_pointer();
+}
+
 void bs_round_knock(void) {
     int tid = bs_os_tid();
     (void)bs_add(&nwaiters, 1u);
@@ -41,20 +49,23 @@ static void leave_waiters(void) {
 }
 void bs_round_enter_after_knock(void) {
     bs_lock_acquire(&lock);
+    note_owner();
     leave_waiters();
 }
 bool bs_round_enter_until(uint64_t deadline_ns) {
-    bool entered = bs_lock_try(&lock);
-    if (entered)
+    if (bs_round_try())
         return true;
+    if (bs_round_is_own())
+        return false;
     bs_round_knock();
-    while (!(entered = bs_lock_try(&lock)) && bs_os_now_ns() < deadline_ns)
+    bool entered;
+    while (!(entered = bs_round_try()) && bs_os_now_ns() < deadline_ns)
         bs_os_pause(LOOK_NS);
     leave_waiters();
     return entered;
 }
 void bs_round_enter(void) {
-    if (bs_lock_try(&lock))
+    if (bs_round_try())
         return;
     bs_round_knock();
     bs_round_enter_after_knock();
@@ -119,9 +130,13 @@ bool bs_round_is_waited_for(void) {
     return bs_load(&nwaiters) != 0;
 }
 bool bs_round_try(void) {
-    return bs_lock_try(&lock);
+    bool entered = bs_lock_try(&lock);
+    if (entered)
+        note_owner();
+    return entered;
 }
 void bs_round_leave(void) {
+    bs_store(&owner, (uintptr_t)0);
     bs_lock_release(&lock);
 }
 void bs_round_reset_lock(void) {
@@ -131,5 +146,6 @@ void bs_round_reset_lock(void) {
     if (nwaiters != 0)
         nwaiters = 0;
     bs_round_reset_helper();
+    bs_store(&owner, (uintptr_t)0);
     bs_lock_reset(&lock);
 }

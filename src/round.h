@@ -16,11 +16,14 @@ void bs_round_enter(void);
  * heap's in its hands. */
 void bs_round_knock(void);
 void bs_round_enter_after_knock(void);
-/* The same as bs_round_enter, but not for ever. False: the time is over. */
+/* The same as bs_round_enter, but not for ever. False: the time is over, or this thread is inside already: the caller is
+ * a handler of a signal that has interrupted it there. */
 bool bs_round_enter_until(uint64_t deadline_ns);
 /* False: another thread is in a round. */
 bool bs_round_try(void);
 void bs_round_leave(void);
+/* The calling thread is inside; a handler that has interrupted it, too. */
+bool bs_round_is_own(void);
 /* For whoever is in the round: thread tid waits for it and has nothing in its hands, but for what a handler that waits
  * has interrupted. (Of a thousand that wait some are not known.) */
 bool bs_round_is_waited_for_by(int tid);
