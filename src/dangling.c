@@ -281,9 +281,7 @@ void bs_dangling_drop(struct bs_dangling_report *report) {
     bs_meta_unmap(report, report->mapped_bytes);
 }
 
-/* (One that a thread of the parent was about to write stays mapped.) */
+/* (It stays mapped: the forking thread may have been interrupted with the lock that dropping it takes.) */
 void bs_dangling_forked(void) {
-    struct bs_dangling_report *report = bs_dangling_take();
-    if (report != NULL)
-        bs_dangling_drop(report);
+    (void)bs_dangling_take();
 }

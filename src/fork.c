@@ -153,6 +153,8 @@ void bs_fork_in_parent(void) {
 }
 
 static void reset_locks(void) {
+    /* a handler has interrupted it inside, and it goes on there */
+    bool stays_in_round = others != MANY && bs_round_is_own();
     if (others == MANY) {
         bs_lock_forget_held();
         reset_streams();
@@ -171,6 +173,8 @@ static void reset_locks(void) {
     bs_relief_reset_lock();
     bs_cycle_reset_lock();
     bs_round_reset_lock();
+    if (stays_in_round)
+        (void)bs_round_try();
     bs_lock_reset(&one_at_a_time);
     bs_store(&owner, (uintptr_t)0);
 }

@@ -348,6 +348,10 @@ bool bs_os_signal_may_answer(const void *context);
 #endif
 /* The calling thread does not block it. */
 void bs_os_signal_unblock(int signal);
+/* No handler of the program's runs on the calling thread, but for faults of its own, until it is let: with what this
+ * has returned. */
+uint64_t bs_os_signals_hold(void);
+void bs_os_signals_let(uint64_t before);
 /* 0 or errno: ESRCH no such thread of ours, EAGAIN too many signals wait. */
 int bs_os_signal_send(int signal, int tid, uint64_t value);
 /* Those that were sent and have not been delivered yet never will be. */

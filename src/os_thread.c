@@ -53,6 +53,18 @@ static uint64_t signal_bit(int number) {
     return (uint64_t)1 << (number - 1);
 }
 
+uint64_t bs_os_signals_hold(void) {
+    const uint64_t faults = signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL) | signal_bit(SIGFPE) |
+                            signal_bit(SIGTRAP) | signal_bit(SIGSYS);
+    const uint64_t others = ~faults;
+    uint64_t before = 0;
+    (void)bs_sys4(SYS_rt_sigprocmask, SIG_BLOCK, &others, &before, sizeof before);
+    return before;
+}
+void bs_os_signals_let(uint64_t before) {
+    set_all_signals(before, NULL);
+}
+
 /* The kernel sends both signals to the writing thread. What came is taken back, unless the program
  * had one waiting already: signals do not queue, so that one stands for both. */
 long bs_os_write_quietly(int fd, const void *buf, size_t bytes) {

@@ -474,3 +474,6 @@ void bs_pageheap_unlock(void) {
 void bs_pageheap_reset_lock(void) {
     bs_lock_reset(&bs_pageheap.lock);
 }
+bool bs_pageheap_is_locked(void) {
+    return bs_load(&bs_pageheap.lock.word) != 0;
+}

@@ -134,5 +134,7 @@ bool bs_pageheap_is_valid(void);
 void bs_pageheap_lock(void);
 void bs_pageheap_unlock(void);
 void bs_pageheap_reset_lock(void);
+/* In a forked child, where nobody else is. */
+bool bs_pageheap_is_locked(void);
 
 #endif

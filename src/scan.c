@@ -27,6 +27,7 @@ struct shared {
 static struct {
     uint32_t busy;        /* [atomic] a thread scans: it owns the rest */
     struct shared now, before;
+    bool is_inherited;    /* both are of scans of the parent's, and go when that can be done */
     size_t nroots;        /* room that was needed */
     size_t root_bytes;    /* of the last scan */
 } scan = {.nroots = BS_SCAN_ROOTS};
@@ -223,6 +224,13 @@ static void in_copy(void *arg) {
     bs_store_release(&w->verdict->done, (uint32_t)end + 1);
 }
 
+/* The program may want to fork: nothing is in the helper's hands. */
+static bool give_way_or_up(void *budget) {
+    if (bs_os_is_helper())
+        bs_round_helper_gives_way();
+    return bs_budget_is_over(budget);
+}
+
 static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_scan_work *w,
                                       struct bs_scan_result *result) {
     uint64_t time = w->rules.copy_ns != 0 ? w->rules.copy_ns : BS_SCAN_TIME_NS;
@@ -230,7 +238,7 @@ static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_
     bs_budget_begin(&budget, copy->pid,
                     bs_budget_from(w->rules.copied, searched_bytes(w)));
     enum bs_scan_end end =
-        bs_scan_copy_end(bs_snapshot_wait(copy, bs_os_now_ns() + time, bs_budget_is_over, &budget),
+        bs_scan_copy_end(bs_snapshot_wait(copy, bs_os_now_ns() + time, give_way_or_up, &budget),
                          &w->verdict->done);
     bool ended_itself = end != BS_SCAN_KILLED && end != BS_SCAN_DIED;
     result->copied_bytes = ended_itself ? w->verdict->copied_bytes : budget.own_bytes;
@@ -461,24 +469,32 @@ static BS_NOINLINE void run(const struct bs_scan_rules *rules, bs_scan_reporter 
     drop(&scan.now);
 }
 
+static void drop_inherited(void) {
+    scan.is_inherited = false;
+    bs_sides_publish(BS_SIDE_NOW, NULL, 0);
+    bs_sides_publish(BS_SIDE_LOST, NULL, 0);
+    bs_sides_publish(BS_SIDE_DOOMED, NULL, 0);
+    drop(&scan.now);
+    drop(&scan.before);
+}
+
 BS_NOINLINE bool bs_scan_run(const struct bs_scan_rules *rules, bs_scan_reporter *report, void *ctx) {
     uint32_t expected = 0;
     if (!__atomic_compare_exchange_n(&scan.busy, &expected, 1, false, __ATOMIC_ACQUIRE,
                                      __ATOMIC_RELAXED))
         return false;
     __builtin_unwind_init(); /* callee-saved registers go to this frame */
+    if (scan.is_inherited)
+        drop_inherited();
     run(rules, report, ctx);
     bs_store_release(&scan.busy, 0u);
     return true;
 }
 
 void bs_scan_forked(void) {
-    if (scan.now.verdict == NULL && scan.before.verdict == NULL && bs_load(&scan.busy) == 0)
-        return;
-    bs_sides_publish(BS_SIDE_NOW, NULL, 0);
-    bs_sides_publish(BS_SIDE_LOST, NULL, 0);
-    bs_sides_publish(BS_SIDE_DOOMED, NULL, 0);
-    drop(&scan.now);
-    drop(&scan.before);
+    scan.is_inherited |= scan.now.verdict != NULL || scan.before.verdict != NULL;
     bs_store(&scan.busy, 0u);
+    /* a handler that forks may have interrupted its thread with that lock, which is not free in the child then */
+    if (scan.is_inherited && !bs_pageheap_is_locked())
+        drop_inherited();
 }

@@ -138,7 +138,7 @@ BS_NOINLINE bool bs_scan_run(const struct bs_scan_rules *rules, bs_scan_reporter
 /* The place of a stack in a verdict, or NULL. */
 const struct bs_leak_stack *bs_scan_find(const struct bs_scan_verdict *v, const struct bs_stack *stack);
 
-/* In a forked child, with all locks free: no scan was ever made. */
+/* In a forked child: no scan was ever made. */
 void bs_scan_forked(void);
 
 #endif

@@ -231,8 +231,10 @@ enum bs_world_result bs_world_stop(uint64_t deadline_ns) {
     BS_CHECK(!bs_world.stopped);
     enum bs_world_result result = prepare(deadline_ns);
     if (result == BS_WORLD_STOPPED) {
+        /* a handler could fork, and leave the child in the middle of a stop */
+        bs_world.held = bs_os_signals_hold();
         bs_world.stopped_ns = bs_os_now_ns();
-        result = stop_outside(deadline_ns);
+        result = bs_thread_are_ours() ? stop_outside(deadline_ns) : BS_WORLD_NOT_OURS;
         bs_store(&bs_world.wants_quiet, false);
         if (result == BS_WORLD_STOPPED) {
             bs_world.stopped = true;
@@ -244,6 +246,7 @@ enum bs_world_result bs_world_stop(uint64_t deadline_ns) {
         if (bs_world.shim != NULL)
             (void)bs_add(&bs_world.shim->given_up, 1u);
         bs_os_signal_discard(bs_world.signal);
+        bs_os_signals_let(bs_world.held);
     }
     bs_count(world_abandoned, 1);
     return result;
@@ -254,6 +257,7 @@ void bs_world_resume(void) {
     bs_world.stopped = false;
     let_all_go();
     bs_count(world_stopped_ns, bs_os_now_ns() - bs_world.stopped_ns);
+    bs_os_signals_let(bs_world.held);
 }
 
 uint64_t bs_world_asked_ns(void) {
@@ -347,5 +351,6 @@ void bs_world_forked(void) {
         bs_store(&slot_of(i)->word, (uint32_t)FREE);
     bs_world.n = 0;
     bs_world.stopped = false;
+    bs_world.self = bs_os_tid(); /* whose handler may have forked while it was about to stop others */
     bs_store(&bs_world.wants_quiet, false);
 }

@@ -42,7 +42,8 @@ enum bs_world_result {
     BS_WORLD_TRACED,      /* a debugger would stop the program for the signal */
 };
 
-/* The deadline is a time of bs_os_now_ns(). A thread that cannot be stopped is found out sooner. */
+/* The deadline is a time of bs_os_now_ns(). A thread that cannot be stopped is found out sooner. Until the resume no
+ * handler of the program's runs on the caller either. */
 enum bs_world_result bs_world_stop(uint64_t deadline_ns);
 void bs_world_resume(void);
 /* When the first thread was asked in the last stop that came so far; before that nobody waits. */

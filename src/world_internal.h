@@ -59,6 +59,7 @@ struct world {
     uint64_t stopped_ns;            /* when the first was asked */
     bool stopped;
     bool wants_quiet;               /* [atomic] */
+    uint64_t held;                  /* what the stopper blocked before: it gets no signals meanwhile either */
 };
 BS_LOCAL extern struct world bs_world;
 
