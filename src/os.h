@@ -293,6 +293,7 @@ struct bs_os_task {
     bool kernels;     /* nor ever did: the kernel works in it */
     bool runs;        /* or waits for a CPU */
     bool in_sigwait;  /* it waits for a signal of a set that holds the one asked about */
+    bool is_strict;   /* seccomp ends it for any system call but four, which no handler does without */
     uint64_t blocked; /* signals, bit number - 1 */
     uint64_t ran_ns;  /* its CPU time and 1 if it blocks the one asked about, to a tick; 0: not known */
     int tracer;       /* the process that traces it, or 0 */

@@ -173,6 +173,7 @@ int bs_os_task(int tid, int signal, struct bs_os_task *task) {
         tracer += strlen("\nTracerPid:\t");
         task->tracer = (int)parse_decimal(&tracer);
     }
+    task->is_strict = strstr(text, "\nSeccomp:\t1\n") != NULL;
     task->in_sigwait = *state == 'S' && waits_for(tid, signal);
     if ((task->blocked & signal_bit(signal)) != 0) {
         look_at_flags(tid, task);

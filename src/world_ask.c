@@ -221,7 +221,7 @@ size_t bs_world_ask_new(void) {
 /* --- waiting for answers ---------------------------------------------------------------------- */
 
 bool bs_world_blocks(const struct bs_os_task *task) {
-    return task->in_sigwait || (task->blocked >> (bs_world.signal - 1) & 1) != 0;
+    return task->in_sigwait || task->is_strict || (task->blocked >> (bs_world.signal - 1) & 1) != 0;
 }
 
 /* One that runs may be on its way out of our handler, or of libc, and wait for a CPU: where it has not run
