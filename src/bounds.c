@@ -113,3 +113,13 @@ size_t bs_bounds_ended(struct bs_range *dead, size_t max) {
     }
     return n;
 }
+
+static bool in_doubt; /* [atomic] */
+
+void bs_bounds_doubt(void) {
+    if (!bs_load(&in_doubt))
+        bs_store(&in_doubt, true);
+}
+bool bs_bounds_are_in_doubt(void) {
+    return bs_load(&in_doubt);
+}

@@ -37,6 +37,11 @@ int bs_bounds_thread_at(uintptr_t p);
  * there with another thread pointer, as those of emulators may be; how many, at most max. */
 size_t bs_bounds_ended(struct bs_range *dead, size_t max);
 
+/* From now on no living thread is believed to be on its usual stack because its stack pointer is: it may be in a handler
+ * on a part of it that counts as an alternate stack, which nobody can see (SS_AUTODISARM). */
+void bs_bounds_doubt(void);
+bool bs_bounds_are_in_doubt(void);
+
 #define BS_BOUNDS_MAX 2048 /* stacks, a power of two */
 
 #endif

@@ -80,7 +80,7 @@ static void add_stack(struct bs_scan_work *w, uintptr_t thread_pointer, uintptr_
 /* A stack pointer and the like is a pointer as well: it holds the stack of a coroutine, say. */
 static void visit_thread(void *ctx, const struct bs_world_thread *t) {
     struct bs_scan_work *w = ctx;
-    bool on_alternate = t->sp - t->alt_base < t->alt_end - t->alt_base;
+    bool on_alternate = t->sp - t->alt_base < t->alt_end - t->alt_base || bs_bounds_are_in_doubt();
     uintptr_t sp = on_alternate ? 0 : t->sp;
     bs_scan_add_word(w, t->sp);
     bs_scan_add_word(w, t->alt_base);
@@ -112,7 +112,8 @@ static bool is_on_first_stack(uintptr_t sp, uintptr_t first_stack) {
 /* The same of who searches. What it stands on when a signal's handler came to besom may be a part of its usual stack. */
 static void add_caller(struct bs_scan_work *w) {
     const struct bs_range alternate = bs_os_signal_stack();
-    bool on_alternate = w->caller_sp - alternate.start < alternate.end - alternate.start;
+    bool on_alternate =
+        w->caller_sp - alternate.start < alternate.end - alternate.start || bs_bounds_are_in_doubt();
     uintptr_t sp = on_alternate ? 0 : w->caller_sp;
     bs_scan_add_word(w, w->caller_sp);
     bs_scan_add_word(w, alternate.start); /* only the kernel may know it */

@@ -2,11 +2,13 @@
 /*
  * Promise: where a thread searches in a handler on an alternate stack that is a part of its usual one (a variable of
  * main, say), the frames that the signal has interrupted count, though they lie below the handler's. A program frees in a
- * handler that it has raised itself, and a quarantine is full: then it is such a search.
+ * handler that it has raised itself, and a quarantine is full: then it is such a search. And where the helper searches while
+ * the handler runs; also on a stack that the kernel takes away meanwhile (SS_AUTODISARM), and gives back at the end.
  */
 #include "promise.h"
 #include "scan_drive.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -15,11 +17,13 @@ enum { bytes = 3000, stack_bytes = 512 * 1024 };
 static const struct scan_drive *drive;
 static struct scan_seen seen;
 static uintptr_t hidden; /* with all bits turned */
+static unsigned how;
 
 static void on_signal(int number) {
     (void)number;
-    drive->ask(SCAN_BY_CALLER);
-    BS_CHECK(drive->over(&seen), "a scan by the caller is over");
+    drive->ask(how);
+    while (!drive->over(&seen))
+        sleep_ms(1);
 }
 
 static void __attribute__((noinline)) forget(void) {
@@ -43,13 +47,22 @@ static void __attribute__((noinline)) hold_and_raise(void) {
     BS_CHECK(place[4] == ~hidden, "the frame is as it was");
 }
 
-static void *work(void *who) {
-    char stack[stack_bytes];
-    const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
+static void search(char *stack, int flags, const char *who) {
+    const stack_t alternate = {.ss_sp = stack, .ss_size = stack_bytes, .ss_flags = flags};
     BS_CHECK(sigaltstack(&alternate, NULL) == 0, "sigaltstack");
     hold_and_raise();
-    BS_CHECK(seen.end == 0, "%s: no verdict: end %d, world %d", (char *)who, seen.end, seen.world);
-    BS_CHECK(drive->is_lost((void *)~hidden) == 0, "%s: what an interrupted frame leads to is lost", (char *)who);
+    BS_CHECK(seen.end == 0, "%s: no verdict: end %d, world %d", who, seen.end, seen.world);
+    BS_CHECK(drive->is_lost((void *)~hidden) == 0, "%s, flags %#x, way %u: what an interrupted frame leads to is lost",
+             who, (unsigned)flags, how);
+}
+
+static void *work(void *who) {
+    char stack[stack_bytes];
+    const int plain = 0, disarmed = INT_MIN; /* SS_AUTODISARM */
+    for (unsigned turn = 0; turn < 4; turn++) {
+        how = turn % 2 == 0 ? SCAN_BY_CALLER : 0;
+        search(stack, turn < 2 ? plain : disarmed, who);
+    }
     const stack_t none = {.ss_flags = SS_DISABLE};
     sigaltstack(&none, NULL);
     return NULL;
