@@ -351,6 +351,63 @@ static void fork_in_a_fork(void *arg) {
     CHILD_CHECK(bs_pageheap_is_valid());
 }
 
+/* The helper is at its end, has stored that there is none, and looks once more; and a thread that has seen that is about to
+ * make another one, which it cannot while the old one is there. So the helper waits for the thread to give up. Just
+ * then a handler of the thread's forks, and waits for the helper to sleep. (The linker puts the two functions that begin
+ * with __wrap before those of besom's: see Makefile.am.) */
+static uint32_t meeting; /* [atomic] nobody waits; the helper is to wait at its end; it waits; it goes on */
+enum { NOBODY_WAITS, HELPER_IS_TO, HELPER_WAITS, HELPER_GOES_ON };
+
+bool __real_bs_scavenge_has_work(void);
+bool __wrap_bs_scavenge_has_work(void);
+bool __wrap_bs_scavenge_has_work(void) {
+    if (bs_load_acquire(&meeting) == HELPER_IS_TO && bs_os_is_helper()) {
+        bs_store_release(&meeting, (uint32_t)HELPER_WAITS);
+        while (bs_load_acquire(&meeting) == HELPER_WAITS)
+            bs_os_pause(1000000);
+    }
+    return __real_bs_scavenge_has_work();
+}
+
+int __real_bs_os_helper_start(void (*fn)(void *), void *arg);
+int __wrap_bs_os_helper_start(void (*fn)(void *), void *arg);
+int __wrap_bs_os_helper_start(void (*fn)(void *), void *arg) {
+    if (bs_load_acquire(&meeting) == HELPER_WAITS) {
+        bs_store_release(&meeting, (uint32_t)HELPER_GOES_ON);
+        usleep(100000); /* it looks for work, finds some, and cannot begin with it */
+        raise(SIGUSR1);
+    }
+    return __real_bs_os_helper_start(fn, arg);
+}
+
+static volatile sig_atomic_t handled;
+static void fork_and_wait(int number) {
+    (void)number;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    int status;
+    CHILD_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    handled = 1;
+}
+
+static void fork_at_the_helpers_end(void *arg) {
+    struct worker w = {.seed = 10};
+    (void)arg;
+    alarm(CHILD_LIMIT_S);
+    signal(SIGUSR1, fork_and_wait);
+    start_besom();
+    bs_store_release(&meeting, (uint32_t)HELPER_IS_TO);
+    for (int i = 0; i < 12000 && bs_load_acquire(&meeting) != HELPER_WAITS; i++)
+        usleep(10000);
+    CHILD_CHECK(bs_load_acquire(&meeting) == HELPER_WAITS);
+    bs_background_wake();
+    CHILD_CHECK(handled);
+    work(&w, 300);
+    give_all(&w);
+    CHILD_CHECK(bs_pageheap_is_valid());
+}
+
 static void assert_ends_well(void (*fn)(void *), const char *name) {
     struct outcome o = child_run(fn, NULL, LIMIT_S);
     ck_assert_msg(child_ended_well(&o), "%s: status %x (9: it hung): %s", name, o.status, o.err);
@@ -390,6 +447,15 @@ START_TEST(a_thread_alone_takes_no_lock) {
 }
 END_TEST
 
+START_TEST(a_handler_forks_while_the_helper_ends) {
+#if !BS_SANITIZED /* as above */
+    assert_ends_well(fork_at_the_helpers_end, "at the helper's end");
+#else
+    (void)fork_at_the_helpers_end;
+#endif
+}
+END_TEST
+
 int main(void) {
     bs_cgroup_set_root("/nowhere"); /* memory that the machine lacks is nobody's business here */
     Suite *suite = suite_create("fork");
@@ -399,6 +465,7 @@ int main(void) {
     tcase_add_test(tc, forks_of_eight_threads);
     tcase_add_test(tc, the_helper_is_not_inherited);
     tcase_add_test(tc, a_handler_forks_in_the_middle);
+    tcase_add_test(tc, a_handler_forks_while_the_helper_ends);
     tcase_add_test(tc, a_thread_alone_takes_no_lock);
     return run_suite(suite);
 }
