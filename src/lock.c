@@ -35,13 +35,19 @@ bool bs_lock_helper_is_stuck(void) {
            __atomic_load_n(&helper_waits, __ATOMIC_SEQ_CST) == lock;
 }
 
-static void sleep_for(struct bs_lock *lock) {
-    bool helper = bs_os_is_helper();
+/* In a copy of the process that was not made by fork whoever has a lock may not be there. So long no lock is held. */
+#define LOST_NS UINT64_C(1000000000)
+
+/* True: nobody will give it back. */
+static bool sleep_for(struct bs_lock *lock) {
+    bool helper = bs_os_is_helper(), lost = bs_os_helper_is_lost();
+    uint64_t start = lost ? bs_os_now_ns() : 0;
     if (helper)
         __atomic_store_n(&helper_waits, lock, __ATOMIC_SEQ_CST);
-    bs_os_wait(&lock->word, 2, 0);
+    bs_os_wait(&lock->word, 2, lost ? LOST_NS : 0);
     if (helper)
         __atomic_store_n(&helper_waits, NULL, __ATOMIC_SEQ_CST);
+    return lost && bs_load(&lock->word) == 2 && bs_os_now_ns() - start >= LOST_NS;
 }
 
 BS_NOINLINE void bs_lock_slow(struct bs_lock *lock) {
@@ -56,7 +62,8 @@ BS_NOINLINE void bs_lock_slow(struct bs_lock *lock) {
     /* From here on the word is 2 while we hold or wait: the holder wakes one sleeper, who may find
      * no other and then wakes nobody in vain once. */
     while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_SEQ_CST) != 0)
-        sleep_for(lock);
+        if (sleep_for(lock))
+            return;
 }
 
 BS_NOINLINE void bs_unlock_wake(struct bs_lock *lock) {

@@ -235,6 +235,9 @@ int bs_os_helper_start(void (*fn)(void *), void *arg);
 void bs_os_helper_own_descriptors(void);
 /* Its thread id, or 0. For a moment after its start, and before its end, another answer. */
 int bs_os_helper_tid(void);
+/* This process is a copy, made without libc's fork, and nobody has said so (bs_os_helper_forget): what looks like a helper
+ * is not here. False where the kernel does not tell. */
+bool bs_os_helper_is_lost(void);
 /* True in it. Under a sanitizer it is libc's and not told from others. */
 bool bs_os_is_helper(void);
 /* Its stack and thread block; empty where none was ever started. */

@@ -7,7 +7,8 @@
  * ours for ever; and it switches off libc's single-thread shortcuts in programs that have one
  * thread. The price: the helper has no libc thread block. It gets a zeroed one that is big enough
  * for stray reads, and a stack, both in one mapping that is made once and used again after the
- * kernel has said (CLONE_CHILD_CLEARTID) that the previous helper is gone.
+ * kernel has said (CLONE_CHILD_CLEARTID) that the previous helper is gone. A page behind them, which the kernel
+ * empties in every copy of the process (MADV_WIPEONFORK, Linux 4.14), tells a copy that there is no helper in it.
  *
  * Under ThreadSanitizer the helper is a pthread, because the sanitizer must know every thread.
  */
@@ -24,6 +25,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -203,7 +205,8 @@ _Noreturn void bs_os_abort(void) {
 /* --- the helper ------------------------------------------------------------------------------- */
 
 static struct {
-    char *base;   /* [init by the first starter, which holds `starting`] stack, TLS, TCB */
+    char *base;   /* [init by the first starter, which holds `starting`] stack, TLS, TCB, the page with */
+    uint32_t *there; /* [the same; its word atomic] 1, and 0 in a copy; NULL: the kernel empties no pages */
     int tid_word; /* [kernel writes and clears it] the helper's thread id while one exists */
     uint32_t starting; /* [atomic] 1 while one thread is in bs_os_helper_start */
 } helper;
@@ -308,14 +311,27 @@ static long start_on(char *memory, int *tid, void (*fn)(void *), void *arg) {
     return ret;
 }
 
+static size_t before_mark(void) {
+    return bs_align_up(HELPER_BYTES, bs_os_page_size());
+}
+
+static bool make_memory(void) {
+    size_t os_page = bs_os_page_size(), bytes = before_mark() + os_page;
+    char *base = bs_os_alloc(bytes), *mark = base + before_mark();
+    if (base == NULL)
+        return false;
+    bs_os_name(base, bytes, "besom helper");
+    bs_store(&helper.base, base);
+    if (bs_sys3(SYS_madvise, mark, os_page, MADV_WIPEONFORK) == 0)
+        bs_store(&helper.there, (uint32_t *)(void *)mark);
+    return true;
+}
+
 static int start_thread(void (*fn)(void *), void *arg) {
-    const size_t bytes = HELPER_BYTES;
-    if (helper.base == NULL) {
-        helper.base = bs_os_alloc(bytes);
-        if (helper.base == NULL)
-            return ENOMEM;
-        bs_os_name(helper.base, bytes, "besom helper");
-    }
+    if (helper.base == NULL && !make_memory())
+        return ENOMEM;
+    if (helper.there != NULL)
+        bs_store(helper.there, 1u);
 #if BS_FAULTS
     int injected = bs_os_fault_due();
     if (injected != 0)
@@ -353,7 +369,13 @@ bool bs_os_is_helper(void) {
 
 struct bs_range bs_os_helper_memory(void) {
     uintptr_t base = (uintptr_t)helper.base;
-    return (struct bs_range){base, base != 0 ? base + HELPER_BYTES : 0};
+    size_t bytes = bs_align_up(HELPER_BYTES, bs_os_page_size()) + bs_os_page_size();
+    return (struct bs_range){base, base != 0 ? base + bytes : 0};
+}
+
+bool bs_os_helper_is_lost(void) {
+    const uint32_t *there = bs_load(&helper.there);
+    return there != NULL && bs_load(there) == 0 && bs_load(&helper.tid_word) != 0;
 }
 
 void bs_os_helper_forget(void) {

@@ -101,7 +101,7 @@ bool bs_round_keep_helper(void) {
     if (kept)
         return true;
     bs_round_knock(); /* a search ends early for it */
-    while (!(kept = step(KEPT)) && !bs_lock_helper_is_stuck())
+    while (!(kept = step(KEPT)) && !bs_lock_helper_is_stuck() && !bs_os_helper_is_lost())
         bs_os_pause(LOOK_NS);
     leave_waiters();
     return kept;

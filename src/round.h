@@ -35,7 +35,7 @@ void bs_round_helper_ends(void);
 /* In the middle of its work it may be kept from the rest. */
 void bs_round_helper_gives_way(void);
 /* For fork in a process whose only other thread is the helper: waits until it sleeps, and keeps it from work. False:
- * it sleeps for a lock, which the caller has, a handler of a signal that came while he had it. */
+ * it sleeps for a lock, which the caller has, a handler of a signal that came while he had it; or it is lost. */
 bool bs_round_keep_helper(void);
 void bs_round_let_helper(void);
 /* It is kept. By the thread that asks, if that is the only other one. */

@@ -133,7 +133,8 @@ static uint64_t last(void) {
         unsigned verdicts = two.verdicts;
         two.may_come = false;
         /* the helper may be at it, for some time */
-        for (unsigned waits = 0; !bs_scan_run(&rules, note_last_scan, &two) && waits < 100; waits++)
+        for (unsigned waits = 0; !bs_scan_run(&rules, note_last_scan, &two) && waits < 100 && !bs_os_helper_is_lost();
+             waits++)
             bs_os_pause(100 * NS_PER_MS);
         if (two.verdicts == verdicts && !two.may_come)
             break;
