@@ -116,8 +116,10 @@ static bool extend_locked(size_t ask, size_t bytes, uintptr_t *huge) {
     if (space.end - space.next < ask && !reserve_locked(ask))
         return false;
     uintptr_t base = space.next;
-    /* first what the kernel may refuse: it costs nothing, and a region is the same again next time */
-    if (bs_os_map((void *)base, ask) != 0 || !bs_pagemap_add(base, ask) || !bs_pageheap_prepare(base, ask)) {
+    /* first what the kernel may refuse: it costs nothing, and a region is the same again next time; then what metadata
+     * may be short for. An arena that the page map knows has memory of the heap's: what is cut off is anybody's. */
+    if (bs_os_map((void *)base, ask) != 0 || !bs_pagemap_reserve(base, ask) || !bs_pageheap_reserve(base, ask) ||
+        !bs_pagemap_add(base, ask) || !bs_pageheap_prepare(base, ask)) {
         cut_locked();
         return false;
     }

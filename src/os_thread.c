@@ -322,7 +322,12 @@ static bool make_memory(void) {
         return false;
     bs_os_name(base, bytes, "besom helper");
     bs_store(&helper.base, base);
-    if (bs_sys3(SYS_madvise, mark, os_page, MADV_WIPEONFORK) == 0)
+#if BS_FAULTS
+    bool empties = bs_os_fault_due() == 0 && bs_sys3(SYS_madvise, mark, os_page, MADV_WIPEONFORK) == 0;
+#else
+    bool empties = bs_sys3(SYS_madvise, mark, os_page, MADV_WIPEONFORK) == 0;
+#endif
+    if (empties)
         bs_store(&helper.there, (uint32_t *)(void *)mark);
     return true;
 }

@@ -78,7 +78,9 @@ void bs_pageheap_free_closed(uintptr_t base, size_t npages);
 void bs_pageheap_free_released(uintptr_t base, size_t npages);
 
 /* For grow.c, under the grow lock: makes room for and adds [base, base+bytes), free and released.
- * Whole regions. prepare may fail for want of metadata; insert cannot after prepare succeeded. */
+ * Whole regions. reserve makes what is needed for that, whether the page map knows the arenas or not, and may fail
+ * for want of metadata; prepare cannot after it, nor insert after that. */
+bool bs_pageheap_reserve(uintptr_t base, size_t bytes);
 bool bs_pageheap_prepare(uintptr_t base, size_t bytes);
 void bs_pageheap_insert(uintptr_t base, size_t bytes);
 

@@ -64,10 +64,21 @@ static bool ensure_capacity(size_t positions) {
 
 /* --- arenas ----------------------------------------------------------------------------------- */
 
-static struct bs_heap_arena *make_arena(uintptr_t base) {
+/* [lock:grow] Made before they are linked, and where that came to nothing the next growth's. A list by `base`. */
+static struct bs_heap_arena *spare;
+
+static bool make_spare(void) {
     struct bs_heap_arena *a = bs_meta_alloc(sizeof *a);
     if (a == NULL)
-        return NULL;
+        return false;
+    a->base = (uintptr_t)spare;
+    spare = a;
+    return true;
+}
+
+static struct bs_heap_arena *take_spare(uintptr_t base) {
+    struct bs_heap_arena *a = spare;
+    spare = (struct bs_heap_arena *)a->base;
     a->base = base; /* what is written of the regions that are not mapped yet would be memory */
     return a;
 }
@@ -139,18 +150,37 @@ BS_COLD size_t bs_closed_runs_counted(size_t i) {
     return bs_closed_runs_from(i) + begins;
 }
 
+static bool is_linked(uintptr_t base) {
+    const struct bs_arena *map = bs_pagemap_arena(base);
+    return map != NULL && map->pages != NULL;
+}
+
+bool bs_pageheap_reserve(uintptr_t base, size_t bytes) {
+    uintptr_t last = bs_align_down(base + bytes - 1, BS_ARENA_SIZE);
+    size_t missing = 0, made = 0;
+    for (uintptr_t b = bs_align_down(base, BS_ARENA_SIZE); b <= last; b += BS_ARENA_SIZE)
+        missing += !is_linked(b);
+    /* these arenas and a gap on each side */
+    if (missing != 0 && !ensure_capacity(bs_pageheap.narenas + missing + 2))
+        return false;
+    for (const struct bs_heap_arena *a = spare; a != NULL; a = (const struct bs_heap_arena *)a->base)
+        made++;
+    for (; made < missing; made++)
+        if (!make_spare())
+            return false;
+    return true;
+}
+
 bool bs_pageheap_prepare(uintptr_t base, size_t bytes) {
     uintptr_t last = bs_align_down(base + bytes - 1, BS_ARENA_SIZE);
+    if (!bs_pageheap_reserve(base, bytes))
+        return false;
     for (uintptr_t b = bs_align_down(base, BS_ARENA_SIZE); b <= last; b += BS_ARENA_SIZE) {
-        struct bs_arena *map = bs_pagemap_arena(b);
-        if (map->pages != NULL)
+        if (is_linked(b))
             continue;
-        /* the arena and a gap on each side */
-        struct bs_heap_arena *a = NULL;
-        if (!ensure_capacity(bs_pageheap.narenas + 3) || (a = make_arena(b)) == NULL)
-            return false;
+        struct bs_heap_arena *a = take_spare(b);
         bs_lock_acquire(&bs_pageheap.lock);
-        map->pages = a;
+        bs_pagemap_arena(b)->pages = a;
         link_arena_locked(a);
         bs_lock_release(&bs_pageheap.lock);
     }

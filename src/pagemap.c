@@ -46,40 +46,82 @@ static void make_near(uintptr_t base) {
     bs_store_release(&bs_pagemap_minus_base, -base);
 }
 
-/* Where the class bytes of the arena at base are; NULL: no memory. */
-static uint8_t *class_bytes(uintptr_t base) {
-    size_t page = (base + bs_pagemap_minus_base) >> BS_PAGE_SHIFT;
-    if (page >= BS_NEAR_PAGES)
-        return bs_meta_alloc(BS_ARENA_PAGES);
-    uint8_t *class = &bs_pagemap_near[page];
-    return make_writable(class, BS_ARENA_PAGES) ? class : NULL;
+/* --- arenas ----------------------------------------------------------------------------------- */
+
+/* [lock:grow] Tables for arenas that are to be added: all are made before one is, and where that fails they are the next
+ * growth's. A list, by a word that has no use before. */
+static struct bs_arena *spare;
+
+static struct bs_arena *after(const struct bs_arena *a) {
+    return (struct bs_arena *)(void *)a->side[0];
+}
+static void put_after(struct bs_arena *a, struct bs_arena *next) {
+    a->side[0] = (struct bs_marks *)(void *)next;
 }
 
-static bool add_arena(uintptr_t number) {
-    struct bs_arena **entry = &bs_pagemap_table[number];
-    if (bs_load(entry) != NULL)
-        return true;
-    if (!make_writable(entry, sizeof *entry))
-        return false;
-    uint8_t *class = class_bytes(number << BS_ARENA_SHIFT);
-    struct bs_arena *arena = class != NULL ? bs_meta_alloc(sizeof *arena) : NULL;
-    if (arena == NULL)
-        return false;
-    arena->class = class;
-    bs_store_release(entry, arena);
-    return true;
+/* Where the class bytes of the arena are in the flat map; NULL: it is not near. */
+static uint8_t *near_class_bytes(uintptr_t number) {
+    size_t page = ((number << BS_ARENA_SHIFT) + bs_pagemap_minus_base) >> BS_PAGE_SHIFT;
+    return page < BS_NEAR_PAGES ? &bs_pagemap_near[page] : NULL;
 }
 
-bool bs_pagemap_add(uintptr_t base, size_t bytes) {
+/* The next spare one behind `last`, or the first; made if there is none. */
+static struct bs_arena *spare_after(struct bs_arena *last) {
+    struct bs_arena *a = last != NULL ? after(last) : spare;
+    if (a != NULL || (a = bs_meta_alloc(sizeof *a)) == NULL)
+        return a;
+    if (last != NULL)
+        put_after(last, a);
+    else
+        spare = a;
+    return a;
+}
+
+static bool has_class_bytes(struct bs_arena *a, uint8_t *near) {
+    if (near != NULL)
+        return make_writable(near, BS_ARENA_PAGES);
+    if (a->class == NULL)
+        a->class = bs_meta_alloc(BS_ARENA_PAGES);
+    return a->class != NULL;
+}
+
+bool bs_pagemap_reserve(uintptr_t base, size_t bytes) {
     if (bs_pagemap_table == NULL && !make_table())
         return false;
     if (bs_pagemap_near == NULL)
         make_near(bs_align_down(base, BS_ARENA_SIZE));
     uintptr_t last = (base + bytes - 1) >> BS_ARENA_SHIFT;
     BS_CHECK(last < BS_MAX_ARENAS);
-    for (uintptr_t number = base >> BS_ARENA_SHIFT; number <= last; number++)
-        if (!add_arena(number))
+    struct bs_arena *a = NULL;
+    for (uintptr_t number = base >> BS_ARENA_SHIFT; number <= last; number++) {
+        struct bs_arena **entry = &bs_pagemap_table[number];
+        if (bs_load(entry) != NULL)
+            continue;
+        if (!make_writable(entry, sizeof *entry) || (a = spare_after(a)) == NULL ||
+            !has_class_bytes(a, near_class_bytes(number)))
             return false;
+    }
+    return true;
+}
+
+static void publish_arena(uintptr_t number) {
+    struct bs_arena *a = spare;
+    uint8_t *near = near_class_bytes(number);
+    spare = after(a);
+    if (spare != NULL) /* else it is none, and stays without memory */
+        put_after(a, NULL);
+    if (near != NULL)
+        a->class = near;
+    bs_store_release(&bs_pagemap_table[number], a);
+}
+
+bool bs_pagemap_add(uintptr_t base, size_t bytes) {
+    if (!bs_pagemap_reserve(base, bytes))
+        return false;
+    uintptr_t last = (base + bytes - 1) >> BS_ARENA_SHIFT;
+    for (uintptr_t number = base >> BS_ARENA_SHIFT; number <= last; number++)
+        if (bs_load(&bs_pagemap_table[number]) == NULL)
+            publish_arena(number);
     return true;
 }
 

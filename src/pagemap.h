@@ -124,7 +124,9 @@ BS_INLINE struct bs_span *bs_pagemap_span(uintptr_t p) {
 /* False: no span ever held the address. */
 bool bs_pagemap_was_ours(uintptr_t p);
 
-/* Makes the arenas of [base, base+bytes) known. Idempotent. False: no memory. Grow lock held. */
+/* Makes ready what it takes to make the arenas of [base, base+bytes) known. False: no memory. Grow lock held. */
+bool bs_pagemap_reserve(uintptr_t base, size_t bytes);
+/* Makes them known: all, or none. Idempotent. False: no memory, and that cannot be after bs_pagemap_reserve. */
 bool bs_pagemap_add(uintptr_t base, size_t bytes);
 /* Sets span (if not NULL) and class of npages pages. The caller owns the pages. */
 void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigned class);

@@ -19,6 +19,7 @@
 #include "log.h"
 #include "opt.h"
 #include "os.h"
+#include "pagemap.h"
 #include "scavenge.h"
 #include "sweep.h"
 #include "thp.h"
@@ -115,6 +116,12 @@ static void growth(void) {
 static void many_large(void) {
     for (size_t i = 0; i < 5000; i++)
         keep_new(33000 + i);
+}
+
+/* So much that each of them is several arenas, whose tables must be mapped. */
+static void very_large(void) {
+    for (int i = 0; i < 4; i++)
+        keep_new(900 * BS_MIB);
 }
 
 /* Blocks behind the growing ones, so that they must move. */
@@ -333,6 +340,7 @@ static const struct scenario {
     {"first ever", nothing, first_ever, nothing, 6, true},
     {"growth", nothing, growth, nothing, 40, true},
     {"many large", nothing, many_large, nothing, 40, true},
+    {"very large", nothing, very_large, nothing, 20, true},
     {"realloc", nothing, grow_by_moving, nothing, 15, true},
     {"calloc", dirty_heap, zeroed, nothing, 10, true},
     {"aligned", nothing, aligned, nothing, 10, true},
@@ -349,6 +357,13 @@ static const struct scenario {
 };
 
 /* --- a run ------------------------------------------------------------------------------------ */
+
+/* Where the page map knows an arena the heap has memory. What is left of a growth that failed would be taken for the
+ * heap's when the program maps something there. */
+static void no_arena_is_left(void) {
+    for (size_t i = 0; i < bs_load(&bs_pagemap_narenas); i++)
+        CHILD_CHECK(bs_pagemap_table[i] == NULL || bs_pagemap_table[i]->pages != NULL);
+}
 
 static void everything_works(void) {
     size_t before = nblocks;
@@ -395,6 +410,7 @@ static void one_run(void *arg) {
     CHILD_CHECK(calls >= run.n || nrefused == 0);
     check_blocks();
     CHILD_CHECK(bs_pageheap_is_valid());
+    no_arena_is_left();
     s->after();
     everything_works();
     if (strcmp(s->name, "helper") != 0) /* there another thread settles the rest */
