@@ -87,10 +87,23 @@ static BS_COLD int clone_by(any_clone *real, struct begin b, void *stack, int fl
     return child;
 }
 
+/* A process that nobody can stop, and that has our memory. (Of a thread's the kernel tells, and in vfork its maker stands.) */
+static BS_COLD int clone_beside(any_clone *real, int (*fn)(void *), void *stack, int flags, void *arg, void *ptid,
+                                void *tls, void *ctid) {
+    bs_world_sharer_comes();
+    int child = real(fn, stack, flags, arg, ptid, tls, ctid);
+    int error = errno;
+    bs_world_sharer_came(child);
+    errno = error;
+    return child;
+}
+
 int besom_clone(int (*fn)(void *), void *stack, int flags, void *arg, void *ptid, void *tls, void *ctid) {
     static void *cell;
     any_clone *real = (any_clone *)bs_shim_find(&cell, "clone");
     if (BS_UNLIKELY(copies_memory((unsigned)flags)) && fn != NULL && stack != NULL)
         return clone_by(real, (struct begin){fn, arg}, stack, flags, ptid, tls, ctid);
+    if (BS_UNLIKELY((flags & (CLONE_VM | CLONE_THREAD | CLONE_VFORK)) == CLONE_VM))
+        return clone_beside(real, fn, stack, flags, arg, ptid, tls, ctid);
     return real(fn, stack, flags, arg, ptid, tls, ctid);
 }

@@ -70,6 +70,10 @@ int bs_os_renew(void *addr, size_t bytes);
 int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec);
 /* True if the word that holds byte p can be read: the kernel tries, nobody faults. */
 bool bs_os_readable(uintptr_t p);
+/* The calling thread may read what has any protection key (pkeys(7)), until it is given back what it had: who searches
+ * the program's memory may be a thread to which the program has closed some. */
+uint32_t bs_os_keys_open(void);
+void bs_os_keys_back(uint32_t before);
 /* Copies memory of the process that may be gone: bytes read, less where the mapping ends; negative: none,
  * or the kernel does not say. */
 long bs_os_read_memory(uintptr_t from, void *buf, size_t bytes);
@@ -287,6 +291,9 @@ typedef void bs_os_task_visitor(void *ctx, int tid);
 /* Calls visit for each thread of the process that /proc lists, also those about to end. 0 or errno: EXDEV where /proc
  * is that of another namespace. */
 int bs_os_tasks(bs_os_task_visitor *visit, void *ctx);
+
+/* That process has the memory of this one, as after clone(2) with CLONE_VM; or it exists, and the kernel does not say. */
+bool bs_os_shares_memory(int pid);
 
 /* How many threads the process has, with those about to end; 0: the kernel does not say. */
 size_t bs_os_task_count(void);

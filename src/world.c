@@ -211,10 +211,38 @@ static bool all_are_free(uint64_t deadline_ns) {
     return true;
 }
 
+/* It may have a pointer in a register, and nobody can ask it to stand. */
+static bool is_shared(void) {
+    for (size_t i = 0; i < BS_ARRAY_LEN(bs_world.sharer); i++) {
+        int pid = bs_load_acquire(&bs_world.sharer[i]);
+        if (pid != 0 && bs_os_shares_memory(pid)) {
+            bs_world.culprit = pid;
+            return true;
+        }
+    }
+    return bs_load_acquire(&bs_world.sharers) != 0;
+}
+
+void bs_world_sharer_comes(void) {
+    (void)bs_add(&bs_world.sharers, 1u);
+}
+void bs_world_sharer_came(int pid) {
+    for (size_t i = 0; pid > 0 && i < BS_ARRAY_LEN(bs_world.sharer); i++) {
+        int before = bs_load(&bs_world.sharer[i]);
+        if ((before == 0 || !bs_os_shares_memory(before)) &&
+            __atomic_compare_exchange_n(&bs_world.sharer[i], &before, pid, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+            pid = 0;
+    }
+    if (pid <= 0)
+        (void)bs_sub(&bs_world.sharers, 1u);
+}
+
 static enum bs_world_result prepare(uint64_t deadline_ns) {
     bs_world.culprit = bs_world.error = 0;
     if (!bs_thread_are_ours())
         return BS_WORLD_NOT_OURS;
+    if (is_shared())
+        return BS_WORLD_SILENT;
     if (!bs_world_start())
         return BS_WORLD_UNAVAILABLE;
     if (!all_are_free(deadline_ns))
@@ -351,6 +379,9 @@ void bs_world_forked(void) {
         bs_store(&slot_of(i)->word, (uint32_t)FREE);
     bs_world.n = 0;
     bs_world.stopped = false;
+    for (size_t i = 0; i < BS_ARRAY_LEN(bs_world.sharer); i++) /* of the parent's memory */
+        bs_store(&bs_world.sharer[i], 0);
+    bs_store(&bs_world.sharers, 0u);
     bs_world.self = bs_os_tid(); /* whose handler may have forked while it was about to stop others */
     bs_store(&bs_world.wants_quiet, false);
 }

@@ -85,6 +85,11 @@ void bs_world_see_mapping(uintptr_t base, uintptr_t end);
 
 /* --- others ----------------------------------------------------------------------------------- */
 
+/* Around a call that makes a process which has this one's memory (CLONE_VM) and is none of its threads: nobody can stop it,
+ * so no stop is made while it has. pid: negative if there is none. */
+void bs_world_sharer_comes(void);
+void bs_world_sharer_came(int pid);
+
 /* What the functions in front of libc's share with the handler (preload/shim.h). */
 struct bs_world_interrupts { /* of one thread */
     uint32_t ours;  /* [owner] system calls that return EINTR because a stop interrupted them */

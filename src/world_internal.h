@@ -52,6 +52,8 @@ struct world {
                                        with a bit of its own, so that all or some wake up at once */
     size_t found_new;               /* threads, by the pass over /proc that is going on */
     int self;                       /* the thread that stops the others */
+    int sharer[8];                  /* [atomic] processes that have our memory; 0: none */
+    uint32_t sharers;               /* [atomic] so many are being made, or had no place above */
     int idler[8];                   /* in these the kernel works: they would not answer, and are not asked */
     unsigned nidlers;
     int culprit;
