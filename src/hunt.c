@@ -324,8 +324,10 @@ BS_NOINLINE bool bs_hunt_run(enum bs_hunt_mode mode, size_t above, const struct 
     bs_round_enter();
     bool needed = bs_load(&bs_quarantine_fresh) >= above;
     hunt.guest = guest;
+    uint32_t keys = bs_os_keys_open();
     if (needed)
         run_below(result);
+    bs_os_keys_back(keys);
     bs_round_leave();
     return needed;
 }

@@ -377,10 +377,12 @@ bool bs_linear_join(void) {
                                      __ATOMIC_RELAXED))
         return false;
     uint64_t cpu = bs_os_thread_cpu_ns();
+    uint32_t keys = bs_os_keys_open();
     int fd = bs_os_pages_open();
     work(company.work, fd);
     if (fd >= 0)
         bs_os_close(fd);
+    bs_os_keys_back(keys);
     company.cpu_ns = bs_os_thread_cpu_ns() - cpu;
     bs_store_release(&company.state, (uint32_t)LEFT); /* and its marks */
     return true;

@@ -487,7 +487,9 @@ BS_NOINLINE bool bs_scan_run(const struct bs_scan_rules *rules, bs_scan_reporter
     __builtin_unwind_init(); /* callee-saved registers go to this frame */
     if (scan.is_inherited)
         drop_inherited();
+    uint32_t keys = bs_os_keys_open();
     run(rules, report, ctx);
+    bs_os_keys_back(keys);
     bs_store_release(&scan.busy, 0u);
     return true;
 }
