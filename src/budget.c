@@ -77,6 +77,8 @@ static bool copied_too_much(struct bs_budget *b, uint64_t now_ns) {
 bool bs_budget_is_over(void *budget) {
     struct bs_budget *b = budget;
     uint64_t now = bs_os_now_ns();
+    if (!b->in_round && bs_os_is_helper()) /* who only waits has nothing in its hands: the program may want to fork */
+        bs_round_helper_gives_way();
     if (b->next_look_ns == 0) { /* most copies have ended by the first look */
         b->next_look_ns = now + BS_BUDGET_LOOK_NS;
         b->next_limits_ns = now + BS_BUDGET_LIMITS_NS;

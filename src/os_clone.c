@@ -5,6 +5,7 @@
  * Without an exit signal the copy makes no SIGCHLD, and wait and waitpid do not see it (__WCLONE and
  * __WALL do). The kernel does not tell a tracer of it, and the copy gives up at once what others could
  * notice that it has: descriptors, the right to a core file, its place before others at the OOM killer.
+ * And one question about processes that the program has made.
  */
 #define _GNU_SOURCE
 #include "os.h"
@@ -158,4 +159,12 @@ int bs_os_clone_kill(int pid) {
         ret = bs_sys4(SYS_wait4, pid, &status, (long)(int)__WCLONE, NULL);
     while (ret == -EINTR);
     return status;
+}
+
+/* --- others ----------------------------------------------------------------------------------- */
+
+bool bs_os_shares_memory(int pid) {
+    const int virtual_memory = 1; /* KCMP_VM */
+    long order = bs_sys5(SYS_kcmp, bs_os_pid(), pid, virtual_memory, 0, 0);
+    return order == 0 || (order < 0 && order != -ESRCH && bs_os_process_alive(pid));
 }

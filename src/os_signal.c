@@ -81,12 +81,6 @@ int bs_os_tasks(bs_os_task_visitor *visit, void *ctx) {
     return n < 0 ? (int)-n : 0;
 }
 
-bool bs_os_shares_memory(int pid) {
-    const int virtual_memory = 1; /* KCMP_VM */
-    long order = bs_sys5(SYS_kcmp, bs_os_pid(), pid, virtual_memory, 0, 0);
-    return order == 0 || (order < 0 && order != -ESRCH && bs_os_process_alive(pid));
-}
-
 /* The folder has a link for each thread, besides the usual two. */
 size_t bs_os_task_count(void) {
     struct stat st;

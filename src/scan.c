@@ -225,13 +225,6 @@ static void in_copy(void *arg) {
     bs_store_release(&w->verdict->done, (uint32_t)end + 1);
 }
 
-/* The program may want to fork: nothing is in the helper's hands. */
-static bool give_way_or_up(void *budget) {
-    if (bs_os_is_helper())
-        bs_round_helper_gives_way();
-    return bs_budget_is_over(budget);
-}
-
 static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_scan_work *w,
                                       struct bs_scan_result *result) {
     uint64_t time = w->rules.copy_ns != 0 ? w->rules.copy_ns : BS_SCAN_TIME_NS;
@@ -239,7 +232,7 @@ static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_
     bs_budget_begin(&budget, copy->pid,
                     bs_budget_from(w->rules.copied, searched_bytes(w)));
     enum bs_scan_end end =
-        bs_scan_copy_end(bs_snapshot_wait(copy, bs_os_now_ns() + time, give_way_or_up, &budget),
+        bs_scan_copy_end(bs_snapshot_wait(copy, bs_os_now_ns() + time, bs_budget_is_over, &budget),
                          &w->verdict->done);
     bool ended_itself = end != BS_SCAN_KILLED && end != BS_SCAN_DIED;
     result->copied_bytes = ended_itself ? w->verdict->copied_bytes : budget.own_bytes;

@@ -108,6 +108,37 @@ START_TEST(registers_are_shown) {
 }
 END_TEST
 
+static volatile sig_atomic_t handled;
+static void note_handled(int number) {
+    (void)number;
+    handled = 1;
+}
+
+/* A handler on the thread that stops the others could fork, or need what they have. */
+START_TEST(who_stops_others_gets_no_signals) {
+    sigset_t before, after;
+    sigemptyset(&before);
+    sigemptyset(&after);
+    signal(SIGUSR2, note_handled);
+    sigprocmask(SIG_SETMASK, NULL, &before);
+    start_threads(2, marked);
+    for (unsigned turn = 0; turn < 3; turn++) {
+        handled = 0;
+        must_stop();
+        kill(getpid(), SIGUSR2);
+        bool early = handled;
+        resume();
+        for (unsigned i = 0; i < 10000 && !handled; i++) /* another thread may have been chosen */
+            usleep(1000);
+        ck_assert(!early && handled);
+    }
+    sigprocmask(SIG_SETMASK, NULL, &after);
+    for (int i = 1; i < NSIG; i++)
+        ck_assert_msg(sigismember(&before, i) == sigismember(&after, i), "signal %d is %s", i, sigismember(&after, i) ? "blocked" : "open");
+    join_threads(2);
+}
+END_TEST
+
 static char alternate[2][65536];
 
 static stack_t set_alternate(unsigned i) {
@@ -525,6 +556,7 @@ int main(void) {
     tcase_add_test(tc, late_signals_change_nothing);
     tc = add_case(suite, "where");
     tcase_add_test(tc, registers_are_shown);
+    add_but_tsan(tc, who_stops_others_gets_no_signals, "it waits for a signal that the sanitizer delivers later");
     tcase_add_test(tc, alternate_stacks_are_known);
     tcase_add_test(tc, the_first_thread_has_its_stack);
     tc = add_case(suite, "inside");
