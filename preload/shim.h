@@ -18,7 +18,8 @@
  * the repeated call: it is taken for one that came just before the call.
  *
  * Besides, execve and its kin wait for a stop that is under way (shim_exec.c), and the signal that besom has taken
- * is kept out of the program's masks, of sets that it waits for, and from sigaction with SIG_DFL or SIG_IGN.
+ * is kept out of the program's masks, of sets that it waits for, and from sigaction with SIG_DFL or SIG_IGN; and besom's
+ * handlers leave alternate signal stacks alone when two threads have the same (shim_stack.c).
  *
  * Not covered: system calls made without libc (Go; execve(2) by syscall(2); futex(2) and io_uring by it, whose users
  * expect EINTR), transfers that are cut short rather than failed (a large write to a pipe).

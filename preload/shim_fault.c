@@ -68,6 +68,8 @@ static int install_for(const struct sigaction *action) {
         sigemptyset(&ours.sa_mask);
         ours.sa_flags |= SA_ONSTACK | SA_RESTART;
     }
+    if (bs_os_signal_stacks_are_shared())
+        ours.sa_flags &= ~SA_ONSTACK;
     return real_sigaction(&ours, NULL);
 }
 
@@ -121,6 +123,12 @@ int bs_shim_fault_action(const struct sigaction *action, struct sigaction *old) 
     if (old != NULL)
         *old = before;
     return 0;
+}
+
+void bs_shim_fault_share_stacks(void) {
+    const struct sigaction now = asked_for();
+    if (faults.on)
+        (void)install_for(&now);
 }
 
 /* --- for collect.c ------------------------------------------------------------------------------ */

@@ -6,8 +6,6 @@
  * ours stays: an address of besom's code on a stack makes its thread look as if it was inside besom
  * (text.h). So the thread begins in a few instructions that call us, clear the stack that we have used, and
  * jump to the program's function. Threads that libc makes by itself do not come here.
- *
- * And they tell of alternate stacks within their own that a scan would not see.
  */
 #define _GNU_SOURCE
 #include "shim_fault.h"
@@ -17,9 +15,7 @@
 #include "sieve.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/auxv.h>
 #include <threads.h>
 
 typedef void *thread_function(void *);
@@ -258,23 +254,4 @@ BS_EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg) {
     if (result != thrd_success)
         drop(start);
     return result;
-}
-
-/* --- alternate stacks ---------------------------------------------------------------------------- */
-
-#ifndef SS_AUTODISARM
-#define SS_AUTODISARM (1u << 31)
-#endif
-
-/* Between here and the thread's block, or what the kernel has given to the program, is nothing but its stack. */
-static bool is_on_own_stack(uintptr_t p) {
-    uintptr_t top = bs_os_tid() == bs_os_pid() ? getauxval(AT_RANDOM) : bs_os_thread_pointer();
-    return p > (uintptr_t)__builtin_frame_address(0) && p < top;
-}
-
-/* The kernel takes such a stack away while a handler is on it: then nobody sees that it is one. */
-BS_EXPORT int sigaltstack(const stack_t *stack, stack_t *old) {
-    if (stack != NULL && (stack->ss_flags & (int)SS_AUTODISARM) != 0 && is_on_own_stack((uintptr_t)stack->ss_sp))
-        bs_bounds_doubt();
-    return REAL(sigaltstack)(stack, old);
 }

@@ -337,6 +337,11 @@ int bs_os_signal_take(bs_os_signal_handler *handler, uint64_t avoid);
  * come from bs_os_signal_send; and that was installed as ours would be: with every signal blocked, on the
  * alternate stack, system calls begun again. Its number, or a negated errno. */
 int bs_os_signal_share(bs_os_signal_handler *handler, uintptr_t theirs, uint64_t avoid);
+/* Threads of the program have one alternate stack together, as those do that use it to die on: from now on nothing
+ * that is installed here runs there, where it would overwrite the frames of another thread. `watched`: for which
+ * bs_os_signal_watch was called, or 0. */
+void bs_os_signal_share_stacks(int watched);
+bool bs_os_signal_stacks_are_shared(void);
 /* `theirs` is called no more: the default action is the program's. */
 void bs_os_signal_unshare(int signal);
 /* It comes from bs_os_signal_send. (siginfo_t; async-signal-safe) */

@@ -369,10 +369,13 @@ union handler {
     void (*plain)(int);
 };
 
+static unsigned alternate = SA_ONSTACK; /* [atomic, seq_cst] 0: threads share such a stack */
+static int taken;                       /* [atomic, seq_cst] the signal that was taken last, or is about to be */
+
 static struct bs_kernel_sigaction action_of(info_handler *fn) {
     union handler u = {.with_info = fn};
     struct bs_kernel_sigaction action = {.handler = u.plain, .mask = ~(uint64_t)0,
-                                         .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+                                         .flags = SA_SIGINFO | SA_RESTART | __atomic_load_n(&alternate, __ATOMIC_SEQ_CST)};
 #if defined(__x86_64__)
     action.flags |= 0x04000000; /* SA_RESTORER */
     action.restorer = bs_os_sigreturn;
@@ -441,6 +444,27 @@ static long exchange(int signal, const struct bs_kernel_sigaction *now, const st
     return -EBUSY;
 }
 
+bool bs_os_signal_stacks_are_shared(void) {
+    return __atomic_load_n(&alternate, __ATOMIC_SEQ_CST) == 0;
+}
+
+/* After the action was installed: what was found out meanwhile holds for it too. (One that is shared keeps the flags
+ * that its owner wants.) */
+static void follow_stacks(int signal) {
+    struct bs_kernel_sigaction ours = our_action();
+    if (bs_os_signal_stacks_are_shared() && (bs_load(&shared) & signal_bit(signal)) == 0 && bs_os_signal_is_ours(signal))
+        (void)exchange(signal, &ours, &ours);
+}
+
+void bs_os_signal_share_stacks(int watched) {
+    __atomic_store_n(&alternate, 0, __ATOMIC_SEQ_CST);
+    int signal = __atomic_load_n(&taken, __ATOMIC_SEQ_CST);
+    if (signal != 0)
+        follow_stacks(signal);
+    if (watched != 0 && bs_os_signal_is_watched(watched))
+        (void)bs_os_signal_watch(watched, bs_load(&watcher));
+}
+
 int bs_os_signal_take(bs_os_signal_handler *fn, uint64_t avoid) {
     struct bs_kernel_sigaction ours = our_action(), now;
     bs_store(&handler, fn);
@@ -452,8 +476,11 @@ int bs_os_signal_take(bs_os_signal_handler *fn, uint64_t avoid) {
             continue;
         if (ret == 0) {
             bs_os_signal_unshare(signal);
+            __atomic_store_n(&taken, signal, __ATOMIC_SEQ_CST);
             ret = exchange(signal, &now, &ours);
         }
+        if (ret == 0)
+            follow_stacks(signal);
         if (ret != -EBUSY)
             return ret == 0 ? signal : (int)ret;
     }
@@ -524,6 +551,7 @@ void bs_os_signal_discard(int signal) {
         return;
     if (exchange(signal, &ours, &ignore) == 0)
         (void)exchange(signal, &ignore, &ours);
+    follow_stacks(signal);
 }
 
 /* What is ignored waits as well while it is blocked, and a signal sent again may wait for ours. */
