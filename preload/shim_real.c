@@ -3,6 +3,7 @@
 #include "shim_real.h"
 
 #include "base.h"
+#include "os.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -56,9 +57,7 @@ bool bs_shim_again(struct bs_shim_call *call, int error) {
 }
 
 uint64_t bs_shim_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+    return bs_os_now_ns();
 }
 
 struct bs_shim_end bs_shim_after_ms(int ms) {

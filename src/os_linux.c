@@ -284,24 +284,8 @@ void bs_os_name(void *addr, size_t bytes, const char *name) {
         bs_store(&refused, true);
 }
 
-/* --- process, time, files --------------------------------------------------------------------- */
+/* --- process, files --------------------------------------------------------------------------- */
 
-static uint64_t clock_ns(clockid_t id) {
-    struct timespec t;
-    if (clock_gettime(id, &t) != 0) /* cannot fail for the clocks used here */
-        return 0;
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-uint64_t bs_os_now_ns(void) {
-    return clock_ns(CLOCK_MONOTONIC);
-}
-uint64_t bs_os_wall_ns(void) {
-    return clock_ns(CLOCK_REALTIME);
-}
-uint64_t bs_os_thread_cpu_ns(void) {
-    return clock_ns(CLOCK_THREAD_CPUTIME_ID);
-}
 int bs_os_pid(void) {
     return (int)bs_sys0(SYS_getpid);
 }
