@@ -48,9 +48,10 @@
 #define BS_NEAR_PAGES ((size_t)1 << 23)
 
 /* Where the heap would like to live: a range that neither the kernel's mmap area (0x7f..), nor PIE
- * programs (0x55..), nor the low 32 GiB of the JVM's compressed pointers use. */
-#define BS_HEAP_HINT_BASE ((uintptr_t)0x100000000000)
-#define BS_HEAP_HINT_SPREAD ((uintptr_t)0x100000000000)
+ * programs (0x55..), nor the low 32 GiB of the JVM's compressed pointers use, nor programs that map memory at fixed
+ * addresses (tests/preload/own_places.c); with 2 TiB behind it to grow. */
+#define BS_HEAP_HINT_BASE ((uintptr_t)0x200000000000)
+#define BS_HEAP_HINT_SPREAD ((uintptr_t)0x0e0000000000)
 
 /* What /proc/PID/maps calls the heap, where the kernel can. */
 #define BS_HEAP_NAME "besom heap"
