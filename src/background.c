@@ -53,7 +53,8 @@ static void note_if_unavailable(void) {
     if (bg.idle_noted || !bs_idle_is_unavailable())
         return;
     bg.idle_noted = true;
-    bs_log_note("membarrier or /proc is missing: caches of sleeping threads are not emptied");
+    bs_log_note("membarrier or /proc is missing, or closed to a process that has changed its user: caches of sleeping threads are "
+                "not emptied");
 }
 
 /* A line for each excess; refusals come in crowds: at most one in BS_LIMIT_ROOM_NS. */
