@@ -17,6 +17,7 @@
 
 #define PATH_BYTES 768
 #define FILE_BYTES 4096
+#define LINE_BYTES 1024
 #define MOUNTINFO_BYTES (2 * BS_MIB) /* hosts of many containers have thousands of mounts */
 #define LEVELS_MAX 64
 
@@ -27,6 +28,12 @@ struct hierarchy {
     char root[PATH_BYTES / 2];  /* path of the cgroup at the mount point */
 };
 enum { UNIFIED, MEMORY, CPU, NHIERARCHIES };
+
+/* Room for what is read, mapped for the moment: a thread that looks may have a stack of 16 KiB, and most of it used. */
+struct scratch {
+    char cgroups[FILE_BYTES], text[FILE_BYTES], one[FILE_BYTES];
+    char dir[PATH_BYTES], at[PATH_BYTES];
+};
 
 static struct {
     const char *root;     /* what stands before all paths; NULL: nothing */
@@ -158,23 +165,22 @@ static void look_at_mount(const char *line) {
     }
 }
 
-static void find_mounts(void) {
-    char buf[FILE_BYTES], line[1024];
+static void find_mounts(char buf[FILE_BYTES], char line[LINE_BYTES]) {
     size_t len = 0, total = 0;
     int fd = open_file("/proc/self", "mountinfo");
     for (int i = 0; i < NHIERARCHIES; i++)
         mounts.at[i].found = false;
     long n = fd >= 0;
     for (; n > 0 && total<MOUNTINFO_BYTES; total += n> 0 ? (size_t)n : 0) {
-        n = bs_os_read(fd, buf, sizeof buf);
+        n = bs_os_read(fd, buf, FILE_BYTES);
         for (long i = 0; i < n; i++) {
             if (buf[i] != '\n') {
-                len += len < sizeof line; /* sizeof line: too long, and passed over */
+                len += len < LINE_BYTES; /* LINE_BYTES: too long, and passed over */
                 line[len - (len != 0)] = buf[i];
                 continue;
             }
-            line[len - (len == sizeof line)] = '\0';
-            if (len < sizeof line)
+            line[len - (len == LINE_BYTES)] = '\0';
+            if (len < LINE_BYTES)
                 look_at_mount(line);
             len = 0;
         }
@@ -235,32 +241,29 @@ static bool go_up(char *dir, size_t top) {
 
 /* --- what ------------------------------------------------------------------------------------- */
 
-static void take_limit(const char *dir, const char *name, struct bs_cgroup *out,
-                       char at[PATH_BYTES]) {
-    char text[FILE_BYTES];
-    const char *p = text;
+static void take_limit(const char *name, struct scratch *in, struct bs_cgroup *out) {
+    const char *p = in->one;
     uint64_t x;
     /* "max" is no number; version 1 says "none" by the largest it can count */
-    if (!read_file(dir, name, text) || !number(&p, &x) || x >= INT64_MAX / 2 ||
+    if (!read_file(in->dir, name, in->one) || !number(&p, &x) || x >= INT64_MAX / 2 ||
         x >= out->limit_bytes)
         return;
     out->limit_bytes = x;
-    memcpy(at, dir, strlen(dir) + 1);
+    memcpy(in->at, in->dir, strlen(in->dir) + 1);
 }
 
-static void read_memory(const char *cgroups, char *text, struct bs_cgroup *out) {
-    char dir[PATH_BYTES], at[PATH_BYTES];
+static void read_memory(struct scratch *in, struct bs_cgroup *out) {
     size_t top;
-    bool v1 = own_dir(cgroups, MEMORY, dir, &top);
-    if (!v1 && !own_dir(cgroups, UNIFIED, dir, &top))
+    bool v1 = own_dir(in->cgroups, MEMORY, in->dir, &top);
+    if (!v1 && !own_dir(in->cgroups, UNIFIED, in->dir, &top))
         return;
-    for (int level = 0; level == 0 || (level < LEVELS_MAX && go_up(dir, top)); level++) {
-        take_limit(dir, v1 ? "memory.limit_in_bytes" : "memory.max", out, at);
+    for (int level = 0; level == 0 || (level < LEVELS_MAX && go_up(in->dir, top)); level++) {
+        take_limit(v1 ? "memory.limit_in_bytes" : "memory.max", in, out);
         if (!v1)
-            take_limit(dir, "memory.high", out, at);
+            take_limit("memory.high", in, out);
     }
-    if (out->limit_bytes != BS_CGROUP_NONE && read_file(at, "memory.stat", text) &&
-        !field(text, v1 ? "total_rss" : "anon", &out->anon_bytes))
+    if (out->limit_bytes != BS_CGROUP_NONE && read_file(in->at, "memory.stat", in->text) &&
+        !field(in->text, v1 ? "total_rss" : "anon", &out->anon_bytes))
         out->anon_bytes = 0;
 }
 
@@ -278,12 +281,11 @@ static uint32_t stall_of(const char *text) {
     return (uint32_t)(whole * 100 + part);
 }
 
-static void read_stall(const char *cgroups, char *text, struct bs_cgroup *out) {
-    char dir[PATH_BYTES];
+static void read_stall(struct scratch *in, struct bs_cgroup *out) {
     size_t top;
-    if ((own_dir(cgroups, UNIFIED, dir, &top) && read_file(dir, "memory.pressure", text)) ||
-        read_file("/proc/pressure", "memory", text))
-        out->stall_pcm = stall_of(text);
+    if ((own_dir(in->cgroups, UNIFIED, in->dir, &top) && read_file(in->dir, "memory.pressure", in->text)) ||
+        read_file("/proc/pressure", "memory", in->text))
+        out->stall_pcm = stall_of(in->text);
 }
 
 static void take_quota(struct bs_cgroup *out, uint64_t quota, uint64_t period) {
@@ -294,12 +296,12 @@ static void take_quota(struct bs_cgroup *out, uint64_t quota, uint64_t period) {
         out->cpu_pct = (uint32_t)pct;
 }
 
-static void read_quota(const char *cgroups, char *text, struct bs_cgroup *out) {
-    char dir[PATH_BYTES];
+static void read_quota(struct scratch *in, struct bs_cgroup *out) {
+    char *dir = in->dir, *text = in->text;
     size_t top;
     uint64_t quota, period;
-    bool v1 = own_dir(cgroups, CPU, dir, &top);
-    if (!v1 && !own_dir(cgroups, UNIFIED, dir, &top))
+    bool v1 = own_dir(in->cgroups, CPU, dir, &top);
+    if (!v1 && !own_dir(in->cgroups, UNIFIED, dir, &top))
         return;
     for (int level = 0; level == 0 || (level < LEVELS_MAX && go_up(dir, top)); level++) {
         const char *p = text; /* "max" and "-1" are no numbers: no quota */
@@ -352,17 +354,25 @@ static void read_process(char *text, struct bs_cgroup *out) {
         out->memory_bytes = x * 1024;
 }
 
-bool bs_cgroup_read(struct bs_cgroup *out) {
-    char cgroups[FILE_BYTES], text[FILE_BYTES];
-    *out = (struct bs_cgroup){.limit_bytes = BS_CGROUP_NONE, .memory_bytes = BS_CGROUP_NONE};
-    mounts.refused = false;
+static void read_all(struct scratch *in, struct bs_cgroup *out) {
     if (!mounts.looked)
-        find_mounts();
-    read_process(text, out);
-    if (!read_file("/proc/self", "cgroup", cgroups))
-        cgroups[0] = '\0';
-    read_memory(cgroups, text, out);
-    read_stall(cgroups, text, out);
-    read_quota(cgroups, text, out);
+        find_mounts(in->text, in->one);
+    read_process(in->text, out);
+    if (!read_file("/proc/self", "cgroup", in->cgroups))
+        in->cgroups[0] = '\0';
+    read_memory(in, out);
+    read_stall(in, out);
+    read_quota(in, out);
+}
+
+bool bs_cgroup_read(struct bs_cgroup *out) {
+    size_t bytes = bs_align_up(sizeof(struct scratch), bs_os_page_size());
+    struct scratch *in = bs_os_alloc(bytes);
+    *out = (struct bs_cgroup){.limit_bytes = BS_CGROUP_NONE, .memory_bytes = BS_CGROUP_NONE};
+    if (in == NULL)
+        return false;
+    mounts.refused = false;
+    read_all(in, out);
+    bs_os_free(in, bytes);
     return !mounts.refused;
 }

@@ -99,7 +99,7 @@ size_t bs_os_count_ready(const char *text, unsigned order) {
 }
 
 size_t bs_os_huge_pages_ready(void) {
-    char text[4096]; /* some 120 bytes a zone; machines of many nodes have more than is looked at */
+    char text[1536]; /* some 120 bytes a zone; machines of many nodes have more than is looked at, and threads little stack */
     unsigned order = 0;
     while ((bs_os_page_size() << order) < 2 * BS_MIB)
         order++;
