@@ -12,6 +12,8 @@
 
 static struct bs_lock lock = BS_LOCK_INIT(BS_RANK_ROUND);
 static uintptr_t owner;         /* [atomic] the thread pointer of who is inside, but for a moment; 0: nobody */
+static uint32_t left;           /* [atomic] rounds that have ended */
+static uint32_t in_vain;        /* [atomic] who gave up waiting did so in the round after so many, less one; 0: nobody */
 static int waiter[MAX_WAITERS]; /* [atomic] thread ids; 0: free */
 static unsigned nwaiters;       /* [atomic] all of them */
 
@@ -55,13 +57,18 @@ void bs_round_enter_after_knock(void) {
 bool bs_round_enter_until(uint64_t deadline_ns) {
     if (bs_round_try())
         return true;
-    if (bs_round_is_own())
+    /* Its owner may not be noted yet, and a handler that comes again and again would wait each time, before that is done:
+     * the kernel delivers a signal that waits before it lets one instruction pass. */
+    uint32_t round = bs_load(&left) + 1;
+    if (bs_round_is_own() || bs_load(&in_vain) == round)
         return false;
     bs_round_knock();
     bool entered;
     while (!(entered = bs_round_try()) && bs_os_now_ns() < deadline_ns)
         bs_os_pause(LOOK_NS);
     leave_waiters();
+    if (!entered && bs_load(&left) + 1 == round)
+        bs_store(&in_vain, round);
     return entered;
 }
 void bs_round_enter(void) {
@@ -137,6 +144,7 @@ bool bs_round_try(void) {
 }
 void bs_round_leave(void) {
     bs_store(&owner, (uintptr_t)0);
+    bs_store(&left, left + 1);
     bs_lock_release(&lock);
 }
 void bs_round_reset_lock(void) {

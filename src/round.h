@@ -17,7 +17,7 @@ void bs_round_enter(void);
 void bs_round_knock(void);
 void bs_round_enter_after_knock(void);
 /* The same as bs_round_enter, but not for ever. False: the time is over, or this thread is inside already: the caller is
- * a handler of a signal that has interrupted it there. */
+ * a handler of a signal that has interrupted it there; or somebody has waited for the end of this round in vain. */
 bool bs_round_enter_until(uint64_t deadline_ns);
 /* False: another thread is in a round. */
 bool bs_round_try(void);
