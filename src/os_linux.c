@@ -10,6 +10,7 @@
 
 #include "counter.h"
 #include "opt.h"
+#include "out.h"
 #include "syscall.h"
 
 #include <errno.h>
@@ -244,21 +245,27 @@ bool bs_os_readable(uintptr_t p) {
     return bs_sys4(SYS_rt_sigprocmask, -1, bs_align_down(p, 8), NULL, 8) == -EINVAL;
 }
 
-/* Before Linux 3.17, or under a profile that does not know of it, there is only the process's. */
+static long open_in(const char *folder, const char *name) {
+    char path[48];
+    struct bs_out out;
+    bs_out_init(&out, path, sizeof path);
+    bs_out_printf(&out, "%s%s", folder, name);
+    return bs_sys4(SYS_openat, AT_FDCWD, bs_out_text(&out), O_RDONLY | O_CLOEXEC, 0);
+}
+
+/* The thread's, since the process has none when its first thread has ended. By its number first: what follows paths in
+ * the place of the kernel, as proot does, knows /proc/self, and takes /proc/thread-self for its own. That serves where
+ * /proc has other numbers. Under a profile that knows neither, the process's. */
 int bs_os_open_own(const char *name) {
-    static const char folder[] = "/proc/thread-self/";
-    char path[sizeof folder + 16];
-    size_t bytes = strlen(name) + 1;
-    BS_CHECK(bytes <= 16);
-    memcpy(path, folder, sizeof folder);
-    memcpy(path + sizeof folder - 1, name, bytes);
+    char numbered[40];
+    struct bs_out out;
+    bs_out_init(&out, numbered, sizeof numbered);
+    bs_out_printf(&out, "/proc/self/task/%d/", bs_os_tid());
+    const char *const folders[] = {bs_out_text(&out), "/proc/thread-self/", "/proc/self/"};
     int injected = bs_os_fault_due();
-    long fd = injected != 0 ? -injected : bs_sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-    if (fd == -ENOENT || fd == -EACCES || fd == -EPERM) {
-        memcpy(path, "/proc/self/", 11);
-        memcpy(path + 11, name, bytes);
-        fd = bs_sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-    }
+    long fd = injected != 0 ? -injected : open_in(folders[0], name);
+    for (size_t i = 1; i < BS_ARRAY_LEN(folders) && (fd == -ENOENT || fd == -EACCES || fd == -EPERM); i++)
+        fd = open_in(folders[i], name);
     return (int)checked(fd);
 }
 
