@@ -231,7 +231,7 @@ static void *alloc_class(unsigned class, size_t size) {
     void *p;
     if (BS_LIKELY(bs_tcache_take(&tc->tops, class, &p)) || bs_tcache_spread(tc, class, &p))
         return p;
-    if (BS_UNLIKELY(tc->counting != NULL) && bs_tcache_turn(tc, class, &p))
+    if (BS_UNLIKELY(tc->counting != NULL) && (p = bs_tcache_turn(tc, class)) != NULL)
         return p;
     sample(class, size);
     p = alloc_small(class);
@@ -257,9 +257,14 @@ static void *alloc_kept_large(size_t size, size_t align) {
     return filled(p, size);
 }
 
+/* What came back comes first, and without a frame: while allocations are counted most visits find some. */
 void *bs_heap_alloc_slow(size_t size) {
-    if (BS_LIKELY(size <= BS_SMALL_MAX))
-        return alloc_class(bs_class_of(size), size);
+    if (BS_LIKELY(size <= BS_SMALL_MAX)) {
+        unsigned class = bs_class_of(size);
+        struct bs_tcache *tc = bs_tcache_self();
+        void *turned = BS_UNLIKELY(tc->counting != NULL) ? bs_tcache_turn(tc, class) : NULL;
+        return turned != NULL ? turned : alloc_class(class, size);
+    }
     if (size > BS_REQUEST_MAX)
         return NULL;
     return alloc_kept_large(size, 1);
@@ -394,7 +399,10 @@ static BS_NOINLINE void free_seen(void *p) {
  * them. */
 void bs_heap_free_slow(void *p) {
     if (BS_UNLIKELY(bs_pagemap_is_hidden())) {
-        unsigned class = bs_pagemap_plain_class((uintptr_t)p);
+        unsigned shown = bs_pagemap_near_class((uintptr_t)p), class;
+        if (shown > BS_RETURNED && bs_tcache_turn_in(shown - BS_RETURNED, p))
+            return;
+        class = bs_pagemap_plain_class((uintptr_t)p);
         if (class != 0 && keeper != NULL) {
             free_kept(p, class);
             return;

@@ -117,9 +117,12 @@ BS_LOCAL extern struct bs_no_caches bs_no_caches;
  * *out: malloc's inline path does not serve them, and calloc asks for slots that were never used. */
 bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out);
 
-/* When nothing is ready in a cache that counts (tc->counting): what came back is, and one of it goes to *out. False: too
- * little came back, or the allocation has the mark. */
-bool bs_tcache_turn(struct bs_tcache *tc, unsigned class, void **out);
+/* In a cache that counts (tc->counting), where nothing is ready: what came back is from now on, but for the block that is
+ * returned. NULL: something is, too little came back, or the allocation has the mark. */
+void *bs_tcache_turn(struct bs_tcache *tc, unsigned class);
+/* p comes back to the thread's cache, where it may have no room: then what came back before is ready from now on. False:
+ * the cache does not count, or not so much may be ready; p is where it was. */
+bool bs_tcache_turn_in(unsigned class, void *p);
 
 /* The slow door's work. Class 1 ... BS_NCLASSES-1. */
 void *bs_tcache_alloc_slow(unsigned class);

@@ -6,11 +6,10 @@
 
 #include <string.h>
 
-/* Room for what comes back. Fixed: a magazine that is full moves half of what it has over, if that fits, and
- * that one grows. */
+/* Room for what comes back. What circulates is as much: it shall lie in the nearest cache, and be moved seldom. */
 static uint32_t room_of(unsigned class) {
-    uint32_t size = bs_class_info[class].size;
-    return (uint32_t)bs_min(BS_RETURNED_MAX, bs_max(BS_RETURNED_BYTES / size, bs_tcache_start_capacity(size)));
+    uint32_t size = bs_class_info[class].size, least = size <= BS_TINY_MAX ? BS_RETURNED_LEAST : 2;
+    return (uint32_t)bs_min(bs_max(BS_RETURNED_BYTES / size, least), BS_RETURNED_MAX);
 }
 
 void bs_counted_init(struct bs_tcache *tc) {
@@ -94,37 +93,66 @@ static size_t grow_to(struct bs_tcache *tc, unsigned class, size_t count, size_t
 }
 
 /* Nothing is ready, and the next mark lies not before the block that is asked for, and `until` blocks behind it: the
- * newest of what came back becomes ready, one of it goes to *out. False: less than `least` came back. */
-static inline bool turn_over(struct bs_tcache *tc, unsigned class, size_t least, uint64_t until, void **out) {
-    size_t count = bs_counted_returned(tc, class);
-    if (count < least)
-        return false;
-    size_t n = bs_min(count - 1, until);
+ * newest of what came back is it, and those below become ready; how many. No block: less than `least` came back. (They
+ * leave before they count elsewhere.) */
+static inline void *turn_over(struct bs_tcache *tc, unsigned class, size_t least, uint64_t until, size_t *ready) {
+    void **bottom = tc->counting->bottom[class], **top = tc->tops.top[BS_RETURNED + class];
+    ptrdiff_t count = top - bottom; /* (below 0 where none ever came) */
+    if (count < (ptrdiff_t)least)
+        return NULL;
+    size_t n = bs_min((size_t)count - 1, until);
     if (BS_UNLIKELY(tc->bin[class].cap < n || bs_tcache_is_closed(tc, class)))
         n = grow_to(tc, class, 0, n);
-    void **oldest = lift(tc, class);
-    *out = oldest[count - 1];
-    make_ready(tc, class, oldest + (count - 1 - n), n);
+    void **left = top - 1 - n;
+    bs_store(&tc->tops.top[BS_RETURNED + class], left);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    set_top(tc, class, count - 1 - n);
+    make_ready(tc, class, left + 1, n);
     tc->bin[class].refilled = true;
-    return true;
+    *ready = n;
+    return *top;
 }
 
 /* With less it is not worth a visit: what circulates is made more by a refill. */
 static inline size_t enough(const struct bs_tcache *tc, unsigned class) {
-    unsigned room = tc->counting->room[class];
-    return room / 2;
+    return tc->counting->room[class] / 2u;
 }
 
-bool bs_tcache_turn(struct bs_tcache *tc, unsigned class, void **out) {
+/* The two doors below are asked once for every few blocks: they do without the account and the counts of the slow ones. */
+void *bs_tcache_turn(struct bs_tcache *tc, unsigned class) {
     struct bs_sampler_class *c = &tc->counting->sampler.class[class];
-    uint64_t until = c->until; /* 0 before it is drawn */
-    if (until <= c->ready || !turn_over(tc, class, enough(tc, class), until - c->ready - 1, out))
+    uint64_t until = c->until, ready = c->ready; /* 0 before it is drawn */
+    size_t n;
+    if (BS_UNLIKELY(until <= ready || *tc->tops.top[class] != NULL || tc->bin[class].run_mask != 0))
+        return NULL;
+    until -= ready + 1;
+    void *p = turn_over(tc, class, enough(tc, class), until, &n);
+    if (p != NULL) {
+        c->until = until;
+        c->ready = (uint32_t)n;
+    }
+    return p;
+}
+
+bool bs_tcache_turn_in(unsigned class, void *p) {
+    struct bs_tcache *tc = bs_tcache_self();
+    struct bs_counting *counting = tc->counting;
+    if (BS_UNLIKELY(counting == NULL))
         return false;
-    c->until = until - c->ready - 1;
-    c->ready = (uint32_t)bs_tcache_count(tc, class);
-    return true;
+    void **top = tc->tops.top[BS_RETURNED + class], **bottom = counting->bottom[class];
+    size_t count = (size_t)(top - bottom), room = (size_t)(tc->tops.limit[class] - tc->tops.top[class]);
+    if (BS_UNLIKELY(count != counting->room[class] || room < count))
+        return false;
+    struct bs_sampler_class *c = &counting->sampler.class[class];
+    uint64_t ready = ready_blocks(tc, class), until = c->until - (c->ready - ready);
+    if (BS_UNLIKELY(ready > c->ready || until < ready + count))
+        return false;
+    c->until = until;
+    c->ready = (uint32_t)(ready + count);
+    bs_store(&tc->tops.top[BS_RETURNED + class], bottom);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    make_ready(tc, class, bottom + 1, count);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return bs_tcache_put(&tc->tops, BS_RETURNED + class, p);
 }
 
 /* --- the slow door ---------------------------------------------------------------------------- */
@@ -133,6 +161,7 @@ void *bs_counted_alloc(struct bs_tcache *tc, unsigned class) {
     struct bs_sampler *s = &tc->counting->sampler;
     struct bs_sampler_class *c = &s->class[class];
     void *p;
+    size_t n;
     bs_counted_account(tc, class);
     bool due = c->until == 0;
     if (due)
@@ -140,10 +169,10 @@ void *bs_counted_alloc(struct bs_tcache *tc, unsigned class) {
     else
         c->until--;
     if (!bs_tcache_take(&tc->tops, class, &p) && !bs_tcache_spread(tc, class, &p) &&
-        !turn_over(tc, class, enough(tc, class), c->until, &p)) {
+        (p = turn_over(tc, class, enough(tc, class), c->until, &n)) == NULL) {
         p = bs_tcache_refill(tc, class, (unsigned)bs_min(tc->bin[class].claim, c->until + 1));
         if (BS_UNLIKELY(p == NULL))
-            (void)turn_over(tc, class, 1, c->until, &p);
+            p = turn_over(tc, class, 1, c->until, &n);
     }
     if (p == NULL) /* nothing was handed out, so the mark is where it was */
         c->until = due ? 0 : c->until + 1;

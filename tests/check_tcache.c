@@ -14,6 +14,7 @@
 #include "opt.h"
 #include "os.h"
 #include "pageheap.h"
+#include "tcache_counted.h"
 #include "thread.h"
 #include "unit.h"
 
@@ -153,6 +154,33 @@ START_TEST(what_came_back_is_apart) {
         give(nlive - 1);
     }
     ck_assert_uint_le(bs_tcache_self()->slow_ops - visits, 200);
+    check_conservation();
+}
+END_TEST
+
+/* Whichever of the two doors moves it, and the central lists are not asked: each allocation brings the next mark nearer by
+ * one. */
+START_TEST(what_came_back_is_counted) {
+    sample(UINT64_C(1) << 40);
+    unsigned class = bs_class_of(48), n = 0;
+    for (unsigned i = 0; i < 300; i++)
+        take(48);
+    for (unsigned i = 0; i < 100; i++)
+        give(nlive - 1);
+    struct bs_tcache *tc = bs_tcache_self();
+    bs_counted_account(tc, class);
+    uint64_t until = tc->counting->sampler.class[class].until, flushes = bs_counted(flushes);
+    for (unsigned step = 0; step < 2000; step++) {
+        unsigned k = random_below(&seed, 40);
+        for (unsigned i = 0; i < k; i++)
+            take(48);
+        for (unsigned i = 0; i < k; i++)
+            give(nlive - 1);
+        n += k;
+    }
+    bs_counted_account(tc, class);
+    ck_assert_uint_eq(until - tc->counting->sampler.class[class].until, n);
+    ck_assert_uint_le(bs_counted(flushes) - flushes, 20);
     check_conservation();
 }
 END_TEST
@@ -755,6 +783,7 @@ int main(void) {
     TCase *tc = add_case(suite, "conservation");
     tcase_add_loop_test(tc, nothing_is_lost_or_doubled, 0, BS_ARRAY_LEN(intervals));
     tcase_add_test(tc, what_came_back_is_apart);
+    tcase_add_test(tc, what_came_back_is_counted);
     tcase_add_test(tc, a_cache_that_is_older_than_sampling);
     tcase_add_test(tc, last_freed_comes_first);
     tcase_add_test(tc, first_cache_is_made_at_the_slow_door);
