@@ -45,6 +45,8 @@ struct bs_shim_end {
     uint64_t ns;
 };
 uint64_t bs_shim_now(void);
+/* Now, or later by no more than 10 ms: for what is asked before each call and wanted hardly ever. */
+uint64_t bs_shim_soon(void);
 struct bs_shim_end bs_shim_after_ms(int ms);                      /* negative: forever */
 struct bs_shim_end bs_shim_after(const struct timespec *timeout); /* NULL: forever */
 uint64_t bs_shim_left_ns(struct bs_shim_end end);

@@ -17,11 +17,11 @@
 struct io {
     int fd;
     short event; /* POLLIN, POLLOUT */
-    uint64_t start_ns;
+    uint64_t start_ns; /* or later by 10 ms at most: the kernel counts a socket's timeout in such ticks */
 };
 
 static struct io begin(int fd, short event) {
-    return (struct io){fd, event, bs_shim_now()};
+    return (struct io){fd, event, bs_shim_soon()};
 }
 
 /* The end of the socket's own timeout; forever: it has none, or is no socket. */
