@@ -98,8 +98,8 @@
 #define BS_CACHE_LEAST_BYTES (64 * BS_KIB)
 /* While blocks are sampled (tcache_counted.h): room for what comes back of a class, in bytes of blocks, and in blocks at
  * least (2 above BS_TINY_MAX) and at most; and words for all of that. So much circulates. With 16 KiB and 64 blocks, in one
- * of two loads of redis-server (callgrind, a cache of 32 KiB): 51 to 59 % more misses instead of 24, of its CPU time 6 to 7 %
- * more instead of 2; a pair of malloc and free of 32 bytes takes 33 instructions instead of 45 (2026-11-27). */
+ * of two loads of redis-server (callgrind, a cache of 32 KiB): 56 % more misses instead of 19, and a pair of malloc and free of
+ * 32 bytes takes 33 instructions instead of 45; by the clock no difference could be shown (2026-11-27; doc/DESIGN.md, 17). */
 #define BS_RETURNED_BYTES (2 * BS_KIB)
 #define BS_RETURNED_LEAST 4
 #define BS_RETURNED_MAX 16
