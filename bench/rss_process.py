@@ -23,7 +23,7 @@ PR_SET_PDEATHSIG = 1
 STEP_SECONDS = 0.02
 SAMPLE_SECONDS = 0.25
 # Where besom's heap lives (doc/DESIGN.md); everything else of a process is none of its blocks.
-HEAP_BEGIN, HEAP_END = 0x100000000000, 0x200000000000
+HEAP_BEGIN, HEAP_END = 0x200000000000, 0x300000000000
 LIBC = ctypes.CDLL(None)
 
 

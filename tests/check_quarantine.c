@@ -55,7 +55,7 @@ static enum bs_hunt_mode mode_here(void) {
 }
 
 /* Overwrites what dead frames, and registers, have left. */
-static void __attribute__((noinline)) wipe(void) {
+static void __attribute__((noinline, no_sanitize("address"))) wipe(void) {
     volatile char junk[16384];
     for (size_t i = 0; i < sizeof junk; i++)
         junk[i] = 0;
