@@ -53,15 +53,10 @@ bool bs_central_make_ready(const struct bs_pages *pages) {
         return true;
     /* with decommit:soft only pages that a failed mremap has left unmapped are closed */
     bool lost = pages->nclosed != 0 && bs_opt.decommit != BS_DECOMMIT_HARD;
-    int error = lost ? bs_os_renew((void *)pages->base, bytes)
-                     : bs_os_used((void *)pages->base, bytes);
+    int error = lost ? bs_thp_renew(pages->base, bytes) : bs_os_used((void *)pages->base, bytes);
     if (error != 0) {
         bs_pageheap_free_closed(pages->base, pages->npages);
         return false;
-    }
-    if (lost) {
-        bs_os_name((void *)pages->base, bytes, BS_HEAP_NAME);
-        bs_thp_renewed(pages->base, bytes);
     }
     bs_thp_reused(pages->base, bytes);
     return true;

@@ -152,15 +152,13 @@ static BS_COLD bool is_unmapped(uintptr_t base, size_t bytes) {
 /* A mapping that came by mremap is replaced by one that merges; that empties it, too. */
 static void return_renewed(uintptr_t base, size_t npages, bool empty) {
     size_t bytes = npages * BS_PAGE_SIZE;
-    if (BS_UNLIKELY(bs_os_renew((void *)base, bytes) != 0)) {
+    if (BS_UNLIKELY(bs_thp_renew(base, bytes) != 0)) {
         if (is_unmapped(base, bytes))
             give_lost(base, npages);
         else
             give_pages(base, npages);
         return;
     }
-    bs_thp_renewed(base, bytes);
-    bs_os_name((void *)base, bytes, BS_HEAP_NAME); /* names must agree, too */
     if (!empty)
         count_given(bytes);
     bs_pageheap_free_released(base, npages);
@@ -355,11 +353,7 @@ static enum moved move_pages(struct bs_span *from, struct bs_span *to) {
         return MOVED;
     }
     bs_sub(&moved_blocks, 1);
-    if (bs_os_renew((void *)to->base, bytes) != 0)
-        return is_unmapped(to->base, bytes) ? LOST : STAYED;
-    bs_os_name((void *)to->base, bytes, BS_HEAP_NAME);
-    bs_thp_renewed(to->base, bytes);
-    return STAYED;
+    return bs_thp_renew(to->base, bytes) != 0 && is_unmapped(to->base, bytes) ? LOST : STAYED;
 }
 
 /* The block's content goes to a new one. *moved: by its pages, so that the old one is empty. */

@@ -68,23 +68,14 @@ size_t bs_scavenge_room(size_t live, size_t in_use, uint64_t percent) {
 
 /* --- giving back ------------------------------------------------------------------------------ */
 
-static BS_COLD int renew(uintptr_t base, size_t bytes) {
-    int error = bs_os_renew((void *)base, bytes);
-    if (error != 0)
-        return error;
-    bs_os_name((void *)base, bytes, BS_HEAP_NAME);
-    bs_thp_renewed(base, bytes);
-    return 0;
-}
-
 /* What the program has locked (mlock) and freed stays locked, and is not taken by advice. A new mapping in its place is
  * not locked, and empty; unless all memory is to be (mlockall): then it is in memory at once, which one page tells, and
  * the OS takes nothing. */
 static BS_COLD enum bs_fate map_anew(uintptr_t base, size_t bytes) {
     unsigned char there = 1;
     size_t os_page = bs_os_page_size();
-    if (renew(base, os_page) == 0 && bs_os_residency((void *)base, os_page, &there) == 0 && (there & 1) == 0 &&
-        renew(base, bytes) == 0)
+    if (bs_thp_renew(base, os_page) == 0 && bs_os_residency((void *)base, os_page, &there) == 0 && (there & 1) == 0 &&
+        bs_thp_renew(base, bytes) == 0)
         return BS_RUN_RELEASED;
     return bs_os_unused((void *)base, os_page) == ENOMEM ? BS_RUN_CLOSED : BS_RUN_KEPT;
 }

@@ -70,6 +70,16 @@ void bs_thp_reused(uintptr_t base, size_t bytes);
 /* The range was mapped anew, so its advice is gone. Huge pages that lie in it whole are plain from now
  * on; parts of others are advised as the rest of them. */
 void bs_thp_renewed(uintptr_t base, size_t bytes);
+/* Maps a range of the heap anew, with the name that its neighbours have, or it would not merge with them. bs_os_renew's
+ * errors. */
+BS_INLINE int bs_thp_renew(uintptr_t base, size_t bytes) {
+    int error = bs_os_renew((void *)base, bytes);
+    if (error != 0)
+        return error;
+    bs_os_name((void *)base, bytes, BS_HEAP_NAME);
+    bs_thp_renewed(base, bytes);
+    return 0;
+}
 /* True if all of the block has the same advice, so that mremap can move it as one mapping; a kernel that
  * cannot may have unmapped the destination by then. `moved`: the block came here by mremap. */
 bool bs_thp_is_uniform(uintptr_t base, size_t bytes, bool moved);
