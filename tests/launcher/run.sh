@@ -313,6 +313,16 @@ bad_usage() {
     expect "unknown option" 125 "unknown option '--frobnicate'"
     run -Zs -- /bin/true
     expect "unknown option before another in its word" 125 "unknown option '-Zs'"
+    run -o log_interval:10,trace:none -- sh -c 'exit 3'
+    expect "a report without a log" 3 "^besom: option log_interval: there is no log.* add log:stderr or log:FILE$"
+    run -o scan:leak -- true
+    expect "scans without a log" 0 "^besom: option scan: there is no log"
+    for words in log_interval:10,log:/dev/null sample:off,trace:none,log_interval:0 scan:leak,leak_exit_code:3; do
+        run -o "$words" -- true
+        if [ -s err ]; then bad "no log is missing for $words" "said"; else ok; fi
+    done
+    run -- "$(printf 'no\nsuch')"
+    expect "a name of two lines" 127 "^besom: cannot run 'no\?such': No such file"
     run
     expect "no program" 125 "no program given"
     status=0
