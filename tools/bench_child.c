@@ -2,7 +2,8 @@
 /*
  * bench_child.c -- `besom bench-child [-p LIB] FD PROGRAM [ARGUMENT...]`: the parent of one
  * measured program, which tells bench/child.py on FD what only a parent can know. `besom
- * bench-child --which` prints the file whose malloc answers in this process.
+ * bench-child --which` prints the file whose malloc answers in this process, `--obstacle LIB PROGRAM` why LIB
+ * cannot take effect in PROGRAM, or nothing.
  *
  * It is not Python because a process starts with the peak memory and the page tables of the one
  * that forked it: below a parent of 1 MiB ru_maxrss and the faults are the program's own. It
@@ -14,6 +15,8 @@
  * bench/child.py dies, this process and the program are killed. No threads.
  */
 #include "bench.h"
+#include "preloadable.h"
+#include "resolve.h"
 #include "run.h"
 
 #include <dlfcn.h>
@@ -48,6 +51,20 @@ static int print_which(void) {
         return BS_EXIT_LAUNCHER;
     }
     puts(info.dli_fname);
+    return 0;
+}
+
+static int print_obstacle(const char *library, const char *program) {
+    char why[1024], *missing = NULL;
+    char *path = bs_resolve_program(program);
+    char *image = path != NULL ? bs_resolve_interpreter(path, &missing) : NULL;
+
+    if (image != NULL && !bs_preloadable_check(image, library, why, sizeof(why))) {
+        printf("'%s': %s\n", image, why);
+    }
+    free(missing);
+    free(image);
+    free(path);
     return 0;
 }
 
@@ -87,6 +104,9 @@ int bs_bench_child_main(int argc, char **argv) {
 
     if (argc == 2 && strcmp(argv[1], "--which") == 0) {
         return print_which();
+    }
+    if (argc == 4 && strcmp(argv[1], "--obstacle") == 0) {
+        return print_obstacle(argv[2], argv[3]);
     }
     if (argc > 2 && strcmp(argv[1], "-p") == 0) {
         library = argv[2];

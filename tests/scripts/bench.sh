@@ -113,7 +113,14 @@ allocators() {
     done
     if ${CC:-cc} -static -o still steps.c 2>/dev/null; then
         bench --alloc besom -r 1 -- "$tmp/still" sleep 2
-        ends "a static program" 1 "is not mapped in the command"
+        ends "a static program" 1 "does nothing in '$tmp/still': it is a static executable"
+        # too short to be looked at
+        echo 'int main(void) { return 0; }' >short.c
+        "${CC:-cc}" -static -o short short.c
+        bench --alloc besom -r 1 -- "$tmp/short"
+        ends "a short static program" 1 "does nothing in '$tmp/short': it is a static executable"
+        bench --alloc besom -r 1 -- env -i "$tmp/still" sleep 2
+        ends "a program that loses its environment" 1 "is not mapped in the command"
     else
         echo "bench.sh: skipped: a static program: no static libc (package libc6-dev)"
     fi

@@ -28,6 +28,7 @@ class Session:
         self.args, self.allocators = args, allocators
         self.runs, self.failures, self.notes = [], [], []
         self.statuses, self.digests = {}, {}
+        self.obstacles = {}
         self.unloaded = [a["name"] for a in allocators if a["path"] is None]
         self.progress = Progress((args.rounds + args.warmup) * len(allocators),
                                  args.progress or sys.stderr.isatty())
@@ -83,6 +84,8 @@ class Session:
         name = allocator["name"]
         if run.complaint:
             return run.complaint + self.quoted(run)
+        if allocator["path"] and not result["mapped"] and self.obstacle(allocator["path"]):
+            return f"{allocator['path']} does nothing in {self.obstacle(allocator['path'])}"
         if result["mapped"] is False:
             return (f"{allocator['path']} is not mapped in the command, in spite of LD_PRELOAD: is "
                     "it static or setuid, or does it clear its environment?")
@@ -93,6 +96,14 @@ class Session:
         return self.differs(name, status_text(status), self.statuses, "ended with ") or (
             self.differs(name, result["output"], self.digests, "output ")
             if self.args.compare_output else "")
+
+    def obstacle(self, library):
+        """Why the library cannot take effect in the program itself, as a static one; ''."""
+        if library not in self.obstacles:
+            done = subprocess.run([self.args.launcher, "bench-child", "--obstacle", library, self.args.command[0]],
+                                  capture_output=True, text=True, errors="replace", check=False)
+            self.obstacles[library] = done.stdout.strip()
+        return self.obstacles[library]
 
     @staticmethod
     def quoted(run):
