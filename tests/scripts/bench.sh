@@ -261,9 +261,11 @@ arithmetic() {
     PYTHONDONTWRITEBYTECODE=1 python3 - "$top/tools/bench" <<'END' || broken "arithmetic"
 import sys
 sys.path.insert(0, sys.argv[1])
+from child import last_line
+from head import code, shown_command
 from options import size_kib
 from plot import bars
-from report import sparkline
+from report import sparkline, verdict
 from sampler import MAX_SAMPLES, Series, thinned
 from stats import interval, summarize
 assert interval([3]) == (3, 3, 0.0)
@@ -290,6 +292,10 @@ assert len(thinned(many, 10)) == 10 and max(k for _, k in thinned(many, 10)) == 
 assert sparkline([[0, 0], [4, 8]], 4, 8, 8, 8) == "▁▄▆█", sparkline([[0, 0], [4, 8]], 4, 8, 8, 8)
 assert bars("svg", "mean", "title", "label", "mean_kib", {"glibc": {}})[1] == "" # no run was long enough
 assert size_kib("1.5G") == 1.5 * 2**20 and size_kib("300MiB") == 300 * 1024
+# What programs are called and say stays one line, and one piece of Markdown.
+assert shown_command(["sh", "-c", "a\n\n'b'\x1b\udcff", "c d"]) == r"sh -c $'a\n\n\'b\'\x1b\xff' 'c d'"
+assert code("sh -c `x`") == "`` sh -c `x` ``" and code("a ``` b") == "````a ``` b````"
+assert last_line(b"one\n\x1b[31mtw\0o\x1b[0m\r10 %\r\n\n") == "10 %" and last_line(b"\x1b[1ma\0") == "a?"
 from stats import KEYS
 def run(round, name, value):
     return {**dict.fromkeys(KEYS), "round": round, "allocator": name, "wall_s": value}
@@ -298,6 +304,8 @@ s = summarize([run(1, "a", 1), run(1, "b", 2), run(2, "a", 3), run(2, "b", 6), r
               ["a", "b"], "a")
 assert s["b"]["wall_s"]["ratio"]["low"] == s["b"]["wall_s"]["ratio"]["high"] == 2.0
 assert s["b"]["wall_s"]["median"] == 6 and "mean_kib" not in s["a"]
+s = summarize([run(1, "a", 1), run(1, "b", 2)], ["a", "b"], "a")
+assert verdict(s, ["a", "b"], "a") == ["Fastest: a; the next, b, has 2.000 times a's, in a single round."], s
 END
     count=$((count + 1))
 }

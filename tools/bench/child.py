@@ -8,6 +8,7 @@ when run() returns or raises. It compares nothing and prints nothing.
 import errno
 import hashlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -258,7 +259,7 @@ class Run:
             finally:
                 self.finish()
             err.seek(max(err.seek(0, os.SEEK_END) - 4096, 0))
-            self.last_words = (err.read().decode("utf-8", "replace").strip().split("\n"))[-1][:300]
+            self.last_words = last_line(err.read())
             self.digest = digest_of(out) if self.output == "compare" else ""
         self.judge()
         return self.result()
@@ -295,6 +296,12 @@ class Run:
             "npss": self.sampler.npss, "pss_unreadable": self.sampler.unreadable,
             "samples": [[round(at, 4), kib] for at, kib in thinned(series.samples, 1000)],
         }
+
+
+def last_line(said):
+    """Of what a program wrote, as a terminal shows it, less colours and what a terminal obeys."""
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", said.decode("utf-8", "replace")).strip()
+    return "".join(c if c.isprintable() else "?" for c in re.split(r"[\r\n]", text)[-1][:300])
 
 
 def digest_of(file):

@@ -72,7 +72,7 @@ def max_rss_gates(limits, runs, names):
                 continue
             worst = max(peaks)
             yield {"gate": "max-rss", "allocator": name, "passed": worst <= kib,
-                   "text": f"{name}: highest peak of {len(peaks)} runs "
+                   "text": f"{name}: highest peak of {len(peaks)} run{'s' if len(peaks) > 1 else ''} "
                    f"{in_unit('peak_kib', worst)}, allowed {in_unit('peak_kib', kib)}"}
 
 

@@ -5,6 +5,7 @@ import datetime
 import os
 import platform
 import re
+import shlex
 
 SETTINGS = re.compile(r"^(BESOM_(?!LIB$)|MALLOC_|_RJEM_|JE_MALLOC|MIMALLOC_|TCMALLOC_|GLIBC_TUNABLES)")
 
@@ -16,6 +17,29 @@ def read_text(path):
             return file.read()
     except OSError:
         return ""
+
+
+def shown_word(word):
+    """As a shell reads it, on one line: as bash does where there are signs that are not printed."""
+    if word.isprintable():
+        return shlex.quote(word)
+    text = ""
+    for sign in word:
+        named = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", "'": "\\'"}.get(sign)
+        text += named or (sign if sign.isprintable() else
+                          "".join(f"\\x{byte:02x}" for byte in sign.encode("utf-8", "surrogateescape")))
+    return f"$'{text}'"
+
+
+def shown_command(words):
+    return " ".join(map(shown_word, words))
+
+
+def code(text):
+    """A code span of Markdown's, whatever the text holds."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    gap = " " if "`" in (text[:1], text[-1:]) else ""
+    return fence + gap + text + gap + fence
 
 
 def make_head(allocators, command):

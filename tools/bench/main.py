@@ -10,7 +10,6 @@ Exit status: 0 all right, 1 a gate or a run failed, 2 wrong usage or nothing cou
 Python, 128 and the signal interrupted, with what was measured until then.
 """
 import os
-import shlex
 import signal
 import sys
 
@@ -23,7 +22,7 @@ import options
 import plot
 from allocators import examine
 from export import write_files
-from head import make_head
+from head import make_head, shown_command
 from report import report
 from rounds import INTERRUPTS, NothingRun, Session, interrupt_on_signals, program_exists
 from stats import summarize
@@ -93,10 +92,10 @@ def measure(args, baseline):
     if args.base and args.base not in [a["name"] for a in allocators]:
         say(f"--base: {args.base} is left out")
         return 2
-    head = make_head(allocators, shlex.join(["besom", "bench", *args.words]))
+    head = make_head(allocators, shown_command(["besom", "bench", *args.words]))
     session, stopped_by = Session(args, allocators), 0
     if baseline and baseline["argv"] != args.command:
-        session.note(f"the baseline is of another command: {shlex.join(baseline['argv'])}")
+        session.note(f"the baseline is of another command: {shown_command(baseline['argv'])}")
     try:
         session.run()
     except KeyboardInterrupt as interrupt:

@@ -3,6 +3,7 @@
 against memory of every run. Data and scripts stay beside the pictures, so that they can be changed
 and drawn elsewhere; without gnuplot they are all there is."""
 import os
+import shlex
 import shutil
 import subprocess
 
@@ -131,5 +132,5 @@ def draw(folder, kind, data, runs):
     for complaint in filter(None, complaints):
         say(f"--plot: {complaint}")
     if not gnuplot():
-        say(f"no picture, as gnuplot is not installed; later: cd {folder} && gnuplot *.gp")
+        say(f"no picture, as gnuplot is not installed; later: cd {shlex.quote(folder)} && gnuplot *.gp")
     return not any(complaints)

@@ -4,7 +4,7 @@ terminal or as Markdown. Measures nothing and computes nothing that stats.py cou
 import shutil
 import statistics
 
-from head import grid
+from head import code, grid
 from stats import typical_run
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -127,6 +127,7 @@ def verdict(summary, names, base):
         ratio = summary[other][key]["ratio"]
         sure = ", which may be chance" if ratio["low"] <= 1 <= ratio["high"] else ""
         spread = f" ({ratio['low']:.3f}–{ratio['high']:.3f})" if ratio["n"] > 1 else ""
+        sure = ", in a single round" if ratio["n"] == 1 else sure
         lines.append(f"{what}: {who} {ratio['median']:.3f}{spread} times {base}'s{sure}.")
     return lines
 
@@ -157,7 +158,8 @@ def report(data, runs, markdown, width=None):
     head, summary, base = data["head"], data["summary"], data["options"]["base"]
     names = list(summary)
     bullet = "- " if markdown else ""
-    lines = [f"{bullet}{head['date']}: `{head['command']}`", bullet + head["machine"],
+    command = code(head["command"]) if markdown else f"`{head['command']}`"
+    lines = [f"{bullet}{head['date']}: {command}", bullet + head["machine"],
              bullet + "; ".join(head["allocators"])]
     if "settings" in head:
         lines.append(bullet + "settings in the environment: " + " ".join(head["settings"]))
@@ -172,7 +174,8 @@ def report(data, runs, markdown, width=None):
         lines += ["", *curves[:2], *(["```"] if markdown else []), *curves[2:],
                   *(["```"] if markdown else [])]
     words = verdict(summary, names, base) + [f"Note: {note}." for note in data["notes"]] + [
-        f"Failed: round {f['round']}, {f['allocator']}: {f['reason']}" for f in data["failures"]]
+        f"Failed: round {f['round']}, {f['allocator']}: {code(f['reason']) if markdown else f['reason']}"
+        for f in data["failures"]]
     if data["interrupted"]:
         words.append("Interrupted: these are the runs until then.")
     marks = {True: "met", False: "FAILED", None: "not compared"}
