@@ -24,6 +24,7 @@ for words, line in [
         ("no command given", "-r 1"),
         ("besom is named twice", "--alloc besom,besom -- true"),
         ("'lots': give a size", "--max-rss lots -- true"),
+        ("'300': that is in bytes", "--max-rss besom=300 -- true"),
         ("tcmalloc is not among", "--alloc glibc --max-rss tcmalloc=1G -- true"),
         ("besom is not among", "--alloc glibc --base besom -- true"),
         ("'0': give a whole number", "-r 0 -- true"),
@@ -58,16 +59,21 @@ END
         refused "$option ''" "argument $option: '': give a name" "$option" '' -- touch ran
     done
     refused "a command that is not there" "there is no such program" --alloc glibc -- ./no-such
+    refused "a command in one word" "write its arguments as words of their own" --alloc glibc -- "sh report.sh"
     refused "a folder" "cannot run '/tmp': it is a folder" --alloc glibc -- /tmp
     refused "a file that is not executable" "not executable" --alloc glibc -- ./steps.c
     printf '#!/no/such/sh\n' >orphan
     chmod +x orphan
     refused "a script without its interpreter" "cannot run ./orphan: its interpreter is missing" \
         --alloc glibc -- ./orphan
-    refused "an unknown allocator" "hoard: unknown; give NAME=FILE" --alloc glibc,hoard -- touch ran
+    refused "an unknown allocator" "hoard: unknown; there are glibc," --alloc glibc,hoard -- touch ran
     refused "a library that is missing" "there is no file /no/such.so" --alloc x=/no/such.so -- \
         touch ran
     refused "a library that is none" ": invalid ELF header" --alloc x=./steps.c -- touch ran
+    cp "$BESOM_LIB" foreign.so # AArch64 in its head
+    printf '\267\000' | dd of=foreign.so bs=1 seek=18 conv=notrunc status=none
+    refused "a library for another machine" "foreign.so: it is built for another machine than " \
+        --alloc x=./foreign.so -- touch ran
     mkdir -p 'a space'
     cp "$BESOM_LIB" 'a space/libbesom.so'
     refused "a library whose path has a space" "x: its path has a space or a colon" \

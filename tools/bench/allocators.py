@@ -66,7 +66,8 @@ def library_of(name, besom_path):
         return None, (f"there is no {besom_path or 'libbesom.so'}; build it or give "
                       "--besom=FILE")
     if name not in SONAMES:
-        return None, "unknown; give NAME=FILE for a library of your own"
+        return None, (f"unknown; there are {', '.join(DEFAULT_ALLOCATORS)}, and NAME=FILE for a library of "
+                      "your own")
     path = find_library(SONAMES[name])
     return path, "" if path else (f"not installed ({' or '.join(SONAMES[name])}); "
                                   f"Debian has it in the package {PACKAGES[name]}")
@@ -87,6 +88,23 @@ def reason(said):
     return f": {found.group(1)}" if found else ""
 
 
+def machine_of(path):
+    """Word size, byte order and machine of an ELF file, b'' of another."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(20)
+    except OSError:
+        return b""
+    return head[4:6] + head[18:20] if head[:4] == b"\x7fELF" else b""
+
+
+def why_left_out(path, answer, said):
+    """What is wrong with a library that the dynamic linker went on without."""
+    if machine_of(path) and machine_of(answer) and machine_of(path) != machine_of(answer):
+        return f": it is built for another machine than {answer}"   # to the linker it is no file at all
+    return reason(said)
+
+
 def check_takes_effect(probe, path):
     """(file whose malloc answers, complaint). probe: a command that prints this file; it is
     needed because the dynamic linker goes on without a library that it could not preload."""
@@ -100,7 +118,8 @@ def check_takes_effect(probe, path):
         return answer, "a program does not start under it: " + \
             (done.stderr.strip().split("\n")[-1] or f"return code {done.returncode}")
     if path and os.path.realpath(answer) != os.path.realpath(path):
-        return answer, f"malloc comes from {answer} in spite of LD_PRELOAD={path}" + reason(done.stderr)
+        return answer, f"malloc comes from {answer} in spite of LD_PRELOAD={path}" + \
+            why_left_out(path, answer, done.stderr)
     if not path and not os.path.basename(answer).startswith("libc.so"):
         return answer, f"without preload, malloc comes from {answer}"
     return answer, ""

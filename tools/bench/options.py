@@ -70,8 +70,11 @@ def size_kib(text):
 
 def limit(text):
     """SIZE for all, or NAME=SIZE: (name or None, KiB)"""
-    name, equal, size = text.rpartition("=")
-    return (name, size_kib(size)) if equal else (None, size_kib(text))
+    name, _, size = text.rpartition("=")
+    kib = size_kib(size)
+    if kib < 64:    # bytes, where the letter was forgotten: no program is so small
+        raise bad(size, "that is in bytes and less than any program has; give a size such as 300M")
+    return name or None, kib
 
 
 def signal_number(text):

@@ -185,6 +185,9 @@ def program_exists(name):
     files = [path for path in paths if os.path.isfile(path)]
     if not files and os.path.isdir(name) and "/" in name:
         return f"cannot run '{name}': it is a folder"
+    if not files and " " in name:
+        return (f"cannot run '{name}': there is no such program; write its arguments as words of their own, or "
+                "sh -c before what a shell is to read")
     if not files:
         return f"cannot run '{name}': there is no such program"
     if not any(os.access(path, os.X_OK) for path in files):
