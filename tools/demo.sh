@@ -12,6 +12,16 @@
 # BESOM_CONF may hold options for the library; those for the log are added after them.
 set -eu
 
+case ${1-} in
+-h | --help)
+    sed -n 's/^# Usage: /usage: /p; s/^# BESOM_CONF/BESOM_CONF/p' "$0"
+    exit 0
+    ;;
+esac
+if [ $# -gt 1 ]; then
+    echo "demo: one library at most, not: $*" >&2
+    exit 1
+fi
 top=$(cd "$(dirname "$0")/.." && pwd)
 library=${1:-${BESOM_LIB:-$top/build/libbesom.so}}
 if [ ! -r "$library" ]; then
