@@ -5,6 +5,7 @@ that is measured."""
 import argparse
 import os
 import re
+import signal
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
@@ -15,6 +16,7 @@ from allocators import DEFAULT_ALLOCATORS, environment_for, examine, find_librar
 from head import grid, make_head, read_text
 from proc import read_proc, rss_kib, tree_of
 from progress import Progress
+from rounds import interrupt_on_signals     # SIGTERM and SIGHUP end as Ctrl-C does: no child and no folder is left
 
 
 def say(text):
@@ -26,6 +28,25 @@ def positive(text):
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: give 1 or more")
     return value
+
+
+def check_outputs(parser, files, folder=None):
+    """That what is to be written can be, now and not when everything has run."""
+    for path in (path for path in files if path is not None):
+        place = os.path.dirname(path) or "."
+        if os.path.isdir(path) or not os.access(path if os.path.exists(path) else place, os.W_OK):
+            parser.error(f"cannot write '{path}': give a file in a folder that exists and is yours")
+    if folder is not None:
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            parser.error(f"cannot make the folder '{folder}': {error.strerror}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            parser.error(f"cannot write into the folder '{folder}'")
+
+
+def number_of(interrupt):
+    return interrupt.args[0] if interrupt.args else signal.SIGINT
 
 
 def shown_path(path):

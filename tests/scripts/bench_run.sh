@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # bench_run.sh - bench/run works: a micro-benchmark, a trace and a program have figures for each allocator in
-# the JSON and a place in the tables; what is not there is named; a program that fails does not count.
+# the JSON and a place in the tables; what is not there is named; a program that fails does not count; where
+# results cannot be written is said before anything runs, and a signal costs nothing that was measured.
 #
 # It is NOT about the figures. Called by `make check`; takes top_builddir from the environment.
 # Exit status: 0 all right, 1 not, 77 without python3.
@@ -56,6 +57,47 @@ compare --only nonsense
 if [ "$code" -ne 2 ] || ! grep -q 'no benchmark is called nonsense' "$tmp/err"; then
     broken "a wrong name ends with $code: $(cat "$tmp/err")"
 fi
+
+compare --only ''
+if [ "$code" -ne 2 ] || ! grep -q "no benchmark is called ''" "$tmp/err"; then
+    broken "an empty name ends with $code: $(cat "$tmp/err")"
+fi
+for words in "--csv /no/where/c" "--json $tmp" "--plot /proc/none"; do
+    # shellcheck disable=SC2086
+    compare --only pair-32 $words
+    if [ "$code" -ne 2 ] || [ -s "$tmp/out" ] || ! grep -q "error: cannot " "$tmp/err"; then
+        broken "$words ends with $code: $(cat "$tmp/err")"
+    fi
+done
+compare --only pair-32 --csv /dev/full
+if [ "$code" -ne 1 ] || ! grep -q '^pair-32' "$tmp/out" || ! grep -q 'cannot write' "$tmp/err"; then
+    broken "a full disk ends with $code: $(cat "$tmp/out" "$tmp/err")"
+fi
+
+# A benchmark that every allocator has run, and one during which a signal comes.
+cat >"$tmp/micro" <<END
+#!/bin/sh
+case \$1 in
+--list) printf 'fast\tends\nslow\tdoes not\n' ;;
+--which) exec "$build/bench/micro" --which ;;
+fast) sleep 0.1; echo 'fast 10 0.001 100.0 2000 1000' ;;
+slow) touch "$tmp/started"; exec sleep 1000 ;;
+esac
+END
+chmod +x "$tmp/micro"
+mkdir "$tmp/scratch"
+TMPDIR=$tmp/scratch "$timeout" 600 "$python" -B "$top/bench/run" -r 1 --alloc glibc,besom --only fast,slow \
+    --traces "$tmp/scratch" --launcher /no/launcher --micro "$tmp/micro" --besom "$build/libbesom.so" \
+    --json "$tmp/cut" >"$tmp/out" 2>"$tmp/err" &
+until [ -e "$tmp/started" ] || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
+kill -TERM "$(cat "/proc/$!/task/$!/children")"
+code=0
+wait $! || code=$?
+if [ "$code" -ne 143 ] || ! grep -q '^fast' "$tmp/out" || grep -q '^slow' "$tmp/out" ||
+    ! grep -q 'interrupted after 2 runs' "$tmp/err" || [ ! -s "$tmp/cut" ]; then
+    broken "a signal ends with $code: $(cat "$tmp/out" "$tmp/err")"
+fi
+[ -z "$(ls "$tmp/scratch")" ] || broken "a signal leaves $(ls "$tmp/scratch")"
 
 # A program that fails, and one that is not there: what it calls is not in PATH, or not itself.
 mkdir "$tmp/bin"
