@@ -130,6 +130,9 @@ def quarantine(build, wanted):
                     build + "/bench/replay", os.path.join(traces, name), "--scale=1"]
         print("               plain: cpu s      MiB   with scan:quarantine, median of %d ratios: "
               "cpu   wall    RSS   faults more" % ROUNDS)
+        for name in wanted:
+            if name not in commands:
+                usage("no program is called %s; there are %s" % (name, ", ".join(commands)))
         for name in wanted or commands:
             pairs = []
             for turn in range(ROUNDS):
@@ -143,16 +146,30 @@ def quarantine(build, wanted):
                 statistics.median(k[3] - p[3] for p, k in pairs)), flush=True)
 
 
+def usage(complaint):
+    print("bench/pauses.py: %s; bench/pauses.py --help says how it is called" % complaint, file=sys.stderr)
+    sys.exit(2)
+
+
 def main():
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
     if len(sys.argv) < 2:
-        sys.exit(__doc__)
+        usage("no folder of a build is given")
+    if not os.access(sys.argv[1] + "/besom", os.X_OK):
+        usage("there is no %s/besom: give the folder of a build" % sys.argv[1])
     with_names = {"quarantine": quarantine, "shares": pauses_shares.shares}
     if sys.argv[2:3] and sys.argv[2] in with_names:
         with_names[sys.argv[2]](os.path.abspath(sys.argv[1]), sys.argv[3:])
         return
     build, wanted = os.path.abspath(sys.argv[1]), sys.argv[2:] or ["pauses", "costs"]
+    known = {"pauses": pauses, "costs": costs}
     for what in wanted:
-        {"pauses": pauses, "costs": costs}[what](build)
+        if what not in known:
+            usage("nothing is called %s; there are pauses, costs, shares and quarantine" % what)
+    for what in wanted:
+        known[what](build)
 
 
 main()

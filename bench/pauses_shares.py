@@ -121,7 +121,11 @@ def program_shares(build, wanted):
           "   once, 10^6 instructions")
     worst = 0
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for name in wanted or [n for n in commands(folder, 1) if n != "nothing"]:
+        known = commands(folder, 1)
+        for name in wanted:
+            if name not in known:
+                sys.exit("no program is called %s; there are %s" % (name, ", ".join(known)))
+        for name in wanted or [n for n in known if n != "nothing"]:
             runs = {(times, scans): pool.submit(count, build, folder, name, times, scans)
                     for times in (1, 2) for scans in (False, True)}
             got = {k: v.result() for k, v in runs.items()}
