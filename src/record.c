@@ -110,10 +110,10 @@ static void unlock_and_say(void) {
     if (failed == NULL)
         return;
     if (rec.error == EBUSY)
-        bs_warn("trace \"%s\" is written by process %d, process %d is not recorded; give a name "
+        bs_warn("record \"%s\" is written by process %d, process %d is not recorded; give a name "
                 "with %%p", rec.path, rec.other_pid, bs_os_pid());
     else
-        bs_warn("trace \"%s\" cannot be %s (error %d); recording ends", rec.path, failed,
+        bs_warn("record \"%s\" cannot be %s (error %d); recording ends", rec.path, failed,
                 rec.error);
 }
 

@@ -333,7 +333,7 @@ START_TEST(without_memory_it_ends_with_a_line) {
     struct outcome o = child_run(record_without_memory, NULL, 60);
     char line[160];
     snprintf(line, sizeof line,
-             "besom: trace \"%s\" cannot be continued (error 12); recording ends\n", path);
+             "besom: record \"%s\" cannot be continued (error 12); recording ends\n", path);
     ck_assert_str_eq(o.err, line);
     ck_assert_int_eq(o.status, 0);
     unlink(path);
@@ -350,10 +350,10 @@ static void record_into_full(void *arg) {
 START_TEST(a_file_that_cannot_be_begun_is_said) {
     struct outcome o = child_run(record_into_full, (char *)"/dev/full", 60);
     ck_assert_str_eq(o.err,
-                     "besom: trace \"/dev/full\" cannot be written (error 28); recording ends\n");
+                     "besom: record \"/dev/full\" cannot be written (error 28); recording ends\n");
     o = child_run(record_into_full, (char *)"/nowhere/at/all", 60);
     ck_assert_str_eq(o.err,
-                     "besom: trace \"/nowhere/at/all\" cannot be written (error 2); "
+                     "besom: record \"/nowhere/at/all\" cannot be written (error 2); "
                      "recording ends\n");
 }
 END_TEST
