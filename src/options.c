@@ -90,7 +90,7 @@ static void report_unknown(struct text key, const char *from) {
             best = &options[i];
         }
     }
-    if (best != NULL && best_distance <= 1 + key.len / 2)
+    if (best != NULL && best_distance <= 1 + key.len / 3)
         bs_warn("unknown option \"%s\" in %s ignored; did you mean \"%s\"?", show(key).s, from,
                 best->name);
     else
@@ -222,11 +222,16 @@ static bool parse(const struct option *o, struct text t) {
     return false;
 }
 
+/* What a number may end in, other than the unit that the message names. */
+static const char *other_suffixes(const struct option *o) {
+    return strcmp(o->unit, "ms") == 0 ? ", or with s, m or h" : strcmp(o->unit, "s") == 0 ? ", or with m or h" : "";
+}
+
 static void report_bad(const struct option *o, struct text t, const char *from) {
     struct shown value = show(t);
     if (o->kind == NUM)
-        bs_warn("option %s in %s: \"%s\" is not a number from %ju to %ju (%s); ignored", o->name,
-                from, value.s, (uintmax_t)o->min, (uintmax_t)o->max, o->unit);
+        bs_warn("option %s in %s: \"%s\" is not a whole number from %ju to %ju (%s%s); ignored", o->name,
+                from, value.s, (uintmax_t)o->min, (uintmax_t)o->max, o->unit, other_suffixes(o));
     else if (o->kind == LIMIT)
         bs_warn("option %s in %s: \"%s\" is not off, auto, a size of 1M or more (suffixes K M G T) "
                 "or 1%% to 100%%; ignored", o->name, from, value.s);

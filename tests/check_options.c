@@ -149,8 +149,8 @@ START_TEST(numbers_and_suffixes) {
         "99999999999999999999999999999999999999999", "1ms2",
     };
     for (size_t i = 0; i < BS_ARRAY_LEN(wrong); i++)
-        assert_refused("scavenge_delay", wrong[i], "is not a number from 0 to 3600000 (ms)");
-    assert_refused("log_interval", "10ms", "is not a number from 0 to 86400 (s); ignored");
+        assert_refused("scavenge_delay", wrong[i], "is not a whole number from 0 to 3600000 (ms, or with s, m or h); ignored");
+    assert_refused("log_interval", "10ms", "is not a whole number from 0 to 86400 (s, or with m or h); ignored");
     assert_refused("log_interval", "86401", "log_interval in TEST");
 }
 END_TEST
@@ -221,6 +221,8 @@ START_TEST(an_unknown_key_gets_the_nearest_known) {
         {"zzzzzzzzzzzzzz", "ignored; besom.conf(5) lists them"},
         {"", "unknown option \"\" in TEST"},
         {"log ", "did you mean \"log\"?"},
+        {"config", "ignored; besom.conf(5) lists them"}, /* not "foreign" */
+        {"reclaim", "ignored; besom.conf(5) lists them"}, /* not "record" */
     };
     for (size_t i = 0; i < BS_ARRAY_LEN(keys); i++)
         assert_refused(keys[i].key, "on", keys[i].words);

@@ -232,7 +232,7 @@ said 'unknown option "backgrund" in BESOM_CONF ignored; did you mean "background
 with BESOM_CONF=log_format:xml /bin/true
 said 'option log_format in BESOM_CONF: "xml" is not one of text|json'
 with BESOM_SCAVENGE_DELAY=fast /bin/true
-said 'option scavenge_delay in BESOM_SCAVENGE_DELAY: "fast" is not a number from 0 to'
+said 'option scavenge_delay in BESOM_SCAVENGE_DELAY: "fast" is not a whole number from 0 to'
 with BESOM_CONF="scavenge,log:$tmp/rest" /bin/true
 said '"scavenge" in BESOM_CONF ignored: key:value is wanted'
 [ -s "$tmp/rest" ] || broken 'a wrong piece made the right one behind it fail'
