@@ -83,7 +83,9 @@ bool bs_budget_is_over(void *budget) {
         b->next_look_ns = now + BS_BUDGET_LOOK_NS;
         b->next_limits_ns = now + BS_BUDGET_LIMITS_NS;
     }
-    if (memory_is_short(b, now))
+    if (b->quit != NULL && bs_load(b->quit) != 0)
+        b->end = BS_BUDGET_QUIT;
+    else if (memory_is_short(b, now))
         b->end = BS_BUDGET_MEMORY;
     else if (copied_too_much(b, now))
         b->end = BS_BUDGET_COPIED;

@@ -17,13 +17,15 @@ enum bs_budget_end {
     BS_BUDGET_KEPT,
     BS_BUDGET_TIME,   /* said by who waits */
     BS_BUDGET_COPIED, /* the copy has more pages for itself than it may */
-    BS_BUDGET_MEMORY  /* more is used than the limit allows, or tasks wait for memory */
+    BS_BUDGET_MEMORY, /* more is used than the limit allows, or tasks wait for memory */
+    BS_BUDGET_QUIT    /* it was asked to end */
 };
 
 struct bs_budget {
     size_t most_bytes; /* SIZE_MAX: no budget */
     int pid;           /* the copy's */
     bool in_round;     /* the caller's to set: it waits in its round */
+    const uint32_t *quit; /* the same: [atomic] not 0: to be ended; NULL: never */
     enum bs_budget_end end;
     size_t own_bytes;  /* of the copy, at the last look */
     uint64_t next_look_ns, next_limits_ns;

@@ -21,7 +21,7 @@ static const char *verdict_of(const struct bs_scan_result *r) {
 }
 
 static const char *why_of(const struct bs_scan_result *r) {
-    static const char *const whys[] = {"none", "time", "copied", "memory"};
+    static const char *const whys[] = {"none", "time", "copied", "memory", "exit"};
     return whys[r->why];
 }
 

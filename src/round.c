@@ -44,7 +44,7 @@ void bs_round_knock(void) {
     (void)bs_add(&nwaiters, 1u);
     note(tid, 0, tid);
 }
-static void leave_waiters(void) {
+void bs_round_go_away(void) {
     int tid = bs_os_tid();
     note(tid, tid, 0);
     (void)bs_sub(&nwaiters, 1u);
@@ -52,7 +52,7 @@ static void leave_waiters(void) {
 void bs_round_enter_after_knock(void) {
     bs_lock_acquire(&lock);
     note_owner();
-    leave_waiters();
+    bs_round_go_away();
 }
 bool bs_round_enter_until(uint64_t deadline_ns) {
     if (bs_round_try())
@@ -66,7 +66,7 @@ bool bs_round_enter_until(uint64_t deadline_ns) {
     bool entered;
     while (!(entered = bs_round_try()) && bs_os_now_ns() < deadline_ns)
         bs_os_pause(LOOK_NS);
-    leave_waiters();
+    bs_round_go_away();
     if (!entered && bs_load(&left) + 1 == round)
         bs_store(&in_vain, round);
     return entered;
@@ -110,7 +110,7 @@ bool bs_round_keep_helper(void) {
     bs_round_knock(); /* a search ends early for it */
     while (!(kept = step(KEPT)) && !bs_lock_helper_is_stuck() && !bs_os_helper_is_lost())
         bs_os_pause(LOOK_NS);
-    leave_waiters();
+    bs_round_go_away();
     return kept;
 }
 bool bs_round_helper_is_kept(void) {

@@ -26,6 +26,7 @@ struct shared {
 
 static struct {
     uint32_t busy;        /* [atomic] a thread scans: it owns the rest */
+    uint32_t last;        /* [atomic] the process ends, and scans once more for that; others quit */
     struct shared now, before;
     bool is_inherited;    /* both are of scans of the parent's, and go when that can be done */
     size_t nroots;        /* room that was needed */
@@ -231,6 +232,7 @@ static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_
     struct bs_budget budget;
     bs_budget_begin(&budget, copy->pid,
                     bs_budget_from(w->rules.copied, searched_bytes(w)));
+    budget.quit = w->quit;
     enum bs_scan_end end =
         bs_scan_copy_end(bs_snapshot_wait(copy, bs_os_now_ns() + time, bs_budget_is_over, &budget),
                          &w->verdict->done);
@@ -358,13 +360,19 @@ static enum bs_scan_end finish_concurrent(struct bs_scan_work *w, struct bs_snap
     return bs_scan_concurrent_finish(w, result) ? BS_SCAN_DONE : BS_SCAN_NO_ROOTS;
 }
 
+static bool must_quit(const struct bs_scan_work *w) {
+    return w->quit != NULL && bs_load(w->quit) != 0;
+}
+
 /* After a first stop. False: nothing has come of it. */
 static bool go_on_concurrent(struct bs_scan_work *w, struct bs_scan_result *result) {
     uint64_t cpu = bs_os_thread_cpu_ns();
-    bool found = bs_scan_concurrent_mark(w, result) && stop_for(w, NULL, result, finish_concurrent) == BS_SCAN_DONE &&
-                 bs_scan_concurrent_judge(w);
+    bool found = bs_scan_concurrent_mark(w, result) && !must_quit(w) &&
+                 stop_for(w, NULL, result, finish_concurrent) == BS_SCAN_DONE && bs_scan_concurrent_judge(w);
     bs_roots_drop(&w->roots);
     w->verdict->search_ns = bs_os_thread_cpu_ns() - cpu;
+    if (!found && must_quit(w))
+        result->why = BS_BUDGET_QUIT;
     return found;
 }
 
@@ -408,7 +416,7 @@ static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result 
         bool found = !result->concurrent || go_on_concurrent(w, result);
         if (w->concurrent)
             bs_scan_concurrent_end(w);
-        if (!found && result->why == BS_BUDGET_TIME) {
+        if (!found && result->why != BS_BUDGET_KEPT) {
             end = BS_SCAN_KILLED;
             break;
         }
@@ -438,6 +446,7 @@ static BS_NOINLINE void run(const struct bs_scan_rules *rules, bs_scan_reporter 
     if (w != NULL) {
         w->rules = *rules;
         w->first_stack = getauxval(AT_RANDOM);
+        w->quit = rules->is_last ? NULL : &scan.last;
         if (bs_os_tid() != bs_os_helper_tid())
             w->caller_sp = (uintptr_t)__builtin_frame_address(0);
         result.end = scan_with(w, &result);
@@ -474,6 +483,8 @@ static void drop_inherited(void) {
 
 BS_NOINLINE bool bs_scan_run(const struct bs_scan_rules *rules, bs_scan_reporter *report, void *ctx) {
     uint32_t expected = 0;
+    if (!rules->is_last && bs_load(&scan.last) != 0)
+        return false;
     if (!__atomic_compare_exchange_n(&scan.busy, &expected, 1, false, __ATOMIC_ACQUIRE,
                                      __ATOMIC_RELAXED))
         return false;
@@ -487,7 +498,12 @@ BS_NOINLINE bool bs_scan_run(const struct bs_scan_rules *rules, bs_scan_reporter
     return true;
 }
 
+void bs_scan_want_last(bool wanted) {
+    bs_store(&scan.last, (uint32_t)wanted);
+}
+
 void bs_scan_forked(void) {
+    bs_store(&scan.last, 0u);
     scan.is_inherited |= scan.now.verdict != NULL || scan.before.verdict != NULL;
     bs_store(&scan.busy, 0u);
     /* a handler that forks may have interrupted its thread with that lock, which is not free in the child then */

@@ -35,7 +35,7 @@ enum bs_scan_end {
     BS_SCAN_NO_ROOTS,  /* the kernel does not say what there is, or there is too much */
     BS_SCAN_NO_COPY,   /* clone fails, and the heap is too large to be searched while all wait */
     BS_SCAN_DIED,      /* the copy did */
-    BS_SCAN_KILLED     /* the copy took too long or too much memory, or memory ran short: see `why` */
+    BS_SCAN_KILLED     /* it took too long or too much memory, memory ran short, or it was to quit: see `why` */
 };
 
 /* Somebody who wants to know more of the same search than its report says (collect.h). */
@@ -133,8 +133,11 @@ struct bs_scan_result {
 };
 typedef void bs_scan_reporter(void *ctx, const struct bs_scan_result *result);
 
-/* Scans, and tells. False: another thread scans; nothing was done. */
+/* Scans, and tells. False: another thread scans, or only a last scan is wanted; nothing was done. */
 BS_NOINLINE bool bs_scan_run(const struct bs_scan_rules *rules, bs_scan_reporter *report, void *ctx);
+/* From now on no scan is wanted but such as are the last: another one that is under way ends soon, without a verdict
+ * (BS_SCAN_KILLED, BS_BUDGET_QUIT). False: as before. */
+void bs_scan_want_last(bool wanted);
 /* The place of a stack in a verdict, or NULL. */
 const struct bs_leak_stack *bs_scan_find(const struct bs_scan_verdict *v, const struct bs_stack *stack);
 

@@ -166,6 +166,7 @@ static bool mark(struct bs_scan_work *w, struct bs_scan_result *result) {
     bs_trace_begin(&w->trace, &rules, w->roots.range, w->roots.n);
     w->trace.copy = search.copy;
     w->trace.gives_way = true;
+    w->trace.quit = w->quit;
     w->trace.deadline_ns = bs_os_now_ns() + (w->rules.copy_ns != 0 ? w->rules.copy_ns : BS_SCAN_TIME_NS);
     bs_trace_work(&w->trace, 0);
     if (bs_load(&w->trace.cancelled) != 0 && bs_os_now_ns() > w->trace.deadline_ns)
@@ -217,6 +218,7 @@ bool bs_scan_concurrent_finish(struct bs_scan_work *w, struct bs_scan_result *re
     bs_cycle_spare_caches();
     t->copy = NULL;
     t->gives_way = false;
+    t->quit = NULL;
     t->closed = w->roots.closed;
     t->nclosed = w->roots.nclosed;
     t->deadline_ns = bs_os_now_ns() + (w->rules.finish_ns != 0 ? w->rules.finish_ns : BS_SCAN_FINISH_NS);
@@ -238,6 +240,7 @@ bool bs_scan_concurrent_judge(struct bs_scan_work *w) {
     w->trace.closed = NULL;
     w->trace.nclosed = 0;
     w->trace.gives_way = true;
+    w->trace.quit = w->quit;
     w->trace.deadline_ns = 0;
     (void)bs_reader_begin();
     bool found = bs_scan_sum(w);

@@ -20,6 +20,7 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     uint64_t now_ns;
     bool is_enough;      /* what is lost now need not have been lost before */
     bool is_copy;        /* here: others may help */
+    const uint32_t *quit; /* [atomic] not 0: nobody waits for its verdict any more; NULL: somebody does */
     bool concurrent;     /* tables and the watch of scan_concurrent.c are there; another way may be taken still */
     uint64_t others_ns;  /* [atomic] CPU time of those */
     uintptr_t caller_sp; /* 0: the helper, whose stack does not count */

@@ -11,6 +11,7 @@
 #include "out.h"
 #include "pacer.h"
 #include "park.h"
+#include "round.h"
 #include "scan.h"
 #include "suppress.h"
 #include "thread.h"
@@ -20,6 +21,7 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 #define LAST_TRIES 5 /* scans at the end, of which two are wanted: each takes BS_SCAN_STOP_NS at most */
+#define LAST_WAIT_NS (10000 * NS_PER_MS) /* for another that is to quit: it may want the CPU for that */
 
 static uint64_t next_scan_ns; /* [helper] of scan_interval */
 static struct bs_pacer pacer; /* [helper] what scans may cost */
@@ -121,6 +123,13 @@ static void note_last_scan(void *ctx, const struct bs_scan_result *result) {
                       result->world == BS_WORLD_INSIDE);
 }
 
+/* The helper is at it, and quits. It may want this thread to stand, which has nothing in its hands. */
+static void let_quit(void) {
+    bs_round_knock();
+    bs_os_pause(NS_PER_MS);
+    bs_round_go_away();
+}
+
 /* On a busy machine a thread may not stand in time; and here is no later scan that would do it. */
 static uint64_t last(void) {
     struct bs_scan_rules rules = rules_now(0);
@@ -129,16 +138,17 @@ static uint64_t last(void) {
     rules.concurrent = BS_SCAN_CONCURRENT_NEVER; /* nobody minds a stop, and a copy may have several searchers */
     if (!bs_log_is_on() && bs_opt.leak_exit_code == 0)
         return 0;
+    bs_scan_want_last(bs_thread_are_ours()); /* (a child of vfork does not say what its parent wants) */
     for (unsigned tries = 0; tries < LAST_TRIES && two.verdicts < 2; tries++) {
         unsigned verdicts = two.verdicts;
         two.may_come = false;
-        /* the helper may be at it, for some time */
-        for (unsigned waits = 0; !bs_scan_run(&rules, note_last_scan, &two) && waits < 100 && !bs_os_helper_is_lost();
-             waits++)
-            bs_os_pause(100 * NS_PER_MS);
+        uint64_t deadline = bs_os_now_ns() + LAST_WAIT_NS;
+        while (!bs_scan_run(&rules, note_last_scan, &two) && bs_os_now_ns() < deadline && !bs_os_helper_is_lost())
+            let_quit();
         if (two.verdicts == verdicts && !two.may_come)
             break;
     }
+    bs_scan_want_last(false);
     return two.leaks;
 }
 

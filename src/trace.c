@@ -275,6 +275,7 @@ static void follow(struct bs_tracer *w) {
 static bool is_over(struct bs_tracer *w) {
     struct bs_trace *t = w->t;
     if (++w->steps % STEPS == 0 && ((t->gives_way && bs_round_is_waited_for()) ||
+                                    (t->quit != NULL && bs_load(t->quit) != 0) ||
                                     (t->deadline_ns != 0 && bs_os_now_ns() > t->deadline_ns)))
         bs_trace_cancel(t);
     return bs_load(&t->cancelled) != 0;

@@ -98,6 +98,7 @@ struct bs_trace {
     char *copy;           /* the same: BS_TRACE_COPY_BYTES for what may go away; NULL: nothing may */
     uint64_t deadline_ns; /* the same: cancelled then; 0: never */
     bool gives_way;       /* the same: cancelled when a thread waits for the round */
+    const uint32_t *quit; /* the same: [atomic] cancelled when it is not 0; NULL: never */
     uint32_t cancelled; /* [atomic] */
     uint32_t nidle;     /* [atomic] workers that wait; written under the word below */
     uint32_t busy_word BS_PADDED; /* [atomic] spins; protects the rest: */

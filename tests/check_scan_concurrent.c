@@ -69,6 +69,43 @@ START_TEST(no_descriptor_is_left) {
 }
 END_TEST
 
+/* When the next stop has begun, and its search is about to. */
+static void *want_last(void *arg) {
+    uint64_t stops = bs_counted(world_stops);
+    bs_store_release((bool *)arg, true);
+    for (uint64_t end = bs_os_now_ns() + LONG; bs_counted(world_stops) == stops && bs_os_now_ns() < end;)
+        bs_os_yield();
+    bs_scan_want_last(true);
+    return NULL;
+}
+
+/* Whoever ends does not wait for it. In one of some tries: the search may have come to its end before. */
+START_TEST(quits_for_the_last_one) {
+    enum { TRIES = 100 };
+    unsigned tries = 0;
+    setup(_i);
+    make_chain(200000);
+    do {
+        pthread_t thread;
+        bool waits = false;
+        bs_scan_want_last(false);
+        ck_assert_int_eq(pthread_create(&thread, NULL, want_last, &waits), 0);
+        while (!bs_load_acquire(&waits))
+            bs_os_yield();
+        ck_assert(bs_scan_run(&rules, note_result, &got));
+        ck_assert_int_eq(pthread_join(thread, NULL), 0);
+        ck_assert(got.end == BS_SCAN_DONE || got.why == BS_BUDGET_QUIT);
+    } while (got.end == BS_SCAN_DONE && ++tries < TRIES);
+    ck_assert_int_eq(got.end, BS_SCAN_KILLED);
+    ck_assert(!bs_scan_run(&rules, note_result, &got));
+    rules.is_last = true;
+    must_scan();
+    bs_scan_want_last(false);
+    rules.is_last = false;
+    must_scan();
+}
+END_TEST
+
 static bool ends; /* [atomic] */
 static void *map_and_unmap(void *arg) {
     const size_t bytes = 8 * BS_MIB;
@@ -144,6 +181,7 @@ int main(void) {
     add_but_tsan(tc, too_many_roots_for_a_stop, UNIT_ALONE);
     add_but_tsan(tc, no_descriptor_is_left, UNIT_ALONE);
     tcase_add_test(tc, code_goes_meanwhile);
+    add_loop_but_tsan(tc, quits_for_the_last_one, BY_COPY, NSEARCHES, UNIT_ALONE);
     add_loop_but_tsan(tc, a_file_is_cut_short_meanwhile, IN_PLACE, BY_COPY + 1, UNIT_ALONE);
     return run_suite(suite);
 }

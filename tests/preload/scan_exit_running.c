@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Promise: a process that ends while it is scanned does not wait for the end of that scan, and makes its last one. The
+ * copy that is searched is stopped here, so that it has no end. scan_exit_running.conf asks for an exit status that
+ * says that the last one was made; before, nothing was reported, ten seconds later.
+ */
+#include "find_copy.h"
+
+enum { nblocks = 400000, limit_ms = 100000, patience_s = 60 };
+
+struct node {
+    struct node *next;
+    unsigned long rest[7];
+};
+static struct node *list;
+
+static void __attribute__((noinline)) lose(void) {
+    void *volatile p = calloc(1, 3000);
+    BS_CHECK(p != NULL, "no memory");
+    p = NULL;
+}
+static void __attribute__((noinline)) wipe(void) {
+    volatile char junk[8192];
+    for (size_t i = 0; i < sizeof junk; i++)
+        junk[i] = 0;
+}
+
+int main(void) {
+    lose();
+    wipe();
+    for (unsigned i = 0; i < nblocks; i++) {
+        struct node *node = malloc(sizeof *node);
+        BS_CHECK(node != NULL, "malloc");
+        node->next = list;
+        list = node;
+    }
+    (void)stop_next_copy(limit_ms);
+    alarm(patience_s);
+    return 0;
+}
