@@ -219,7 +219,8 @@ enum bs_scan_end bs_scan_copy_end(enum bs_snapshot_end end, const uint32_t *done
 static void in_copy(void *arg) {
     struct bs_scan_work *w = arg;
     bs_scan_in_copy();
-    bs_os_clone_give_way();
+    if (!w->rules.is_last) /* nothing of the program's goes on but waits for it */
+        bs_os_clone_give_way();
     w->is_copy = true;
     enum bs_scan_end end = bs_scan_judge(w);
     w->verdict->copied_bytes = bs_budget_copied_bytes();

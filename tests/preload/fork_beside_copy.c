@@ -22,7 +22,7 @@ int main(void) {
         node->next = list;
         list = node;
     }
-    pid_t copy = stop_next_copy(limit_ms);
+    pid_t copy = stop_next_copy(getpid(), limit_ms);
     uint64_t before = now_ms();
     pid_t child = fork();
     if (child == 0)

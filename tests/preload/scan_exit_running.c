@@ -34,7 +34,7 @@ int main(void) {
         node->next = list;
         list = node;
     }
-    (void)stop_next_copy(limit_ms);
+    (void)stop_next_copy(getpid(), limit_ms);
     alarm(patience_s);
     return 0;
 }
