@@ -2,7 +2,7 @@
 /*
  * lines.h - a text of the kernel's, line by line, however long it is: /proc/self/maps and its kin.
  *
- * One buffer of 4 KiB, inside the reader, which lives on its user's stack. No lock, no allocation; a
+ * One buffer of 1 KiB, inside the reader, which lives on its user's stack: that may be small. No lock, no allocation; a
  * file descriptor as long as it is open.
  */
 #ifndef BS_LINES_H
@@ -14,7 +14,7 @@ struct bs_lines {
     int fd;      /* or a negated errno */
     bool failed; /* the end that was found is none */
     size_t len, pos;
-    char buf[4096];
+    char buf[1024];
 };
 
 /* False: the file cannot be read. */

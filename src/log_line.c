@@ -8,9 +8,28 @@
 #include "stacks.h"
 #include "utf8.h"
 
+/* Where nothing can be mapped one thread at a time has this. */
+static char spare[BS_LINE_CAP];
+static uint32_t spare_taken; /* [atomic] */
+
+static char *take_buffer(void) {
+    char *buf = bs_os_alloc(bs_align_up(BS_LINE_CAP, bs_os_page_size()));
+    return buf != NULL ? buf : __atomic_exchange_n(&spare_taken, 1u, __ATOMIC_ACQUIRE) == 0 ? spare : NULL;
+}
+static void give_buffer(char *buf) {
+    if (buf == spare)
+        bs_store_release(&spare_taken, 0u);
+    else if (buf != NULL)
+        bs_os_free(buf, bs_align_up(BS_LINE_CAP, bs_os_page_size()));
+}
+void bs_line_forked(void) {
+    bs_store(&spare_taken, 0u);
+}
+
 void bs_line_begin(struct bs_line *l, const char *event) {
     l->json = bs_opt.log_format == BS_LOG_JSON;
-    bs_out_init(&l->out, l->buf, sizeof l->buf - 2); /* room for the closing brace and newline */
+    l->buf = take_buffer();
+    bs_out_init(&l->out, l->buf, l->buf != NULL ? BS_LINE_CAP - 2 : 0); /* room for the closing brace and newline */
     if (l->json)
         bs_out_printf(&l->out, "{\"besom\":1,\"event\":\"%s\",\"pid\":%d,\"time_ns\":%ju", event,
                       bs_os_pid(), (uintmax_t)bs_os_wall_ns());
@@ -68,10 +87,13 @@ void bs_line_string(struct bs_line *l, const char *name, const char *s) {
 }
 
 void bs_line_end(struct bs_line *l) {
+    if (l->buf == NULL)
+        return;
     if (l->json)
         l->buf[l->out.len++] = '}';
     l->buf[l->out.len++] = '\n';
     bs_sink_write(l->buf, l->out.len);
+    give_buffer(l->buf);
 }
 
 void bs_line_frames(struct bs_line *l, const char *name, const struct bs_stack *s) {

@@ -12,11 +12,12 @@
 
 struct bs_stack;
 
-/* A line under construction. */
+/* A line under construction. Its text lies in memory that is mapped for the moment: the thread may have a stack of
+ * 16 KiB, and be in free(). */
 struct bs_line {
     struct bs_out out;
     bool json;
-    char buf[BS_LINE_CAP];
+    char *buf; /* BS_LINE_CAP bytes; NULL: there are none, and the line is lost */
 };
 
 void bs_line_begin(struct bs_line *l, const char *event);
@@ -27,6 +28,9 @@ void bs_line_bytes(struct bs_line *l, const char *name, uint64_t x);
 void bs_line_string(struct bs_line *l, const char *name, const char *s);
 void bs_line_frames(struct bs_line *l, const char *name, const struct bs_stack *s);
 void bs_line_end(struct bs_line *l);
+
+/* In a forked child. */
+void bs_line_forked(void);
 
 /* Lines of the modules that the stacks lie in, which come before these. */
 void bs_line_modules(struct bs_stack *const *stack, size_t n);

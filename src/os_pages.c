@@ -33,7 +33,8 @@
 #define ENTRY_FILE ((uint64_t)1 << 61)
 #define ENTRY_GUARD ((uint64_t)1 << 58)
 
-#define CHUNK_PAGES 512 /* asked at once by the lesser ways: 4 KiB of stack */
+#define CHUNK_PAGES 512 /* asked at once by the least way */
+#define CHUNK_ENTRIES 128 /* by the other one: 1 KiB of stack, which threads may have little of */
 #define SCAN_PARTS 64
 
 static uint32_t source;    /* [atomic] enum bs_pages_source: the one that answered last */
@@ -173,11 +174,11 @@ static uintptr_t ask_scan(int fd, uintptr_t start, uintptr_t end, unsigned flags
 
 static uintptr_t ask_map(int fd, uintptr_t start, uintptr_t end, unsigned flags,
                          struct parts *parts) {
-    uint64_t entry[CHUNK_PAGES];
+    uint64_t entry[CHUNK_ENTRIES];
     size_t os_page = bs_os_page_size();
     uint64_t without = ENTRY_GUARD | ((flags & BS_PAGES_CHANGED) != 0 ? ENTRY_FILE : 0);
     while (start < end) {
-        size_t n = bs_min((end - start) / os_page, CHUNK_PAGES);
+        size_t n = bs_min((end - start) / os_page, CHUNK_ENTRIES);
         long got = bs_sys4(SYS_pread64, fd, entry, n * 8, start / os_page * 8);
         if (got < 8)
             return start;

@@ -22,7 +22,7 @@
 
 /* Stacks deeper than this are not read to their end, and their threads do not count as asleep. */
 #define STACK_MAX_BYTES BS_MIB
-#define PIECE_BYTES ((size_t)4096)
+#define PIECE_BYTES ((size_t)2048) /* an OS page has whole ones */
 
 /* --- barrier ---------------------------------------------------------------------------------- */
 

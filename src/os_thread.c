@@ -105,7 +105,7 @@ void bs_os_helper_own_descriptors(void) {
 
 /* False also where that is not known: a filter may kill for a call that is rare. */
 static bool nothing_is_filtered(void) {
-    char status[4096];
+    char status[2048];
     return bs_os_read_text("/proc/thread-self/status", status, sizeof status) > 0 &&
            strstr(status, "\nSeccomp:\t0\n") != NULL;
 }

@@ -96,7 +96,7 @@ static bool add_descriptor(struct table *t, int folder, const char *name) {
 }
 
 static void add_table(struct table *t) {
-    _Alignas(8) char buf[2048];
+    _Alignas(8) char buf[1024];
     char path[64];
     struct bs_out out;
     long n;

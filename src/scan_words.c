@@ -46,7 +46,7 @@ BS_UNCHECKED static void copy_words(struct bs_scan_work *w, const struct bounds 
  * go, too.) */
 static void copy_file(struct bs_scan_work *w, const struct bounds *b, uintptr_t p, uintptr_t end,
                       size_t step) {
-    char part[SHARED_PART] __attribute__((aligned(8)));
+    static char part[SHARED_PART] __attribute__((aligned(8))); /* [lock:round] the stack may be a small one */
     while (p + sizeof(uintptr_t) <= end) {
         long got = bs_os_read_memory(p, part, bs_min(end - p, sizeof part));
         if (got < 0 && got != -EFAULT) { /* it copies nothing here */

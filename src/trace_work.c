@@ -11,6 +11,8 @@
 #include "meta.h"
 #include "pageheap.h"
 
+#include <string.h>
+
 #define ROOT_PIECE (64 * BS_KIB)
 #define WAIT_NS 1000000u
 
@@ -61,16 +63,19 @@ static bool note_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
 
 void bs_trace_begin(struct bs_trace *t, const struct bs_trace_rules *rules,
                     const struct bs_range *roots, size_t nroots) {
-    struct bs_trace fresh = {.worker = t->worker,
-                             .nworkers = t->nworkers,
-                             .mapped_bytes = t->mapped_bytes,
-                             .roots = roots,
-                             .nroots = nroots};
+    struct bs_tracer *worker = t->worker;
+    unsigned nworkers = t->nworkers;
+    size_t mapped_bytes = t->mapped_bytes;
+    memset(t, 0, sizeof *t); /* in place: it is larger than some stacks have room */
+    t->worker = worker;
+    t->nworkers = nworkers;
+    t->mapped_bytes = mapped_bytes;
+    t->roots = roots;
+    t->nroots = nroots;
     if (rules != NULL)
-        fresh.rules = *rules;
-    if (fresh.rules.mask == 0)
-        fresh.rules.mask = ~(uintptr_t)0;
-    *t = fresh;
+        t->rules = *rules;
+    if (t->rules.mask == 0)
+        t->rules.mask = ~(uintptr_t)0;
     for (unsigned i = 0; i < t->nworkers; i++) {
         t->worker[i].n = 0;
         t->worker[i].depth = 0;
