@@ -221,7 +221,7 @@ static void helper(void *arg) {
             uint64_t cpu = bs_os_thread_cpu_ns(), start = bs_os_now_ns();
             bool more = bs_background_round();
             idle_ticks = more ? 0 : idle_ticks + 1;
-            rights_given_up = ++ticks % 10 == 0 && !bs_os_same_credentials();
+            rights_given_up = ++ticks % 10 == 0 && !bs_os_same_credentials() && !bs_os_take_credentials();
             if (rights_given_up)
                 break; /* the next helper is made without them */
             uint64_t worked = bs_sub_clamped(bs_os_thread_cpu_ns(), cpu);

@@ -160,6 +160,9 @@ void bs_os_faults(uint64_t *minor, uint64_t *major);
 /* True while the calling thread's user, groups and capabilities are those of the process's first
  * thread: a helper made before setuid() must not outlive it. True if /proc does not say. */
 bool bs_os_same_credentials(void);
+/* The calling thread, which libc does not know, takes those of the first thread. False: it may not, or that would be
+ * seen; it may have some of them, and is to end. */
+bool bs_os_take_credentials(void);
 /* The program's name as the kernel knows it (at most 15 characters). */
 void bs_os_program_name(char name[16]);
 /* The file that was executed, as an absolute path. 0 or errno (ERANGE: it does not fit). */

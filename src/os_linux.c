@@ -315,31 +315,6 @@ void bs_os_faults(uint64_t *minor, uint64_t *major) {
     *major = (uint64_t)use.ru_majflt;
 }
 
-/* The lines Uid, Gid, Groups and CapEff of a status file; the length, or 0. */
-static size_t credentials(const char *path, char *out, size_t cap) {
-    char status[4096];
-    (void)bs_os_read_text(path, status, sizeof status);
-    size_t len = 0;
-    for (const char *line = status; *line != '\0';) {
-        size_t bytes = strcspn(line, "\n") + 1;
-        bool wanted = strncmp(line, "Uid:", 4) == 0 || strncmp(line, "Gid:", 4) == 0 ||
-                      strncmp(line, "Groups:", 7) == 0 || strncmp(line, "CapEff:", 7) == 0;
-        if (wanted && len + bytes <= cap) {
-            memcpy(out + len, line, bytes);
-            len += bytes;
-        }
-        line += bs_min(bytes, strlen(line));
-    }
-    return len;
-}
-
-bool bs_os_same_credentials(void) {
-    char leader[512], self[512];
-    size_t n = credentials("/proc/self/status", leader, sizeof leader);
-    return n == 0 || (n == credentials("/proc/thread-self/status", self, sizeof self) &&
-                      memcmp(leader, self, n) == 0);
-}
-
 void bs_os_program_name(char name[16]) {
     (void)bs_os_read_text("/proc/self/comm", name, 16);
     name[strcspn(name, "\n")] = '\0';
