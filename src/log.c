@@ -130,6 +130,7 @@ void bs_log_report(const char *reason) {
 #define BS_STAT(name, doc) bs_line_number(&l, #name, bs_counted(name));
 #include "stats.def"
 #undef BS_STAT
+    bs_line_time(&l);
     if (!complete)
         bs_line_string(&l, "note", "/proc/self/smaps cannot be read: rss and outside are missing");
     else if (ledger.unseen)
@@ -151,6 +152,7 @@ void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *i
     bs_line_number(&l, "idle", idle->drained);
     bs_line_bytes(&l, "cache", idle->bytes);
     bs_line_number(&l, "ns", ns);
+    bs_line_time(&l);
     bs_line_end(&l);
 }
 
@@ -171,6 +173,7 @@ void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, si
     bs_line_bytes(&l, "dirty", dirty_bytes);
     bs_line_bytes(&l, "goal", goal_bytes);
     bs_line_number(&l, "ns", ns);
+    bs_line_time(&l);
     bs_line_end(&l);
 }
 
@@ -183,6 +186,7 @@ void bs_log_limit(const struct bs_limit_note *note) {
     bs_line_bytes(&l, "live", bs_usage_now().live);
     bs_line_bytes(&l, "request", note->request);
     bs_line_number(&l, "refused", (note->what & BS_LIMIT_NOTE_REFUSED) != 0);
+    bs_line_time(&l);
     bs_line_end(&l);
 }
 

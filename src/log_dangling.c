@@ -41,6 +41,7 @@ static void dangling_line(const struct bs_dangling *d, uint64_t number,
     bs_line_number(&l, "words", d->nwords);
     bs_line_number(&l, "cut", r->cut);
     bs_line_number(&l, "more", r->more);
+    bs_line_time(&l);
     bs_line_frames(&l, "frames", d->stack);
     bs_line_frames(&l, "alloc_frames", d->origin);
     bs_line_end(&l);

@@ -80,6 +80,7 @@ static void scan_line(const char *reason, const struct bs_scan_result *r) {
         bs_line_bytes(&l, "suppressed_bytes", weight(&v->suppressed));
         sum_fields(&l, &v->reported, r->before != NULL ? &r->before->reported : NULL);
     }
+    bs_line_time(&l);
     bs_line_end(&l);
 }
 
@@ -113,6 +114,7 @@ void bs_log_hunt(const char *reason, const struct bs_hunt_result *r) {
     bs_line_bytes(&l, "stale", r->released.again.bytes);
     bs_line_number(&l, "stale_blocks", r->released.again.blocks);
     bs_line_number(&l, "suppressed", bs_dangling_suppressed());
+    bs_line_time(&l);
     bs_line_end(&l);
 }
 

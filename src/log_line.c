@@ -86,6 +86,13 @@ void bs_line_string(struct bs_line *l, const char *name, const char *s) {
         bs_out_char(&l->out, '"');
 }
 
+void bs_line_time(struct bs_line *l) {
+    if (l->json)
+        return;
+    bs_out_str(&l->out, " time ");
+    bs_out_utc(&l->out, bs_os_wall_ns());
+}
+
 void bs_line_end(struct bs_line *l) {
     if (l->buf == NULL)
         return;

@@ -27,6 +27,9 @@ void bs_line_signed(struct bs_line *l, const char *name, int64_t x);
 void bs_line_bytes(struct bs_line *l, const char *name, uint64_t x);
 void bs_line_string(struct bs_line *l, const char *name, const char *s);
 void bs_line_frames(struct bs_line *l, const char *name, const struct bs_stack *s);
+/* Of text, since JSON has one in each line: the time of day, behind all numbers of a line that says what has just
+ * happened. */
+void bs_line_time(struct bs_line *l);
 void bs_line_end(struct bs_line *l);
 
 /* In a forked child. */

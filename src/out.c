@@ -138,6 +138,19 @@ void bs_out_size(struct bs_out *out, uint64_t bytes) {
         bs_out_printf(out, "%ju.%ju %s", (uintmax_t)whole, (uintmax_t)tenths, units[u]);
 }
 
+/* (libc's would ask for the time zone, with locks and files.) Years begin in March, so that a leap day is the last one; every 400
+ * of them have 146097 days. */
+void bs_out_utc(struct bs_out *out, uint64_t ns) {
+    uint64_t s = ns / 1000000000u, day = s / 86400 + 719468; /* since 1 March of the year 0 */
+    unsigned of_era = (unsigned)(day % 146097);
+    unsigned year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    unsigned of_year = of_era - (365 * year + year / 4 - year / 100), month = (5 * of_year + 2) / 153;
+    unsigned of_month = of_year - (153 * month + 2) / 5 + 1;
+    year += (unsigned)(day / 146097) * 400 + (month >= 10);
+    bs_out_printf(out, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", year, month < 10 ? month + 3 : month - 9, of_month,
+                  (unsigned)(s / 3600 % 24), (unsigned)(s / 60 % 60), (unsigned)(s % 60), (unsigned)(ns / 1000000u % 1000));
+}
+
 static void line_to_stderr(const char *fmt, va_list ap, bool last) {
     char buf[LINE_MAX_BYTES];
     struct bs_out out;

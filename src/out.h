@@ -27,6 +27,8 @@ void bs_out_printf(struct bs_out *out, const char *fmt, ...) BS_PRINTF(2, 3);
 void bs_out_vprintf(struct bs_out *out, const char *fmt, va_list ap);
 /* A byte count for people: "1.5 MiB". */
 void bs_out_size(struct bs_out *out, uint64_t bytes);
+/* Nanoseconds since 1970 as "2026-11-27T09:12:33.042Z". */
+void bs_out_utc(struct bs_out *out, uint64_t ns);
 /* The text as a C string (a last NUL is always kept free). */
 const char *bs_out_text(struct bs_out *out);
 

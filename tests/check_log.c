@@ -6,9 +6,11 @@
  * JSON is judged by python3. Each test works in a folder of its own under /tmp, which it removes.
  * What writes to stderr runs in a child whose stderr is collected.
  */
+#define _GNU_SOURCE
 #include "child.h"
 #include "heap.h"
 #include "log.h"
+#include "log_line.h"
 #include "opt.h"
 #include "os.h"
 
@@ -19,6 +21,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 
 static char folder[64];
 
@@ -180,6 +183,24 @@ START_TEST(json_has_every_field) {
 }
 END_TEST
 
+/* Of what has just happened. */
+static void must_have_times(const char *text) {
+    static const char *const events[] = {" exit: ", " sweep: ", " scavenge: ", " limit: "};
+    for (size_t i = 0; i < BS_ARRAY_LEN(events); i++) {
+        char line[BS_LINE_CAP] = "";
+        struct tm tm = {.tm_isdst = 0};
+        const char *at = strstr(text, events[i]);
+        ck_assert_msg(at != NULL, "no event%s", events[i]);
+        (void)sscanf(at, "%4095[^\n]", line);
+        at = strstr(line, " time ");
+        ck_assert_msg(at != NULL, "no time in: %s", line);
+        const char *rest = strptime(at, " time %Y-%m-%dT%H:%M:%S.", &tm);
+        ck_assert_msg(rest != NULL && strspn(rest, "0123456789") == 3 && strcmp(rest + 3, "Z") == 0, "%s", at);
+        double age = difftime(time(NULL), timegm(&tm));
+        ck_assert_msg(age >= -1 && age < 600, "%.0f s ago: %s", age, at);
+    }
+}
+
 START_TEST(text_has_every_field) {
     char begin[64];
     void *p = memset(bs_heap_alloc(3000000), 1, 3000000);
@@ -201,11 +222,12 @@ START_TEST(text_has_every_field) {
         ck_assert_msg(strchr("-0123456789", at[strlen(field)]) != NULL, "%s: %.60s", name, at);
     }
     ck_assert_ptr_nonnull(strstr(text, " sweep: returned 11 waiting 0 swept 22 orphans 33 idle 5"
-                                         " cache 66 ns 44\n"));
+                                         " cache 66 ns 44 time "));
     ck_assert_ptr_nonnull(strstr(text, " scavenge: huge 4194304 (4.0 MiB) page 12345 (12.0 KiB) "
-                                       "hole 0 overfilled 8192 thp_split 7 thp_joined 8 calls 3 failed 1 dirty 55 goal 66 ns 77\n"));
+                                       "hole 0 overfilled 8192 thp_split 7 thp_joined 8 calls 3 failed 1 dirty 55 goal 66 ns 77 time "));
     ck_assert_ptr_nonnull(strstr(text, " limit: limit 0 limit_used "));
-    ck_assert_ptr_nonnull(strstr(text, " request 88 refused 1\n"));
+    ck_assert_ptr_nonnull(strstr(text, " request 88 refused 1 time "));
+    must_have_times(text);
     ck_assert_ptr_nonnull(strstr(text, " note: text quote \" backslash \\ tab \t"));
 }
 END_TEST

@@ -9,6 +9,7 @@
 #include <check.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <time.h>
 
 /* The text besom makes of the format. No format attribute: unknown conversions are tried, too. */
 static const char *made(const char *fmt, ...) {
@@ -114,6 +115,24 @@ START_TEST(sizes_for_people) {
 }
 END_TEST
 
+/* Every day of the years that the clock has. */
+START_TEST(times_are_those_of_libc) {
+    const uint64_t second = 1000000000u, last = UINT64_MAX / second;
+    for (uint64_t s = 0; s < last; s += 86400 - 1) {
+        char buf[64], want[64];
+        time_t t = (time_t)s;
+        struct tm tm;
+        struct bs_out out;
+        ck_assert_ptr_nonnull(gmtime_r(&t, &tm));
+        size_t len = strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%S", &tm);
+        snprintf(want + len, sizeof want - len, ".%03uZ", (unsigned)(s % 1000));
+        bs_out_init(&out, buf, sizeof buf);
+        bs_out_utc(&out, s * second + s % 1000 * 1000000u);
+        ck_assert_str_eq(bs_out_text(&out), want);
+    }
+}
+END_TEST
+
 static void warn_twice(void *arg) {
     (void)arg;
     bs_warn("%s is %d", "this", 1);
@@ -163,6 +182,7 @@ int main(void) {
     tcase_add_test(tc, long_text_is_cut_within_its_buffer);
     tcase_add_test(tc, a_wide_number_stays_in_its_buffer);
     tcase_add_test(tc, sizes_for_people);
+    tcase_add_test(tc, times_are_those_of_libc);
     tcase_add_test(tc, a_warning_is_one_line_however_long);
     tcase_add_test(tc, a_crime_is_named_and_aborts);
     suite_add_tcase(suite, tc);

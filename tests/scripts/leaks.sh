@@ -113,6 +113,8 @@ assert len(possible) == 1 and possible[0]["bytes"] == 3000 and possible[0]["bloc
 assert scans[0]["interior_blocks"] == 1
 '
 run log_format:text,scan_interval:0,sample:all "$tmp/leaky"
+grep '] scan: ' "$tmp/log" | grep -q ' time 2[0-9-]*T[0-9:]*\.[0-9]*Z$' ||
+    broken "no time of day: $(grep '] scan: ' "$tmp/log")"
 "$BESOM" symbolize "$tmp/log" | grep -q '#0 .*leak_by_name at .*leaky.c:7' ||
     broken "no name of the function: $("$BESOM" symbolize "$tmp/log" | grep -A3 leak:)"
 
