@@ -19,7 +19,8 @@ void bs_round_enter_after_knock(void);
 /* Or it does not enter. */
 void bs_round_go_away(void);
 /* The same as bs_round_enter, but not for ever. False: the time is over, or this thread is inside already: the caller is
- * a handler of a signal that has interrupted it there; or somebody has waited for the end of this round in vain. */
+ * a handler of a signal that has interrupted it there; or the helper is, and waits for a lock, which what the caller has
+ * interrupted may have; or somebody has waited for the end of this round in vain. */
 bool bs_round_enter_until(uint64_t deadline_ns);
 /* False: another thread is in a round. */
 bool bs_round_try(void);

@@ -8,6 +8,8 @@
  */
 #include "child.h"
 #include "lock.h"
+#include "os.h"
+#include "round.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -252,6 +254,41 @@ END_TEST
 
 #endif
 
+/* --- the round -------------------------------------------------------------------------------- */
+
+#if !BS_SANITIZED /* there the helper is a thread like others */
+static uint32_t is_in; /* [atomic] */
+
+static void enter_and_want(void *arg) {
+    (void)arg;
+    bs_round_enter();
+    bs_store_release(&is_in, 1u);
+    bs_lock_acquire(&shared);
+    bs_lock_release(&shared);
+    bs_round_leave();
+}
+
+/* Whoever has a lock is interrupted, and waits for a round, which waits for the lock: in vain, and that is seen. */
+START_TEST(a_round_that_waits_for_us_is_not_waited_for) {
+    const uint64_t second = 1000000000;
+    bs_lock_acquire(&shared);
+    ck_assert_int_eq(bs_os_helper_start(enter_and_want, NULL), 0);
+    while (bs_load_acquire(&is_in) == 0)
+        bs_os_pause(second / 1000);
+    uint64_t start = bs_os_now_ns();
+    ck_assert(!bs_round_enter_until(start + 50 * second));
+    uint64_t took = bs_os_now_ns() - start;
+    ck_assert_msg(took < 25 * second, "%ju ns", (uintmax_t)took);
+    ck_assert(!bs_round_enter_until(bs_os_now_ns() + 50 * second)); /* it is the same round */
+    ck_assert_msg(bs_os_now_ns() - start < 25 * second, "%ju ns", (uintmax_t)(bs_os_now_ns() - start));
+    bs_lock_release(&shared);
+    while (!bs_round_try())
+        bs_os_pause(second / 1000);
+    bs_round_leave();
+}
+END_TEST
+#endif
+
 int main(void) {
     Suite *suite = suite_create("lock");
     TCase *tc = tcase_create("lock");
@@ -262,6 +299,9 @@ int main(void) {
     tcase_add_test(tc, a_breath_lets_others_in);
     tcase_add_test(tc, try_takes_a_free_lock_only);
     tcase_add_test(tc, reset_frees_it);
+#if !BS_SANITIZED
+    tcase_add_test(tc, a_round_that_waits_for_us_is_not_waited_for);
+#endif
 #if BS_DEBUG >= 1
     tcase_add_test(tc, the_checker_lets_right_orders_pass);
     tcase_add_test(tc, the_checker_stops_crimes);

@@ -2,14 +2,15 @@
 /*
  * Promise: a program of one thread whose handler of a timer executes a program that is not there, each time, gets on,
  * also where that handler interrupts a search which the thread itself makes: it does not wait for its own thread, but for the case
- * that it has interrupted it in the two instructions before that can be seen, and then once.
+ * that it has interrupted it in the two instructions before that can be seen, and then once. Nor does it wait for the
+ * helper that is in a round and waits for a lock of what was interrupted (3 of 25 runs did, a second each).
  */
 #include "promise.h"
 
 #include <signal.h>
 #include <sys/time.h>
 
-enum { nblocks = 20000, seconds = 4, most_slow = 3 };
+enum { nblocks = 20000, seconds = 4, most_slow = 1 };
 
 static volatile unsigned execs;
 static volatile unsigned slow;
