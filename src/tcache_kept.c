@@ -136,11 +136,23 @@ enum bs_kept_put bs_kept_put(struct bs_span *s) {
     return bs_tcache_note_busy() && kept->last != 0 ? BS_KEPT_QUIETLY : BS_KEPT_LOOK;
 }
 
+/* The sum of the lengths. */
+static uint32_t pages_of(const struct bs_kept *kept) {
+    uint32_t pages = 0;
+    for (uint64_t left = kept->lengths; left != 0; left >>= 8)
+        pages += left & 0xff;
+    return pages;
+}
+
+/* A fork may have met the owner between a length and the sum. */
 void bs_kept_drain(struct bs_tcache *tc) {
-    if (tc->kept.allocs != 0)
-        tell_allocs(&tc->kept);
-    if (tc->kept.pages != 0)
-        let_go(&tc->kept, 0);
+    struct bs_kept *kept = &tc->kept;
+    if (kept->allocs != 0)
+        tell_allocs(kept);
+    if (kept->pages != 0 || kept->lengths != 0) {
+        bs_store(&kept->pages, pages_of(kept));
+        let_go(kept, 0);
+    }
 }
 
 void bs_kept_renew(const struct bs_tcache *tc, uint32_t sweepgen) {

@@ -317,6 +317,26 @@ START_TEST(a_forked_child_has_what_the_others_kept) {
 }
 END_TEST
 
+/* A fork may meet a thread that has told of a span's pages and not of its place, or the other way round. */
+START_TEST(a_fork_in_the_middle_of_a_step_doubles_none) {
+    struct bs_kept *own = NULL;
+    char *block[2];
+    for (int by = -5; by <= 9; by += 14) {
+        free_of((const size_t[]){5, 7}, 2, block);
+        own = &bs_tcache_self()->kept;
+        own->pages += (uint32_t)by; /* and no length */
+        bs_tcache_drain_own();
+        ck_assert_uint_eq(kept(), 0);
+        ck_assert_uint_eq(waiting(), 12);
+        check_pages(0);
+    }
+    own->pages = 9; /* the only one, or the first */
+    bs_tcache_drain_own();
+    ck_assert_uint_eq(kept(), 0);
+    check_pages(0);
+}
+END_TEST
+
 /* Before much is taken from the kernel, as magazines. */
 START_TEST(growth_takes_what_is_kept) {
     char *block[3];
@@ -380,6 +400,7 @@ int main(void) {
     tcase_add_test(tc, what_a_thread_keeps_is_its_own_until_it_ends);
     tcase_add_test(tc, threads_share_what_may_be_kept);
     tcase_add_test(tc, a_forked_child_has_what_the_others_kept);
+    tcase_add_test(tc, a_fork_in_the_middle_of_a_step_doubles_none);
     tcase_add_test(tc, growth_takes_what_is_kept);
     tcase_add_test(tc, a_thread_without_a_cache_keeps_none);
     tcase_add_test(tc, under_pressure_a_thread_keeps_none);
