@@ -335,13 +335,22 @@ static bool can_move(struct bs_span *from, const struct bs_span *to, size_t byte
            (bs_thp_is_uniform(from->base, bytes, (from->flags & BS_SPAN_MOVED) != 0) || become_one(from));
 }
 
+_Static_assert(2 * BS_KEPT_SPAN_PAGES * BS_PAGE_SIZE <= BS_MREMAP_MIN_BYTES, "what is moved goes to new pages");
+
+/* The new block's pages read as zeros where the old one's shall go: bs_os_move asks for that. */
+static bool make_zero(const struct bs_pages *to, size_t bytes) {
+    uintptr_t first = bs_align_down(to->dirty_base, bs_os_page_size());
+    uintptr_t end = bs_min(bs_align_up(to->dirty_end, bs_os_page_size()), to->base + bytes);
+    return first >= end || bs_os_zero((void *)first, end - first) == 0;
+}
+
 enum moved { MOVED, STAYED, LOST };
 
 /* Moves the old block into the new one by page tables; whole OS pages only. LOST: the kernel refused
  * after it had unmapped the new one's pages, and gives no others. */
-static enum moved move_pages(struct bs_span *from, struct bs_span *to) {
+static enum moved move_pages(struct bs_span *from, struct bs_span *to, const struct bs_pages *pages) {
     size_t bytes = bs_large_usable(from);
-    if (!can_move(from, to, bytes))
+    if (!can_move(from, to, bytes) || !make_zero(pages, bytes))
         return STAYED;
     if (bs_add(&moved_blocks, 1) >= BS_MREMAP_BUDGET) {
         bs_sub(&moved_blocks, 1);
@@ -358,14 +367,14 @@ static enum moved move_pages(struct bs_span *from, struct bs_span *to) {
 
 /* The block's content goes to a new one. *moved: by its pages, so that the old one is empty. */
 static void *move_content(struct bs_span *s, size_t size, bool *was_moved) {
-    struct bs_pages pages;
+    struct bs_pages pages = {.dirty_end = 0};
     size_t npages = pages_for(size), align = bs_vector_align(size);
     struct bs_span *to = reuse_span(size, npages, align, false);
     if (to == NULL)
         to = new_span(size, npages, align, &pages);
     if (to == NULL)
         return NULL;
-    enum moved moved = move_pages(s, to);
+    enum moved moved = move_pages(s, to, &pages);
     if (BS_UNLIKELY(moved == LOST)) {
         give_up(to);
         return NULL;

@@ -55,14 +55,19 @@ int bs_os_used(void *addr, size_t bytes);
 /* The range reads as zeros when it is used again; with advice:free as zeros or as it was, page by
  * page. A kernel that refuses MADV_FREE once is asked no more: MADV_DONTNEED from then on. */
 int bs_os_unused(void *addr, size_t bytes);
+/* The range reads as zeros, whatever the option says. */
+int bs_os_zero(void *addr, size_t bytes);
 /* On failure the range is as it was. It has lost its name and its advice on huge pages. */
 int bs_os_decommit(void *addr, size_t bytes);
 int bs_os_fault(void *addr, size_t bytes);
 void bs_os_free(void *addr, size_t bytes);
 
-/* Moves the pages of [from, from+bytes) to [to, to+bytes), both Ready and disjoint; `from` is
- * Ready and zero afterwards. ENOSYS/EINVAL where the kernel cannot (before Linux 5.7). */
+/* Moves the pages of [from, from+bytes) to [to, to+bytes), both Ready and disjoint, the second reading as zeros; `from` is
+ * Ready and zero afterwards. ENOSYS/EINVAL where the kernel cannot (before Linux 5.7). On failure `from` is as it was, and
+ * `to` holds anything or is None, in part or as a whole. */
 int bs_os_move(void *from, void *to, size_t bytes);
+/* For it: what was moved to `to` before the kernel refused the rest is in `from` again. */
+BS_COLD void bs_os_move_back(void *from, const void *to, size_t bytes);
 /* Ready -> Ready, zero, with a mapping that can merge with its neighbours again (after a move). ENOMEM: the range may be
  * None by now, which bs_os_unused says by the same error. */
 int bs_os_renew(void *addr, size_t bytes);

@@ -195,6 +195,10 @@ int bs_os_unused(void *addr, size_t bytes) {
             return 0;
         bs_store(&lazy_refused, true);
     }
+    return bs_os_zero(addr, bytes);
+}
+
+int bs_os_zero(void *addr, size_t bytes) {
     return (int)-GUARDED(bs_sys3(SYS_madvise, addr, bytes, MADV_DONTNEED));
 }
 
@@ -219,7 +223,12 @@ void bs_os_free(void *addr, size_t bytes) {
 
 int bs_os_move(void *from, void *to, size_t bytes) {
     const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
-    long ret = GUARDED(bs_sys5(SYS_mremap, from, bytes, bytes, flags, to));
+    int injected = bs_os_fault_due();
+    if (injected == EFAULT) /* of two mappings the first was moved by then */
+        (void)bs_sys5(SYS_mremap, from, bytes / 2, bytes / 2, flags, to);
+    long ret = checked(injected != 0 ? -injected : bs_sys5(SYS_mremap, from, bytes, bytes, flags, to));
+    if (BS_UNLIKELY(ret < 0))
+        bs_os_move_back(from, to, bytes);
     return ret < 0 ? (int)-ret : 0;
 }
 

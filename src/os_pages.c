@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/sysinfo.h>
 
 #if defined(__x86_64__)
@@ -168,6 +169,28 @@ static uintptr_t ask_scan(int fd, uintptr_t start, uintptr_t end, unsigned flags
         start = n == 0 || walk_end <= start ? end : walk_end;
     }
     return end;
+}
+
+/* --- a move that was refused ------------------------------------------------------------------- */
+
+static bool is_zero(const void *page, size_t bytes) {
+    const uint64_t *word = page;
+    for (size_t i = 0; i < bytes / sizeof *word; i++)
+        if (word[i] != 0)
+            return false;
+    return true;
+}
+
+/* Since Linux 6.17 a range of several mappings is moved one after the other, up to one that is refused: a userfaultfd
+ * watches it, but not those before, or there may be no more mappings. `to` read as zeros, so what it holds was moved. It may
+ * have holes by now. */
+void bs_os_move_back(void *from, const void *to, size_t bytes) {
+    size_t os_page = bs_os_page_size();
+    for (size_t at = 0; at < bytes; at += os_page) {
+        const char *page = (const char *)to + at;
+        if (bs_os_readable((uintptr_t)page) && !is_zero(page, os_page))
+            memcpy((char *)from + at, page, os_page);
+    }
 }
 
 /* --- the lesser ways -------------------------------------------------------------------------- */

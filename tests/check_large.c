@@ -339,6 +339,34 @@ START_TEST(moved_blocks_share_long_os_pages) {
 }
 END_TEST
 
+/* Linux moves what it can of several mappings, and then refuses. New pages hold something or nothing. */
+START_TEST(a_move_that_is_refused_half_way) {
+    size_t size = 4 * BS_MREMAP_MIN_BYTES;
+    for (unsigned n = 1, failed = 1; failed != 0; n++) {
+        char *p = alloc(size, false), *wall = alloc(40000, false);
+        if (n % 2 != 0) {
+            char *dirty = alloc(2 * size, false);
+            memset(dirty, 99, 2 * size);
+            release(dirty);
+        }
+        for (size_t i = 0; i < size; i += 8)
+            *(uint64_t *)(void *)(p + i) = i / BS_PAGE_SIZE % 3 == 0 ? 0 : i + n;
+        (void)bs_os_fail(n, EFAULT, false);
+        char *q = bs_large_resize(span_of(p), size + 10 * BS_PAGE_SIZE);
+        failed = bs_os_fail(0, 0, false) >= n;
+        char *now = q != NULL ? q : p;
+        for (size_t i = 0; i < size; i += 8)
+            require(*(uint64_t *)(void *)(now + i) == (i / BS_PAGE_SIZE % 3 == 0 ? 0 : i + n), "call %u, byte %zu", n, i);
+        release(now);
+        release(wall);
+        ck_assert(bs_pageheap_is_valid());
+        require(n < 20, "%u calls", n);
+    }
+    ck_assert_uint_ne(bs_counted(large_copied), 0);
+    ck_assert_uint_ne(bs_counted(large_moved), 0);
+}
+END_TEST
+
 /* Mapping anew was refused after the old mapping was gone: who takes the pages next has them mapped. */
 START_TEST(a_moved_block_whose_mapping_is_lost) {
     size_t size = BS_MREMAP_MIN_BYTES;
@@ -791,6 +819,7 @@ int main(void) {
 #if BS_FAULTS
     tcase_add_test(tc, moved_blocks_share_long_os_pages);
     tcase_add_test(tc, a_moved_block_whose_mapping_is_lost);
+    tcase_add_test(tc, a_move_that_is_refused_half_way);
 #endif
     tcase_add_test(tc, random_lives);
     tc = add_case(suite, "kept");
