@@ -6,242 +6,7 @@
  * than 100 ms, so that the stops themselves do not add up. (A wait that began anew after each stop would
  * not end.) A signal of the program's own ends the same calls with EINTR, and its handler has run.
  */
-#include "promise.h"
-
-#include <arpa/inet.h>
-#include <poll.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <signal.h>
-#include <sys/epoll.h>
-#include <sys/ipc.h>
-#include <sys/msg.h>
-#include <sys/select.h>
-#include <sys/sem.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-
-/* A thread may get no CPU for seconds where others want it; limits are for what never ends. */
-enum { late_ms = 20000, near_ms = 100, seconds = 4, most_seconds = 100 };
-static unsigned wait_ms = 300;
-static struct timespec span;
-
-static uint64_t now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-static struct timeval wait_timeval(void) {
-    return (struct timeval){wait_ms / 1000, wait_ms % 1000 * 1000L};
-}
-
-static struct timespec point(clockid_t clock) {
-    struct timespec t;
-    clock_gettime(clock, &t);
-    t.tv_nsec += wait_ms * 1000000L;
-    t.tv_sec += t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    return t;
-}
-
-/* --- the ways to wait: each for wait_ms; the value is what libc's function gave --------------- */
-
-static sem_t never;
-static int sem_id, msg_id, epoll_fd, quiet[2], full[2], listener, full_unix, full_inet;
-static struct sockaddr_in inet_address;
-static struct sockaddr_un unix_address;
-static socklen_t unix_bytes;
-
-static int by_poll(void) {
-    return poll(NULL, 0, wait_ms);
-}
-static int by_ppoll(void) {
-    return ppoll(NULL, 0, &span, NULL);
-}
-static int by_select(void) {
-    struct timeval t = wait_timeval();
-    return select(0, NULL, NULL, NULL, &t);
-}
-static int by_pselect(void) {
-    sigset_t none;
-    sigemptyset(&none);
-    return pselect(0, NULL, NULL, NULL, &span, &none);
-}
-static int by_epoll_wait(void) {
-    struct epoll_event e;
-    return epoll_wait(epoll_fd, &e, 1, wait_ms);
-}
-static int by_epoll_pwait(void) {
-    struct epoll_event e;
-    sigset_t none;
-    sigemptyset(&none);
-    return epoll_pwait(epoll_fd, &e, 1, wait_ms, &none);
-}
-static int by_nanosleep(void) {
-    struct timespec left;
-    return nanosleep(&span, &left);
-}
-static int by_usleep(void) {
-    return usleep(wait_ms * 1000);
-}
-static int error_to_errno(int error) {
-    errno = error != 0 ? error : errno;
-    return error != 0 ? -1 : 0;
-}
-static int by_clock_nanosleep(void) {
-    return error_to_errno(clock_nanosleep(CLOCK_MONOTONIC, 0, &span, NULL));
-}
-static int by_clock_nanosleep_until(void) {
-    struct timespec end = point(CLOCK_REALTIME);
-    return error_to_errno(clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &end, NULL));
-}
-static int by_sem_timedwait(void) {
-    struct timespec end = point(CLOCK_REALTIME);
-    return sem_timedwait(&never, &end);
-}
-static int by_sigtimedwait(void) {
-    sigset_t set;
-    sigfillset(&set); /* besom's among them */
-    sigdelset(&set, SIGUSR1);
-    return sigtimedwait(&set, NULL, &span);
-}
-static int by_semtimedop(void) {
-    struct sembuf down = {0, -1, 0};
-    return semtimedop(sem_id, &down, 1, &span);
-}
-static int by_accept(void) {
-    return accept(listener, NULL, NULL);
-}
-static int by_recv(void) {
-    char byte;
-    return (int)recv(quiet[0], &byte, 1, 0);
-}
-static int by_recvmsg(void) {
-    char byte;
-    struct iovec part = {&byte, 1};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    return (int)recvmsg(quiet[0], &message, 0);
-}
-static int by_read(void) {
-    char byte;
-    return (int)read(quiet[0], &byte, 1);
-}
-static int by_send(void) {
-    return (int)send(full[0], "x", 1, 0);
-}
-static int by_connect(void) {
-    struct timeval timeout = wait_timeval();
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    BS_CHECK(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) == 0, "setsockopt");
-    int ret = connect(fd, (struct sockaddr *)&inet_address, sizeof inet_address), error = errno;
-    close(fd);
-    errno = error;
-    return ret;
-}
-static int by_connect_unix(void) {
-    struct timeval timeout = wait_timeval();
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    BS_CHECK(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) == 0, "setsockopt");
-    int ret = connect(fd, (struct sockaddr *)&unix_address, unix_bytes), error = errno;
-    close(fd);
-    errno = error;
-    return ret;
-}
-
-static const struct way {
-    const char *name;
-    int (*wait)(void);
-    int ret, error; /* what it gives when the time is over */
-} ways[] = {
-    {"poll", by_poll, 0, 0},
-    {"ppoll", by_ppoll, 0, 0},
-    {"select", by_select, 0, 0},
-    {"pselect", by_pselect, 0, 0},
-    {"epoll_wait", by_epoll_wait, 0, 0},
-    {"epoll_pwait", by_epoll_pwait, 0, 0},
-    {"nanosleep", by_nanosleep, 0, 0},
-    {"usleep", by_usleep, 0, 0},
-    {"clock_nanosleep", by_clock_nanosleep, 0, 0},
-    {"clock_nanosleep until", by_clock_nanosleep_until, 0, 0},
-    {"sem_timedwait", by_sem_timedwait, -1, ETIMEDOUT},
-    {"sigtimedwait", by_sigtimedwait, -1, EAGAIN},
-    {"semtimedop", by_semtimedop, -1, EAGAIN},
-    {"accept", by_accept, -1, EAGAIN},
-    {"recv", by_recv, -1, EAGAIN},
-    {"recvmsg", by_recvmsg, -1, EAGAIN},
-    {"read", by_read, -1, EAGAIN},
-    {"send", by_send, -1, EAGAIN},
-    {"connect", by_connect, -1, EINPROGRESS},
-    {"connect (local)", by_connect_unix, -1, EAGAIN},
-};
-enum { nways = sizeof ways / sizeof ways[0] };
-
-/* --- what they need --------------------------------------------------------------------------- */
-
-static void set_timeouts(int fd) {
-    struct timeval timeout = wait_timeval();
-    BS_CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) == 0 &&
-                 setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) == 0,
-             "setsockopt");
-}
-
-/* Connections that nobody accepts, until one more would have to wait. */
-static void fill_backlog(int domain, const void *address, socklen_t bytes) {
-    for (int i = 0; i < 20; i++) {
-        int fd = socket(domain, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (connect(fd, address, bytes) != 0 && errno == EAGAIN)
-            return;
-    }
-}
-
-static void make_listeners(void) {
-    socklen_t bytes = sizeof inet_address;
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    BS_CHECK(bind(listener, (struct sockaddr *)&any, sizeof any) == 0 && listen(listener, 5) == 0, "listen");
-    set_timeouts(listener);
-    full_inet = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    BS_CHECK(bind(full_inet, (struct sockaddr *)&any, sizeof any) == 0 && listen(full_inet, 0) == 0 &&
-                 getsockname(full_inet, (struct sockaddr *)&inet_address, &bytes) == 0,
-             "listen");
-    fill_backlog(AF_INET, &inet_address, bytes);
-    full_unix = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    unix_address.sun_family = AF_UNIX;
-    snprintf(unix_address.sun_path + 1, 100, "besom-no-eintr-%d", (int)getpid());
-    unix_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(unix_address.sun_path + 1));
-    BS_CHECK(bind(full_unix, (struct sockaddr *)&unix_address, unix_bytes) == 0 && listen(full_unix, 0) == 0,
-             "listen");
-    fill_backlog(AF_UNIX, &unix_address, unix_bytes);
-}
-
-static void remove_ipc(void) {
-    semctl(sem_id, 0, IPC_RMID);
-    msgctl(msg_id, IPC_RMID, NULL);
-}
-
-static void set_wait(unsigned ms) {
-    wait_ms = ms;
-    span = (struct timespec){ms / 1000, ms % 1000 * 1000000L};
-}
-
-static void make_things(void) {
-    set_wait(wait_ms);
-    sem_init(&never, 0, 0);
-    sem_id = semget(IPC_PRIVATE, 1, 0600);
-    msg_id = msgget(IPC_PRIVATE, 0600);
-    BS_CHECK(sem_id >= 0 && msg_id >= 0, "semget, msgget");
-    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    BS_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, quiet) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, full) == 0,
-             "socketpair");
-    set_timeouts(quiet[0]);
-    while (send(full[0], "x", 1, MSG_DONTWAIT) == 1)
-        ;
-    set_timeouts(full[0]);
-    make_listeners();
-}
+#include "no_eintr.h"
 
 /* --- no EINTR --------------------------------------------------------------------------------- */
 
@@ -286,6 +51,38 @@ static void *wait_for_letter(void *arg) {
         BS_CHECK(msgrcv(msg_id, &letter, sizeof letter.text, 0, 0) == 8, "msgrcv");
     return NULL;
 }
+static void *wait_for_semop(void *arg) {
+    struct sembuf down = {1, -1, 0};
+    for (int i = 0; i < 3; i++)
+        BS_CHECK(semop(sem_id, &down, 1) == 0, "semop");
+    return arg;
+}
+/* SIGUSR2 is blocked in all threads; besom's own signal is in the set, and is no signal of the program's. */
+static void *wait_for_signal(void *arg) {
+    sigset_t set;
+    siginfo_t info;
+    int signal = 0;
+    sigfillset(&set);
+    BS_CHECK(sigwaitinfo(&set, &info) == SIGUSR2 && info.si_signo == SIGUSR2, "sigwaitinfo");
+    BS_CHECK(sigwait(&set, &signal) == 0 && signal == SIGUSR2, "sigwait");
+    int fd = signalfd(-1, &set, SFD_CLOEXEC);
+    struct signalfd_siginfo read_info;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    BS_CHECK(fd >= 0 && poll(&p, 1, -1) == 1 && read(fd, &read_info, sizeof read_info) == sizeof read_info &&
+                 read_info.ssi_signo == SIGUSR2,
+             "signalfd");
+    close(fd);
+    return arg;
+}
+/* One that is made in the C11 way. */
+static int wait_for_refusal(void *arg) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    BS_CHECK(*(int *)arg == 4711, "the argument");
+    BS_CHECK(connect(fd, (struct sockaddr *)&closed_address, sizeof closed_address) == -1 && errno == ECONNREFUSED,
+             "connect to what is closed meanwhile");
+    close(fd);
+    return 12;
+}
 static void *sleep_long(void *arg) {
     uint64_t start = now_us();
     BS_CHECK(sleep(2) == 0, "sleep");
@@ -295,8 +92,11 @@ static void *sleep_long(void *arg) {
 }
 
 static void nobody_is_interrupted(void) {
-    pthread_t thread[nways], other[3];
+    pthread_t thread[nways], other[5];
+    thrd_t refused;
+    int argument = 4711, result = 0;
     struct letter letter = {1, "letter"};
+    struct sembuf up = {1, 1, 0};
     end_us = now_us() + seconds * 1000000;
     latest_us = now_us() + most_seconds * 1000000;
     for (unsigned i = 0; i < nways; i++)
@@ -306,13 +106,20 @@ static void nobody_is_interrupted(void) {
     pthread_create(&other[0], NULL, wait_for_post, NULL);
     pthread_create(&other[1], NULL, wait_for_letter, NULL);
     pthread_create(&other[2], NULL, sleep_long, NULL);
+    pthread_create(&other[3], NULL, wait_for_semop, NULL);
+    pthread_create(&other[4], NULL, wait_for_signal, NULL);
+    BS_CHECK(thrd_create(&refused, wait_for_refusal, &argument) == thrd_success, "no thread");
     for (int i = 0; i < 3; i++) {
         sleep_ms(500);
         sem_post(&posted);
         BS_CHECK(msgsnd(msg_id, &letter, sizeof letter.text, 0) == 0, "msgsnd");
+        BS_CHECK(semop(sem_id, &up, 1) == 0, "semop");
+        BS_CHECK(pthread_kill(other[4], SIGUSR2) == 0, "pthread_kill");
     }
-    for (unsigned i = 0; i < 3; i++)
+    close(closed_inet);
+    for (unsigned i = 0; i < 5; i++)
         pthread_join(other[i], NULL);
+    BS_CHECK(thrd_join(refused, &result) == thrd_success && result == 12, "the thread's result is %d", result);
     for (unsigned i = 0; i < nways; i++)
         pthread_join(thread[i], NULL);
 }
@@ -368,6 +175,35 @@ static void signals_still_interrupt(const struct way *way) {
     BS_CHECK(interrupted >= 9, "%s returned EINTR for %d signals of 12", way->name, interrupted);
 }
 
+/* Calls that say how much was left. */
+static int is_left(long s, long ns) {
+    BS_CHECK(s >= 0 && ns >= 0 && s * 1000 + ns / 1000000 <= wait_ms, "%ld s and %ld ns are left", s, ns);
+    errno = EINTR;
+    return -1;
+}
+static int by_sleep(void) {
+    errno = 4711;
+    unsigned left = sleep(wait_ms / 1000);
+    BS_CHECK(errno == 4711, "sleep changes errno to %d", errno);
+    return left != 0 ? is_left((long)left, 0) : 0;
+}
+static int by_clock_nanosleep_left(void) {
+    struct timespec left = {-1, 0};
+    int error = clock_nanosleep(CLOCK_MONOTONIC, 0, &span, &left);
+    return error == EINTR ? is_left(left.tv_sec, left.tv_nsec) : error;
+}
+static int by_nanosleep_left(void) {
+    struct timespec left = span;
+    return nanosleep(&left, &left) != 0 ? is_left(left.tv_sec, left.tv_nsec) : 0;
+}
+static int by_sigwaitinfo(void) {
+    sigset_t set;
+    siginfo_t info;
+    sigfillset(&set);
+    sigdelset(&set, SIGUSR1);
+    return sigwaitinfo(&set, &info);
+}
+
 static int pausing_tid, paused; /* [atomic] */
 
 /* pause and sigsuspend end by nothing else. */
@@ -405,6 +241,10 @@ int main(void) {
     pthread_t thread;
 
     BS_CHECK(sigaction(SIGUSR1, &action, NULL) == 0, "sigaction");
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    BS_CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0, "pthread_sigmask");
     make_things();
     atexit(remove_ipc);
     nobody_is_interrupted();
@@ -415,6 +255,12 @@ int main(void) {
         for (unsigned k = 0; k < nways; k++)
             if (strcmp(ways[k].name, by_handler[i]) == 0)
                 signals_still_interrupt(&ways[k]);
+    static const struct way others[] = {{"sleep", by_sleep, 0, 0},
+                                        {"clock_nanosleep", by_clock_nanosleep_left, 0, 0},
+                                        {"nanosleep", by_nanosleep_left, 0, 0},
+                                        {"sigwaitinfo", by_sigwaitinfo, 0, 0}};
+    for (unsigned i = 0; i < sizeof others / sizeof others[0]; i++)
+        signals_still_interrupt(&others[i]);
     for (uintptr_t i = 0; i < 2; i++) {
         pausing_tid = paused = 0;
         pthread_create(&thread, NULL, pause_once, (void *)i);
