@@ -415,6 +415,28 @@ static void free_into_another_class(void *p) {
     release_one(class, p);
 }
 
+/* Its span's record is that of another span of the class by then. */
+static void free_after_the_record_has_moved(void *p) {
+    unsigned class = bs_pagemap_class((uintptr_t)p);
+    struct bs_span *s = bs_span_of((uintptr_t)p), *now;
+    void *block[400];
+    unsigned n = 0;
+    release_one(class, p);
+    do
+        ck_assert_uint_lt(n, BS_ARRAY_LEN(block));
+    while (bs_span_of((uintptr_t)(block[n++] = claim_one(class))) == s);
+    now = bs_span_of((uintptr_t)block[n - 1]);
+    void *stale = block[n - 1];
+    for (unsigned i = 0; i < n; i++) {
+        release_one(class, block[i]);
+        bs_central_give_up_empty();
+        bs_waiting_return(10); /* the record of the last one is the next that is used */
+    }
+    ck_assert_uint_eq((uintptr_t)claim_one(class), s->base);
+    ck_assert_ptr_eq(bs_span_of(s->base), now);
+    release_one(class, stale);
+}
+
 START_TEST(crimes_abort) {
     char text[128];
     void *p = claim_one(bs_class_of(48)), *other = claim_one(bs_class_of(48));
@@ -425,6 +447,7 @@ START_TEST(crimes_abort) {
     release_one(bs_class_of(48), other);
     expect_abort(free_after_the_span, p, text);
     expect_abort(free_into_another_class, p, text);
+    expect_abort(free_after_the_record_has_moved, p, "besom: double free of ");
     snprintf(text, sizeof text, "besom: invalid free of %p (size class 48 bytes)\n",
              (void *)((char *)p + 8));
     expect_abort(free_inside, p, text);

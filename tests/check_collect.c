@@ -263,6 +263,42 @@ START_TEST(who_is_given_the_slots_may_free_them) {
 }
 END_TEST
 
+static void free_it(void *p) {
+    bs_heap_free(p);
+}
+static void free_what_is_taken(void *p) {
+    bs_store(&bs_park_find((uintptr_t)p)->state, (uint32_t)BS_PARK_TAKEN);
+    bs_heap_free(p);
+}
+/* A slot that was free before, on a closed page. */
+static void *reserved_slot(void) {
+    for (size_t i = 0; i < bs_park_count(); i++)
+        for (size_t w = 0; w < BS_MARKS_PLANES; w++) {
+            const struct bs_parked *e = bs_park_entry(i);
+            if (e->pick.reserve[w] != 0)
+                return (char *)e->base + (w * 64 + bs_ctz(e->pick.reserve[w])) * bs_class_info[e->class].size;
+        }
+    return NULL;
+}
+
+START_TEST(crimes_against_closed_memory_abort) {
+    char text[128];
+    setup(_i);
+    plant();
+    for (unsigned i = 0; i < 3; i++)
+        (void)site_a(SMALL);
+    bs_tcache_drain_own();
+    until_closed();
+    void *p = reserved_slot();
+    ck_assert_ptr_nonnull(p);
+    snprintf(text, sizeof text, "besom: double free of %p (size class %d bytes)\n", p, SMALL);
+    expect_abort(free_it, p, text);
+    p = (void *)SHOWN(large[1]);
+    snprintf(text, sizeof text, "besom: free of %p, whose memory scan:collect uses again\n", p);
+    expect_abort(free_what_is_taken, p, text);
+}
+END_TEST
+
 static void __attribute__((noinline)) bring_back(void) {
     uintptr_t a = small[NSMALL / 2], b = large[1], other = site_b(4 * LARGE);
     until_closed();
@@ -565,6 +601,7 @@ int main(void) {
     tcase_add_test(tc, pages_of_lost_and_free_slots_alone);
     tcase_add_loop_test(tc, lost_blocks_are_closed_then_given_away, 0, 2);
     tcase_add_loop_test(tc, who_is_given_the_slots_may_free_them, 0, 2);
+    tcase_add_loop_test(tc, crimes_against_closed_memory_abort, 0, 2);
     tcase_add_loop_test(tc, a_touch_brings_back, 0, 2);
     tcase_add_loop_test(tc, a_touch_spares_the_unknown_of_its_size, 0, 2);
     tcase_add_loop_test(tc, a_free_brings_back, 0, 2);

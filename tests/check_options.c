@@ -152,6 +152,8 @@ START_TEST(numbers_and_suffixes) {
         assert_refused("scavenge_delay", wrong[i], "is not a whole number from 0 to 3600000 (ms, or with s, m or h); ignored");
     assert_refused("log_interval", "10ms", "is not a whole number from 0 to 86400 (s, or with m or h); ignored");
     assert_refused("log_interval", "86401", "log_interval in TEST");
+    assert_refused("sample", "1", "\"1\" is not off, all or a size of 1024 bytes or more (suffixes K M G T); ignored");
+    assert_refused("sample", "most", "option sample in TEST");
 }
 END_TEST
 

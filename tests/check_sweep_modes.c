@@ -219,6 +219,22 @@ static void damage_and_refill(void *p) {
     set_mark_of_free_slot(p);
     (void)claim_one(class);
 }
+static void damage_large(void *p) {
+    begin();
+    start(BS_SWEEP_PLAIN);
+    *bs_marks_word(span_of(p)->base, BS_SIDE_MARK, 0) |= 2;
+    bs_cycle_finish();
+}
+/* The program has a pointer to it after all, and frees it by what it has found before the sweep. */
+static void free_what_was_released(void *p) {
+    struct bs_span *s = span_of(p);
+    begin();
+    start(BS_SWEEP_COLLECT);
+    while (span_of(p) == s)
+        (void)bs_cycle_walk(1, 1);
+    require(bs_cycle_is_under_way(), "nothing is left to be swept");
+    bs_large_free(s);
+}
 static void begin_twice(void *p) {
     (void)p;
     begin();
@@ -238,6 +254,13 @@ START_TEST(crimes_abort) {
     ck_assert_uint_eq((uintptr_t)p - (uintptr_t)first, 512);
     expect_abort(damage_and_walk, p, text);
     expect_abort(damage_and_refill, p, text);
+    char *large = bs_large_alloc(BS_MIB, 1, false);
+    snprintf(text, sizeof text, "sweep: the bits of the large block at %p are damaged", (void *)large);
+    expect_abort(damage_large, large, text);
+    ck_assert_ptr_nonnull(bs_large_alloc(BS_MIB, 1, false));
+    snprintf(text, sizeof text, "use of %p, a block of %zu bytes that was released as unreachable", (void *)large,
+             BS_MIB);
+    expect_abort(free_what_was_released, large, text);
     expect_abort(begin_twice, p, "broken invariant: !bs_settling_is_open()");
     expect_abort(begin_unprepared, p, "broken invariant: cycle.prepared");
 }
