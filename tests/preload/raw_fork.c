@@ -7,6 +7,7 @@
  */
 #include "promise.h"
 
+#include <linux/sched.h>
 #include <malloc.h>
 #include <sched.h>
 #include <signal.h>
@@ -52,6 +53,15 @@ int main(void) {
         if (child == 0)
             _exit(work(&seven));
         wait_for(child, seven, "syscall(SYS_fork)");
+#endif
+#ifdef SYS_clone3
+        struct clone_args args = {.exit_signal = SIGCHLD};
+        child = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+        if (child == 0)
+            _exit(work(&seven));
+        if (child > 0 || errno != ENOSYS) /* before Linux 5.3, and in containers that refuse it */
+            wait_for(child, seven, "syscall(SYS_clone3)");
+        BS_CHECK(syscall(SYS_clone3, NULL, sizeof args) == -1, "clone3 without arguments");
 #endif
         (void)work(&seven);
     }
