@@ -416,6 +416,15 @@ int bs_os_clone_kill(int pid);
 unsigned bs_os_fail(unsigned n, int error, bool lasting);
 /* For the os_*.c files: the error that the next call is to fail with, or 0. */
 int bs_os_fault_due(void);
+/* The same for calls of one number, also those that nobody guards: what a filter in a sandbox refuses. They are not
+ * made then. In memory of the test's, which copies of the process may share; NULL: none fails. */
+struct bs_os_call_faults {
+    long number;        /* [init] -1: calls are only counted */
+    unsigned at, error; /* [init] the nth call of it, from 1 */
+    bool lasting;       /* [init] and all later ones */
+    unsigned made[512]; /* [atomic] by number */
+};
+extern struct bs_os_call_faults *bs_os_call_faults;
 /* Pages are asked for in this way, or a lesser one; UNKNOWN: the best that there is. */
 void bs_os_pages_use(enum bs_pages_source source);
 /* The size of an OS page, a power of two that real ones divide. */

@@ -59,6 +59,18 @@ int bs_os_fault_due(void) {
     bool due = at != 0 && (call == at || (faults.lasting && call > at));
     return due ? faults.error : 0;
 }
+
+struct bs_os_call_faults *bs_os_call_faults; /* [atomic] */
+
+BS_UNCHECKED long bs_os_syscall(long n, long a, long b, long c, long d, long e, long f) {
+    struct bs_os_call_faults *calls = bs_load(&bs_os_call_faults);
+    if (calls != NULL && (size_t)n < BS_ARRAY_LEN(calls->made)) {
+        unsigned call = bs_add(&calls->made[n], 1u) + 1;
+        if (n == calls->number && (call == calls->at || (calls->lasting && call > calls->at)))
+            return -(long)calls->error;
+    }
+    return bs_syscall(n, a, b, c, d, e, f);
+}
 #else
 static inline int bs_os_fault_due(void) {
     return 0;
