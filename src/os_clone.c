@@ -152,7 +152,8 @@ int bs_os_clone_ended(int pid, int *status) {
 int bs_os_clone_kill(int pid) {
     int status;
     long ret;
-    if (bs_os_clone_ended(pid, &status) != 0) /* else the number is its own still */
+    ret = bs_os_clone_ended(pid, &status);
+    if (ret == 1 || ret == -ECHILD) /* else the number is its own still, also where one may not ask */
         return status;
     (void)bs_sys2(SYS_kill, pid, SIGKILL);
     do

@@ -4,6 +4,8 @@
 
 #include "os.h"
 
+#include <errno.h>
+
 /* Between two looks; the first ones come sooner, since most scans are short. */
 #define LOOK_NS UINT64_C(10000000)
 #define FIRST_LOOK_NS UINT64_C(200000)
@@ -26,6 +28,8 @@ enum bs_snapshot_end bs_snapshot_wait(struct bs_snapshot *s, uint64_t deadline_n
         }
         bs_os_wait(&s->sleep, 0, pause);
     }
+    if (ended < 0 && ended != -ECHILD) /* a filter that came after it: it would search on for nobody */
+        (void)bs_os_clone_kill(s->pid);
     s->pid = 0;
     if (ended < 0)
         return BS_SNAPSHOT_LOST;

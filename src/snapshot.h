@@ -27,7 +27,7 @@ enum bs_snapshot_end {
     BS_SNAPSHOT_DONE,   /* the function returned */
     BS_SNAPSHOT_DIED,   /* it crashed, or was killed by somebody else */
     BS_SNAPSHOT_KILLED, /* its time was over, or give_up said true */
-    BS_SNAPSHOT_LOST    /* somebody else has waited for it; what it did is seen in shared memory alone */
+    BS_SNAPSHOT_LOST    /* somebody else has waited for it, or nobody may; what it did is seen in shared memory alone */
 };
 
 /* Runs fn(arg) in a copy. False: there is none, see error. */
