@@ -340,6 +340,60 @@ START_TEST(without_memory_it_ends_with_a_line) {
 }
 END_TEST
 
+/* A resize that fails leaves the block where it was; its number is put back. */
+static void resize_without_memory(void *arg) {
+    static struct bs_os_call_faults no_memory = {.number = SYS_mmap, .at = 1, .error = ENOMEM, .lasting = true};
+    (void)arg;
+    bs_record_start();
+    size_t n = 0;
+    bs_record_made(BS_RECORD_MALLOC, address(n++), 1, 1);
+    while (n < 10000 && bs_record_is_on()) { /* until the table would have to grow for it alone */
+        bs_record_made(BS_RECORD_MALLOC, address(n++), 1, 1);
+        uint64_t number = bs_record_resizing(address(0));
+        bs_record_made(BS_RECORD_MALLOC, address(n++), 1, 1);
+        bs_store(&bs_os_call_faults, &no_memory);
+        bs_record_resized(number, address(0), NULL, 1);
+        bs_store(&bs_os_call_faults, (struct bs_os_call_faults *)NULL);
+    }
+    CHILD_CHECK(!bs_record_is_on());
+    bs_record_finish();
+}
+START_TEST(a_number_that_cannot_be_put_back_ends_it) {
+    choose_path();
+    struct outcome o = child_run(resize_without_memory, NULL, 60);
+    char line[160];
+    snprintf(line, sizeof line, "besom: trace \"%s\" cannot be continued (error 12); recording ends\n", path);
+    ck_assert_str_eq(o.err, line);
+    ck_assert_int_eq(o.status, 0);
+    unlink(path);
+}
+END_TEST
+
+/* No buffer; and a name in a folder that has gone. */
+static void begin_in_vain(void *without_memory) {
+    strcpy(bs_opt.record, "trace");
+    if (without_memory != NULL)
+        bs_os_fail(1, ENOMEM, false);
+    bs_record_start();
+    bs_os_fail(0, 0, false);
+    CHILD_CHECK(!bs_record_is_on());
+    bs_record_made(BS_RECORD_MALLOC, address(0), 1, 1);
+    bs_record_finish();
+}
+START_TEST(what_cannot_be_begun_is_said) {
+    char folder[] = "/tmp/check_record.XXXXXX";
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert_int_eq(chdir(folder), 0);
+    struct outcome o = child_run(begin_in_vain, folder, 60);
+    ck_assert_str_eq(o.err, "besom: trace \"trace\" cannot be begun (error 12); recording ends\n");
+    ck_assert_int_eq(o.status, 0);
+    ck_assert_int_eq(rmdir(folder), 0);
+    o = child_run(begin_in_vain, NULL, 60);
+    ck_assert_str_eq(o.err, "besom: trace \"trace\" cannot be begun (error 2); recording ends\n");
+    ck_assert_int_eq(o.status, 0);
+}
+END_TEST
+
 static void record_into_full(void *arg) {
     strcpy(bs_opt.record, arg);
     bs_record_start();
@@ -370,6 +424,11 @@ int main(void) {
     tcase_add_test(tc, damage_is_named_and_never_followed);
     tc = add_case(suite, "what goes wrong");
     tcase_add_test(tc, without_memory_it_ends_with_a_line);
+    if (BS_SANITIZED)
+        printf("left out under a sanitizer, which maps memory itself: a_number_that_cannot_be_put_back_ends_it\n");
+    else
+        tcase_add_test(tc, a_number_that_cannot_be_put_back_ends_it);
+    tcase_add_test(tc, what_cannot_be_begun_is_said);
     tcase_add_test(tc, a_file_that_cannot_be_begun_is_said);
     return run_suite(suite);
 }

@@ -6,6 +6,7 @@
  *
  * Numbers are random, from the clock: what is further from the mean than chance leads in one of 10^9 fails.
  */
+#include "child.h"
 #include "heap.h"
 #include "large.h"
 #include "opt.h"
@@ -16,6 +17,7 @@
 #include "tcache.h"
 #include "unit.h"
 
+#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 
@@ -378,6 +380,57 @@ START_TEST(modules_have_build_id_and_path) {
 }
 END_TEST
 
+/* --- without memory ------------------------------------------------------------------------------ */
+
+static void start_without_memory(void *arg) {
+    (void)arg;
+    bs_heap_free(bs_heap_alloc(10));
+    bs_opt.sample = 1;
+    bs_os_fail(1, ENOMEM, false);
+    bs_heap_start_sampling();
+    bs_os_fail(0, 0, false);
+    CHILD_CHECK(!bs_sample_is_on());
+    void *p = bs_heap_alloc(100);
+    CHILD_CHECK(p != NULL && !bs_sample_find(p, &(struct bs_sampled){.size = 0}));
+    bs_heap_free(p);
+}
+START_TEST(without_memory_for_stacks_nothing_is_sampled) {
+    struct outcome o = child_run(start_without_memory, NULL, 60);
+    ck_assert_str_eq(o.err, "besom: no memory for the table of stacks; nothing is sampled\n");
+    ck_assert_int_eq(o.status, 0);
+}
+END_TEST
+
+static void *no_block(size_t i) {
+    return (void *)(uintptr_t)(0x100000000000 + i * 16);
+}
+
+/* One is counted as lost, and its stack's sums hold what is known. */
+START_TEST(a_sample_without_memory_is_counted_as_lost) {
+    enum { MANY = 1000000 };
+    struct bs_sampled s;
+    size_t n = 0;
+    start(1);
+    while (n < MANY && bs_sample_made(no_block(n), 100, 100)) /* of one stack */
+        if (++n == 10)
+            bs_os_fail(1, ENOMEM, true);
+    bs_os_fail(0, 0, false);
+    ck_assert_uint_lt(n, MANY);
+    ck_assert_uint_ge(n, 10);
+    ck_assert_uint_eq(bs_sample_lost(), 1);
+    ck_assert(!bs_sample_find(no_block(n), &s));
+    ck_assert(bs_sample_find(no_block(0), &s));
+    struct bs_stack *stack = s.stack;
+    ck_assert_uint_eq(stack->live_blocks, n);
+    ck_assert(bs_sample_made(no_block(n), 100, 100));
+    ck_assert(bs_sample_made(no_block(0), 100, 100)); /* the first went away without a word */
+    for (size_t i = 0; i <= n; i++)
+        ck_assert(bs_sample_take(no_block(i), &s));
+    ck_assert_uint_eq(stack->live_blocks, 0);
+    ck_assert_uint_eq(stack->live_bytes, 0);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("sample");
     TCase *tc = add_case(suite, "by bytes");
@@ -393,5 +446,8 @@ int main(void) {
     tcase_add_test(tc, resized_blocks_are_the_resizers);
     tcase_add_test(tc, the_table_of_stacks_is_bounded);
     tcase_add_test(tc, modules_have_build_id_and_path);
+    tc = add_case(suite, "without memory");
+    add_but_tsan(tc, without_memory_for_stacks_nothing_is_sampled, UNIT_ALONE);
+    add_but_tsan(tc, a_sample_without_memory_is_counted_as_lost, UNIT_ALONE);
     return run_suite(suite);
 }

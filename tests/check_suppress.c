@@ -5,6 +5,7 @@
  */
 #include "child.h"
 #include "opt.h"
+#include "os.h"
 #include "pattern.h"
 #include "stacks.h"
 #include "suppress.h"
@@ -154,6 +155,24 @@ START_TEST(what_is_no_text_is_told) {
 }
 END_TEST
 
+static void read_without_memory(void *arg) {
+    bs_os_fail(*(unsigned *)arg, 12 /* ENOMEM */, false);
+    bs_suppress_start();
+    bs_os_fail(0, 0, false);
+    unsigned line;
+    CHILD_CHECK(bs_suppress_rule(0, &line) == NULL);
+}
+START_TEST(without_memory_nothing_is_suppressed) {
+    write_file("leak:x\n");
+    for (unsigned n = 1; n <= 3; n += 2) { /* each is mapped, and advised of huge pages */
+        struct outcome o = child_run(read_without_memory, &n, 60);
+        ck_assert_str_eq(o.err, "besom: leak_suppressions: no memory; nothing is suppressed\n");
+        ck_assert_int_eq(o.status, 0);
+    }
+    unlink(bs_opt.leak_suppressions);
+}
+END_TEST
+
 START_TEST(only_so_many_rules_are_taken) {
     char text[20000] = "";
     for (unsigned i = 0; i < BS_SUPPRESS_RULES + 1; i++)
@@ -174,6 +193,7 @@ int main(void) {
     tcase_add_loop_test(tc, bad_lines_are_told, 0, BS_ARRAY_LEN(bad));
     tcase_add_test(tc, a_file_that_is_not_there_is_told);
     tcase_add_test(tc, what_is_no_text_is_told);
+    tcase_add_test(tc, without_memory_nothing_is_suppressed);
     tcase_add_test(tc, only_so_many_rules_are_taken);
     return run_suite(suite);
 }
