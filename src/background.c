@@ -3,9 +3,10 @@
  * background.c - see background.h. The helper holds no lock and no file descriptor between rounds.
  *
  *   state   NONE or OWED --a slow door (CAS)--> RUNNING --the helper, at its end--> NONE or OWED
+ *           RESTING <--the helper--> RUNNING, also by a slow door (CAS), which wakes it
  *
  * Lost work is impossible: a slow door that sees RUNNING leaves its work to the helper, which
- * looks for work once more after it has stored NONE.
+ * looks for work once more after it has stored NONE or RESTING.
  */
 #include "background.h"
 
@@ -30,7 +31,7 @@
 #define NS_PER_MS UINT64_C(1000000)
 
 /* OWED: none, but there is to be one whether there is work or not. heap.c knows them as heap.h says. */
-enum { NONE = BS_HELPER_NONE, RUNNING = BS_HELPER_LOOKS, OWED = BS_HELPER_WANTED };
+enum { NONE = BS_HELPER_NONE, RUNNING = BS_HELPER_LOOKS, OWED = BS_HELPER_WANTED, RESTING = BS_HELPER_RESTS };
 
 static struct {
     const struct bs_background_scans *scans; /* [init] NULL: the plain library */
@@ -158,11 +159,16 @@ static uint64_t pause_ns(struct bs_pacer *pacer, uint64_t worked_ns) {
 
 /* --- the helper ------------------------------------------------------------------------------- */
 
-/* Looks once more after NONE was stored: a slow door that saw RUNNING has left its work to us. One
- * that is trying to start a helper cannot succeed while we exist, so we wait until it gave up. A handler of a signal
- * may have interrupted it and fork: our waiting is no work. */
+/* To be asked after NONE or RESTING was stored, with a full barrier that pairs with the page heap's lock between a
+ * door's free and its look: a door that saw RUNNING has left its work to us. */
+static bool has_work(void) {
+    return bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work() || bs_load(&bg.sleep) != 0;
+}
+
+/* Looks once more after NONE was stored. A door that is trying to start a helper cannot succeed while we exist, so we
+ * wait until it gave up. A handler of a signal may have interrupted it and fork: our waiting is no work. */
 static bool resume(void) {
-    while (bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work() || bs_load(&bg.sleep) != 0) {
+    while (has_work()) {
         uint32_t expected = NONE;
         if (__atomic_compare_exchange_n(&bg.state, &expected, RUNNING, false, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED))
@@ -196,6 +202,36 @@ static void pause_for(uint64_t ns) {
     }
 }
 
+/* When somebody wants the helper, work or not; 0: now, or nobody does. */
+static uint64_t next_due_ns(void) {
+    uint64_t due = reports_are_due() ? bg.next_report_ns : UINT64_MAX;
+    if (bg.scans != NULL && bg.scans->are_due())
+        due = bs_min(due, bg.scans->next());
+    return stays() ? due : 0;
+}
+
+/* The process has given up rights that this thread has still, and may not give up itself. */
+static bool rights_are_lost(void) {
+    return !bs_os_same_credentials() && !bs_os_take_credentials();
+}
+
+/* Nothing was to be done for a while, and something will be due: until then, or until a door finds work. A program that
+ * is idle is not disturbed in between, unless it has rights that it may give up, which this thread would keep.
+ * True: it has. */
+static bool rest(uint64_t until_ns) {
+    bool watchful = bs_os_has_capabilities(), given_up = false;
+    (void)__atomic_exchange_n(&bg.state, (uint32_t)RESTING, __ATOMIC_SEQ_CST); /* has_work */
+    for (uint64_t now = bs_os_now_ns(); now < until_ns && !given_up && bs_load(&bg.state) == RESTING && !has_work();
+         now = bs_os_now_ns()) {
+        bs_round_helper_ends();
+        bs_os_wait(&bg.sleep, 0, watchful ? bs_min(until_ns - now, BS_RIGHTS_LOOK_NS) : until_ns - now);
+        bs_round_helper_begins();
+        given_up = watchful && rights_are_lost();
+    }
+    bs_store(&bg.state, (uint32_t)RUNNING);
+    return given_up || rights_are_lost();
+}
+
 static void ask_kernel(void) {
     bs_round_enter();
     bs_thp_refresh(bs_os_now_ns());
@@ -221,7 +257,7 @@ static void helper(void *arg) {
             uint64_t cpu = bs_os_thread_cpu_ns(), start = bs_os_now_ns();
             bool more = bs_background_round();
             idle_ticks = more ? 0 : idle_ticks + 1;
-            rights_given_up = ++ticks % 10 == 0 && !bs_os_same_credentials() && !bs_os_take_credentials();
+            rights_given_up = ++ticks % 10 == 0 && rights_are_lost();
             if (rights_given_up)
                 break; /* the next helper is made without them */
             uint64_t worked = bs_sub_clamped(bs_os_thread_cpu_ns(), cpu);
@@ -229,18 +265,42 @@ static void helper(void *arg) {
                 worked = bs_sub_clamped(bs_os_now_ns(), start);
             bs_round_helper_gives_way();
             scan_round();
-            pause_for(pause_ns(&pacer, worked));
+            uint64_t pause = pause_ns(&pacer, worked), due = idle_ticks < BS_IDLE_TICKS ? 0 : next_due_ns();
+            if (due > bs_os_now_ns() + pause)
+                rights_given_up = rest(due);
+            else
+                pause_for(pause);
+            if (rights_given_up)
+                break;
+            if (bs_os_now_ns() < due) /* a door has found work */
+                idle_ticks = 0;
         }
-        /* full barrier: pairs with the page heap's lock between a door's free and its look */
+        /* full barrier: has_work */
         uint32_t left = rights_given_up && stays() ? OWED : NONE;
         (void)__atomic_exchange_n(&bg.state, left, __ATOMIC_SEQ_CST);
     } while (!rights_given_up && resume());
     bs_round_helper_ends();
 }
 
+void bs_background_nudge(void) {
+    bs_store(&bg.sleep, 1u);
+    bs_os_wake(&bg.sleep, 1);
+}
+
+/* (The word keeps a helper from sleeping that has not seen the state.) */
+static void wake_resting(void) {
+    uint32_t before = RESTING;
+    if (__atomic_compare_exchange_n(&bg.state, &before, RUNNING, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        bs_background_nudge();
+}
+
 /* True: refused, and that is to be said. In a handler too. */
 static bool start_helper_quietly(void) {
     uint32_t before = bs_load(&bg.state);
+    if (before == RESTING) {
+        wake_resting();
+        return false;
+    }
     if (before == RUNNING || !__atomic_compare_exchange_n(&bg.state, &before, RUNNING, false,
                                                           __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return false;
@@ -261,11 +321,6 @@ static void start_helper(void) {
         bs_log_note("no helper thread can be had: memory is returned in small pieces");
 }
 
-void bs_background_nudge(void) {
-    bs_store(&bg.sleep, 1u);
-    bs_os_wake(&bg.sleep, 1);
-}
-
 void bs_background_wake(void) {
     bs_background_nudge();
     if (bs_load(&bg.state) != RUNNING && bs_opt.background && !bs_load(&bg.refused))
@@ -274,7 +329,8 @@ void bs_background_wake(void) {
 
 bool bs_background_call(void) {
     bs_background_wake();
-    return bs_load(&bg.state) == RUNNING;
+    uint32_t state = bs_load(&bg.state);
+    return state == RUNNING || state == RESTING; /* it rests no more when it sees the word */
 }
 
 /* --- the slow doors' hook --------------------------------------------------------------------- */
@@ -322,7 +378,9 @@ static void work_hook(void) {
     uint32_t state = bs_load(&bg.state);
     if (state == RUNNING)
         return;
-    if (bs_opt.background && !bs_load(&bg.refused) &&
+    if (state == RESTING)
+        wake_resting();
+    else if (bs_opt.background && !bs_load(&bg.refused) &&
         (state == OWED || bs_pageheap_used_bytes() >= BS_BACKGROUND_THRESHOLD_BYTES))
         start_helper();
     else

@@ -5,7 +5,7 @@
  *
  * The helper is made when a slow door finds work and the heap has passed a threshold, never in a
  * constructor; it ticks while there is work and ends when there has been none for a while, so an
- * idle process has no helper and no wake-ups. A forked child has none until it needs one.
+ * idle process has no helper and no wake-ups. (One that is to report or scan every few seconds sleeps so long.) A forked child has none until it needs one.
  */
 #ifndef BS_BACKGROUND_H
 #define BS_BACKGROUND_H
@@ -21,6 +21,7 @@ struct bs_background_scans {
     bool (*are_due)(void);          /* the helper stays for them, work or not */
     void (*begin)(uint64_t now_ns); /* the helper begins */
     void (*round)(uint64_t now_ns); /* the helper's, outside bs_round */
+    uint64_t (*next)(void);         /* [helper] when, if they are due and nobody calls; 0: at each tick */
     uint64_t (*last)(void);         /* at the end of the process: the number of leaks */
     void (*forked)(void);           /* in a forked child, with all locks free */
 };

@@ -103,8 +103,9 @@ void bs_heap_set_fill(unsigned byte);
  * by then, which a library's constructor has started. */
 void bs_heap_start_sampling(void);
 
-/* What *helper below says: whether somebody looks for work anyway, or is to be made even if there is none. */
-enum { BS_HELPER_NONE, BS_HELPER_LOOKS, BS_HELPER_WANTED };
+/* What *helper below says: whether somebody looks for work anyway, is to be made even if there is none, or is there and
+ * wants to be told of some. */
+enum { BS_HELPER_NONE, BS_HELPER_LOOKS, BS_HELPER_WANTED, BS_HELPER_RESTS };
 /* The background work's way in (background.c), the only call upward: asked at slow doors when
  * there may be work, or as *helper says. Set once, before threads exist. */
 void bs_heap_set_work_hook(void (*hook)(void), const uint32_t *helper);

@@ -168,6 +168,8 @@ bool bs_os_same_credentials(void);
 /* The calling thread, which libc does not know, takes those of the first thread. False: it may not, or that would be
  * seen; it may have some of them, and is to end. */
 bool bs_os_take_credentials(void);
+/* True while the calling thread has capabilities, or /proc does not say. */
+bool bs_os_has_capabilities(void);
 /* The program's name as the kernel knows it (at most 15 characters). */
 void bs_os_program_name(char name[16]);
 /* The file that was executed, as an absolute path. 0 or errno (ERANGE: it does not fit). */

@@ -42,6 +42,13 @@ bool bs_os_same_credentials(void) {
                       memcmp(leader, self, n) == 0);
 }
 
+bool bs_os_has_capabilities(void) {
+    char status[4096];
+    (void)bs_os_read_text("/proc/thread-self/status", status, sizeof status);
+    const char *line = strstr(status, "\nCapEff:");
+    return line == NULL || strspn(line + 8, "\t 0") != strcspn(line + 8, "\n");
+}
+
 /* --- taking them -------------------------------------------------------------------------------- */
 
 struct rights {

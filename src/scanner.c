@@ -100,6 +100,10 @@ static void scan_if_due(uint64_t now_ns) {
     pay(bs_os_now_ns(), bs_sub_clamped(bs_os_thread_cpu_ns(), cpu) + copies_ns);
 }
 
+static uint64_t next(void) {
+    return bs_opt.scan_interval != 0 ? next_scan_ns : UINT64_MAX;
+}
+
 /* A leak is what was lost twice, so two have to come to a verdict; unless nobody else is there, or nothing was
  * lost for the first time: then a second would say the same. */
 struct last_scans {
@@ -243,7 +247,7 @@ static void take_signal(void) {
 }
 
 void bs_scanner_start(struct bs_world_shim *shim, const struct bs_collect_faults *faults) {
-    static const struct bs_background_scans scans = {are_due, begin, scan_if_due, last, forked};
+    static const struct bs_background_scans scans = {are_due, begin, scan_if_due, next, last, forked};
     bs_world_set_shim(shim);
     if (bs_opt.scan != BS_SCAN_MODE_OFF)
         bs_suppress_start();

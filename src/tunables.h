@@ -260,6 +260,9 @@
 /* Its tick, in ms, while there is work; it ends after so many ticks without any. */
 #define BS_TICK_MS 100
 #define BS_IDLE_TICKS 20
+/* One that stays for a report or a scan sleeps until that is due; where the process has rights to give up it looks whether
+ * that was done, every so many ns. */
+#define BS_RIGHTS_LOOK_NS UINT64_C(1000000000)
 /* A round looks at so many thread caches at least, and at each of them within so many ticks, so
  * that all are seen before the helper ends. */
 #define BS_IDLE_ROUND_LOOKS 256

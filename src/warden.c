@@ -129,6 +129,9 @@ static void search_if_called(uint64_t now_ns) {
     (void)search("soft", 0);
     bs_store(&warden.called, 0u);
 }
+static uint64_t next(void) {
+    return 0;
+}
 static uint64_t last(void) {
     return 0;
 }
@@ -147,7 +150,7 @@ static bool note_sampled(const void *p) {
 }
 
 void bs_warden_start(void) {
-    static const struct bs_background_scans scans = {are_due, begin, search_if_called, last, forked};
+    static const struct bs_background_scans scans = {are_due, begin, search_if_called, next, last, forked};
     static const struct bs_heap_keeper keeper = {bs_quarantine_small, bs_quarantine_large,
                                                  bs_quarantine_resize, bs_quarantine_check, trim,
                                                  note_sampled};

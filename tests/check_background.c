@@ -286,6 +286,9 @@ static void join_if_wanted(uint64_t now_ns) {
         bs_store_release(&joined_wakes, wakes);
     bs_store_release(&seen_wakes, wakes);
 }
+static uint64_t at_once(void) {
+    return 0;
+}
 static uint64_t no_leaks(void) {
     return 0;
 }
@@ -296,7 +299,7 @@ static void not_forked(void) {
  * and before the next tick, it comes only if it is called. A tick that comes between, or a helper that gets no CPU in
  * time, is a reason to try once more. */
 START_TEST(who_searches_calls_the_helper) {
-    static const struct bs_background_scans scans = {always, ignore, join_if_wanted, no_leaks, not_forked};
+    static const struct bs_background_scans scans = {always, ignore, join_if_wanted, at_once, no_leaks, not_forked};
     enum { BYTES = 8 << 20, TIMES = 32 };
     static struct bs_range root[TIMES];
     static struct bs_linear linear;
@@ -333,6 +336,58 @@ START_TEST(who_searches_calls_the_helper) {
 }
 END_TEST
 
+/* --- a helper that stays (log_interval, scan_interval) ------------------------------------------- */
+
+static uint64_t rounds_of_scans; /* [atomic] */
+static void count_round(uint64_t now_ns) {
+    (void)now_ns;
+    (void)bs_add(&rounds_of_scans, 1);
+}
+static uint64_t later_ns; /* [init] */
+static uint64_t later(void) {
+    return later_ns;
+}
+static bool stands_still(void) {
+    uint64_t wakes = bs_counted(background_wakes);
+    usleep(10 * BS_TICK_MS * 1000);
+    return wakes == bs_counted(background_wakes);
+}
+
+/* It comes when a slow door finds work, when it is called, and when it is due; in between it sleeps. */
+START_TEST(a_helper_that_stays_sleeps_while_there_is_no_work) {
+    static const struct bs_background_scans scans = {always, ignore, count_round, later, no_leaks, not_forked};
+    later_ns = UINT64_MAX;
+    bs_background_set_scans(&scans);
+    bs_background_start();
+    AWAIT(helper_is_there());
+    AWAIT(stands_still());
+    for (int i = 0; i < 3; i++) {
+        uint64_t rounds = bs_load(&rounds_of_scans);
+        free_dirty(2 * BS_BACKGROUND_THRESHOLD_BYTES);
+        AWAIT(dirty() <= BS_RETAIN_MIN_BYTES);
+        AWAIT(stands_still());
+        ck_assert_uint_gt(bs_load(&rounds_of_scans), rounds);
+        rounds = bs_load(&rounds_of_scans);
+        ck_assert(bs_background_call());
+        AWAIT(bs_load(&rounds_of_scans) > rounds);
+        AWAIT(stands_still());
+    }
+    ck_assert_uint_eq(bs_counted(background_starts), 1);
+}
+END_TEST
+
+START_TEST(a_helper_that_stays_is_there_when_it_is_due) {
+    static const struct bs_background_scans scans = {always, ignore, count_round, later, no_leaks, not_forked};
+    uint64_t due = later_ns = bs_os_now_ns() + 4 * BS_IDLE_TICKS * BS_TICK_MS * UINT64_C(1000000);
+    bs_background_set_scans(&scans);
+    bs_background_start();
+    AWAIT(stands_still() || bs_os_now_ns() > due);
+    AWAIT(bs_os_now_ns() > due);
+    uint64_t rounds = bs_load(&rounds_of_scans);
+    AWAIT(bs_load(&rounds_of_scans) > rounds);
+}
+END_TEST
+
 int main(void) {
     bs_cgroup_set_root("/nowhere"); /* memory that the machine lacks is nobody's business here */
     Suite *suite = suite_create("background");
@@ -349,6 +404,8 @@ int main(void) {
     tcase_add_test(tc, many_threads_make_one_helper);
     tcase_add_test(tc, pieces_when_there_is_no_helper);
     tcase_add_test(tc, who_searches_calls_the_helper);
+    tcase_add_test(tc, a_helper_that_stays_sleeps_while_there_is_no_work);
+    tcase_add_test(tc, a_helper_that_stays_is_there_when_it_is_due);
 #if BS_FAULTS && !BS_SANITIZED
     tcase_add_test(tc, pieces_when_no_helper_can_be_had);
 #endif

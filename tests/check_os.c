@@ -13,6 +13,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -672,13 +673,18 @@ END_TEST
 
 /* --- credentials ------------------------------------------------------------------------------ */
 
-static bool seen_equal, seen_changed, may_change;
+static bool seen_equal, seen_changed, may_change, seen_rights, seen_none;
 
 /* By system call, so that only this thread changes: libc would change all. */
 static void *give_up_group(void *arg) {
     seen_equal = bs_os_same_credentials();
     may_change = syscall(SYS_setresgid, 65534, 65534, 65534) == 0;
     seen_changed = !bs_os_same_credentials();
+    seen_rights = bs_os_has_capabilities();
+    struct __user_cap_header_struct who = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {{0}, {0}};
+    ck_assert_int_eq(syscall(SYS_capset, &who, none), 0);
+    seen_none = !bs_os_has_capabilities();
     return arg;
 }
 
@@ -690,6 +696,8 @@ START_TEST(credentials_are_compared_with_the_first_threads) {
     ck_assert_msg(seen_equal, "equal credentials look different");
     ck_assert_msg(seen_changed == may_change, /* only root may change them */
                   may_change ? "a thread with another group looks equal" : "a change was invented");
+    ck_assert_msg(seen_rights || !may_change, "a thread that may change its group has no capabilities");
+    ck_assert_msg(seen_none, "a thread without capabilities has some");
     ck_assert(bs_os_same_credentials());
 }
 END_TEST
