@@ -23,6 +23,7 @@ static struct {
     uint32_t state;                 /* [atomic] whether the system can tell who sleeps */
     size_t lap_left;                /* caches still to be looked at in this lap */
     bool lap_more, last_lap_more;   /* some of this, of the last lap may be idle later */
+    size_t lap_alone;               /* bytes in caches of this lap that are left alone */
 } idle;
 
 static bool is_available(void) {
@@ -50,6 +51,7 @@ static bool drain_if_asleep_locked(struct bs_tcache *tc, struct bs_idle_work *wo
     bool asleep = bs_os_barrier() && bs_text_sleeps_outside(tc->tid, tc->word);
     if (asleep) {
         size_t bytes = bs_tcache_strip(tc);
+        tc->idle_drains = bytes > BS_IDLE_LITTLE_BYTES ? 0 : (uint8_t)bs_min(tc->idle_drains + 1, BS_IDLE_LITTLE_DRAINS);
         work->drained++;
         work->bytes += bytes;
         bs_count(caches_drained, 1);
@@ -59,13 +61,25 @@ static bool drain_if_asleep_locked(struct bs_tcache *tc, struct bs_idle_work *wo
     return asleep;
 }
 
-static bool may_be_drained(const struct bs_tcache *tc, int self) {
-    return bs_load(&tc->watched) && tc->tid != self && bs_tcache_bytes(tc) + bs_kept_bytes(tc) != 0;
+/* 0: it may not be drained. */
+static size_t bytes_to_drain(const struct bs_tcache *tc, int self) {
+    return bs_load(&tc->watched) && tc->tid != self ? bs_tcache_bytes(tc) + bs_kept_bytes(tc) : 0;
+}
+
+/* A thread that comes back again and again to do little, as for a timer: each time its cache is empty it has to visit
+ * the slow door, and as long as that is done the helper does not end. */
+static bool is_left_alone(const struct bs_tcache *tc, size_t bytes) {
+    if (tc->idle_drains < BS_IDLE_LITTLE_DRAINS || bytes > BS_IDLE_LITTLE_BYTES ||
+        idle.lap_alone + bytes > BS_RETAIN_MIN_BYTES)
+        return false;
+    idle.lap_alone += bytes;
+    return true;
 }
 
 /* True if the cache may be found idle later. */
 static bool look_locked(struct bs_tcache *tc, int self, struct bs_idle_work *work) {
-    if (!may_be_drained(tc, self))
+    size_t bytes = bytes_to_drain(tc, self);
+    if (bytes == 0 || is_left_alone(tc, bytes))
         return false;
     uint64_t signature = bs_tcache_signature(tc);
     if (signature != tc->idle_signature) {
@@ -96,6 +110,7 @@ struct bs_idle_work bs_idle_round(void) {
             idle.lap_left = n;
             idle.last_lap_more = idle.lap_more;
             idle.lap_more = false;
+            idle.lap_alone = 0;
         }
         bs_tcache_borrow_lock();
         struct bs_tcache *tc = bs_thread_next();
@@ -117,7 +132,7 @@ struct bs_idle_work bs_idle_drain_all(void) {
     for (size_t n = bs_thread_count(); n != 0; n--) {
         bs_tcache_borrow_lock();
         struct bs_tcache *tc = bs_thread_next();
-        if (tc != NULL && may_be_drained(tc, self))
+        if (tc != NULL && bytes_to_drain(tc, self) != 0)
             (void)drain_if_asleep_locked(tc, &work);
         bs_tcache_borrow_unlock();
     }

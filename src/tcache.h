@@ -69,6 +69,7 @@ struct bs_tcache {
     uint32_t exit_rounds;           /* [owner] times the exit hook ran */
     uint32_t slow_ops;              /* [owner; others may read] visits of the slow door */
     bool watched;                   /* [owner; others may read] the thread's end will tell */
+    uint8_t idle_drains;            /* [lock:round] idle.c: how often in a row there was little to empty */
     uint32_t idle_looks;            /* [lock:round] idle.c: looks since the last change */
     uint64_t idle_signature;        /* [lock:round] idle.c: what was seen at the last look */
     struct bs_counting *counting;   /* [owner] NULL: sampling is off */

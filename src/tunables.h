@@ -270,6 +270,11 @@
 /* Looks at a cache that does not change, and cannot be had, before it is left alone until it does.
  * With 3, 4 of 200 threads kept theirs on a machine of 2 CPUs: they had waited for a CPU that long. */
 #define BS_IDLE_LOOKS_MAX 64
+/* A cache in which there were at most so many bytes, so often in a row, is left alone while there are not more in it, and
+ * not waited for: of all such caches together as much as BS_RETAIN_MIN_BYTES. redis-server's timer, which allocates once
+ * a second, kept the helper for ever: 593 wakes a minute, and 20 visits of the slow door (2026-11-27). */
+#define BS_IDLE_LITTLE_BYTES (64 * BS_KIB)
+#define BS_IDLE_LITTLE_DRAINS 4
 /* A round stops asking after so long, in ns; borrowing one cache takes about 20 us. */
 #define BS_IDLE_MAX_WORK_NS 5000000u
 /* Sweeping in one round of the helper, and in a piece at a slow door, in ns: about 100 and 10 ns a

@@ -110,6 +110,56 @@ START_TEST(sleeping_threads_are_drained) {
 }
 END_TEST
 
+/* Asleep but for a moment now and then. */
+static sem_t once;
+static size_t bytes_used; /* [atomic] */
+static void *timer(void *arg) {
+    use_cache();
+    bs_store(&tids[bs_add(&ntids, 1u)], bs_os_tid());
+    sem_post(&working);
+    while (sem_wait(&once) == 0 && bs_load(&stop) == 0) {
+        bs_heap_free(bs_heap_alloc(bs_load(&bytes_used)));
+        sem_post(&working);
+    }
+    return arg;
+}
+static size_t drained_after_use(size_t bytes) {
+    size_t drained = 0;
+    bool more = true;
+    bs_store(&bytes_used, bytes);
+    sem_post(&once);
+    sem_wait(&working);
+    wait_until_asleep(bs_load(&tids[0]), &once, sizeof once);
+    for (unsigned i = 0; i < 200 && more; i++) {
+        struct bs_idle_work work = bs_idle_round();
+        drained += work.drained;
+        more = work.more;
+    }
+    ck_assert(!more);
+    return drained;
+}
+
+/* Else the helper would never end: it empties a cache with a few blocks, and its owner comes to the slow door. */
+START_TEST(who_comes_back_for_little_is_left_alone) {
+    no_text();
+    sem_init(&once, 0, 0);
+    sem_init(&working, 0, 0);
+    ck_assert_int_eq(pthread_create(&thread[0], NULL, timer, NULL), 0);
+    sem_wait(&working);
+    size_t drained = 0;
+    for (unsigned i = 0; i < 10 * BS_IDLE_LITTLE_DRAINS; i++)
+        drained += drained_after_use(100);
+    ck_assert_uint_ge(drained, BS_IDLE_LITTLE_DRAINS);
+    ck_assert_uint_le(drained, BS_IDLE_LITTLE_DRAINS + 1); /* first there was much */
+    ck_assert_uint_eq(drained_after_use(LARGE), 1);
+    ck_assert_uint_eq(drained_after_use(100), 1); /* and it begins anew */
+    ck_assert_uint_eq(bs_idle_drain_all().drained, 0);
+    bs_store(&stop, 1);
+    sem_post(&once);
+    pthread_join(thread[0], NULL);
+}
+END_TEST
+
 START_TEST(trim_does_not_wait_for_quiet) {
     no_text();
     start(sleeper, NULL, NTHREADS);
@@ -200,6 +250,7 @@ int main(void) {
     Suite *suite = suite_create("idle");
     TCase *tc = add_case(suite, "whose");
     tcase_add_test(tc, sleeping_threads_are_drained);
+    tcase_add_test(tc, who_comes_back_for_little_is_left_alone);
     tcase_add_test(tc, trim_does_not_wait_for_quiet);
     tcase_add_test(tc, off_is_off);
     tcase_add_test(tc, unwatched_caches_are_left_alone);
