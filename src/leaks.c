@@ -176,6 +176,7 @@ bool bs_leaks_find(struct bs_trace *t, bs_leak_reporter *report, void *ctx, stru
     if (q.region == NULL)
         return false;
     bs_pageheap_each_region(note_region, &q);
+    q.nregions = bs_min(q.nregions, q.max); /* the heap may have grown between; what is new holds nothing lost */
     bool found = search_with(&q, &seen_bits, &heads);
     bs_meta_unmap(q.region, q.max * sizeof *q.region);
     return found;
