@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stacks.c - see stacks.h. Two tables of open addressing without removal, whose slots are published
- * when what they point to is complete: distinct stacks, and mappings of modules.
+ * stacks.c - see stacks.h. Two tables of open addressing, whose slots are published when what they point to is
+ * complete: distinct stacks, of which none is removed, and mappings of modules, of which those that are no more go
+ * when the table is full.
  */
 #include "stacks.h"
 
@@ -14,11 +15,14 @@
 
 #define STACK_SLOTS (2 * BS_STACKS_MAX)
 #define MAPPING_SLOTS (4 * BS_MODULES_MAX)
+#define MAPPINGS_MAX (MAPPING_SLOTS / 2)
 #define PATH_MAX_BYTES 512
 
-/* A module where it was once. */
+/* A module where it was once. Who has no lock reads it as well: what matches a module that is loaded does not change, and
+ * of others `start` is 0 before anything else is written. */
 struct mapping {
-    struct bs_place place;
+    struct mapping *next; /* [lock] of those that are not in the table */
+    struct bs_place place; /* start: [atomic] */
     struct bs_module *module;
     uintptr_t bias;
     uintptr_t id_at; /* where its build-id stands; 0: it has none */
@@ -31,7 +35,10 @@ static struct {
     struct bs_lock lock;
     struct bs_stack **slot;     /* [init] STACK_SLOTS; each [atomic], written once [lock] */
     uint32_t n;                 /* [lock], read relaxed */
-    struct mapping **mapping;   /* [init] MAPPING_SLOTS; the same */
+    struct mapping **mapping;   /* [init] MAPPING_SLOTS; each [atomic], written [lock] */
+    struct mapping *unused;     /* [lock] */
+    struct mapping *gone;       /* [lock] taken out of the table last; somebody may look at them still */
+    uint32_t turned_away;       /* [lock] so many times more the table is full, and not looked through */
     struct bs_module **module;  /* [init] BS_MODULES_MAX; the same; number i + 1 */
     uint32_t nmodules, nmappings; /* [lock], read with acquire */
     const void *own;            /* [init] link map of besom; NULL: it is part of the program */
@@ -58,28 +65,107 @@ static uint64_t mix(uint64_t x) {
 
 /* --- modules ---------------------------------------------------------------------------------- */
 
-static bool same_place(const struct bs_place *a, const struct bs_place *b) {
-    return a->start == b->start && a->end == b->end && a->eh_frame_hdr == b->eh_frame_hdr &&
-           a->link_map == b->link_map;
-}
-
 static uintptr_t bias_of(const struct bs_place *place) {
     return bs_modules_bias(place);
 }
 
-/* The mapping's slot, or the empty one where it belongs; NULL: the table is full. */
-static struct mapping **find_mapping(const struct bs_place *place) {
-    size_t i = mix(place->start ^ place->eh_frame_hdr << 17 ^ (uintptr_t)place->link_map);
+static bool is_at(const struct mapping *m, const struct bs_place *place) {
+    return bs_load_acquire(&m->place.start) == place->start && bs_load(&m->place.end) == place->end &&
+           bs_load(&m->place.eh_frame_hdr) == place->eh_frame_hdr && bs_load(&m->place.link_map) == place->link_map;
+}
+
+/* Where the search for a mapping begins. */
+static size_t home_of(const struct bs_place *place) {
+    return mix(place->start ^ place->eh_frame_hdr << 17 ^ (uintptr_t)place->link_map);
+}
+
+/* NULL: it is not there; without the lock also while the table is made anew. */
+static struct mapping *find_mapping(const struct bs_place *place) {
+    size_t i = home_of(place);
     for (size_t n = 0; n < MAPPING_SLOTS; n++, i++) {
-        struct mapping **slot = &stacks.mapping[i % MAPPING_SLOTS];
-        /* acquire: pairs with the release in add_mapping_locked */
-        struct mapping *m = bs_load_acquire(slot);
-        if (m == NULL || (same_place(&m->place, place) && m->bias == bias_of(place) &&
-                          (m->id_at == 0 || bs_modules_id_at(place, m->id_at) == m->id)))
-            return slot;
+        /* acquire: pairs with the release in put_mapping_locked */
+        struct mapping *m = bs_load_acquire(&stacks.mapping[i % MAPPING_SLOTS]);
+        if (m == NULL)
+            return NULL;
+        if (is_at(m, place) && m->bias == bias_of(place) &&
+            (m->id_at == 0 || bs_modules_id_at(place, m->id_at) == m->id))
+            return m;
     }
     return NULL;
 }
+
+static void put_mapping_locked(struct mapping *m) {
+    size_t i = home_of(&m->place);
+    while (stacks.mapping[i % MAPPING_SLOTS] != NULL)
+        i++;
+    bs_store_release(&stacks.mapping[i % MAPPING_SLOTS], m);
+    stacks.nmappings++;
+}
+
+/* --- mappings that are no more ------------------------------------------------------------------ */
+
+/* (Of two modules that were there one after the other the earlier one may stay, too.) */
+static bool is_gone(const struct mapping *m) {
+    struct bs_place now;
+    return !bs_unwind_find_place((const void *)m->place.start, &now) || !is_at(m, &now);
+}
+
+/* A program that loads and unloads a plug-in finds another place for it each time. What was taken out of the table is
+ * used again only when that comes once more: whoever has looked at it is done by then. */
+static void drop_gone_locked(void) {
+    struct mapping *kept = NULL, **end = &stacks.unused;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = stacks.gone;
+    stacks.gone = NULL;
+    for (size_t i = 0; i < MAPPING_SLOTS; i++) {
+        struct mapping *m = stacks.mapping[i];
+        if (m == NULL)
+            continue;
+        bs_store(&stacks.mapping[i], (struct mapping *)NULL);
+        bool gone = is_gone(m);
+        m->next = gone ? stacks.gone : kept;
+        *(gone ? &stacks.gone : &kept) = m;
+        if (gone)
+            bs_store(&m->place.start, (uintptr_t)0);
+    }
+    for (stacks.nmappings = 0; kept != NULL; kept = kept->next)
+        put_mapping_locked(kept);
+}
+
+/* Room for one more. To look for it costs some 0.1 ms, so not each time if there is little. */
+static bool has_room_locked(void) {
+    if (stacks.nmappings < MAPPINGS_MAX)
+        return true;
+    if (stacks.turned_away != 0) {
+        stacks.turned_away--;
+        return false;
+    }
+    drop_gone_locked();
+    stacks.turned_away = stacks.nmappings > MAPPINGS_MAX / 4 * 3 ? MAPPINGS_MAX : 0;
+    return stacks.nmappings < MAPPINGS_MAX;
+}
+
+static struct mapping *new_mapping_locked(void) {
+    struct mapping *m = stacks.unused;
+    if (m == NULL)
+        return bs_meta_alloc(sizeof *m);
+    stacks.unused = m->next;
+    return m;
+}
+
+static void fill_mapping(struct mapping *m, const struct bs_place *place, struct bs_module *module, uintptr_t id_at) {
+    m->module = module;
+    m->bias = bias_of(place);
+    m->id_at = id_at;
+    m->id = id_at != 0 ? bs_modules_id_at(place, id_at) : 0;
+    bs_store(&m->place.end, place->end);
+    bs_store(&m->place.eh_frame_hdr, place->eh_frame_hdr);
+    bs_store(&m->place.link_map, place->link_map);
+    bs_store_release(&m->place.start, place->start); /* pairs with is_at */
+}
+
+/* --- modules, continued ------------------------------------------------------------------------- */
 
 static struct bs_module *add_module_locked(const struct bs_module *m, const char *path) {
     size_t length = strlen(path) + 1;
@@ -116,26 +202,22 @@ static struct bs_module *module_locked(const struct bs_place *place, uintptr_t *
 }
 
 static struct mapping *add_mapping_locked(const struct bs_place *place) {
-    struct mapping **slot = find_mapping(place);
-    if (slot == NULL || *slot != NULL)
-        return slot != NULL ? *slot : NULL;
-    if (stacks.nmappings >= MAPPING_SLOTS / 2)
-        return NULL;
+    struct mapping *m = find_mapping(place);
+    if (m != NULL || !has_room_locked())
+        return m;
     uintptr_t id_at = 0;
     struct bs_module *module = module_locked(place, &id_at);
-    struct mapping *m = module != NULL ? bs_meta_alloc(sizeof *m) : NULL;
+    m = module != NULL ? new_mapping_locked() : NULL;
     if (m == NULL)
         return NULL;
-    *m = (struct mapping){*place, module, bias_of(place), id_at,
-                          id_at != 0 ? bs_modules_id_at(place, id_at) : 0};
-    stacks.nmappings++;
-    bs_store_release(slot, m);
+    fill_mapping(m, place, module, id_at);
+    put_mapping_locked(m);
     return m;
 }
 
 /* NULL: there are too many. */
 static struct mapping *mapping_of(const struct bs_place *place) {
-    struct mapping **slot = find_mapping(place), *m = slot != NULL ? bs_load_acquire(slot) : NULL;
+    struct mapping *m = find_mapping(place);
     if (BS_LIKELY(m != NULL))
         return m;
     bs_lock_acquire(&stacks.lock);
@@ -263,9 +345,10 @@ bool bs_stacks_module(uint32_t number, struct bs_module *module, bool *loaded) {
     bs_lock_release(&stacks.lock);
     *loaded = false;
     if (bs_unwind_find_place((const void *)module->place.start, &now)) {
-        struct mapping **slot = find_mapping(&now),
-                       *m = slot != NULL ? bs_load_acquire(slot) : NULL;
+        bs_lock_acquire(&stacks.lock);
+        const struct mapping *m = find_mapping(&now);
         *loaded = m != NULL && m->module->number == number;
+        bs_lock_release(&stacks.lock);
     }
     return true;
 }

@@ -6,7 +6,7 @@
  * A stack that was seen before is found without a lock. New ones are added under one (BS_RANK_STACKS,
  * which may map metadata) and never removed; there are at most BS_STACKS_MAX of them, what comes then
  * is counted under `other`. A module that was unloaded stays known; another one in its place gets a
- * number of its own, the same one loaded again, wherever, keeps its number.
+ * number of its own, the same one loaded again, wherever and however often, keeps its number.
  *
  * Usable inside malloc, in any thread: see unwind.h. It is NOT a symboliser: tools/symbolize.c is.
  */

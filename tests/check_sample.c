@@ -9,6 +9,7 @@
 #include "child.h"
 #include "heap.h"
 #include "large.h"
+#include "meta.h"
 #include "opt.h"
 #include "os.h"
 #include "sample.h"
@@ -17,9 +18,12 @@
 #include "tcache.h"
 #include "unit.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <math.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #define INTERVAL 4096
 
@@ -431,6 +435,43 @@ START_TEST(a_sample_without_memory_is_counted_as_lost) {
 }
 END_TEST
 
+/* Where it lay is filled when it is unloaded. */
+static uint64_t frame_in_another_place(const char *name, uintptr_t *place) {
+    struct link_map *map = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    ck_assert_msg(map != NULL, "%s", dlerror());
+    uintptr_t at = (uintptr_t)map->l_ld;
+    uint64_t frame = bs_stacks_frame(at);
+    ck_assert_uint_eq(BS_FRAME_OFFSET(frame), at - map->l_addr);
+    *place = map->l_addr;
+    ck_assert_int_eq(dlclose(map), 0);
+    void *filler = mmap((void *)*place, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    ck_assert_ptr_ne(filler, MAP_FAILED);
+    return frame;
+}
+
+/* As a program that loads a plug-in anew now and then, for long. */
+START_TEST(a_module_keeps_its_number_wherever_it_is_loaded) {
+    enum { TIMES = 10000 };
+    static const char name[] = "libBrokenLocale.so.1";
+    uintptr_t place, last = 0;
+    unsigned moves = 0;
+    start(INTERVAL);
+    uint64_t first = frame_in_another_place(name, &place);
+    ck_assert_uint_ne(BS_FRAME_MODULE(first), 0);
+    uint32_t modules = bs_stacks_modules();
+    size_t metadata = 0;
+    for (unsigned i = 0; i < TIMES; i++, last = place) {
+        ck_assert_uint_eq(frame_in_another_place(name, &place), first);
+        moves += place != last;
+        if (i == TIMES / 2)
+            metadata = bs_meta_used_bytes();
+    }
+    ck_assert_uint_gt(moves, TIMES / 2);
+    ck_assert_uint_eq(bs_stacks_modules(), modules);
+    ck_assert_uint_le(bs_meta_used_bytes(), metadata); /* nothing is kept of where it was */
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("sample");
     TCase *tc = add_case(suite, "by bytes");
@@ -446,6 +487,7 @@ int main(void) {
     tcase_add_test(tc, resized_blocks_are_the_resizers);
     tcase_add_test(tc, the_table_of_stacks_is_bounded);
     tcase_add_test(tc, modules_have_build_id_and_path);
+    tcase_add_test(tc, a_module_keeps_its_number_wherever_it_is_loaded);
     tc = add_case(suite, "without memory");
     add_but_tsan(tc, without_memory_for_stacks_nothing_is_sampled, UNIT_ALONE);
     add_but_tsan(tc, a_sample_without_memory_is_counted_as_lost, UNIT_ALONE);
