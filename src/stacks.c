@@ -228,11 +228,12 @@ static struct mapping *mapping_of(const struct bs_place *place) {
 
 /* --- stacks ----------------------------------------------------------------------------------- */
 
-/* The walk as frames, less besom's own. */
+/* The walk as frames, less besom's own. Code that the program makes as it runs lies at ever new addresses. So that it does
+ * not take all room, only the first half of the stacks has these; then frames in a row that lie in no module are one, 0. */
 static uint32_t encode(const struct bs_walk *w, uint64_t frame[BS_UNWIND_MAX]) {
     struct mapping *mapping[BS_UNWIND_PLACES] = {NULL};
     uint32_t n = 0;
-    bool inside = stacks.own != NULL;
+    bool inside = stacks.own != NULL, coarse = bs_load(&stacks.n) >= BS_STACKS_MAX / 2;
     for (unsigned i = 0; i < w->n; i++) {
         unsigned place = w->place[i];
         bool known = place < w->nplaces;
@@ -244,8 +245,10 @@ static uint32_t encode(const struct bs_walk *w, uint64_t frame[BS_UNWIND_MAX]) {
         if (known && mapping[place] != NULL)
             frame[n++] = (uint64_t)mapping[place]->module->number << 48 |
                          BS_FRAME_OFFSET(w->pc[i] - mapping[place]->bias);
-        else
+        else if (!coarse)
             frame[n++] = BS_FRAME_OFFSET(w->pc[i]);
+        else if (n == 0 || frame[n - 1] != 0)
+            frame[n++] = 0;
     }
     return n;
 }

@@ -435,6 +435,43 @@ START_TEST(a_sample_without_memory_is_counted_as_lost) {
 }
 END_TEST
 
+#ifdef __x86_64__
+static struct bs_stack *taken_from(struct bs_stack *(*take)(void)) {
+    struct bs_stack *s = take();
+    __asm__ volatile("" ::"r"(s));
+    return s;
+}
+
+/* As a just-in-time compiler makes it: with a frame pointer, in no module, each time elsewhere. */
+START_TEST(code_without_a_module_leaves_room_for_others) {
+    static const unsigned char call[16] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3}; /* push, mov, call *rdi, pop, ret */
+    enum { N = BS_STACKS_MAX + 1000 };
+    unsigned char *code = mmap(NULL, N * sizeof call, PROT_READ | PROT_WRITE | PROT_EXEC,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(code, MAP_FAILED);
+    for (unsigned i = 0; i < N; i++)
+        memcpy(code + i * sizeof call, call, sizeof call);
+    start(1);
+    struct bs_stack *last = NULL;
+    for (unsigned i = 0; i < N; i++) {
+        union {
+            unsigned char *code;
+            struct bs_stack *(*call)(struct bs_stack *(*)(void));
+        } made = {code + i * sizeof call};
+        struct bs_stack *s = made.call(bs_stacks_take);
+        require(s != &bs_stacks_other, "no room after %u", i);
+        require(i >= BS_STACKS_MAX / 4 || s != last, "it is the same from everywhere");
+        last = s;
+    }
+    ck_assert_uint_lt(bs_stacks_count(), BS_STACKS_MAX / 2 + 100);
+    ck_assert_uint_ne(BS_FRAME_MODULE(last->frame[0]), 0); /* here besom is a part of the program */
+    ck_assert_uint_eq(last->frame[1], 0);
+    ck_assert_uint_ne(BS_FRAME_MODULE(last->frame[2]), 0);
+    ck_assert_ptr_ne(taken_from(bs_stacks_take), &bs_stacks_other); /* a place that was not seen before */
+}
+END_TEST
+#endif
+
 /* Where it lay is filled when it is unloaded. */
 static uint64_t frame_in_another_place(const char *name, uintptr_t *place) {
     struct link_map *map = dlopen(name, RTLD_NOW | RTLD_LOCAL);
@@ -487,6 +524,9 @@ int main(void) {
     tcase_add_test(tc, resized_blocks_are_the_resizers);
     tcase_add_test(tc, the_table_of_stacks_is_bounded);
     tcase_add_test(tc, modules_have_build_id_and_path);
+#ifdef __x86_64__
+    tcase_add_test(tc, code_without_a_module_leaves_room_for_others);
+#endif
     tcase_add_test(tc, a_module_keeps_its_number_wherever_it_is_loaded);
     tc = add_case(suite, "without memory");
     add_but_tsan(tc, without_memory_for_stacks_nothing_is_sampled, UNIT_ALONE);
