@@ -206,7 +206,6 @@ BS_ALWAYS bool bs_log_is_on(void) {
     return bs_sink_is_open();
 }
 void bs_log_forked(void) {
-    bs_line_forked();
     bs_sink_forked();
 }
 void bs_log_lock(void) {

@@ -8,22 +8,26 @@
 #include "stacks.h"
 #include "utf8.h"
 
-/* Where nothing can be mapped one thread at a time has this. */
-static char spare[BS_LINE_CAP];
-static uint32_t spare_taken; /* [atomic] */
+/* Where nothing can be mapped one thread at a time has this. In a forked child it is nobody's. */
+static char last_resort[BS_LINE_CAP];
+static int taken_in; /* [atomic] the process whose thread has it; 0: free */
 
+static char *take_last_resort(void) {
+    int before = bs_load(&taken_in), pid = bs_os_pid();
+    return before != pid && __atomic_compare_exchange_n(&taken_in, &before, pid, false, __ATOMIC_ACQUIRE,
+                                                        __ATOMIC_RELAXED)
+               ? last_resort
+               : NULL;
+}
 static char *take_buffer(void) {
     char *buf = bs_os_alloc(bs_align_up(BS_LINE_CAP, bs_os_page_size()));
-    return buf != NULL ? buf : __atomic_exchange_n(&spare_taken, 1u, __ATOMIC_ACQUIRE) == 0 ? spare : NULL;
+    return buf != NULL ? buf : take_last_resort();
 }
 static void give_buffer(char *buf) {
-    if (buf == spare)
-        bs_store_release(&spare_taken, 0u);
-    else if (buf != NULL)
+    if (buf == last_resort)
+        bs_store_release(&taken_in, 0);
+    else
         bs_os_free(buf, bs_align_up(BS_LINE_CAP, bs_os_page_size()));
-}
-void bs_line_forked(void) {
-    bs_store(&spare_taken, 0u);
 }
 
 void bs_line_begin(struct bs_line *l, const char *event) {

@@ -32,9 +32,6 @@ void bs_line_frames(struct bs_line *l, const char *name, const struct bs_stack *
 void bs_line_time(struct bs_line *l);
 void bs_line_end(struct bs_line *l);
 
-/* In a forked child. */
-void bs_line_forked(void);
-
 /* Lines of the modules that the stacks lie in, which come before these. */
 void bs_line_modules(struct bs_stack *const *stack, size_t n);
 
