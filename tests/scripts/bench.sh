@@ -211,6 +211,8 @@ gates() {
     [ -e base ] || return 0
     refused "a baseline that is missing" "cannot read 'nothing'" --baseline nothing -- touch ran
     echo '{"format":"besom-bench-1","argv":["true"]}' >part
+    refused "a baseline without a gate's figure" "has no figure for --gate idle" --alloc glibc --baseline base \
+        --gate peak,idle -- touch ran
     refused "a baseline that is damaged" "'part' is damaged" --alloc glibc --baseline part -- touch ran
     python3 -c 'print("[" * 100000)' >deep
     refused "a baseline that is too deep" "is not JSON" --alloc glibc --baseline deep -- touch ran

@@ -39,6 +39,9 @@ for words, line in [
         ("'HELLO': give the name", "--for 1 --stop HELLO -- true"),
         ("'weight': give some of", "--gate weight -- true"),
         ("'x=y': give NAME:VARIABLE=VALUE", "--env x=y -- true"),
+        ("--stop needs --for or --load", "--stop INT -- true"),
+        ("--gate needs --baseline", "--gate peak -- true"),
+        ("--tolerance needs --baseline", "--tolerance 10 --max-rss 1G -- true"),
         ("more than 0", "--timeout 0 -- true"),
         ("too short", "--interval 0.5 -- true")]:
     said = io.StringIO()

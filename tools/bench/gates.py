@@ -47,6 +47,11 @@ def read_baseline(path, args):
     if not any(data["summary"].get(name) for name in names):
         raise BaselineError(f"--baseline: '{path}' has none of {', '.join(names)}; it has "
                             f"{', '.join(data['summary']) or 'no runs'}")
+    for key in args.gate_named:     # a gate that cannot fail is none
+        if not any(key in data["summary"].get(name, {}) for name in names):
+            raise BaselineError(f"--baseline: '{path}' has no figure for --gate "
+                                f"{TITLES[key][0].lower().replace(' ', '-')}; measure it there as well, or leave "
+                                "it out")
     return data
 
 

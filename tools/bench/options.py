@@ -146,7 +146,7 @@ def add_how(parser):
                        "which is the time that is compared; BENCH_PID has the server's pid")
     group.add_argument("--idle", metavar="SECONDS", type=number,
                        help="after that it is left alone for so long, and its memory is read again")
-    group.add_argument("--stop", metavar="SIGNAL", type=signal_number, default=signal.SIGTERM,
+    group.add_argument("--stop", metavar="SIGNAL", type=signal_number,
                        help="how it is stopped; default TERM")
     group = parser.add_argument_group("how memory is read")
     group.add_argument("--metric", choices=["pss", "rss"], default="pss",
@@ -172,10 +172,9 @@ def add_results(parser):
                        "(as 300M); may be repeated")
     group.add_argument("--baseline", metavar="FILE", type=some, help="a median is worse than in "
                        "FILE, which --json wrote, by more than the tolerance")
-    group.add_argument("--tolerance", metavar="PCT", type=number, default=5.0,
+    group.add_argument("--tolerance", metavar="PCT", type=number,
                        help="default 5 %%")
-    group.add_argument("--gate", metavar="METRIC,...", type=gate_metrics,
-                       default=["mean_kib", "peak_kib"], help="what --baseline compares: some "
+    group.add_argument("--gate", metavar="METRIC,...", type=gate_metrics, help="what --baseline compares: some "
                        "of " + ",".join(GATE_NAMES) + "; default mean,peak")
 
 
@@ -266,6 +265,11 @@ def check_together(parser, args):
     server = args.busy is not None or args.load is not None
     if args.idle is not None and not server:
         parser.error("--idle needs --for or --load: a command that ends by itself cannot be idle")
+    if args.stop is not None and not server:
+        parser.error("--stop needs --for or --load: a command that ends by itself is not stopped")
+    for option, value in (("--gate", args.gate), ("--tolerance", args.tolerance)):
+        if value is not None and not args.baseline:
+            parser.error(f"{option} needs --baseline: nothing would be compared")
     if server and args.compare_output:
         parser.error("--compare-output is for commands that end by themselves, not with "
                      "--for or --load")
@@ -286,7 +290,9 @@ def parse(argv):
     args.alloc = args.alloc.split(",") if args.explicit else DEFAULT_ALLOCATORS
     check_together(parser, args)
     check_files(parser, args)
-    args.phases = Phases(args.busy, args.load, args.idle, args.stop)
+    args.phases = Phases(args.busy, args.load, args.idle, args.stop or signal.SIGTERM)
+    args.tolerance = 5.0 if args.tolerance is None else args.tolerance
+    args.gate_named, args.gate = args.gate or [], args.gate or ["mean_kib", "peak_kib"]
     args.environments = {}
     for name, variable, value in args.env:
         args.environments.setdefault(name, {})[variable] = value
