@@ -293,6 +293,8 @@ many = [[i, i % 7] for i in range(100)]
 assert len(thinned(many, 10)) == 10 and max(k for _, k in thinned(many, 10)) == 6
 assert sparkline([[0, 0], [4, 8]], 4, 8, 8, 8) == "▁▄▆█", sparkline([[0, 0], [4, 8]], 4, 8, 8, 8)
 assert bars("svg", "mean", "title", "label", "mean_kib", {"glibc": {}})[1] == "" # no run was long enough
+cell = dict.fromkeys(("median", "low", "high"), 1.0)
+assert "xtics ('a''%%s' 0)" in bars("svg", "time", "title", "label", "wall_s", {"a'%s": {"wall_s": cell}})[1]
 assert size_kib("1.5G") == 1.5 * 2**20 and size_kib("300MiB") == 300 * 1024
 # What programs are called and say stays one line, and one piece of Markdown.
 assert shown_command(["sh", "-c", "a\n\n'b'\x1b\udcff", "c d"]) == r"sh -c $'a\n\n\'b\'\x1b\xff' 'c d'"

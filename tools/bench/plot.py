@@ -48,7 +48,7 @@ def bars(kind, name, title, label, key, summary):
     data = "# place name median low high\n" + "".join(
         f'{place} "{who}" {median:.6g} {low:.6g} {high:.6g}\n'
         for place, who, median, low, high in rows)
-    tics = ", ".join(f"{quoted(row[1])} {row[0]}" for row in rows)
+    tics = ", ".join(f"{quoted(row[1].replace('%', '%%'))} {row[0]}" for row in rows)   # a label is a format
     plots = ", ".join(f"'{name}.dat' every ::{i}::{i} using 1:3 with boxes {colour(row[0])} notitle"
                       for i, row in enumerate(rows))
     script = (header(kind, name, title) + BARS + f"set ylabel '{label}'\nset xtics ({tics})\n"
