@@ -76,7 +76,9 @@ static bool read_unpacked(struct bs_trace *t, const char *path, const char *tool
     int error = posix_spawnp(&pid, tool, &actions, NULL, argv, env);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
-    bool ok = error == 0 ? read_all(t, ends[0]) : refuse(t, "cannot be unpacked by ", tool);
+    bool ok = error == 0        ? read_all(t, ends[0])
+              : error == ENOENT ? refuse(t, "cannot be unpacked without this program, which is not in PATH: ", tool)
+                                : refuse(t, "cannot be unpacked: ", strerror(error));
     close(ends[0]);
     if (error == 0 && waitpid(pid, &status, 0) == pid && status != 0 && ok)
         ok = refuse(t, "cannot be unpacked by ", tool);

@@ -343,6 +343,16 @@ for trace in "$traces"/*.bst.xz; do
     done
 done
 
+code=0
+PATH=$tmp/nowhere "$replay" "$traces/git.bst.xz" >out 2>err || code=$?
+ends 'no xz' 1 'cannot be unpacked without this program, which is not in PATH: xz'
+head -c 3000 "$traces/git.bst.xz" >cut.bst.xz
+code=0
+"$replay" cut.bst.xz >out 2>err || code=$?
+if [ "$code" -ne 1 ] || ! grep -q 'cut.bst.xz cannot be unpacked by xz$' err; then
+    broken "a file that is cut off: exit status $code, $(cat err)"
+fi
+
 # And the player is no yes-man: a realloc that copies nothing, a calloc that clears nothing.
 cat >bad.c <<'END'
 #include <stdlib.h>
