@@ -165,12 +165,43 @@ static void warn_of_no_log(void) {
     }
 }
 
-static bool add_library(const char *library) {
-    if (!set_joined("LD_PRELOAD", library, ':', getenv("LD_PRELOAD"))) {
-        complain("cannot set LD_PRELOAD: %s", strerror(errno));
-        return false;
+static bool is_besom(const char *path, size_t len) {
+    static const char *const names[] = {"libbesom.so", "libbesom-scan.so"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        size_t n = strlen(names[i]);
+        if (len >= n && strncmp(path + len - n, names[i], n) == 0 && (len == n || path[len - n - 1] == '/')) {
+            return true;
+        }
     }
-    return true;
+    return false;
+}
+
+/* A copy of the list without besom's libraries, which it has where besom was started under besom: two of them in
+ * a process both read the options and write the log. To be freed. */
+static char *without_besom(const char *list) {
+    char *copy = calloc(1, strlen(list) + 1), *to = copy;
+
+    while (copy != NULL && *list != '\0') {
+        size_t len = strcspn(list, ": ");
+        if (len > 0 && !is_besom(list, len)) {
+            to += sprintf(to, "%s%.*s", to == copy ? "" : ":", (int)len, list);
+        }
+        list += len + (list[len] != '\0');
+    }
+    return copy;
+}
+
+static bool add_library(const char *library) {
+    const char *list = getenv("LD_PRELOAD");
+    char *others = without_besom(list != NULL ? list : "");
+    bool done = others != NULL && set_joined("LD_PRELOAD", library, ':', others);
+
+    if (!done) {
+        complain("cannot set LD_PRELOAD: %s", strerror(errno));
+    }
+    free(others);
+    return done;
 }
 
 /* The library to preload, fit to be named in LD_PRELOAD; NULL after a message. */

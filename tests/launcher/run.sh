@@ -125,6 +125,8 @@ environment() {
     expect_out "LD_PRELOAD is set" "$lib|"
     LD_PRELOAD=$other run -- sh -c "$show"
     expect_out "LD_PRELOAD is prepended to" "$lib:$other|"
+    LD_PRELOAD="$lib $other:/no/such/libbesom-scan.so:" run -s -- sh -c "$show" # started under besom
+    expect_out "besom is there once" "$(dirname "$lib")/libbesom-scan.so:$other|"
     run -o log:stderr,trace:sweep+scavenge -o log_at:exit -- sh -c 'echo "$BESOM_CONF"'
     expect_out "options are joined" "log:stderr,trace:sweep+scavenge,log_at:exit"
     BESOM_CONF=background:off run -o log:/dev/null -- sh -c 'echo "$BESOM_CONF"'
