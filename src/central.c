@@ -95,11 +95,22 @@ static void note_growth(size_t nreleased) {
         (void)bs_waiting_return(BS_EMPTY_WAITING_MAX);
 }
 
-bool bs_central_has_room(size_t npages) {
-    while (!bs_limit_has_room(npages))
-        if (bs_waiting_return(BS_EMPTY_WAITING_MAX) == 0)
+/* At a hard limit. What this thread holds unused may be what is missing: it has freed that, and asks for as much. */
+static BS_COLD bool make_room(size_t npages) {
+    void (*give)(void) = bs_load(&spare.give);
+    do {
+        if (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
+            continue;
+        if (give == NULL)
             return false;
+        give();
+        give = NULL;
+    } while (!bs_limit_has_room(npages));
     return true;
+}
+
+bool bs_central_has_room(size_t npages) {
+    return BS_LIKELY(bs_limit_has_room(npages)) || make_room(npages);
 }
 
 bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out) {

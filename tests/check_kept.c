@@ -373,6 +373,24 @@ START_TEST(under_pressure_a_thread_keeps_none) {
 }
 END_TEST
 
+/* What was kept before the limit came near is not missing there. */
+START_TEST(a_hard_limit_refuses_nothing_for_what_is_kept) {
+    char *block[3];
+    free_of((const size_t[]){5, 7, 20}, 3, block);
+    ck_assert_uint_eq(kept(), 32);
+    bs_opt.limit.kind = BS_LIMIT_BYTES;
+    bs_opt.limit.value = bs_max(bs_limit_used() + PAGES(10), BS_LIMIT_MIN_BYTES);
+    bs_opt.limit_hard = true;
+    bs_limit_start();
+    size_t room = (bs_limit_bytes() - bs_limit_used() + bs_pageheap_dirty_bytes()) / BS_PAGE_SIZE;
+    char *p = bs_large_alloc(PAGES(room + 22), 1, false); /* not by heap.h, which has all given back once a second */
+    ck_assert_ptr_nonnull(p);
+    ck_assert_uint_eq(kept(), 0);
+    check_pages(room + 22);
+    bs_heap_free(p);
+}
+END_TEST
+
 START_TEST(too_long_ones_are_not_kept) {
     char *p = take(BS_KEPT_SPAN_PAGES + 1);
     bs_heap_free(p);
@@ -404,5 +422,6 @@ int main(void) {
     tcase_add_test(tc, growth_takes_what_is_kept);
     tcase_add_test(tc, a_thread_without_a_cache_keeps_none);
     tcase_add_test(tc, under_pressure_a_thread_keeps_none);
+    tcase_add_test(tc, a_hard_limit_refuses_nothing_for_what_is_kept);
     return run_suite(suite);
 }
