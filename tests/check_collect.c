@@ -18,6 +18,8 @@
 #include "tcache.h"
 #include "thread.h"
 
+#include <sys/mman.h>
+
 #define HIDE(p) (~(uintptr_t)(p))
 /* Not before it is wanted: no register may have it. */
 static inline uint64_t *SHOWN(uintptr_t hidden) {
@@ -296,6 +298,21 @@ START_TEST(crimes_against_closed_memory_abort) {
     p = (void *)SHOWN(large[1]);
     snprintf(text, sizeof text, "besom: free of %p, whose memory scan:collect uses again\n", p);
     expect_abort(free_what_is_taken, p, text);
+}
+END_TEST
+
+/* Somebody who gives memory other rights has an eye on it. */
+START_TEST(what_has_other_rights_is_left_alone) {
+    setup(_i);
+    plant();
+    uintptr_t first = bs_align_up((uintptr_t)SHOWN(large[1]), bs_os_page_size());
+    ck_assert_int_eq(mprotect((void *)first, bs_os_page_size(), PROT_READ), 0);
+    first = ~first;
+    until_closed();
+    ck_assert_ptr_null(bs_park_find((uintptr_t)SHOWN(large[1])));
+    ck_assert_ptr_nonnull(bs_park_find((uintptr_t)SHOWN(large[2])));
+    ck_assert(is_whole(large[1], LARGE));
+    ck_assert_int_eq(mprotect((void *)~first, bs_os_page_size(), PROT_READ | PROT_WRITE), 0);
 }
 END_TEST
 
@@ -602,6 +619,7 @@ int main(void) {
     tcase_add_loop_test(tc, lost_blocks_are_closed_then_given_away, 0, 2);
     tcase_add_loop_test(tc, who_is_given_the_slots_may_free_them, 0, 2);
     tcase_add_loop_test(tc, crimes_against_closed_memory_abort, 0, 2);
+    tcase_add_loop_test(tc, what_has_other_rights_is_left_alone, 0, 2);
     tcase_add_loop_test(tc, a_touch_brings_back, 0, 2);
     tcase_add_loop_test(tc, a_touch_spares_the_unknown_of_its_size, 0, 2);
     tcase_add_loop_test(tc, a_free_brings_back, 0, 2);

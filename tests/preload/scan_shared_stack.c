@@ -2,7 +2,8 @@
 /*
  * Promise: threads may have one alternate signal stack together, as those of varnishd, whose handler of SIGSEGV ends the
  * process: they are stopped all at once and go on as if nothing had been. A stack that is handed on from thread to thread
- * is not shared, and stops use it.
+ * is not shared, and stops use it. So it is with the handlers that besom has of other signals: SHARED_SIGNAL is the
+ * number of one.
  */
 #include "promise.h"
 #include "scan_drive.h"
@@ -23,19 +24,34 @@ static void set_stack(int flags) {
     BS_CHECK(sigaltstack(&stack, NULL) == 0, "sigaltstack: errno %d", errno);
 }
 
-/* The kernel's flags of besom's signal: the program is shown the default action. */
-static unsigned long flags_of_stop(void) {
+/* As the kernel has it, to whom besom's handlers are known: the program is shown what it has asked for. False: the
+ * default action. */
+static bool has_handler(int signal, unsigned long *flags) {
     struct {
         void *handler;
         unsigned long flags;
         void *restorer;
         uint64_t mask;
     } action;
+    bool has = syscall(SYS_rt_sigaction, signal, NULL, &action, sizeof action.mask) == 0 && action.handler != NULL;
+    *flags = action.flags;
+    return has;
+}
+static unsigned long flags_of_stop(void) {
+    unsigned long flags;
     for (int i = last_signal; i >= first_signal; i--)
-        if (syscall(SYS_rt_sigaction, i, NULL, &action, sizeof action.mask) == 0 && action.handler != NULL)
-            return action.flags;
+        if (has_handler(i, &flags))
+            return flags;
     BS_CHECK(false, "no signal is taken");
     return 0;
+}
+static void other_uses_stack(bool does) {
+    unsigned long flags;
+    const char *number = getenv("SHARED_SIGNAL");
+    if (number == NULL)
+        return;
+    BS_CHECK(has_handler(atoi(number), &flags), "besom has no handler of signal %s", number);
+    BS_CHECK(((flags & SA_ONSTACK) != 0) == does, "the handler of signal %s has flags %lx", number, flags);
 }
 
 static void *hand_on(void *arg) {
@@ -80,6 +96,7 @@ int main(void) {
     set_stack(0);
     scan_drive_must(drive, 0, &seen);
     BS_CHECK((flags_of_stop() & SA_ONSTACK) != 0, "a stack that was handed on is not used");
+    other_uses_stack(true);
 
     for (uintptr_t i = 0; i < nthreads; i++)
         BS_CHECK(pthread_create(&thread[i], NULL, work, (void *)(i + 1)) == 0, "pthread_create");
@@ -88,6 +105,7 @@ int main(void) {
     for (unsigned i = 0; i < nscans; i++)
         scan_drive_must(drive, 0, &seen);
     BS_CHECK((flags_of_stop() & SA_ONSTACK) == 0, "a stack that is shared is used");
+    other_uses_stack(false);
     __atomic_store_n(&is_over, true, __ATOMIC_RELEASE);
     for (unsigned i = 0; i < nthreads; i++)
         pthread_join(thread[i], NULL);
