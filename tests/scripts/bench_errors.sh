@@ -123,6 +123,16 @@ odd_files() {
     else
         echo "bench_errors.sh: skipped: a full disk: no mount in a namespace of its own"
     fi
+    # 60 MB of errors where there is room for 40: what was said is not kept.
+    if unshare -rm sh -c "mount -t tmpfs -o size=40m none room && export TMPDIR=\$PWD/room || exit 1
+        '$besom' bench --alloc glibc -r 1 -- sh -c 'for i in \$(seq 60); do head -c 1000000 /dev/zero >&2; sleep 0.1; done
+            echo >&2; echo why >&2; exit 5' >out 2>err
+        echo \$? >code" 2>/dev/null; then
+        code=$(cat code)
+        ends "60 MB of errors" 1 "exit status 5: why"
+    else
+        echo "bench_errors.sh: skipped: a program with much to say: no mount in a namespace of its own"
+    fi
     # A file that is not to be replaced, in a folder that takes no other one.
     if nobody_can; then
         mkdir taken

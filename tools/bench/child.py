@@ -6,6 +6,7 @@ for as long as a load takes (Phases), idles, and is stopped. Whatever happens, n
 when run() returns or raises. It compares nothing and prints nothing.
 """
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -20,6 +21,7 @@ from proc import read_proc, tree_of
 from sampler import Sampler, thinned
 
 LEFTOVER_SECONDS = 2.0     # what outlives the command is killed after that
+ERRORS_MOST = 1 << 20      # bytes of its standard error output that are kept while it runs
 STOP_SECONDS = 10.0        # what does not obey the stop signal is killed after that
 OTHER_MALLOCS = ("libjemalloc", "libmimalloc", "libtcmalloc", "libbesom", "libhoard", "librpmalloc",
                  "libsnmalloc")
@@ -65,7 +67,7 @@ class Run:
         self.parent = self.sampler = self.load = None
         self.pid = self.begin = None
         self.status = self.ended_at = self.usage = None
-        self.unread = b""
+        self.unread = self.said = b""
         self.facts = {"end_kib": None, "idle_kib": None, "leftovers": 0, "mapped": None,
                       "other_malloc": ""}
         self.complaint = ""
@@ -146,9 +148,18 @@ class Run:
             if self.missed > 1:
                 self.facts["mapped"] = False
 
+    def forget_errors(self):
+        """A server may write for hours, and the folder of temporary files be memory: the last words are
+        enough. The file is appended to, so that it begins anew."""
+        size = os.fstat(self.err).st_size
+        if size > ERRORS_MOST:
+            self.said = os.pread(self.err, 4096, size - 4096)
+            os.ftruncate(self.err, 0)
+
     def step(self):
         """One sample and what it is time for."""
         self.sampler.sample()
+        self.forget_errors()
         now = time.monotonic()
         if not self.looked and self.sampler.series.n in (3, 6, 12, 40, 100):
             self.look_at_maps()
@@ -251,6 +262,8 @@ class Run:
 
     def run(self):
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            self.err = err.fileno()
+            fcntl.fcntl(self.err, fcntl.F_SETFL, fcntl.fcntl(self.err, fcntl.F_GETFL) | os.O_APPEND)
             try:
                 self.start({"null": subprocess.DEVNULL, "inherit": None,
                             "compare": out}[self.output],
@@ -259,7 +272,7 @@ class Run:
             finally:
                 self.finish()
             err.seek(max(err.seek(0, os.SEEK_END) - 4096, 0))
-            self.last_words = last_line(err.read())
+            self.last_words = last_line(self.said + err.read())
             self.digest = digest_of(out) if self.output == "compare" else ""
         self.judge()
         return self.result()
