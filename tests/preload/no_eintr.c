@@ -74,9 +74,11 @@ static void *wait_for_signal(void *arg) {
     close(fd);
     return arg;
 }
-/* One that is made in the C11 way. */
+/* One that is made in the C11 way. (Without a timeout of the socket's the kernel does the call again by itself.) */
 static int wait_for_refusal(void *arg) {
+    struct timeval timeout = {most_seconds, 0};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    BS_CHECK(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) == 0, "setsockopt");
     BS_CHECK(*(int *)arg == 4711, "the argument");
     BS_CHECK(connect(fd, (struct sockaddr *)&closed_address, sizeof closed_address) == -1 && errno == ECONNREFUSED,
              "connect to what is closed meanwhile");
