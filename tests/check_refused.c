@@ -485,7 +485,7 @@ static void loop(const struct scenario *s) {
         if (error_of(number) != EPERM && number != SYS_rt_tgsigqueueinfo) /* whose EAGAIN is waited out */
             must_run(s, number, 1, error_of(number), true);
         unsigned last = UNIT_SLOWNESS > 1 ? 1 : s->last != 0 ? s->last : made[number];
-        unsigned each = number == SYS_read ? 70 : 8; /* so often one scan reads: any may be the one that tells of a root */
+        unsigned each = number == SYS_read ? 70 : 2; /* so often one scan reads: any may be the one that tells of a root */
         for (unsigned at = 1; at <= bs_min(last, made[number]); at += at < each ? 1 : at)
             must_run(s, number, at, error_of(number), false);
     }
