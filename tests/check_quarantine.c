@@ -565,6 +565,33 @@ START_TEST(threads_that_are_gone_have_told) {
 }
 END_TEST
 
+static uint64_t next_random(uint64_t *x) {
+    *x = *x * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return *x >> 32 | *x << 32;
+}
+
+/* The bytes beside slots, eight of which may go by one store. */
+START_TEST(bytes_are_as_bits_say) {
+    setup(0);
+    uintptr_t base = bs_align_down((uintptr_t)first, BS_PAGE_SIZE);
+    uint64_t seed = 1;
+    ck_assert(bs_freed_make(base));
+    uint8_t *bytes = bs_freed_bytes(bs_freed_table(base), base, 3);
+    for (unsigned i = 0; i < 2000; i++) {
+        uint64_t there = next_random(&seed) | next_random(&seed) | (i % 2 != 0 ? 0xff00ff00ff0000ff : 0);
+        uint64_t gone = i % 3 != 0 ? next_random(&seed) & there : there & ~(uint64_t)i;
+        for (unsigned k = 0; k < 64; k++)
+            bytes[k] = there >> k & 1;
+        require(bs_freed_bits(base, 3) == there, "%lx, not %lx", bs_freed_bits(base, 3), there);
+        bs_freed_clear(base, 3, gone);
+        require(bs_freed_bits(base, 3) == (there & ~gone), "%lx less %lx: %lx", there, gone, bs_freed_bits(base, 3));
+    }
+    bs_freed_clear(base, 3, ~(uint64_t)0);
+    ck_assert_uint_eq(bs_freed_bits(base, 3), 0);
+    ck_assert_uint_eq(bs_freed_bits(base, 2), 0);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("quarantine");
     TCase *tc = add_case(suite, "quarantine");
@@ -588,5 +615,6 @@ int main(void) {
     add_but_tsan(tc, crimes_are_found_at_once, UNIT_ALONE);
     add_but_tsan(tc, freed_bytes_are_told, UNIT_ALONE);
     tcase_add_test(tc, threads_that_are_gone_have_told);
+    tcase_add_test(tc, bytes_are_as_bits_say);
     return run_suite(suite);
 }
