@@ -10,6 +10,7 @@
 #include "bounds.h"
 #include "roots.h"
 #include "scan.h"
+#include "sieve.h"
 #include "snapshot.h"
 
 struct bs_scan_work { /* in a mapping of metadata, for one scan */
@@ -30,6 +31,9 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     struct bs_range without[BS_BOUNDS_MAX + 5];    /* stacks of threads that ended; our own memory */
     struct bs_range shared;        /* the guest's: no root; empty: none */
     uintptr_t first_stack; /* an address above all frames of that thread's usual stack */
+    uintptr_t part[BS_SCAN_PART_BYTES / sizeof(uintptr_t)]; /* of memory that may go, as the kernel copies it; here and
+                                                               not on a stack, which may be a small one */
+    struct bs_sieve sieve; /* for it */
     size_t nwords;
     uintptr_t word[BS_SCAN_WORDS]; /* stack pointers and the like; what the copy would not see */
 };

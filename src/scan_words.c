@@ -11,8 +11,6 @@
 
 #include <errno.h>
 
-#define SHARED_PART 4096 /* of the stack */
-
 void bs_scan_add_word(struct bs_scan_work *w, uintptr_t x) {
     if (w->nwords < BS_SCAN_WORDS)
         w->word[w->nwords] = x;
@@ -31,13 +29,36 @@ static bool visit_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
     return true;
 }
 
+static void add_if_in_heap(struct bs_scan_work *w, uintptr_t x) {
+    if (bs_span_of(x) != NULL || bs_span_of(x - 1) != NULL)
+        bs_scan_add_word(w, x);
+}
+
+static void copy_aligned(struct bs_scan_work *w, const struct bounds *b, uintptr_t p, uintptr_t end) {
+    struct bs_sieve *sieve = &w->sieve;
+    enum bs_sieve_way way = bs_sieve_best();
+    sieve->low = b->low;
+    sieve->reach = b->high - b->low;
+    sieve->mask = ~(uintptr_t)0;
+    while (p + sizeof(uintptr_t) <= end && w->nwords <= BS_SCAN_WORDS) {
+        sieve->n = 0;
+        p += bs_sieve_words(sieve, way, p, (end - p) / sizeof(uintptr_t)) * sizeof(uintptr_t);
+        for (size_t i = 0; i < sieve->n; i++)
+            add_if_in_heap(w, sieve->found[i]);
+    }
+}
+
 /* The words in [p, end) that may lead to a block, also as its end. */
 BS_UNCHECKED static void copy_words(struct bs_scan_work *w, const struct bounds *b, uintptr_t p,
                                     uintptr_t end, size_t step) {
+    if (step == sizeof(uintptr_t)) {
+        copy_aligned(w, b, p, end);
+        return;
+    }
     for (; p + sizeof(uintptr_t) <= end && w->nwords <= BS_SCAN_WORDS; p += step) {
         uintptr_t x = *(const bs_any_word *)p;
-        if (x - b->low <= b->high - b->low && (bs_span_of(x) != NULL || bs_span_of(x - 1) != NULL))
-            bs_scan_add_word(w, x);
+        if (x - b->low <= b->high - b->low)
+            add_if_in_heap(w, x);
     }
 }
 
@@ -46,9 +67,9 @@ BS_UNCHECKED static void copy_words(struct bs_scan_work *w, const struct bounds 
  * go, too.) */
 static void copy_file(struct bs_scan_work *w, const struct bounds *b, uintptr_t p, uintptr_t end,
                       size_t step) {
-    static char part[SHARED_PART] __attribute__((aligned(8))); /* [lock:round] the stack may be a small one */
+    char *part = (char *)w->part;
     while (p + sizeof(uintptr_t) <= end) {
-        long got = bs_os_read_memory(p, part, bs_min(end - p, sizeof part));
+        long got = bs_os_read_memory(p, part, bs_min(end - p, sizeof w->part));
         if (got < 0 && got != -EFAULT) { /* it copies nothing here */
             copy_words(w, b, p, end, step);
             return;
