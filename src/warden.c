@@ -15,22 +15,31 @@
 #include "sample.h"
 #include "sampler.h"
 #include "thread.h"
+#include "usage.h"
 #include "world.h"
 
 static struct {
     size_t soft_bytes;       /* [atomic] below it nothing is to be done */
     size_t kept_bytes;       /* [atomic] what the last search left in quarantine, */
+    size_t free_bytes;       /* [atomic] what was free in spans and pages then, */
     size_t root_bytes;       /* [atomic] and what it read outside the heap */
     uint64_t not_before_ns;  /* [atomic] */
     uint64_t retry_ns;       /* [atomic] 0: the last search was made */
     uint32_t called;         /* [atomic] the helper is to search */
 } warden = {.soft_bytes = BS_QUARANTINE_FLOOR_BYTES};
 
-/* What the program has, in the heap and beside it: what a search reads, less what is in quarantine itself, or
- * the bounds would grow with it. */
+/* What the program has, in the heap and beside it: what a search reads. What is in quarantine itself does not count, or
+ * the bounds would grow with it, nor does what is free for the same reason; of that allocations have taken since about
+ * as much as was freed. */
 static size_t whole_bytes(void) {
-    size_t held = bs_load(&warden.kept_bytes) + bs_load(&bs_quarantine_fresh);
-    return bs_sub_clamped(bs_pageheap_used_bytes(), held) + bs_load(&warden.root_bytes);
+    size_t without = bs_load(&warden.kept_bytes) + bs_max(bs_load(&bs_quarantine_fresh), bs_load(&warden.free_bytes));
+    return bs_sub_clamped(bs_pageheap_used_bytes(), without) + bs_load(&warden.root_bytes);
+}
+
+/* In slots and pages that nobody has. */
+static size_t free_bytes(void) {
+    struct bs_usage u = bs_usage_now();
+    return bs_sub_clamped(bs_pageheap_used_bytes(), u.live + u.cached);
 }
 static size_t soft_bytes(size_t whole) {
     size_t bytes = bs_limit_pressure() == BS_PRESSURE_NONE ? whole / 100 * bs_opt.quarantine : 0;
@@ -64,6 +73,7 @@ static bool search(const char *reason, size_t above) {
     if (r.end == BS_SCAN_DONE) {
         bs_store(&warden.retry_ns, (uint64_t)0);
         bs_store(&warden.kept_bytes, (size_t)r.released.kept.bytes);
+        bs_store(&warden.free_bytes, free_bytes());
         bs_store(&warden.root_bytes, r.root_bytes);
     } else {
         pause = bs_min(bs_max(2 * bs_load(&warden.retry_ns), BS_QUARANTINE_RETRY_NS),
