@@ -5,8 +5,8 @@
  * A signal that waits outlives execve, and the new program, which has no handler for it, would be ended by the one
  * that was to stop the old: when the thread is on its way into the kernel, and the helper, which could take it
  * back, is ended there. So who executes is in a round (round.h) while it does. It waits for that for a second at most, and
- * not for a round of its own thread, which it has interrupted as a handler: who stops others is sent no signal; nor for one
- * of the helper's that waits for a lock which the thread may have. (Nor for its own exec's: tests/preload/exec_in_handler.)
+ * not for a round of its own thread, which it has interrupted as a handler: who stops others is sent no signal; nor, in a
+ * program of one thread, for one of the helper's that waits for a lock which the thread has. (Nor for its own exec's: tests/preload/exec_in_handler.)
  *
  * A vfork child has its parent's memory, but nobody stops it: then nothing is done. libc's own ways (posix_spawn, system,
  * popen) make such children. The functions with a list of arguments end in those with a table, as libc's do.
@@ -27,11 +27,18 @@
 
 static uintptr_t executes; /* [atomic] the thread pointer of who is in the round for it; 0: nobody */
 
+extern char __libc_single_threaded __attribute__((weak));
+
+/* As fork.c: only the helper is there besides. Of several threads another one may have what the helper waits for. */
+static bool is_alone(void) {
+    return &__libc_single_threaded != NULL && __libc_single_threaded && bs_thread_is_single();
+}
+
 /* (A handler may have interrupted one that has begun, and executes as well: then the round is this thread's.) */
 static bool begin(void) {
     uintptr_t self = bs_os_thread_pointer();
     if (bs_load(&besom_shim.signal) == 0 || !bs_thread_are_ours() || bs_load(&executes) == self ||
-        !bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS))
+        !bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS, is_alone()))
         return false;
     bs_store(&executes, self);
     return true;

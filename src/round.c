@@ -9,7 +9,6 @@
 #define MAX_WAITERS 1024
 #define PLACES 32 /* in a row, that a thread may be in */
 #define LOOK_NS 100000u /* between two looks of who does not wait for ever */
-#define STUCK_NS 20000000u
 
 static struct bs_lock lock = BS_LOCK_INIT(BS_RANK_ROUND);
 static uintptr_t owner;         /* [atomic] the thread pointer of who is inside, but for a moment; 0: nobody */
@@ -55,17 +54,12 @@ void bs_round_enter_after_knock(void) {
     note_owner();
     bs_round_go_away();
 }
-/* The helper is inside, and has slept for one lock or other at each look for so long: the caller is a handler, and what it
- * has interrupted may have that lock. It makes no stop meanwhile. */
-static bool helper_waits_too(uint64_t *since_ns, uint64_t now_ns) {
+/* The helper is inside, and sleeps for a lock. Then it makes no stop before it has that. */
+static bool helper_waits_inside(void) {
     const struct bs_range helper = bs_os_helper_memory();
-    if (bs_load(&owner) - helper.start >= helper.end - helper.start || !bs_lock_helper_is_stuck()) {
-        *since_ns = now_ns;
-        return false;
-    }
-    return now_ns - *since_ns >= STUCK_NS;
+    return bs_load(&owner) - helper.start < helper.end - helper.start && bs_lock_helper_is_stuck();
 }
-bool bs_round_enter_until(uint64_t deadline_ns) {
+bool bs_round_enter_until(uint64_t deadline_ns, bool alone) {
     if (bs_round_try())
         return true;
     /* Its owner may not be noted yet, and a handler that comes again and again would wait each time, before that is done:
@@ -74,12 +68,9 @@ bool bs_round_enter_until(uint64_t deadline_ns) {
     if (bs_round_is_own() || bs_load(&in_vain) == round)
         return false;
     bs_round_knock();
-    uint64_t now = bs_os_now_ns(), free_ns = now;
     bool entered;
-    while (!(entered = bs_round_try()) && now < deadline_ns && !helper_waits_too(&free_ns, now)) {
+    while (!(entered = bs_round_try()) && bs_os_now_ns() < deadline_ns && !(alone && helper_waits_inside()))
         bs_os_pause(LOOK_NS);
-        now = bs_os_now_ns();
-    }
     bs_round_go_away();
     if (!entered && bs_load(&left) + 1 == round)
         bs_store(&in_vain, round);

@@ -19,9 +19,10 @@ void bs_round_enter_after_knock(void);
 /* Or it does not enter. */
 void bs_round_go_away(void);
 /* The same as bs_round_enter, but not for ever. False: the time is over, or this thread is inside already: the caller is
- * a handler of a signal that has interrupted it there; or the helper is, and waits for a lock, which what the caller has
- * interrupted may have; or somebody has waited for the end of this round in vain. */
-bool bs_round_enter_until(uint64_t deadline_ns);
+ * a handler of a signal that has interrupted it there; or somebody has waited for the end of this round in vain. alone:
+ * only the helper is there besides; then not either if that is inside and sleeps for a lock, which what the caller has
+ * interrupted has. */
+bool bs_round_enter_until(uint64_t deadline_ns, bool alone);
 /* False: another thread is in a round. */
 bool bs_round_try(void);
 void bs_round_leave(void);

@@ -417,7 +417,7 @@ static void *interrupted(void *arg) {
 static void round_handler(int signo) {
     unit_handler_begins(signo);
     while (!bs_load(&end_all))
-        if (bs_round_enter_until(bs_os_now_ns() + 10 * LONG))
+        if (bs_round_enter_until(bs_os_now_ns() + 10 * LONG, false))
             bs_round_leave();
 }
 static void *waits_for_round(void *arg) {

@@ -186,7 +186,7 @@ run sample:all,trace:scan "$tmp/planted" 100
 for pattern in 'dangling: number [0-9]+ bytes 1000 blocks 10 samples 10 .* words 2 ' ' free_many at .*planted\.c:' \
     '    allocated by$' ' make_block at .*planted\.c:' 'dangling_from: number [0-9]+ kind register thread [1-9]' \
     'kind memory at 0x[0-9a-f]+ block 0x[0-9a-f]+ offset 50 map_offset ' ' in_global (at [^ ]* )?\(.*planted\+0x' \
-    'quarantine: .* kept_blocks 1[5-9] .* stale_blocks 1[5-9] suppressed 0$'; do
+    'quarantine: .* kept_blocks 1[5-9] .* stale_blocks 1[5-9] suppressed 0 time 2[0-9TZ:.-]*$'; do
     grep -E -q -- "$pattern" "$tmp/named" || broken "text: no line is $pattern: $(cut -c1-200 "$tmp/named")"
 done
 [ "$(grep -c '] dangling: ' "$tmp/named")" -eq 6 ] || broken "text: $(grep -c '] dangling: ' "$tmp/named") reports"
@@ -201,7 +201,7 @@ grep -E -q "(dangling|dangling_from): number $number " "$tmp/named" && broken "s
 echo 'module:/planted$' >"$tmp/rules"
 run "sample:all,trace:scan,leak_suppressions:$tmp/rules" "$tmp/planted" 100
 grep -q '\] dangling' "$tmp/log" && broken "suppressed: $(cut -c1-200 "$tmp/log")"
-grep -q ' suppressed 6$' "$tmp/log" || broken "suppressed: $(cut -c1-200 "$tmp/log")"
+grep -q ' suppressed 6 time 2[0-9TZ:.-]*$' "$tmp/log" || broken "suppressed: $(cut -c1-200 "$tmp/log")"
 
 cat >"$tmp/planted.cc" <<'END_CC'
 #include <malloc.h>
