@@ -14,6 +14,8 @@
 
 #include <sys/auxv.h>
 
+#define DEAD_FRAMES_BYTES 4096 /* so deep does who reads the heap go */
+
 static struct {
     struct bs_scan_work *work; /* [lock:round] made by the first search, kept */
     size_t nroots;             /* [lock:round] room for so many; 0: none was made */
@@ -201,6 +203,14 @@ static bool begin_concurrent(struct bs_hunt_result *r) {
 
 /* --- nobody stopped ------------------------------------------------------------------------------ */
 
+/* The caller's stack is read as a whole, also what is dead in it. There who has read the heap has left how far he was:
+ * addresses in blocks, which would be held. */
+static BS_NOINLINE BS_UNCHECKED void clear_dead_frames(void) {
+    volatile uintptr_t dead[DEAD_FRAMES_BYTES / sizeof(uintptr_t)];
+    for (size_t i = 0; i < BS_ARRAY_LEN(dead); i++)
+        dead[i] = 0;
+}
+
 static enum bs_scan_end read_running(struct bs_hunt_result *r, bool *again) {
     struct bs_scan_work *w = hunt.work;
     *again = false;
@@ -214,6 +224,7 @@ static enum bs_scan_end read_running(struct bs_hunt_result *r, bool *again) {
     r->root_bytes = w->roots.bytes;
     if (roots == BS_ROOTS_TAKEN) {
         bs_linear_more(&hunt.linear, w->roots.range, w->roots.n);
+        clear_dead_frames();
         read_while_running();
     }
     bs_linear_end(&hunt.linear, &r->read);
