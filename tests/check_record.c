@@ -362,7 +362,7 @@ START_TEST(a_number_that_cannot_be_put_back_ends_it) {
     choose_path();
     struct outcome o = child_run(resize_without_memory, NULL, 60);
     char line[160];
-    snprintf(line, sizeof line, "besom: trace \"%s\" cannot be continued (error 12); recording ends\n", path);
+    snprintf(line, sizeof line, "besom: record \"%s\" cannot be continued (error 12); recording ends\n", path);
     ck_assert_str_eq(o.err, line);
     ck_assert_int_eq(o.status, 0);
     unlink(path);
@@ -385,11 +385,11 @@ START_TEST(what_cannot_be_begun_is_said) {
     ck_assert_ptr_nonnull(mkdtemp(folder));
     ck_assert_int_eq(chdir(folder), 0);
     struct outcome o = child_run(begin_in_vain, folder, 60);
-    ck_assert_str_eq(o.err, "besom: trace \"trace\" cannot be begun (error 12); recording ends\n");
+    ck_assert_str_eq(o.err, "besom: record \"trace\" cannot be begun (error 12); recording ends\n");
     ck_assert_int_eq(o.status, 0);
     ck_assert_int_eq(rmdir(folder), 0);
     o = child_run(begin_in_vain, NULL, 60);
-    ck_assert_str_eq(o.err, "besom: trace \"trace\" cannot be begun (error 2); recording ends\n");
+    ck_assert_str_eq(o.err, "besom: record \"trace\" cannot be begun (error 2); recording ends\n");
     ck_assert_int_eq(o.status, 0);
 }
 END_TEST
