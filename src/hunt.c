@@ -46,9 +46,8 @@ static bool is_large(size_t root_bytes) {
 }
 
 static void learn(uint64_t now_ns) {
-    (void)bs_roots_learn(&hunt.work->roots);
+    hunt.has_learned = bs_roots_learn(&hunt.work->roots);
     hunt.learned_ns = now_ns;
-    hunt.has_learned = true;
 }
 
 static bool prepare(uintptr_t caller_sp, bool may_copy) {

@@ -25,6 +25,8 @@ void bs_lines_close(struct bs_lines *r) {
 
 /* False: there is no more. */
 static bool fill(struct bs_lines *r) {
+    if (r->failed) /* the next read may go well, but what it begins with is the rest of a line */
+        return false;
     long n = bs_os_read(r->fd, r->buf, sizeof r->buf);
     r->failed |= n < 0;
     r->len = n > 0 ? (size_t)n : 0;
@@ -49,7 +51,7 @@ bool bs_lines_next(struct bs_lines *r, char *line, size_t cap) {
         }
     }
     line[n] = '\0';
-    return any;
+    return any && !r->failed;
 }
 
 uintptr_t bs_lines_hex(const char **s) {

@@ -22,7 +22,8 @@ bool bs_lines_open(struct bs_lines *r, const char *path);
 /* The same of the process's memory, by the file's name (os.h). */
 bool bs_lines_open_own(struct bs_lines *r, const char *name);
 void bs_lines_close(struct bs_lines *r);
-/* A line without its newline, cut to fit; false at the end of the file, or where it cannot be read on. */
+/* A line without its newline, cut to fit; false at the end of the file, or where it cannot be read on, for good: then
+ * `failed` is set, and what there was of a line is none. */
 bool bs_lines_next(struct bs_lines *r, char *line, size_t cap);
 
 /* The number in lower-case hex that s begins with; *s moves past it. */

@@ -122,7 +122,7 @@ bool bs_roots_learn(struct bs_roots *r) {
         is_new = false;
     }
     bs_lines_close(&lines);
-    return fits && flags_seen;
+    return fits && flags_seen && !lines.failed;
 }
 
 /* Of a program that marks memory so, what it has mapped since may be marked as well. */

@@ -7,10 +7,12 @@
  */
 #define _GNU_SOURCE
 #include "heap.h"
+#include "lines.h"
 #include "meta.h"
 #include "roots.h"
 #include "unit.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -440,6 +442,61 @@ START_TEST(words_that_only_the_kernel_has) {
 }
 END_TEST
 
+/* --- what cannot be read to its end ------------------------------------------------------------- */
+
+enum { LINES = 400 };
+
+/* As many lines of a text as there are, of LINES, where the nth read fails. */
+static unsigned lines_if(unsigned nth, const char *path) {
+    struct bs_lines lines;
+    char line[64], expected[64];
+    unsigned n = 0;
+    ck_assert(bs_lines_open(&lines, path));
+    bs_os_fail(nth, EIO, false);
+    for (; bs_lines_next(&lines, line, sizeof line); n++) {
+        snprintf(expected, sizeof expected, "%x-%x, line %u", n, n + 1000, n);
+        ck_assert_str_eq(line, expected);
+    }
+    ck_assert(!bs_lines_next(&lines, line, sizeof line));
+    bool failed = bs_os_fail(0, 0, false) >= nth;
+    ck_assert_int_eq(lines.failed, failed);
+    bs_lines_close(&lines);
+    return n;
+}
+
+START_TEST(half_a_line_is_none) {
+    char path[64];
+    int fd = memfd_create("lines", 0);
+    for (unsigned i = 0; i < LINES; i++)
+        ck_assert_int_gt(dprintf(fd, "%x-%x, line %u\n", i, i + 1000, i), 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    unsigned nth = 1, before = 0, n;
+    for (; (n = lines_if(nth, path)) != LINES; nth++) {
+        ck_assert_uint_ge(n, before);
+        before = n;
+    }
+    ck_assert_uint_gt(nth, 5);
+    close(fd);
+}
+END_TEST
+
+/* A header of which the beginning is lost names all memory below its end. */
+START_TEST(half_of_the_flags_are_not_known) {
+    take(NULL, 0, NULL, 0);
+    unsigned nth = 1;
+    for (;; nth++) {
+        bs_os_fail(nth, EAGAIN, false);
+        bool known = bs_roots_learn(&roots);
+        if (bs_os_fail(0, 0, false) < nth)
+            break;
+        require(!known, "call %u failed", nth);
+        ck_assert_int_eq(bs_roots_take(&roots, NULL, 0, NULL, 0), BS_ROOTS_TAKEN);
+        require(find(&roots) != NULL, "call %u failed", nth);
+    }
+    ck_assert_uint_gt(nth, 5);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("roots");
     TCase *tc = add_case(suite, "mappings");
@@ -457,5 +514,8 @@ int main(void) {
     tcase_add_test(tc, a_userfaultfd_makes_nobody_wait);
     tcase_add_test(tc, any_number_of_mappings);
     tcase_add_test(tc, words_that_only_the_kernel_has);
+    tc = add_case(suite, "cut short");
+    tcase_add_test(tc, half_a_line_is_none);
+    tcase_add_test(tc, half_of_the_flags_are_not_known);
     return run_suite(suite);
 }
