@@ -47,6 +47,7 @@ static bool is_large(size_t root_bytes) {
 
 static void learn(uint64_t now_ns) {
     hunt.has_learned = bs_roots_learn(&hunt.work->roots);
+    hunt.nroots = hunt.work->roots.capacity;
     hunt.learned_ns = now_ns;
 }
 

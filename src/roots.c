@@ -89,15 +89,15 @@ static void note_forked(struct bs_roots *r, const struct bs_mapping *m) {
         r->forked[r->nforked++] = (struct bs_range){m->start, m->end};
 }
 
-bool bs_roots_learn(struct bs_roots *r) {
+static bool learn(struct bs_roots *r) {
     struct bs_lines lines;
     struct bs_mapping m = {.start = 0};
     char line[160];
-    r->nspecial = r->nforked = 0;
+    r->nspecial = r->nforked = r->needed = 0;
     r->some_unforked = false;
     if (!bs_lines_open_own(&lines, "smaps"))
         return false;
-    bool is_new = false, fits = true, flags_seen = false;
+    bool is_new = false, flags_seen = false;
     while (bs_lines_next(&lines, line, sizeof line)) {
         if (bs_lines_mapping(line, &m)) {
             is_new = true;
@@ -112,17 +112,25 @@ bool bs_roots_learn(struct bs_roots *r) {
             note_forked(r, &m);
         if (what == 0)
             continue;
-        if (is_new && r->nspecial == r->capacity) {
-            fits = false;
-            continue;
-        }
-        if (is_new)
+        r->needed += is_new;
+        if (is_new && r->needed <= r->capacity)
             r->special[r->nspecial++] = (struct bs_special){{m.start, m.end}, 0};
-        r->special[r->nspecial - 1].what |= what;
+        if (r->needed == r->nspecial)
+            r->special[r->nspecial - 1].what |= what;
         is_new = false;
     }
     bs_lines_close(&lines);
-    return fits && flags_seen && !lines.failed;
+    return r->needed <= r->capacity && flags_seen && !lines.failed;
+}
+
+bool bs_roots_learn(struct bs_roots *r) {
+    struct bs_roots larger;
+    bool known = learn(r);
+    if (r->needed <= r->capacity || !bs_roots_prepare(&larger, r->needed + r->needed / 4))
+        return known;
+    bs_roots_drop(r);
+    *r = larger;
+    return learn(r);
 }
 
 /* Of a program that marks memory so, what it has mapped since may be marked as well. */

@@ -87,8 +87,9 @@ enum bs_roots_result {
 /* Room for so many ranges. False: no memory. */
 bool bs_roots_prepare(struct bs_roots *r, size_t capacity);
 void bs_roots_drop(struct bs_roots *r);
-/* Reads the flags of mappings, while the program runs. False: the kernel does not say, or they do not
- * fit; devices are known by their names only then, and nothing of fork. */
+/* Reads the flags of mappings, while the program runs; makes more room where there are more of those that matter.
+ * False: the kernel does not say all, or there is no memory; devices are known by their names only then, and nothing
+ * of fork. */
 bool bs_roots_learn(struct bs_roots *r);
 /* Lists the ranges. `without`: the scan's own buffers, stacks of threads that are gone: not listed. */
 enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stack *stack, size_t nstacks,

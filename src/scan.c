@@ -274,8 +274,8 @@ static enum bs_scan_end search_or_copy(struct bs_scan_work *w, struct bs_snapsho
         return BS_SCAN_DONE;
     }
     if (!result->in_place) {
-        bool made = bs_scan_copy(w, copy, in_copy, w, &result->clone_ns);
-        result->error = copy->error;
+        bool made = w->knows_flags && bs_scan_copy(w, copy, in_copy, w, &result->clone_ns);
+        result->error = w->knows_flags ? copy->error : ENODATA;
         if (made)
             return BS_SCAN_DONE;
         if (bytes > BS_SCAN_NO_COPY_BYTES)
@@ -341,11 +341,11 @@ static enum bs_scan_end begin_search(struct bs_scan_work *w, struct bs_snapshot 
 /* *again: once more, with more room. */
 static enum bs_scan_end stop_and_scan(struct bs_scan_work *w, struct bs_snapshot *copy,
                                       struct bs_scan_result *result, bool *again) {
-    size_t room = scan.nroots;
     *again = false;
-    if (!bs_roots_prepare(&w->roots, room))
+    if (!bs_roots_prepare(&w->roots, scan.nroots))
         return BS_SCAN_NO_MEMORY;
-    (void)bs_roots_learn(&w->roots);
+    w->knows_flags = bs_roots_learn(&w->roots);
+    size_t room = scan.nroots = w->roots.capacity;
     enum bs_scan_end end = stop_for(w, copy, result, begin_search);
     *again = scan.nroots != room;
     if (copy->pid == 0 && !result->concurrent)

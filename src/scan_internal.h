@@ -19,6 +19,7 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     struct bs_trace trace;
     struct bs_scan_verdict *verdict;
     uint64_t now_ns;
+    bool knows_flags;    /* of all mappings: else nobody knows what a copy would not have, and there is none */
     bool is_enough;      /* what is lost now need not have been lost before */
     bool is_copy;        /* here: others may help */
     const uint32_t *quit; /* [atomic] not 0: nobody waits for its verdict any more; NULL: somebody does */

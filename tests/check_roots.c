@@ -497,6 +497,29 @@ START_TEST(half_of_the_flags_are_not_known) {
 }
 END_TEST
 
+/* More of them than there is room for. */
+START_TEST(all_flags_are_known) {
+    enum { N = 64 };
+    char *all = map(2 * N, PROT_READ | PROT_WRITE, PRIVATE);
+    for (size_t i = 0; i < N; i++)
+        ck_assert_int_eq(madvise(all + 2 * i * page, page, MADV_WIPEONFORK), 0);
+    unsigned unknown = 0;
+    bool failed = true;
+    for (unsigned n = 1; failed; n++) {
+        ck_assert(bs_roots_prepare(&roots, N / 2));
+        bs_os_fail(n, ENOMEM, false);
+        bool known = bs_roots_learn(&roots);
+        failed = bs_os_fail(0, 0, false) >= n;
+        require(failed || known, "nothing failed");
+        require(!known || roots.nspecial >= N, "call %u failed: %zu", n, roots.nspecial);
+        require(roots.nspecial <= roots.capacity, "call %u failed: %zu", n, roots.nspecial);
+        unknown += !known;
+        bs_roots_drop(&roots);
+    }
+    ck_assert_uint_gt(unknown, 5);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("roots");
     TCase *tc = add_case(suite, "mappings");
@@ -517,5 +540,6 @@ int main(void) {
     tc = add_case(suite, "cut short");
     tcase_add_test(tc, half_a_line_is_none);
     tcase_add_test(tc, half_of_the_flags_are_not_known);
+    tcase_add_test(tc, all_flags_are_known);
     return run_suite(suite);
 }

@@ -392,6 +392,28 @@ START_TEST(failures_are_survived) {
 }
 END_TEST
 
+/* Who knows only a part of the flags does not know what a copy lacks. */
+START_TEST(what_a_copy_lacks_is_not_lost) {
+    unsigned in_place = 0, in_copy = 0;
+    bool failed = true;
+    setup(BY_COPY);
+    (_i == 0 ? by_unforked : by_wiped)();
+    wipe();
+    for (unsigned n = 1; failed; n++) {
+        bs_os_fail(n, EAGAIN, false);
+        ck_assert(bs_scan_run(&rules, note_result, &got));
+        failed = bs_os_fail(0, 0, false) >= n;
+        if (got.end != BS_SCAN_DONE)
+            continue;
+        require(verdict.lost_blocks == 0, "call %u failed", n);
+        require(got.error == 0 || got.in_place, "call %u failed: error %d", n, got.error);
+        in_place += got.in_place;
+        in_copy += !got.in_place;
+    }
+    require(in_place >= 2 && in_copy >= 2, "%u in place, %u in a copy", in_place, in_copy);
+}
+END_TEST
+
 START_TEST(a_forked_child_begins_anew) {
     setup(_i);
     (void)site_a(100);
@@ -487,6 +509,7 @@ int main(void) {
     add_loop_but_tsan(tc, dead_frames_hold_nothing, 0, (UNIT_SLOWNESS == 1 ? 2 : 1) * NSEARCHES, UNIT_ALONE);
     tcase_add_loop_test(tc, no_verdict_without_all_threads, 0, NSEARCHES);
     add_loop_but_tsan(tc, failures_are_survived, 0, 2 * NSEARCHES, UNIT_ALONE);
+    tcase_add_loop_test(tc, what_a_copy_lacks_is_not_lost, 0, 2);
     add_loop_but_tsan(tc, a_forked_child_begins_anew, 0, NSEARCHES, UNIT_ALONE);
     add_but_tsan(tc, several_searchers_find_the_same, UNIT_ALONE);
     return run_suite(suite);
