@@ -89,7 +89,7 @@ static void note_forked(struct bs_roots *r, const struct bs_mapping *m) {
         r->forked[r->nforked++] = (struct bs_range){m->start, m->end};
 }
 
-static bool learn(struct bs_roots *r) {
+static bool read_smaps(struct bs_roots *r) {
     struct bs_lines lines;
     struct bs_mapping m = {.start = 0};
     char line[160];
@@ -125,12 +125,12 @@ static bool learn(struct bs_roots *r) {
 
 bool bs_roots_learn(struct bs_roots *r) {
     struct bs_roots larger;
-    bool known = learn(r);
+    bool known = read_smaps(r);
     if (r->needed <= r->capacity || !bs_roots_prepare(&larger, r->needed + r->needed / 4))
         return known;
     bs_roots_drop(r);
     *r = larger;
-    return learn(r);
+    return read_smaps(r);
 }
 
 /* Of a program that marks memory so, what it has mapped since may be marked as well. */
