@@ -82,6 +82,12 @@ static inline bool bs_range_is_set(const uint64_t *map, size_t first, size_t n) 
         missing |= ~map[w] & bs_range_mask(w, first, n);
     return missing == 0;
 }
+static inline bool bs_range_is_clear(const uint64_t *map, size_t first, size_t n) {
+    uint64_t there = 0;
+    for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
+        there |= map[w] & bs_range_mask(w, first, n);
+    return there == 0;
+}
 /* Not inline: it is long, and its callers have paid for a lock. */
 static __attribute__((noinline, unused)) size_t bs_range_count(const uint64_t *map, size_t first, size_t n) {
     size_t count = 0;

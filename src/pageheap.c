@@ -173,10 +173,10 @@ BS_INLINE bool every_part_locked(size_t page, size_t n,
 
 /* Of free pages: they have memory. */
 BS_INLINE bool part_is_warm(const struct bs_region *r, size_t first, size_t n) {
-    return bs_range_count(r->released, first, n) == 0;
+    return bs_range_is_clear(r->released, first, n);
 }
 BS_INLINE bool part_is_free(const struct bs_region *r, size_t first, size_t n) {
-    return r != NULL && r->mapped && bs_range_count(r->alloc, first, n) == 0;
+    return r != NULL && r->mapped && bs_range_is_clear(r->alloc, first, n);
 }
 
 static bool alloc_run(size_t npages, size_t align_pages, bool warm, struct bs_pages *out) {
@@ -281,7 +281,7 @@ void bs_pageheap_free_released(uintptr_t base, size_t npages) {
 static size_t find_huge(const struct bs_region *r, size_t *n) {
     *n = BS_HUGE_PAGES;
     for (size_t first = BS_REGION_PAGES - BS_HUGE_PAGES;; first -= BS_HUGE_PAGES) {
-        if (bs_range_count(r->alloc, first, BS_HUGE_PAGES) == 0 &&
+        if (bs_range_is_clear(r->alloc, first, BS_HUGE_PAGES) &&
             bs_range_count(r->released, first, BS_HUGE_PAGES) < BS_HUGE_PAGES)
             return first;
         if (first == 0)
@@ -311,7 +311,7 @@ static size_t find_dirty(struct bs_region *r, uintptr_t base, const struct bs_di
         if (!is_split_late_enough(r, h, base + h * BS_HUGE_SIZE, search->epoch))
             bs_range_clear(want, h * BS_HUGE_PAGES, BS_HUGE_PAGES);
     for (size_t g = 0; group > 1 && g < BS_REGION_PAGES; g += group) {
-        bool whole = bs_range_count(r->alloc, g, group) == 0;
+        bool whole = bs_range_is_clear(r->alloc, g, group);
         if (whole && bs_range_count(want, g, group) != 0)
             bs_range_set(want, g, group);
         else

@@ -198,7 +198,7 @@ uint16_t bs_span_free_os_pages(const struct bs_span *s, size_t os_page) {
         size_t first = bs_class_slot(c, (uint32_t)(p - s->base));
         size_t last = bs_class_slot(c, (uint32_t)(p - s->base + os_page - 1));
         last = bs_min(last, (size_t)s->nslots - 1);
-        if (first > last || bs_range_count(s->alloc, first, last - first + 1) == 0)
+        if (first > last || bs_range_is_clear(s->alloc, first, last - first + 1))
             mask |= (uint16_t)(1u << i);
     }
     return mask;

@@ -75,6 +75,7 @@ static void check_ranges(const uint64_t *map, size_t first, size_t n) {
     }
     require(bs_range_count(map, first, n) == count, "count in [%zu, +%zu)", first, n);
     require(bs_range_is_set(map, first, n) == (count == n), "all of [%zu, +%zu)", first, n);
+    require(bs_range_is_clear(map, first, n) == (count == 0), "none of [%zu, +%zu)", first, n);
     require(bs_range_is_set(set, first, n), "all of [%zu, +%zu) were set", first, n);
 }
 
