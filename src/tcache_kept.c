@@ -60,20 +60,28 @@ static BS_NOINLINE void tell_allocs(struct bs_kept *kept) {
     kept->allocs = 0;
 }
 
+/* Of such places the newest, since it is warm, whose span is aligned; PLACES: none. */
+static inline unsigned find_aligned(const struct bs_kept *kept, uint64_t places, size_t align) {
+    while (places != 0) {
+        unsigned i = newest_place(kept, places);
+        if (BS_LIKELY((kept->span[i]->base & (align - 1)) == 0))
+            return i;
+        places &= ~((uint64_t)0x80 << i * 8);
+    }
+    return PLACES;
+}
+
 struct bs_span *bs_kept_take(size_t npages, size_t align, bool counts) {
     struct bs_kept *kept = &bs_tcache_self()->kept; /* the static caches keep none */
     if (npages > BS_KEPT_SPAN_PAGES)
         return NULL;
-    uint64_t places = places_of(kept, npages, npages / BS_KEPT_SLACK_PART);
-    if (places == 0)
+    size_t slack = npages / BS_KEPT_SLACK_PART;
+    uint64_t exact = places_of(kept, npages, 0);
+    unsigned i = find_aligned(kept, exact, align);
+    if (i == PLACES && slack != 0)
+        i = find_aligned(kept, places_of(kept, npages, slack) & ~exact, align);
+    if (i == PLACES)
         return NULL;
-    unsigned i = newest_place(kept, places); /* it is warm */
-    while (BS_UNLIKELY((kept->span[i]->base & (align - 1)) != 0)) {
-        places &= ~((uint64_t)0x80 << i * 8);
-        if (places == 0)
-            return NULL;
-        i = newest_place(kept, places);
-    }
     kept->allocs += counts;
     if (BS_UNLIKELY(kept->allocs == BS_KEPT_COUNTED))
         tell_allocs(kept);

@@ -226,18 +226,28 @@ void bs_waiting_add_large(struct bs_span *const *spans, size_t n) {
 /* Spans looked at for one that is aligned. */
 #define LOOKS 8
 
-struct bs_span *bs_waiting_take_large(size_t npages, size_t align) {
-    struct bs_span *found = NULL;
-    if (npages > BS_KEPT_SPAN_PAGES || (bs_load(&waiting.lengths) >> npages & 1) == 0)
-        return NULL;
-    struct bs_link *head = &waiting.large[npages];
-    bs_lock_acquire(&waiting.lock);
-    unsigned looks = (waiting.lengths >> npages & 1) != 0 ? LOOKS : 0;
-    for (struct bs_link *l = head->next; looks-- != 0 && l != head && found == NULL; l = l->next) {
+/* Lengths that are there of those that will do, as bits: bit 0 is npages. */
+BS_INLINE uint64_t lengths_for(size_t npages) {
+    return bs_load(&waiting.lengths) >> npages & bs_low_bits((unsigned)(npages / BS_KEPT_SLACK_PART + 1));
+}
+
+static struct bs_span *find_aligned_locked(struct bs_link *head, size_t align) {
+    unsigned looks = LOOKS;
+    for (struct bs_link *l = head->next; looks-- != 0 && l != head; l = l->next) {
         struct bs_span *s = BS_LIST_ENTRY(l, struct bs_span, link);
         if ((s->base & (align - 1)) == 0)
-            found = s;
+            return s;
     }
+    return NULL;
+}
+
+struct bs_span *bs_waiting_take_large(size_t npages, size_t align) {
+    struct bs_span *found = NULL;
+    if (npages > BS_KEPT_SPAN_PAGES || lengths_for(npages) == 0)
+        return NULL;
+    bs_lock_acquire(&waiting.lock);
+    for (uint64_t left = lengths_for(npages); left != 0 && found == NULL; left &= left - 1)
+        found = find_aligned_locked(&waiting.large[npages + bs_ctz(left)], align);
     if (found != NULL)
         leave_large_locked(found);
     bs_lock_release(&waiting.lock);

@@ -70,15 +70,43 @@ END_TEST
 /* One part in BS_KEPT_SLACK_PART longer will do, no more, and nothing shorter. */
 START_TEST(a_little_longer_will_do) {
     char *block[2];
-    free_of((const size_t[]){9, 17}, 2, block);
+    free_of((const size_t[]){10, 17}, 2, block);
+    ck_assert_ptr_ne(take(7), block[0]);
     ck_assert_ptr_eq(take(8), block[0]);
-    ck_assert_uint_eq(bs_heap_usable(block[0]), PAGES(9));
-    ck_assert_ptr_ne(take(14), block[1]);
+    ck_assert_uint_eq(bs_heap_usable(block[0]), PAGES(10));
+    ck_assert_ptr_ne(take(13), block[1]);
     ck_assert_ptr_ne(take(18), block[1]);
     ck_assert_uint_eq(kept(), 17);
-    ck_assert_ptr_eq(take(16), block[1]);
+    ck_assert_ptr_eq(take(14), block[1]);
     bs_heap_free(block[0]);
-    ck_assert_uint_eq(kept(), 9); /* all of it */
+    ck_assert_uint_eq(kept(), 10); /* all of it */
+}
+END_TEST
+
+/* The length itself first, however old; of longer ones the newest. */
+START_TEST(the_length_itself_is_better) {
+    char *block[3];
+    free_of((const size_t[]){8, 9, 10}, 3, block);
+    ck_assert_ptr_eq(take(8), block[0]);
+    ck_assert_ptr_eq(take(8), block[2]);
+    ck_assert_ptr_eq(take(8), block[1]);
+    ck_assert_uint_eq(kept(), 0);
+}
+END_TEST
+
+/* The same of those that wait. */
+START_TEST(one_that_waits_will_do_as_well) {
+    char *block[3];
+    free_of((const size_t[]){9, 10, 10}, 3, block);
+    bs_kept_drain(bs_tcache_self());
+    ck_assert_uint_eq(waiting(), 29);
+    ck_assert_ptr_eq(bs_heap_alloc_aligned(PAGES(1), PAGES(9)), block[0]);
+    char *p = take(8);
+    ck_assert(p == block[1] || p == block[2]);
+    ck_assert_ptr_null(bs_waiting_take_large(7, PAGES(1)));
+    ck_assert_ptr_null(bs_waiting_take_large(11, PAGES(1)));
+    ck_assert_uint_eq(waiting(), 10);
+    check_pages(19);
 }
 END_TEST
 
@@ -407,6 +435,8 @@ int main(void) {
     TCase *tc = add_case(suite, "blocks");
     tcase_add_test(tc, the_newest_of_the_length_comes_back);
     tcase_add_test(tc, a_little_longer_will_do);
+    tcase_add_test(tc, the_length_itself_is_better);
+    tcase_add_test(tc, one_that_waits_will_do_as_well);
     tcase_add_test(tc, alignment_is_kept);
     tcase_add_test(tc, content_is_as_promised);
     tcase_add_test(tc, all_is_within_bounds);
