@@ -402,8 +402,8 @@ static void *move(struct bs_span *s, size_t size) {
 void *bs_large_resize(struct bs_span *s, size_t size) {
     size_t npages = pages_for(size);
     own(s);
-    if (npages <= s->npages) {
-        shrink(s, npages, size);
+    if (npages <= s->npages) { /* one that grows keeps what it may need soon: a span may be longer than was asked for */
+        shrink(s, size > s->request ? s->npages : npages, size);
         return (void *)s->base;
     }
     if (grow_in_place(s, npages, size))

@@ -109,6 +109,20 @@ START_TEST(shrinks_in_place) {
 }
 END_TEST
 
+/* What a span has beyond what was asked for is the block's until it becomes smaller. */
+START_TEST(grows_into_what_it_has) {
+    char *p = alloc(10 * BS_PAGE_SIZE, false);
+    release(p);
+    ck_assert_ptr_eq(alloc(8 * BS_PAGE_SIZE, false), p);
+    ck_assert_ptr_eq(bs_large_resize(span_of(p), 9 * BS_PAGE_SIZE - 7), p);
+    ck_assert_uint_eq(span_of(p)->request, 9 * BS_PAGE_SIZE - 7);
+    check_sums(10 * BS_PAGE_SIZE);
+    ck_assert_ptr_eq(bs_large_resize(span_of(p), 9 * BS_PAGE_SIZE - 8), p);
+    check_sums(9 * BS_PAGE_SIZE);
+    release(p);
+}
+END_TEST
+
 /* Blocks from BS_LARGE_GIVE_BYTES on leave no dirty page, smaller ones are kept a moment. */
 START_TEST(huge_blocks_go_back_at_once) {
     const size_t size[] = {BS_LARGE_GIVE_BYTES - BS_PAGE_SIZE, BS_LARGE_GIVE_BYTES,
@@ -812,6 +826,7 @@ int main(void) {
     TCase *tc = add_case(suite, "resize");
     tcase_add_test(tc, grows_in_place_when_it_can);
     tcase_add_test(tc, shrinks_in_place);
+    tcase_add_test(tc, grows_into_what_it_has);
     tcase_add_test(tc, huge_blocks_go_back_at_once);
     tcase_add_test(tc, what_goes_back_at_once_is_counted_and_may_be_kept);
     tcase_add_test(tc, moves_when_it_must);
