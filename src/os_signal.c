@@ -18,11 +18,7 @@
 /* The kernel's numbers: 32 and 33 are libc's, and 62 to 64 are what others take first from above. */
 #define FIRST_SIGNAL 36
 #define LAST_SIGNAL 61
-
-static uint64_t signal_bit(int number) {
-    return (uint64_t)1 << (number - 1);
-}
-#define LIBC_SIGNALS (signal_bit(32) | signal_bit(33))
+#define LIBC_SIGNALS (bs_signal_bit(32) | bs_signal_bit(33))
 
 /* --- the handler ------------------------------------------------------------------------------ */
 
@@ -170,7 +166,7 @@ BS_NOINLINE
 static void answer(int signal, siginfo_t *info, void *context) {
     uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
     if (!bs_os_signal_is_from_besom(info)) {
-        if ((bs_load(&shared) & signal_bit(signal)) != 0)
+        if ((bs_load(&shared) & bs_signal_bit(signal)) != 0)
             bs_load(&beside)(signal, info, context);
         else
             act_by_default(signal);
@@ -281,7 +277,8 @@ bool bs_os_signal_stacks_are_shared(void) {
  * that its owner wants.) */
 static void follow_stacks(int signal) {
     struct bs_kernel_sigaction ours = our_action();
-    if (bs_os_signal_stacks_are_shared() && (bs_load(&shared) & signal_bit(signal)) == 0 && bs_os_signal_is_ours(signal))
+    if (bs_os_signal_stacks_are_shared() && (bs_load(&shared) & bs_signal_bit(signal)) == 0 &&
+        bs_os_signal_is_ours(signal))
         (void)exchange(signal, &ours, &ours);
 }
 
@@ -298,7 +295,7 @@ int bs_os_signal_take(bs_os_signal_handler *fn, uint64_t avoid) {
     struct bs_kernel_sigaction ours = our_action(), now;
     bs_store(&handler, fn);
     for (int signal = LAST_SIGNAL; signal >= FIRST_SIGNAL; signal--) {
-        if ((avoid & signal_bit(signal)) != 0)
+        if ((avoid & bs_signal_bit(signal)) != 0)
             continue;
         long ret = bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask);
         if (ret == 0 && now.handler != SIG_DFL)
@@ -317,14 +314,14 @@ int bs_os_signal_take(bs_os_signal_handler *fn, uint64_t avoid) {
 }
 
 void bs_os_signal_unshare(int signal) {
-    __atomic_fetch_and(&shared, ~signal_bit(signal), __ATOMIC_RELAXED);
+    __atomic_fetch_and(&shared, ~bs_signal_bit(signal), __ATOMIC_RELAXED);
 }
 
 /* An action that ours can stand for: the mask, but for what nobody can block, and for libc's own two signals,
  * which wait a moment longer; SIGSEGV may be left out. */
 static bool is_like_ours(const struct bs_kernel_sigaction *action) {
     const unsigned long all = SA_SIGINFO | SA_RESTART | SA_ONSTACK, none = SA_NODEFER | SA_RESETHAND;
-    const uint64_t others = signal_bit(SIGKILL) | signal_bit(SIGSTOP) | signal_bit(SIGSEGV) | LIBC_SIGNALS;
+    const uint64_t others = bs_signal_bit(SIGKILL) | bs_signal_bit(SIGSTOP) | bs_signal_bit(SIGSEGV) | LIBC_SIGNALS;
     return (action->flags & (all | none)) == all && (action->mask | others) == ~(uint64_t)0;
 }
 
@@ -333,13 +330,13 @@ int bs_os_signal_share(bs_os_signal_handler *fn, uintptr_t theirs, uint64_t avoi
     bs_store(&handler, fn);
     for (int signal = LAST_SIGNAL; signal >= FIRST_SIGNAL; signal--) {
         union handler u;
-        if ((avoid & signal_bit(signal)) != 0 ||
+        if ((avoid & bs_signal_bit(signal)) != 0 ||
             bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask) != 0 ||
             (uintptr_t)now.handler != theirs || !is_like_ours(&now))
             continue;
         u.plain = now.handler;
         bs_store(&beside, u.with_info);
-        __atomic_fetch_or(&shared, signal_bit(signal), __ATOMIC_RELAXED);
+        __atomic_fetch_or(&shared, bs_signal_bit(signal), __ATOMIC_RELAXED);
         ours.mask = now.mask | LIBC_SIGNALS;
         long ret = exchange(signal, &now, &ours);
         if (ret != -EBUSY)
@@ -355,7 +352,7 @@ bool bs_os_signal_is_from_besom(const void *info) {
 }
 
 void bs_os_signal_unblock(int signal) {
-    const uint64_t set = signal_bit(signal);
+    const uint64_t set = bs_signal_bit(signal);
     (void)bs_sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof set);
 }
 

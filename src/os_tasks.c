@@ -15,10 +15,6 @@
 #include <signal.h>
 #include <string.h>
 
-static uint64_t signal_bit(int number) {
-    return (uint64_t)1 << (number - 1);
-}
-
 struct dirent64 { /* the kernel's */
     uint64_t ino;
     int64_t off;
@@ -107,7 +103,7 @@ static bool waits_for(int tid, int signal) {
         return false;
     const char *s = text + len;
     return bs_os_read_memory(parse_hex(&s), &set, sizeof set) == (long)sizeof set &&
-           (set & signal_bit(signal)) != 0;
+           (set & bs_signal_bit(signal)) != 0;
 }
 
 /* libc ends threads with all signals blocked, and on a busy machine the kernel's part of it may take long. And
@@ -115,7 +111,7 @@ static bool waits_for(int tid, int signal) {
  * block all that can be blocked. (Older kernels use their flags for something else; so the name is asked as well.) */
 static void look_at_flags(int tid, struct bs_os_task *task) {
     const uint64_t exiting = 0x4, io_worker = 0x10, user_worker = 0x4000; /* the kernel's PF_ flags */
-    const uint64_t all = ~(signal_bit(SIGKILL) | signal_bit(SIGSTOP));
+    const uint64_t all = ~(bs_signal_bit(SIGKILL) | bs_signal_bit(SIGSTOP));
     char text[256]; /* as far as the flags */
     if (read_task_file(tid, "stat", text, sizeof text) <= 0)
         return;
@@ -162,7 +158,7 @@ int bs_os_task(int tid, int signal, struct bs_os_task *task) {
     }
     task->is_strict = strstr(text, "\nSeccomp:\t1\n") != NULL;
     task->in_sigwait = *state == 'S' && waits_for(tid, signal);
-    if ((task->blocked & signal_bit(signal)) != 0) {
+    if ((task->blocked & bs_signal_bit(signal)) != 0) {
         look_at_flags(tid, task);
         task->ran_ns = time_run(tid);
     }

@@ -51,13 +51,9 @@ static void set_all_signals(uint64_t mask, uint64_t *old) {
     (void)bs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof mask);
 }
 
-static uint64_t signal_bit(int number) {
-    return (uint64_t)1 << (number - 1);
-}
-
 uint64_t bs_os_signals_hold(void) {
-    const uint64_t faults = signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL) | signal_bit(SIGFPE) |
-                            signal_bit(SIGTRAP) | signal_bit(SIGSYS);
+    const uint64_t faults = bs_signal_bit(SIGSEGV) | bs_signal_bit(SIGBUS) | bs_signal_bit(SIGILL) |
+                            bs_signal_bit(SIGFPE) | bs_signal_bit(SIGTRAP) | bs_signal_bit(SIGSYS);
     const uint64_t others = ~faults;
     uint64_t before = 0;
     (void)bs_sys4(SYS_rt_sigprocmask, SIG_BLOCK, &others, &before, sizeof before);
@@ -70,13 +66,13 @@ void bs_os_signals_let(uint64_t before) {
 /* The kernel sends both signals to the writing thread. What came is taken back, unless the program
  * had one waiting already: signals do not queue, so that one stands for both. */
 long bs_os_write_quietly(int fd, const void *buf, size_t bytes) {
-    const uint64_t both = signal_bit(SIGPIPE) | signal_bit(SIGXFSZ);
+    const uint64_t both = bs_signal_bit(SIGPIPE) | bs_signal_bit(SIGXFSZ);
     const struct timespec at_once = {0, 0};
     uint64_t old, before = 0;
     (void)bs_sys4(SYS_rt_sigprocmask, SIG_BLOCK, &both, &old, sizeof both);
     (void)bs_sys2(SYS_rt_sigpending, &before, sizeof before);
     long ret = bs_os_write(fd, buf, bytes);
-    uint64_t sent = ret == -EPIPE ? signal_bit(SIGPIPE) : ret == -EFBIG ? signal_bit(SIGXFSZ) : 0;
+    uint64_t sent = ret == -EPIPE ? bs_signal_bit(SIGPIPE) : ret == -EFBIG ? bs_signal_bit(SIGXFSZ) : 0;
     if ((sent & ~before) != 0)
         (void)bs_sys4(SYS_rt_sigtimedwait, &sent, NULL, &at_once, sizeof sent);
     set_all_signals(old, NULL);
@@ -191,7 +187,7 @@ void bs_os_write_stderr(const void *buf, size_t bytes, bool last) {
 /* --- the end ---------------------------------------------------------------------------------- */
 
 _Noreturn void bs_os_abort(void) {
-    const uint64_t all_but_abort = ~signal_bit(SIGABRT);
+    const uint64_t all_but_abort = ~bs_signal_bit(SIGABRT);
     set_all_signals(all_but_abort, NULL);
     (void)bs_sys3(SYS_tgkill, bs_os_pid(), bs_os_tid(), SIGABRT);
     /* Blocked handlers and handlers that return end here. */

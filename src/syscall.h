@@ -62,6 +62,11 @@ struct bs_kernel_sigaction { /* the kernel's layout, not libc's */
     uint64_t mask;
 };
 
+/* The place of a signal in the kernel's sets of signals. */
+BS_INLINE uint64_t bs_signal_bit(int number) {
+    return (uint64_t)1 << (number - 1);
+}
+
 #if BS_FAULTS
 /* Where a test makes it fail (bs_os_call_faults in os.h). */
 #define BS_SYSCALL bs_os_syscall
