@@ -27,18 +27,12 @@
 
 static uintptr_t executes; /* [atomic] the thread pointer of who is in the round for it; 0: nobody */
 
-extern char __libc_single_threaded __attribute__((weak));
-
-/* As fork.c: only the helper is there besides. Of several threads another one may have what the helper waits for. */
-static bool is_alone(void) {
-    return &__libc_single_threaded != NULL && __libc_single_threaded && bs_thread_is_single();
-}
-
-/* (A handler may have interrupted one that has begun, and executes as well: then the round is this thread's.) */
+/* It is alone where only the helper is there besides: of several threads another one may have what that waits for.
+ * (A handler may have interrupted one that has begun, and executes as well: then the round is this thread's.) */
 static bool begin(void) {
     uintptr_t self = bs_os_thread_pointer();
     if (bs_load(&besom_shim.signal) == 0 || !bs_thread_are_ours() || bs_load(&executes) == self ||
-        !bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS, is_alone()))
+        !bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS, bs_thread_is_alone()))
         return false;
     bs_store(&executes, self);
     return true;

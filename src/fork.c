@@ -26,8 +26,6 @@
 /* glibc's, since 2.3.2; the handle is the compiler's name for this object. */
 int __register_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void), void *dso);
 extern void *__dso_handle __attribute__((visibility("hidden")));
-/* glibc's, since 2.32: pthread_create was not called in this process. */
-extern char __libc_single_threaded __attribute__((weak));
 /* glibc's lock of the list of streams, recursive. */
 extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
@@ -52,15 +50,10 @@ static void note_others(enum others found) {
         others = found;
 }
 
-/* No other thread of libc's, and nobody who made threads of the kernel's alone and has a cache. */
-static bool is_single(void) {
-    return &__libc_single_threaded != NULL && __libc_single_threaded && bs_thread_is_single();
-}
-
 /* What is done where the program has one thread keeps it from waiting for a lock: it may be a handler of a signal, to
  * which POSIX allows fork, that came while the thread had any. What was interrupted goes on in both. */
 static enum others find_others(void) {
-    if (!is_single())
+    if (!bs_thread_is_alone())
         return MANY;
     if (bs_os_helper_tid() == 0) /* none, not even one that is about to end */
         return NOBODY;

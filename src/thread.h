@@ -44,6 +44,14 @@ size_t bs_thread_share(size_t bytes);
 /* At most one cache is registered: asked without the lock, by who knows that no other thread is there. */
 bool bs_thread_is_single(void);
 
+/* glibc's, since 2.32: pthread_create was not called in this process. */
+extern char __libc_single_threaded __attribute__((weak));
+/* Nobody but the helper is there besides: no other thread of libc's, and nobody who made threads of the kernel's alone
+ * and has a cache. */
+BS_INLINE bool bs_thread_is_alone(void) {
+    return &__libc_single_threaded != NULL && __libc_single_threaded && bs_thread_is_single();
+}
+
 /* At the start, and in a forked child, where the threads of the parent are gone: the threads are
  * this process's. */
 void bs_thread_forked(void);
