@@ -4,7 +4,7 @@
  * vfork child, for longer than a stop may take. There is no later scan that could report the leak.
  * scan_exit_late.conf asks for an exit status that says so.
  */
-#include "promise.h"
+#include "lose.h"
 
 #include <pthread.h>
 #include <sys/wait.h>
@@ -23,17 +23,6 @@ static void *wait_for_child(void *arg) {
     for (;;)
         pause();
     return arg;
-}
-
-static void __attribute__((noinline)) lose(void) {
-    void *volatile p = calloc(1, 3000);
-    BS_CHECK(p != NULL, "no memory");
-    p = NULL;
-}
-static void __attribute__((noinline)) wipe(void) {
-    volatile char junk[8192];
-    for (size_t i = 0; i < sizeof junk; i++)
-        junk[i] = 0;
 }
 
 int main(void) {

@@ -5,6 +5,7 @@
  * says that the last one was made; before, nothing was reported, ten seconds later.
  */
 #include "find_copy.h"
+#include "lose.h"
 
 enum { nblocks = 400000, limit_ms = 100000, patience_s = 60 };
 
@@ -13,17 +14,6 @@ struct node {
     unsigned long rest[7];
 };
 static struct node *list;
-
-static void __attribute__((noinline)) lose(void) {
-    void *volatile p = calloc(1, 3000);
-    BS_CHECK(p != NULL, "no memory");
-    p = NULL;
-}
-static void __attribute__((noinline)) wipe(void) {
-    volatile char junk[8192];
-    for (size_t i = 0; i < sizeof junk; i++)
-        junk[i] = 0;
-}
 
 int main(void) {
     lose();
