@@ -5,14 +5,13 @@
  * with a slow model. Whole programs are tests/preload's.
  */
 #define _GNU_SOURCE
+#include "collect_unit.h"
 #include "world_unit.h"
 
-#include "collect.h"
 #include "collect_pick.h"
 #include "heap.h"
 #include "large.h"
 #include "opt.h"
-#include "park.h"
 #include "sample.h"
 #include "scan.h"
 #include "tcache.h"
@@ -34,17 +33,6 @@ static struct bs_collect_rules collect = {.scans = 3};
 static bool unwatched;
 static uintptr_t touch_late; /* hidden: between the search and what follows from it */
 
-
-static void on_fault(int signo, siginfo_t *info, void *context) {
-    (void)context;
-    if (!bs_park_touch((uintptr_t)info->si_addr))
-        signal(signo, SIG_DFL);
-}
-
-static bool start_watching(void) {
-    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
-    return sigaction(SIGSEGV, &action, NULL) == 0;
-}
 static bool is_watched(void) {
     return !unwatched;
 }

@@ -10,15 +10,14 @@
  * Needs BS_FAULTS (the test copy of the core has it).
  */
 #define _GNU_SOURCE
+#include "collect_unit.h"
 #include "scan_unit.h"
 
 #include "background.h"
-#include "collect.h"
 #include "fork.h"
 #include "ledger.h"
 #include "limit.h"
 #include "log.h"
-#include "park.h"
 #include "record.h"
 #include "scavenge.h"
 #include "warden.h"
@@ -144,15 +143,6 @@ static void scans_find_it(void) {
 
 static uintptr_t lost[4];
 static unsigned given; /* blocks that were given away */
-static void on_fault(int signo, siginfo_t *info, void *context) {
-    (void)context;
-    if (!bs_park_touch((uintptr_t)info->si_addr))
-        signal(signo, SIG_DFL);
-}
-static bool start_watching(void) {
-    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
-    return sigaction(SIGSEGV, &action, NULL) == 0;
-}
 static bool is_watched(void) {
     return true;
 }
