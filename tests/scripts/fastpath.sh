@@ -15,15 +15,9 @@ top=${top_srcdir:-$(dirname "$0")/../..}
 lib=${BESOM_LIB:-$top/build/libbesom.so}
 golden=$top/tests/scripts/fastpath.txt
 
-skip() { echo "fastpath.sh: SKIPPED: $*"; exit 77; }
-
-[ "$(uname -m)" = x86_64 ] || skip "the numbers are those of x86_64"
-producer=$(readelf --debug-dump=info "$lib" 2>/dev/null | sed -n 's/.*DW_AT_producer.*: //p' | sort -u |
-    grep -m 1 '^GNU C') || skip "$lib does not say who compiled it"
-case $producer in
-*'GNU C11 12.'*' -O2 '*) ;;
-*) skip "the numbers are those of gcc 12 with -O2, this is: $producer" ;;
-esac
+# shellcheck disable=SC1091  # read on its own
+. "$(dirname "$0")/golden_helpers.sh"
+skip_other_compilers "$lib"
 
 # From the first instruction to the first ret, which no jump on the way may skip: whatever a
 # conditional branch leads to is the slow way.

@@ -26,7 +26,8 @@ lib=$(realpath "${BESOM_LIB:-$build/libbesom.so}")
 golden=$top/tests/scripts/icount.txt
 conf=background:off,scavenge:off,thp:system,limit:off
 
-skip() { echo "icount.sh: SKIPPED: $*"; exit 77; }
+# shellcheck disable=SC1091  # read on its own
+. "$(dirname "$0")/golden_helpers.sh"
 
 # count NAME SCALE OUT: runs one benchmark in the folder OUT and leaves there what its measured
 # section executed, "FUNCTION INSTRUCTIONS", as counts, and the number of its operations as ops. The
@@ -73,14 +74,8 @@ if [ "$what" = update ] && [ $# -gt 0 ]; then
     exit 2
 fi
 
-[ "$(uname -m)" = x86_64 ] || skip "the numbers are those of x86_64"
+skip_other_compilers "$lib"
 command -v valgrind >/dev/null || skip "valgrind is not installed"
-producer=$(readelf --debug-dump=info "$lib" 2>/dev/null | sed -n 's/.*DW_AT_producer.*: //p' |
-    sort -u | grep -m 1 '^GNU C') || skip "$lib does not say who compiled it"
-case $producer in
-*'GNU C11 12.'*' -O2 '*) ;;
-*) skip "the numbers are those of gcc 12 with -O2, this is: $producer" ;;
-esac
 grep -q '^BS_DEBUG_LEVEL = 0$' "$build/Makefile" || skip "the numbers are those of debug level 0"
 
 [ -x "$build/bench/micro" ] || { echo "icount.sh: there is no $build/bench/micro: make" && exit 1; }
