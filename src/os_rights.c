@@ -17,6 +17,22 @@
 
 #define GROUPS_MAX 256
 
+/* Behind the name of a line of a status file, or NULL. */
+static const char *line_of(const char *status, const char *name) {
+    const char *line = strstr(status, name);
+    return line != NULL ? line + strlen(name) : NULL;
+}
+
+static uint64_t number(const char **s, unsigned base) {
+    uint64_t x = 0;
+    for (;; (*s)++) {
+        unsigned digit = **s >= '0' && **s <= '9' ? (unsigned)(**s - '0') : (unsigned)(**s - 'a') + 10;
+        if (digit >= base)
+            return x;
+        x = x * base + digit;
+    }
+}
+
 /* The lines Uid, Gid, Groups and CapEff of a status file; the length, or 0. */
 static size_t credentials(const char *path, char *out, size_t cap) {
     char status[4096];
@@ -45,8 +61,8 @@ bool bs_os_same_credentials(void) {
 bool bs_os_has_capabilities(void) {
     char status[4096];
     (void)bs_os_read_text("/proc/thread-self/status", status, sizeof status);
-    const char *line = strstr(status, "\nCapEff:");
-    return line == NULL || strspn(line + 8, "\t 0") != strcspn(line + 8, "\n");
+    const char *effective = line_of(status, "\nCapEff:\t");
+    return effective == NULL || number(&effective, 16) != 0;
 }
 
 /* --- taking them -------------------------------------------------------------------------------- */
@@ -56,22 +72,6 @@ struct rights {
     unsigned group[GROUPS_MAX], ngroups;
     uint64_t inheritable, permitted, effective;
 };
-
-static uint64_t number(const char **s, unsigned base) {
-    uint64_t x = 0;
-    for (;; (*s)++) {
-        unsigned digit = **s >= '0' && **s <= '9' ? (unsigned)(**s - '0') : (unsigned)(**s - 'a') + 10;
-        if (digit >= base)
-            return x;
-        x = x * base + digit;
-    }
-}
-
-/* Behind the name of a line, or NULL. */
-static const char *line_of(const char *status, const char *name) {
-    const char *line = strstr(status, name);
-    return line != NULL ? line + strlen(name) : NULL;
-}
 
 static unsigned numbers(const char *s, unsigned *x, unsigned max) {
     unsigned n = 0;
