@@ -1,32 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heap.c - see heap.h: the order of the slow doors, and what a pointer that reaches them may be.
+ * heap.c - see heap.h: the order of the slow doors, and what a pointer that reaches them may be. What is about no block,
+ * and what is done when there is no memory, is heap_whole.c's.
  *
  * Locks: none of its own; takes those below one at a time.
  */
-#include "heap.h"
+#include "heap_internal.h"
 
 #include "counter.h"
-#include "cycle.h"
-#include "density.h"
-#include "holes.h"
 #include "idle.h"
 #include "large.h"
 #include "limit.h"
-#include "meta.h"
 #include "opt.h"
-#include "os.h"
 #include "out.h"
 #include "relief.h"
-#include "round.h"
 #include "sample.h"
 #include "sampler.h"
 #include "scavenge.h"
 #include "sweep.h"
 #include "thp.h"
-#include "thread.h"
-#include "usage.h"
-#include "waiting.h"
 
 #include <string.h>
 
@@ -34,8 +26,8 @@ static void (*work_hook)(void); /* [init] */
 static const uint32_t no_helper;
 static const uint32_t *helper = &no_helper; /* [init] heap.h */
 static void (*freed_hook)(void *p); /* [init] */
-static const struct bs_heap_keeper *keeper; /* [init] with hidden classes only */
-static unsigned fill_byte;      /* [atomic] 0: no filling */
+const struct bs_heap_keeper *bs_heap_keeper; /* [init] with hidden classes only */
+static unsigned fill_byte; /* [atomic] 0: no filling */
 
 /* Request sizes seen at the slow door, a sample of about one in a refill. [atomic] */
 static struct {
@@ -97,62 +89,7 @@ static void *filled(void *p, size_t size) {
     return p;
 }
 
-/* A hard limit has refused: everything that can go goes, at most once in a while, whatever it costs,
- * since the alternative is no memory; what is held back whenever there is some. True: another try is worth
- * it. */
-static BS_COLD bool make_room(void) {
-    static uint64_t next_ns; /* [atomic] */
-    if (!bs_limit_has_refused())
-        return false;
-    uint64_t now = bs_os_now_ns(), due = bs_load(&next_ns);
-    bool turn = now >= due && __atomic_compare_exchange_n(&next_ns, &due, now + BS_LIMIT_ROOM_NS,
-                                                          false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-    if (turn)
-        (void)bs_heap_trim(0);
-    return turn || (keeper != NULL && keeper->trim(false));
-}
-
-/* The answer to a request that was tried again, or could not be. */
-static BS_COLD void *settle(void *p) {
-    if (!bs_limit_has_refused())
-        return p;
-    if (p != NULL)
-        bs_limit_forget_refusal();
-    else
-        bs_count(limit_refusals, 1);
-    return p;
-}
-
 /* --- sampled blocks (sampler.h) --------------------------------------------------------------- */
-
-static bool hide_region(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
-    (void)alloc, (void)released;
-    bs_pagemap_hide(base, BS_REGION_PAGES, *(const unsigned *)ctx);
-    return true;
-}
-static void hide_classes(unsigned step) {
-    bs_pagemap_hide(0, 0, step); /* also where the heap is empty still */
-    bs_pageheap_each_region(hide_region, &step);
-}
-
-void bs_heap_start_sampling(void) {
-    if (!bs_sample_start())
-        return;
-    if (bs_opt.sample == 1) { /* every block: none may come from a cache */
-        bs_tcache_disable();
-        return;
-    }
-    bs_tcache_renew();
-    /* A cache that another thread has already does not count, and has no second magazines: there, and with a keeper,
-     * every free comes to the slow door. */
-    hide_classes(keeper == NULL && bs_thread_count() == 0 ? BS_RETURNED : 0);
-}
-
-void bs_heap_set_keeper(const struct bs_heap_keeper *k) {
-    keeper = k;
-    bs_tcache_set_one_way();
-    hide_classes(0);
-}
 
 static BS_NOINLINE void sample_small(void *p, unsigned class, size_t size) {
     if (!bs_tcache_is_sampled(bs_class_info[class].size))
@@ -172,8 +109,8 @@ static BS_NOINLINE void sample_large(void *p, size_t size) {
 
 /* False: it was not sampled. */
 static bool forget_sample(void *p) {
-    if (BS_UNLIKELY(keeper != NULL && keeper->sampled != NULL))
-        return keeper->sampled(p);
+    if (BS_UNLIKELY(bs_heap_keeper != NULL && bs_heap_keeper->sampled != NULL))
+        return bs_heap_keeper->sampled(p);
     return bs_sample_freed(p);
 }
 
@@ -201,13 +138,13 @@ static void *alloc_small(unsigned class) {
     void *p = bs_tcache_alloc_slow(class);
     if (BS_LIKELY(p != NULL))
         return p;
-    return settle(make_room() ? bs_tcache_alloc_slow(class) : NULL);
+    return bs_heap_settle(bs_heap_make_room() ? bs_tcache_alloc_slow(class) : NULL);
 }
 
 static void *alloc_large(size_t size, size_t align, bool zero) {
     void *p = bs_large_alloc(size, align, zero);
     if (BS_UNLIKELY(p == NULL))
-        p = settle(make_room() ? bs_large_alloc(size, align, zero) : NULL);
+        p = bs_heap_settle(bs_heap_make_room() ? bs_large_alloc(size, align, zero) : NULL);
     if (bs_sample_is_on())
         sample_large(p, size);
     return p;
@@ -217,10 +154,10 @@ static void *alloc_large(size_t size, size_t align, bool zero) {
 static void *resize_large(struct bs_span *s, size_t size) {
     if (bs_sample_is_on())
         forget_large(s);
-    void *(*resize)(struct bs_span *, size_t) = keeper != NULL ? keeper->resize : bs_large_resize;
+    void *(*resize)(struct bs_span *, size_t) = bs_heap_keeper != NULL ? bs_heap_keeper->resize : bs_large_resize;
     void *p = resize(s, size);
     if (BS_UNLIKELY(p == NULL))
-        p = settle(make_room() ? resize(s, size) : NULL);
+        p = bs_heap_settle(bs_heap_make_room() ? resize(s, size) : NULL);
     if (bs_sample_is_on())
         sample_large(p != NULL ? p : (void *)s->base, p != NULL ? size : s->request);
     return p;
@@ -344,15 +281,15 @@ static BS_NOINLINE void free_cached(unsigned class, void *p) {
 }
 
 static BS_NOINLINE void free_kept(void *p, unsigned class) {
-    if (BS_UNLIKELY(keeper->small(p, class)))
+    if (BS_UNLIKELY(bs_heap_keeper->small(p, class)))
         look_for_work();
 }
 
 static void free_large(struct bs_span *s) {
     if (bs_sample_is_on())
         forget_large(s);
-    if (BS_UNLIKELY(bs_pagemap_is_hidden()) && keeper != NULL)
-        keeper->large(s);
+    if (BS_UNLIKELY(bs_pagemap_is_hidden()) && bs_heap_keeper != NULL)
+        bs_heap_keeper->large(s);
     else if (BS_LIKELY(bs_large_free_own(s)))
         return;
     look_for_work();
@@ -364,7 +301,7 @@ static BS_NOINLINE void free_seen(void *p) {
     if (BS_UNLIKELY(hidden) && class != 0) {
         if (bs_pagemap_plain_class((uintptr_t)p) == 0)
             forget_small(p);
-        if (keeper != NULL) {
+        if (bs_heap_keeper != NULL) {
             free_kept(p, class);
             return;
         }
@@ -403,7 +340,7 @@ void bs_heap_free_slow(void *p) {
         if (shown > BS_RETURNED && bs_tcache_turn_in(shown - BS_RETURNED, p))
             return;
         class = bs_pagemap_plain_class((uintptr_t)p);
-        if (class != 0 && keeper != NULL) {
+        if (class != 0 && bs_heap_keeper != NULL) {
             free_kept(p, class);
             return;
         }
@@ -469,8 +406,8 @@ static void *resize_small(void *p, unsigned class, size_t size) {
 
 /* A large block or size, or a small one too far away, held back by a keeper, or whose free somebody waits for. */
 static BS_NOINLINE void *realloc_rare(void *p, size_t size) {
-    if (keeper != NULL)
-        keeper->check(p, "realloc");
+    if (bs_heap_keeper != NULL)
+        bs_heap_keeper->check(p, "realloc");
     unsigned class = class_of_block((uintptr_t)p);
     if (class != 0)
         return stays(class, size) ? p : resize_small(p, class, size);
@@ -531,8 +468,8 @@ void *bs_heap_realloc(void *p, size_t size) {
 }
 
 static BS_NOINLINE size_t usable_rare(const void *p) {
-    if (keeper != NULL)
-        keeper->check(p, "malloc_usable_size");
+    if (bs_heap_keeper != NULL)
+        bs_heap_keeper->check(p, "malloc_usable_size");
     unsigned class = class_of_block((uintptr_t)p);
     if (BS_LIKELY(class != 0))
         return bs_class_info[class].size;
@@ -544,67 +481,4 @@ size_t bs_heap_usable(const void *p) {
     size_t shown = bs_pagemap_near_class((uintptr_t)p);
     size_t class = shown < BS_RETURNED ? shown : shown - BS_RETURNED;
     return BS_LIKELY(class != 0) ? bs_class_info[class].size : usable_rare(p);
-}
-
-void bs_heap_no_memory(const char *what, size_t size) {
-    bs_fatal("out of memory: %zu bytes for %s", size, what);
-}
-
-size_t bs_heap_os_page(void) {
-    return bs_os_page_size();
-}
-
-/* --- the whole heap --------------------------------------------------------------------------- */
-
-bool bs_heap_trim(size_t keep_bytes) {
-    if (keeper != NULL)
-        (void)keeper->trim(true);
-    bs_tcache_drain_own();
-    bs_round_enter(); /* nobody else holds spans or pages back while we look for them */
-    struct bs_tcache *orphan;
-    while ((orphan = bs_thread_take_orphan(UINT32_MAX)) != NULL)
-        bs_tcache_bury(orphan);
-    (void)bs_idle_drain_all();
-    bs_cycle_finish();
-    bs_central_give_up_empty();
-    while (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
-        ;
-    struct bs_holes_work holes;
-    struct bs_density_work density;
-    bs_thp_refresh(bs_os_now_ns());
-    (void)bs_density_round(0, true, &density);
-    (void)bs_holes_round(0, SIZE_MAX, true, &holes);
-    while (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0) /* emptied meanwhile */
-        ;
-    bool released = bs_scavenge_to(keep_bytes) + holes.bytes != 0;
-    bs_round_leave();
-    return released;
-}
-
-void bs_heap_set_keep(size_t bytes) {
-    bs_scavenge_set_keep(bytes);
-    bs_large_set_keep(bytes);
-}
-
-/* The parts are of slightly different moments: memory that moved from a small class to a large block
- * meanwhile is counted twice. What is allocated is made to fit into the heap, counted last. */
-struct bs_heap_totals bs_heap_totals(void) {
-    struct bs_usage u = bs_usage_now();
-    struct bs_pageheap_counts pages = bs_pageheap_counts();
-    size_t mapped = pages.mapped_pages * BS_PAGE_SIZE, released = pages.released_pages * BS_PAGE_SIZE;
-    size_t allocated = bs_min(u.live, mapped);
-    /* pages that were free a moment ago may be in a span that waits now */
-    size_t dirty = pages.dirty_pages * BS_PAGE_SIZE + bs_large_kept_bytes();
-    return (struct bs_heap_totals){
-        .mapped = mapped,
-        .allocated = allocated,
-        .cached = u.cached,
-        .free_span = u.free_span,
-        .dirty = bs_min(dirty, mapped - released),
-        .released = released,
-        .large = bs_min(u.large, allocated),
-        .metadata = bs_meta_used_bytes(),
-        .spans = u.spans,
-        .caches = bs_thread_count(),
-    };
 }
