@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* scan.c - see scan.h: the order of a scan. What is searched, and how, is in scan_judge.c. */
+/*
+ * scan.c - see scan.h: the order of a scan, its verdicts and its copy. What leads into the heap is listed by
+ * scan_roots.c, and searched by scan_judge.c.
+ *
+ * Locks: the round from the first stop to the last resume, and for a copy those that the child must find free.
+ */
 #include "scan_internal.h"
 
 #include "counter.h"
 #include "cycle.h"
-#include "lines.h"
 #include "lock.h"
 #include "meta.h"
 #include "pageheap.h"
@@ -12,7 +16,6 @@
 #include "sample.h"
 #include "sides.h"
 #include "snapshot.h"
-#include "text.h"
 #include "thread.h"
 
 #include <errno.h>
@@ -53,6 +56,16 @@ static void drop(struct shared *s) {
     *s = (struct shared){NULL, 0, 0};
 }
 
+size_t bs_scan_verdicts(struct bs_range *range) {
+    const struct shared *const ours[] = {&scan.now, &scan.before};
+    size_t n = 0;
+    for (size_t i = 0; i < BS_ARRAY_LEN(ours); i++)
+        if (ours[i]->verdict != NULL)
+            range[n++] = (struct bs_range){(uintptr_t)ours[i]->verdict,
+                                           (uintptr_t)ours[i]->verdict + ours[i]->bytes};
+    return n;
+}
+
 static void publish_tables(const struct bs_scan_rules *rules) {
     struct bs_marks *tables = (struct bs_marks *)(void *)((char *)scan.now.verdict + verdict_bytes());
     bs_sides_publish(BS_SIDE_NOW, tables, scan.now.ntables);
@@ -66,109 +79,6 @@ static void keep_verdict(struct shared *old) {
     *old = scan.before;
     scan.before = scan.now;
     scan.now.verdict = NULL;
-}
-
-/* --- words and ranges, while all stand --------------------------------------------------------- */
-
-/* A thread that is on its own stack needs nothing of what lies below. One that is on another, which may be
- * a part of the first, needs all. */
-static void add_stack(struct bs_scan_work *w, uintptr_t thread_pointer, uintptr_t sp) {
-    uintptr_t low = bs_bounds_low(thread_pointer, sp);
-    if (low != 0 && w->nstacks < BS_ARRAY_LEN(w->stack))
-        w->stack[w->nstacks++] = (struct bs_root_stack){low, sp};
-}
-
-/* A stack pointer and the like is a pointer as well: it holds the stack of a coroutine, say. */
-static void visit_thread(void *ctx, const struct bs_world_thread *t) {
-    struct bs_scan_work *w = ctx;
-    bool on_alternate = t->sp - t->alt_base < t->alt_end - t->alt_base || bs_bounds_are_in_doubt();
-    uintptr_t sp = on_alternate ? 0 : t->sp;
-    bs_scan_add_word(w, t->sp);
-    bs_scan_add_word(w, t->alt_base);
-    bs_scan_add_word(w, t->thread_pointer);
-    if (t->tid == bs_os_pid())
-        w->first_sp = sp;
-    add_stack(w, t->thread_pointer, sp);
-}
-static void visit_registers(void *ctx, const struct bs_world_thread *t) {
-    struct bs_scan_work *w = ctx;
-    bs_roots_add(&w->roots, t->regs, t->regs_end, 0);
-}
-
-/* True if the first thread is on the stack that the kernel gave to the program, which has a mapping
- * of its own. */
-static bool is_on_first_stack(uintptr_t sp, uintptr_t first_stack) {
-    struct bs_lines lines;
-    struct bs_mapping m = {.start = 0};
-    char line[160];
-    bool found = false;
-    if (sp == 0 || sp > first_stack || !bs_lines_open_own(&lines, "maps"))
-        return false;
-    while (!found && bs_lines_next(&lines, line, sizeof line))
-        found = bs_lines_mapping(line, &m) && first_stack >= m.start && first_stack < m.end;
-    bs_lines_close(&lines);
-    return found && sp >= m.start;
-}
-
-/* The same of who searches. What it stands on when a signal's handler came to besom may be a part of its usual stack. */
-static void add_caller(struct bs_scan_work *w) {
-    const struct bs_range alternate = bs_os_signal_stack();
-    bool on_alternate =
-        w->caller_sp - alternate.start < alternate.end - alternate.start || bs_bounds_are_in_doubt();
-    uintptr_t sp = on_alternate ? 0 : w->caller_sp;
-    bs_scan_add_word(w, w->caller_sp);
-    bs_scan_add_word(w, alternate.start); /* only the kernel may know it */
-    if (bs_os_tid() == bs_os_pid())
-        w->first_sp = sp;
-    add_stack(w, bs_os_thread_pointer(), sp);
-}
-
-/* Dead parts of stacks: the first thread's, whose mapping nobody shares, comes first. */
-static void take_stacks(struct bs_scan_work *w) {
-    w->nwords = 0;
-    w->nstacks = 1;
-    w->first_sp = 0;
-    if (w->caller_sp != 0)
-        add_caller(w);
-    bs_world_each(visit_thread, w);
-    bool known = is_on_first_stack(w->first_sp, w->first_stack);
-    w->stack[0] = (struct bs_root_stack){known ? BS_STACK_MAPPING : 0, w->first_sp};
-}
-
-static size_t take_ours(struct bs_scan_work *w) {
-    size_t n = bs_bounds_ended(w->without, BS_BOUNDS_MAX);
-    const struct shared *const ours[] = {&scan.now, &scan.before};
-    const struct bs_text data = bs_text_data();
-    w->without[n++] = bs_os_helper_memory();
-    w->without[n++] = w->shared;
-    w->without[n++] = (struct bs_range){data.base, data.end};
-    for (size_t i = 0; i < BS_ARRAY_LEN(ours); i++)
-        if (ours[i]->verdict != NULL)
-            w->without[n++] = (struct bs_range){(uintptr_t)ours[i]->verdict,
-                                                (uintptr_t)ours[i]->verdict + ours[i]->bytes};
-    return n;
-}
-
-enum bs_roots_result bs_scan_take_roots(struct bs_scan_work *w) {
-    take_stacks(w);
-    size_t nwithout = take_ours(w);
-    enum bs_roots_result result =
-        bs_roots_take(&w->roots, w->stack, w->nstacks, w->without, nwithout);
-    if (result != BS_ROOTS_TAKEN)
-        return result;
-    bool all = bs_roots_take_kernel(&w->roots);
-    bs_world_each(visit_registers, w);
-    if (w->rules.guest != NULL)
-        w->rules.guest->roots(&w->roots);
-    w->roots.needed = bs_max(w->roots.n, w->roots.nwords) + 2; /* and our own words */
-    if (w->roots.needed > w->roots.capacity)
-        return BS_ROOTS_NO_ROOM;
-    return all ? BS_ROOTS_TAKEN : BS_ROOTS_UNKNOWN;
-}
-
-/* About: free pages are not searched. */
-static size_t searched_bytes(const struct bs_scan_work *w) {
-    return bs_sub_clamped(bs_pageheap_used_bytes(), bs_pageheap_dirty_bytes()) + w->roots.bytes;
 }
 
 /* --- the copy --------------------------------------------------------------------------------- */
@@ -225,6 +135,11 @@ static void in_copy(void *arg) {
     enum bs_scan_end end = bs_scan_judge(w);
     w->verdict->copied_bytes = bs_budget_copied_bytes();
     bs_store_release(&w->verdict->done, (uint32_t)end + 1);
+}
+
+/* About: free pages are not searched. */
+static size_t searched_bytes(const struct bs_scan_work *w) {
+    return bs_sub_clamped(bs_pageheap_used_bytes(), bs_pageheap_dirty_bytes()) + w->roots.bytes;
 }
 
 static enum bs_scan_end wait_for_copy(struct bs_snapshot *copy, const struct bs_scan_work *w,

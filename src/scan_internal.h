@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scan_internal.h - what a scan carries, between its order (scan.c), words beside the roots (scan_words.c) and
- * the search (scan_judge.c); and the searches of the quarantine (hunt.c), which have the same roots.
- * Nobody else includes it.
+ * scan_internal.h - what a scan carries, between its order (scan.c), the roots (scan_roots.c), words beside
+ * them (scan_words.c) and the search (scan_judge.c); and the searches of the quarantine (hunt.c), which have
+ * the same roots. Nobody else includes it.
  */
 #ifndef BS_SCAN_INTERNAL_H
 #define BS_SCAN_INTERNAL_H
@@ -41,9 +41,8 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
 
 /* --- scan.c ------------------------------------------------------------------------------------ */
 
-/* Lists all that leads into the heap; for hunt.c, too. Its own words come last: bs_scan_finish_words. All
- * stand. */
-enum bs_roots_result bs_scan_take_roots(struct bs_scan_work *w);
+/* The memory of this verdict and of the one before: at most two ranges, which lead nowhere. */
+size_t bs_scan_verdicts(struct bs_range *range);
 /* Makes a copy that runs fn(arg). What it would not have becomes words. All stand. *clone_ns: how long it took. */
 bool bs_scan_copy(struct bs_scan_work *w, struct bs_snapshot *copy, void (*fn)(void *), void *arg,
                   uint64_t *clone_ns);
@@ -51,6 +50,12 @@ bool bs_scan_copy(struct bs_scan_work *w, struct bs_snapshot *copy, void (*fn)(v
 void bs_scan_in_copy(void);
 /* What a copy has come to: what it said itself, in *done, the result plus 1 (0: nothing); or how it ended. */
 enum bs_scan_end bs_scan_copy_end(enum bs_snapshot_end end, const uint32_t *done);
+
+/* --- scan_roots.c ----------------------------------------------------------------------------- */
+
+/* Lists all that leads into the heap; for hunt.c, too. Its own words come last: bs_scan_finish_words. All
+ * stand. */
+enum bs_roots_result bs_scan_take_roots(struct bs_scan_work *w);
 
 /* --- scan_words.c ----------------------------------------------------------------------------- */
 
