@@ -72,8 +72,8 @@ void bs_central_give_back(struct bs_span *span, uint16_t given);
  * class; the caller gives it to the waiting list and does not touch it again. *found is set if it
  * was swept (then *swept is true). A borrowed span is swept as well: see settle.h. */
 bool bs_central_sweep(struct bs_span *s, unsigned class, struct bs_found *found, bool *swept);
-/* Puts the allocated slot at p into quarantine (bs_settle_hold). BS_FREE_TWICE: it is free or held
- * already. The arena has its table of held bits. */
+/* For tests and bench/scan (quarantine.h has another way): holds the allocated slot at p (bs_settle_hold).
+ * BS_FREE_TWICE: it is free or held already. The arena has its table of held bits. */
 enum bs_free_result bs_central_hold(struct bs_span *s, uintptr_t p);
 /* Of a span with held slots, outside of any cycle: those without a mark are free, and all marks go.
  * *found: how many went, and which stay. True: as bs_central_sweep. */

@@ -9,6 +9,9 @@
  *   MARKING    stopped   all; bs_mark sets bits            all spans in service have gen - 2
  *   SWEEPING   runs      all; read by who sweeps a span    gen - 2, gen - 1, gen (settle.h)
  *
+ * The scans of today end in MARKING, or in a copy, and keep what they found in side bits (scan.h): SWEEPING is for
+ * tests and bench/scan.
+ *
  * From begin to start *no thread is inside besom*, but for the caller's: none holds a lock of ours,
  * carries slots between a span and its cache, or has read the generation and not used it yet. It is
  * not enough that all threads stand still: whoever stops them lets one that stands inside run on

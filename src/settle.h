@@ -124,7 +124,7 @@ bool bs_mark(uintptr_t p, struct bs_marked *block);
 void bs_settle_spare(uintptr_t p);
 /* The slot at p was freed into an unswept span. */
 void bs_settle_forget(struct bs_span *s, uintptr_t p);
-/* The slot at p, allocated, is in quarantine from now on; the arena has a table of held bits, and
+/* For tests: the slot at p, allocated, is held from now on; the arena has a table of held bits, and
  * the caller what protects the span. A cycle that has begun does not judge it any more. False: it
  * is held already. While slots are held, every free has to come here. */
 bool bs_settle_hold(struct bs_span *s, uintptr_t p);
