@@ -3,9 +3,9 @@
  * background.h - when the work behind the program's back is done: by a helper thread, or, with
  * background:off or where no thread can be had, in small pieces at slow doors.
  *
- * The helper is made when a slow door finds work and the heap has passed a threshold, never in a
- * constructor; it ticks while there is work and ends when there has been none for a while, so an
- * idle process has no helper and no wake-ups. (One that is to report or scan every few seconds sleeps so long.) A forked child has none until it needs one.
+ * The helper is made when a slow door finds work and the heap has passed a threshold, or, where it is to report or scan
+ * every few seconds, at once; it ticks while there is work and ends when there has been none for a while (or sleeps until
+ * a report or scan is due), so an idle process has no helper and no wake-ups. A forked child has none until it needs one.
  */
 #ifndef BS_BACKGROUND_H
 #define BS_BACKGROUND_H
