@@ -136,10 +136,9 @@
 
 /* Fullness groups of a central list. */
 #define BS_GROUPS 8
-/* With 256, the python trace (bench/replay) peaked at 16.5 MB, with 64 at 14.5; the instructions of
- * list-1m and shuffle-1m are the same within 0.5 % (2026-11-26).
- * Empty spans that may wait for the sweeper before the thread that empties one more returns a
- * batch itself, and how many it returns at most. */
+/* Empty spans that may wait for the sweeper before the thread that empties one more returns a
+ * batch itself, and how many it returns at most. With 256, the python trace (bench/replay) peaked at 16.5 MB,
+ * with 64 at 14.5; the instructions of list-1m and shuffle-1m are the same within 0.5 % (2026-11-26). */
 #define BS_EMPTY_WAITING_MAX 64
 #define BS_EMPTY_BATCH 32
 
@@ -283,8 +282,6 @@
  * span. */
 #define BS_SWEEP_MAX_WORK_NS 10000000u
 #define BS_SWEEP_PIECE_NS 1000000u
-/* An epoch of the scavenger, in ms: the peak of pages in use halves its excess once an epoch. */
-#define BS_EPOCH_MS 1000
 /* No page allocated from or freed to the page heap for so long, in ms: the process is idle and
  * the slack above the pages in use is given back too. */
 #define BS_IDLE_MS 3000
