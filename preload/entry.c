@@ -2,9 +2,10 @@
 /*
  * entry.c - the malloc family by its names, on top of the heap facade.
  *
- * Thin: it checks arguments as the man pages say, sets errno (nowhere else in besom is errno
- * set), and calls. Behaviour is glibc's where programs rely on it: realloc(p, 0) frees, malloc(0)
- * returns a unique block. No constructor need have run, and none is waited for.
+ * Thin: it checks arguments as the man pages say, sets errno (nothing below preload/ does), and
+ * calls. Behaviour is glibc's where programs rely on it: realloc(p, 0) frees, malloc(0)
+ * returns a unique block. No constructor need have run, and none is waited for. Any thread, but no
+ * handler of a signal that interrupted one of them.
  */
 #include "doors.h"
 #include "heap.h"

@@ -4,9 +4,10 @@
  *
  * A signal that waits outlives execve, and the new program, which has no handler for it, would be ended by the one
  * that was to stop the old: when the thread is on its way into the kernel, and the helper, which could take it
- * back, is ended there. So who executes is in a round (round.h) while it does. It waits for that for a second at most, and
- * not for a round of its own thread, which it has interrupted as a handler: who stops others is sent no signal; nor, in a
- * program of one thread, for one of the helper's that waits for a lock which the thread has. (Nor for its own exec's: tests/preload/exec_in_handler.)
+ * back, is ended there. So who executes is in a round (round.h) while it does. It waits for that for a second
+ * at most, and not for a round of its own thread, which it has interrupted as a handler: who stops others is
+ * sent no signal; nor, in a program of one thread, for one of the helper's that waits for a lock which the
+ * thread has. (Nor for its own exec's: tests/preload/exec_in_handler.)
  *
  * A vfork child has its parent's memory, but nobody stops it: then nothing is done. libc's own ways (posix_spawn, system,
  * popen) make such children. The functions with a list of arguments end in those with a table, as libc's do.

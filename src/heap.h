@@ -72,8 +72,8 @@ size_t bs_heap_os_page(void);
 /* "out of memory: `size` bytes for `what`", then SIGABRT: for callers that can return no NULL. */
 BS_COLD _Noreturn void bs_heap_no_memory(const char *what, size_t size);
 
-/* Gives back what can be given back: this thread's cache, waiting spans, and free pages down to
- * keep_bytes. True if memory went back to the OS. */
+/* Gives back what can be given back: this thread's cache and those of threads that sleep or are gone, waiting spans,
+ * free OS pages inside spans, and free pages down to keep_bytes. True if memory went back to the OS. */
 bool bs_heap_trim(size_t keep_bytes);
 
 /* Free bytes that are kept in any case (mallopt(M_TRIM_THRESHOLD)); SIZE_MAX: nothing goes back. */

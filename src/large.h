@@ -7,7 +7,7 @@
  * way it is had by compare-and-swap of its generation: an owner that uses its block settles it.
  * Pages that are given back
  * keep their physical memory until the scavenger takes it, so the next large block needs no page
- * faults. May grow the heap: no lock may be held.
+ * faults; not those of BS_LARGE_GIVE_BYTES and more. May grow the heap: no lock may be held.
  */
 #ifndef BS_LARGE_H
 #define BS_LARGE_H
@@ -25,7 +25,7 @@ bool bs_large_free_own(struct bs_span *s);
 /* Sweeps the span if it is of the old generation. True: its block was released, and the span is
  * gone. *swept: it was swept, *found is set. The caller holds the cycle's lock (cycle.h). */
 bool bs_large_sweep(struct bs_span *s, struct bs_found *found, bool *swept);
-/* Puts the block into quarantine; the arena has its table of held bits. False: it is held already. */
+/* For tests: holds the block, as bs_central_hold does a small one. False: it is held already. */
 bool bs_large_hold(struct bs_span *s);
 /* Ends a block that is held (quarantine.h), outside of any cycle; `empty`: its pages have no memory. */
 void bs_large_release_held(struct bs_span *s, bool empty);

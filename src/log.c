@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * log.c - see log.h: the events. How a line is made is log_line.c's matter, where it goes sink.c's, and
- * the events of a scan log_leaks.c's.
+ * log.c - see log.h: the events. How a line is made is log_line.c's matter, where it goes sink.c's; the
+ * events of scans and of searches are in log_leaks.c, log_collect.c and log_dangling.c.
  */
 #include "log.h"
 

@@ -38,9 +38,9 @@ void bs_log_collect(const struct bs_collect_report *report);
 void bs_log_hunt(const char *reason, const struct bs_hunt_result *result);
 /* What its searches have to tell of blocks that something points to, if anything. */
 void bs_log_dangling(void);
-/* A condition that changes what besom does: goes to the log if there is one. */
 /* The heap went over its limit, or a request was refused for it. */
 void bs_log_limit(const struct bs_limit_note *note);
+/* A condition that changes what besom does: goes to the log if there is one. */
 void bs_log_note(const char *text);
 
 /* In a forked child: a path with %p or %n is expanded again at the next line. */

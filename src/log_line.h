@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * log_line.h - one line of the log: both forms, text and JSON, come from one list of fields, so they
- * cannot drift apart. For log.c and log_leaks.c; where the line goes is sink.c's matter.
+ * cannot drift apart. For log.c and log_*.c; where the line goes is sink.c's matter.
  */
 #ifndef BS_LOG_LINE_H
 #define BS_LOG_LINE_H

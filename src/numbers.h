@@ -3,7 +3,7 @@
  * numbers.h - a table from the address of a block to its number: open addressing, linear probing,
  * removal by moving back, in a mapping of its own.
  *
- * No lock: the owner's (record.c, sample.c) protects it. It makes system calls (meta.h) when it grows.
+ * No lock: the owner's (record.c, sample.c, bygone.c) protects it. It makes system calls (meta.h) when it grows.
  */
 #ifndef BS_NUMBERS_H
 #define BS_NUMBERS_H

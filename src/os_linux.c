@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * os_linux.c - os.h on Linux, all but threads (os_thread.c).
+ * os_linux.c - os.h on Linux: memory, files, waiting; what is longer has an os_*.c file of its own.
  *
  * It decides nothing: no policy, no retry beyond what the call's contract needs. Under a sanitizer
  * the memory calls go through libc, so that the sanitizer learns of them.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * os_thread.c - the helper thread, the abort and the signals of os.h.
+ * os_thread.c - the helper thread, its descriptors, the threads of a copy, and the abort: parts of os.h.
  *
  * Why not pthread_create: it is called from inside malloc, where libc may hold the locks that
  * pthread_create takes; it makes a program whose main thread has called pthread_exit wait for

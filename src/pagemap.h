@@ -12,7 +12,8 @@
  * Lock-free for readers with any garbage word. Writers hold what makes them the only writer of
  * their pages: an arena is added under the grow lock, class and span of a page are set by the
  * thread that owns the page (it took it from the page heap and has not published a block in it).
- * Pointers to spans are never cleared: a reader checks what it finds (span.h).
+ * A span that is gone is left in the tables until another one takes its place: a reader checks what it finds
+ * (span.h).
  */
 #ifndef BS_PAGEMAP_H
 #define BS_PAGEMAP_H

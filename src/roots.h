@@ -16,11 +16,11 @@
  * devices, guard pages, and the dead part of stacks: below SP - 128, where the caller knows that it is
  * dead. Nothing comes into memory by being listed or by being read afterwards.
  *
- * A userfaultfd is no reason to leave a range out: only pages that are there are listed, and reading
- * those waits for nobody. Where the kernel does not say what is there, ranges that it said wait for a
- * handler are left out; and of shared memory with one only what is mapped here counts, since a page that another
- * mapping has may have to be waited for (minor faults), by a thread that stands. Flags of mappings (smaps) are read before the program is stopped, since the
- * kernel walks all page tables for them; the mappings themselves afterwards.
+ * A userfaultfd is no reason to leave a range out: only pages that are there are listed, and reading those waits
+ * for nobody. Where the kernel does not say what is there, ranges that it said wait for a handler are left out;
+ * and of shared memory with one only what is mapped here counts, since a page that another mapping has may have
+ * to be waited for (minor faults), by a thread that stands. Flags of mappings (smaps) are read before the
+ * program is stopped, since the kernel walks all page tables for them; the mappings themselves afterwards.
  *
  * Not seen: what has been mapped without the right to read, shared files, memory of devices.
  *

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * round.h - one round of background work at a time: the helper's, a piece at a slow door, or
- * malloc_trim. Whoever is inside may hold pages and spans that are on no list for a moment;
+ * round.h - one round of background work at a time: the helper's, a piece at a slow door, malloc_trim, or
+ * a search of the program's memory. Whoever is inside may hold pages and spans that are on no list for a moment;
  * malloc_trim and fork wait for them, a piece does not.
  *
- * Lock: BS_RANK_ROUND, below all but fork's; held across system calls, for about 10 ms at most.
+ * Lock: BS_RANK_ROUND, below all but fork's; held across system calls, for about 10 ms at most; by a search
+ * (scan.h, hunt.h) for as long as it takes.
  */
 #ifndef BS_ROUND_H
 #define BS_ROUND_H

@@ -13,7 +13,7 @@
  * and it is older than the rules say, where its age is known (it is sampled). What was seen in a scan
  * stands in side bits (BS_SIDE_LOST, BS_SIDE_NOW) in memory that the copy shares.
  *
- * Nothing is changed: a leak stays where it is. When scans run is background.c's matter, the text of
+ * Nothing is changed: a leak stays where it is. When scans run is scanner.c's matter, the text of
  * the report log_leaks.c's. It is NOT a judgement of a program that hides its pointers: roots.h and
  * trace.h say what counts as one.
  */

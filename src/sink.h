@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sink.h - where log lines go: stderr or a file by name. Only log.c uses it; the helper asks for the one kind.
+ * sink.h - where log lines go: stderr or a file by name. Only log_line.c writes; others ask whether it is open, and
+ * which of the two.
  *
  * A file is opened in append mode for each line and closed again (one write, so lines of several
  * processes do not mix). Lock: BS_RANK_LOG, for the expansion of the name and the write.

@@ -3,9 +3,10 @@
  * snapshot.h - a copy of the process as it stands at one moment, for work that only reads: a child that
  * shares all pages until somebody writes, runs one function and leaves its result in shared memory.
  *
- * The program does not notice: no signal, no child that wait(2) returns, no descriptor; but its CPU
- * time counts for RUSAGE_CHILDREN, and pages that the program writes meanwhile are copied. The child
- * dies with the thread that made it, when its time is over, and when whoever waits says so. In it there is one thread, and all descriptors are closed.
+ * The program does not notice: no signal, no child that wait(2) returns, no descriptor; but its CPU time counts
+ * for RUSAGE_CHILDREN, and pages that the program writes meanwhile are copied. The child dies with the thread
+ * that made it, when its time is over, and when whoever waits says so. In it there is one thread at first,
+ * and all descriptors are closed.
  *
  * The caller starts it while nobody else is inside besom (the world stands), so that no lock is held in
  * the child; it waits after the program has gone on. It is NOT for writing: what the child changes is

@@ -28,7 +28,7 @@ struct bs_module {
 
 struct bs_stack {
     uint32_t hash, n;
-    /* [atomic] What is alive and what there was ever, as bs_sample.h estimates it, and samples. */
+    /* [atomic] What is alive and what there was ever, as sample.h estimates it, and samples. */
     uint64_t live_bytes, live_blocks, live_samples;
     uint64_t bytes, blocks, samples;
     uint64_t frame[]; /* module's number << 48 | address in its file; 0 << 48 | address as it is */

@@ -3,8 +3,7 @@
  * syscall.h - system calls without libc: no errno, no thread-local storage, no cancellation.
  *
  * Why not libc's wrappers: free() must keep errno, and the background thread has no libc thread
- * block (os_thread.c). Only the os_*.c files, lock.c and out.c include this; everybody else uses
- * os.h.
+ * block (os_thread.c). Only the os_*.c files include this; everybody else uses os.h.
  *
  * Results are the kernel's: a value >= 0, or a negated errno in [-4095, -1].
  */

@@ -15,10 +15,9 @@
  *  - who finds the empty cache in its word looks again under the lock: there is the truth;
  *  - a thread that gives its cache up does that under the lock: its word is alive until then.
  *
- * A block is in
- * one place at a time, also in the middle of every operation: it leaves the magazine before its
- * bit is cleared and enters it after it was claimed, so a snapshot of the process (fork) may lose
- * blocks in transit but never doubles one.
+ * A block is in one place at a time, also in the middle of every operation: it leaves the magazine
+ * before its bit is cleared and enters it after it was claimed, so a snapshot of the process (fork)
+ * may lose blocks in transit but never doubles one.
  */
 #ifndef BS_TCACHE_H
 #define BS_TCACHE_H

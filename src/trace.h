@@ -23,11 +23,12 @@
  * Or, by one worker, in no cycle, while the program runs (rules.concurrent, `copy`), and then, when what was
  * written meanwhile is known (watch.h), while it stands: bs_trace_more, bs_trace_reread. Roots, and blocks of a
  * page or more, which the program may close or unmap, are copied by the kernel, which does not fault; smaller
- * blocks lie in memory that stays while their span is held (reader.h; who does not begin that has all copied). What a
- * span is may change under the reader, so each look at one is checked (bs_span_shape); a mark may come to be another block's. The heap may grow: wherever its memory may come
- * to lie, a word counts, and an arena that is new gets tables when a word leads there. What makes the end right
- * all the same: at the end each marked block was read after its words were written for the last time, but for
- * words that nobody has written since it became this block.
+ * blocks lie in memory that stays while their span is held (reader.h; who does not begin that has all copied).
+ * What a span is may change under the reader, so each look at one is checked (bs_span_shape); a mark may come
+ * to be another block's. The heap may grow: wherever its memory may come to lie, a word counts, and an arena
+ * that is new gets tables when a word leads there. What makes the end right all the same: at the end each
+ * marked block was read after its words were written for the last time, but for words that nobody has written
+ * since it became this block.
  *
  * No memory is taken between prepare and drop. No lock but a word that spins, around the list of
  * shared work, and the page heap's around the copy of a region's bits.

@@ -2,11 +2,11 @@
 /*
  * warden.h - when the quarantine is searched (scan:quarantine), and what the log says of it.
  *
- *   soft   `quarantine` percent of the heap, and of other memory that a search reads, were freed since the last search, BS_QUARANTINE_FLOOR_BYTES at
- *          least: the helper is called; but searches take no more than one part in BS_QUARANTINE_REST of
- *          the time
- *   hard   BS_QUARANTINE_HARD_PCT, and BS_QUARANTINE_HARD_BYTES: the thread that frees searches itself, or
- *          waits for who does
+ *   soft   `quarantine` percent of the heap, and of other memory that a search reads, were freed since the last
+ *          search, BS_QUARANTINE_FLOOR_BYTES at least: the helper is called; but searches take no more than one
+ *          part in BS_QUARANTINE_REST of the time
+ *   hard   BS_QUARANTINE_HARD_PCT, or twice `quarantine`, and BS_QUARANTINE_HARD_BYTES: the thread that frees
+ *          searches itself, or waits for who does
  *
  * Where no search can be made nothing is released: the program's memory grows, and the log says why. The
  * next try comes later and later. Nothing is ever released unsearched.

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench.c -- `besom bench`: finds python3 and the scripts in bench/, tells them where the launcher
+ * bench.c -- `besom bench`: finds python3 and the scripts in tools/bench/, tells them where the launcher
  * and the library are, and becomes python3.
  *
- * What the arguments mean is known by the scripts (bench/options.py); a fault of theirs exits
+ * What the arguments mean is known by the scripts (options.py); a fault of theirs exits
  * with 2, what is wrong before they run with 125, as everything of the launcher. No threads.
  */
 #include "bench.h"
@@ -79,7 +79,7 @@ static void open_missing_streams(void) {
     }
 }
 
-/* Until bench/rounds.py handles them: a Ctrl-C while Python starts is a traceback. */
+/* Until rounds.py handles them: a Ctrl-C while Python starts is a traceback. */
 static void block_interrupts(void) {
     sigset_t set;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bench_child.c -- `besom bench-child [-p LIB] FD PROGRAM [ARGUMENT...]`: the parent of one
- * measured program, which tells bench/child.py on FD what only a parent can know. `besom
+ * measured program, which tells tools/bench/child.py on FD what only a parent can know. `besom
  * bench-child --which` prints the file whose malloc answers in this process, `--obstacle LIB PROGRAM` why LIB
  * cannot take effect in PROGRAM, or nothing.
  *
@@ -12,7 +12,7 @@
  *
  * Lines on FD: "started PID NS", or "failed ERRNO"; "ended STATUS NS" when the program has ended
  * (as waitpid() says it; CLOCK_MONOTONIC); "usage ..." when nothing is left below. When
- * bench/child.py dies, this process and the program are killed. No threads.
+ * child.py dies, this process and the program are killed. No threads.
  */
 #include "bench.h"
 #include "preloadable.h"
