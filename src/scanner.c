@@ -31,7 +31,7 @@ static uint32_t asked;                /* [atomic] by scan_signal, since the last
 static struct bs_world_shim *front;   /* [init] */
 
 static bool are_due(void) {
-    return bs_opt.scan != BS_SCAN_MODE_OFF && bs_log_is_on() &&
+    return bs_opt.scan != BS_SCAN_MODE_OFF && bs_opt.background && bs_log_is_on() &&
            (bs_opt.scan_interval != 0 || front->scan_signal != 0);
 }
 

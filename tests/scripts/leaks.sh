@@ -126,6 +126,15 @@ run leak_exit_code:23,scan_interval:0 "$tmp/leaky"
 run leak_exit_code:23,scan_interval:0 true
 [ "$code" -eq 0 ] || broken "leak_exit_code without a leak: exit status $code"
 
+# Without a helper there is none before the end, also where a report has made one.
+for more in "" ,log_interval:60; do
+    run "log_format:json,background:off,scan_interval:1$more" sh -c 'sleep 2.5; ls /proc/$$/task | wc -l'
+    [ "$(cat "$tmp/out")" = "$((1 + ${#more} / 16))" ] || broken "background:off$more: $(cat "$tmp/out") threads"
+    judge "background:off$more" '
+assert scans and all(s["reason"] == "exit" for s in scans)
+'
+done
+
 # Suppressions: by module in the program, by function afterwards.
 printf '# all of it\nmodule:/leaky$\nnonsense\n' >"$tmp/rules"
 run "log_format:json,leak_exit_code:23,scan_interval:0,sample:all,leak_suppressions:$tmp/rules" "$tmp/leaky"
