@@ -172,7 +172,7 @@ bool bs_holes_round(uint64_t budget_ns, size_t max_regions, bool force,
                      .os_page = bs_os_page_size(),
                      .force = force};
     *work = (struct bs_holes_work){0};
-    if (!bs_opt.scavenge)
+    if (!bs_opt.scavenge && !force)
         return false;
     if (pass.cursor == 0 || force) {
         if (!begin_pass(force))

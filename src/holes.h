@@ -20,7 +20,8 @@ struct bs_holes_work {
 };
 
 /* One piece of a pass: until budget_ns is over (0: unbounded) or max_regions of 4 MiB were walked.
- * `force`: a whole pass at once, quiet or not (malloc_trim). True: more remains, now or later. */
+ * `force`: a whole pass at once, quiet or not, whatever the option scavenge says (malloc_trim). True: more remains, now
+ * or later. */
 bool bs_holes_round(uint64_t budget_ns, size_t max_regions, bool force, struct bs_holes_work *work);
 
 /* Cheap question for slow doors: were many blocks given back since the last pass began? */

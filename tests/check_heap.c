@@ -388,6 +388,22 @@ START_TEST(trim_gives_everything_back) {
 }
 END_TEST
 
+/* scavenge:off is for what besom does of itself. */
+START_TEST(trim_gives_holes_back_whoever_scavenges) {
+    static void *block[4000];
+    for (unsigned i = 0; i < BS_ARRAY_LEN(block); i++)
+        block[i] = memset(bs_heap_alloc(1024), 1, 1024);
+    for (unsigned i = 0; i < BS_ARRAY_LEN(block); i++)
+        if (i % 8 != 0) /* one of the span's eight stays */
+            bs_heap_free(block[i]);
+    bs_opt.scavenge = false;
+    (void)bs_heap_trim(0);
+    if (bs_os_page_size() == 4096)
+        ck_assert_uint_ge(bs_counted(hole_bytes), BS_ARRAY_LEN(block) / 16 * 4096);
+    ck_assert_uint_eq(bs_heap_totals().dirty, 0);
+}
+END_TEST
+
 START_TEST(trim_keeps_what_it_shall) {
     void *p = bs_heap_alloc(20 * BS_MIB);
     memset(p, 1, 20 * BS_MIB);
@@ -456,6 +472,7 @@ int main(void) {
     tcase_add_test(tc, fill_on_request);
     tcase_add_test(tc, totals_add_up);
     tcase_add_test(tc, trim_gives_everything_back);
+    tcase_add_test(tc, trim_gives_holes_back_whoever_scavenges);
     tcase_add_test(tc, trim_keeps_what_it_shall);
     tcase_add_test(tc, hook_is_asked_when_there_is_work);
     tcase_add_test(tc, rounding_is_measured);
