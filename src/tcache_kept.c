@@ -114,7 +114,7 @@ static inline bool has_room(const struct bs_kept *kept, uint32_t npages) {
 static inline void put(struct bs_kept *kept, struct bs_span *s, uint32_t npages) {
     unsigned i = next_place(kept, free_places(kept));
     kept->span[i] = s;
-    kept->last = i;
+    kept->last = (uint16_t)i;
     bs_store(&kept->pages, kept->pages + npages);
     set_length(kept, i, npages);
 }
@@ -141,7 +141,7 @@ enum bs_kept_put bs_kept_put(struct bs_span *s) {
     if (BS_UNLIKELY(!has_room(kept, npages)))
         return make_room_and_put(s);
     put(kept, s, npages);
-    return bs_tcache_note_busy() && kept->last != 0 ? BS_KEPT_QUIETLY : BS_KEPT_LOOK;
+    return bs_tcache_note_busy() && ++kept->puts % PLACES != 0 ? BS_KEPT_QUIETLY : BS_KEPT_LOOK;
 }
 
 /* The sum of the lengths. */

@@ -193,6 +193,24 @@ START_TEST(the_oldest_leave_in_batches) {
 }
 END_TEST
 
+/* A process without a helper finds its work so. Whatever the places of other lengths hold. */
+START_TEST(one_in_eight_looks_for_work) {
+    char *other = take(5);
+    (void)bs_tcache_note_busy();
+    for (unsigned round = 0, quiet = 0; round < 100; round++) {
+        if (round == 7) { /* its place is the first, and stays taken from now on */
+            bs_heap_free(other);
+            quiet = 0;
+        }
+        struct bs_span *s = bs_span_of((uintptr_t)take(9));
+        bs_span_rest(s);
+        quiet = bs_kept_put(s) == BS_KEPT_QUIETLY ? quiet + 1 : 0;
+        require(quiet < 8, "%u in a row went quietly", quiet);
+    }
+    check_pages(0);
+}
+END_TEST
+
 START_TEST(nothing_is_lost_or_doubled) {
     enum { N = 40, STEPS = 30000 / UNIT_SLOWNESS };
     static struct {
@@ -442,6 +460,7 @@ int main(void) {
     tcase_add_test(tc, all_is_within_bounds);
     tcase_add_test(tc, the_oldest_leave_in_batches);
     tcase_add_test(tc, too_long_ones_are_not_kept);
+    tcase_add_test(tc, one_in_eight_looks_for_work);
     tcase_add_loop_test(tc, nothing_is_lost_or_doubled, 0, 2);
     tcase_add_test(tc, what_is_kept_is_nobodys_block);
     tc = add_case(suite, "owners");
