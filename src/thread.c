@@ -29,8 +29,7 @@ static struct {
 
 static size_t granted_bytes; /* [atomic] sum over caches of extra_bytes */
 
-/* 0 none yet, 1 being made, 2 there, 3 libc has none left */
-static uint32_t key_state;
+static uint32_t key_state; /* [atomic] 0 none yet, 1 being made, 2 there, 3 libc has none left */
 static pthread_key_t key;
 
 void bs_thread_register(struct bs_tcache *tc) {
@@ -199,5 +198,7 @@ void bs_thread_unlock(void) {
 }
 void bs_thread_reset_lock(void) {
     registry.walks = NULL; /* those of threads that are not in the child */
+    if (bs_load(&key_state) == 1) /* who makes it is not there either */
+        bs_store(&key_state, 0u);
     bs_lock_reset(&registry.lock);
 }

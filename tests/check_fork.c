@@ -408,6 +408,47 @@ static void fork_at_the_helpers_end(void *arg) {
     CHILD_CHECK(bs_pageheap_is_valid());
 }
 
+/* Another thread is about to get the key of libc's by which ends of threads are told: the child, in which it is not,
+ * gets one of its own. */
+static uint32_t maker; /* [atomic] nobody makes it; who does is to wait; waits; goes on */
+enum { NOBODY_MAKES, MAKER_IS_TO, MAKER_WAITS, MAKER_GOES_ON };
+
+int __real_pthread_key_create(pthread_key_t *key, void (*at_exit)(void *));
+int __wrap_pthread_key_create(pthread_key_t *key, void (*at_exit)(void *));
+int __wrap_pthread_key_create(pthread_key_t *key, void (*at_exit)(void *)) {
+    if (bs_load_acquire(&maker) == MAKER_IS_TO) {
+        bs_store_release(&maker, (uint32_t)MAKER_WAITS);
+        while (bs_load_acquire(&maker) == MAKER_WAITS)
+            bs_os_pause(1000000);
+    }
+    return __real_pthread_key_create(key, at_exit);
+}
+
+static void fork_while_the_key_is_made(void *arg) {
+    struct worker w = {.seed = 11};
+    pthread_t thread;
+    int status;
+    (void)arg;
+    bs_opt.background = false;
+    bs_fork_start();
+    bs_store_release(&maker, (uint32_t)MAKER_IS_TO);
+    CHILD_CHECK(pthread_create(&thread, NULL, work_a_little, (void *)12) == 0);
+    for (int i = 0; i < 12000 && bs_load_acquire(&maker) != MAKER_WAITS; i++)
+        usleep(10000);
+    CHILD_CHECK(bs_load_acquire(&maker) == MAKER_WAITS);
+    pid_t pid = fork();
+    if (pid == 0) {
+        bs_store(&maker, (uint32_t)NOBODY_MAKES);
+        live_as_child(&w, 1);
+    }
+    CHILD_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    bs_store_release(&maker, (uint32_t)MAKER_GOES_ON);
+    CHILD_CHECK(pthread_join(thread, NULL) == 0);
+    work(&w, 300);
+    give_all(&w);
+    CHILD_CHECK(bs_pageheap_is_valid());
+}
+
 static void assert_ends_well(void (*fn)(void *), const char *name) {
     struct outcome o = child_run(fn, NULL, LIMIT_S);
     ck_assert_msg(child_ended_well(&o), "%s: status %x (9: it hung): %s", name, o.status, o.err);
@@ -433,6 +474,15 @@ START_TEST(a_handler_forks_in_the_middle) {
     assert_ends_well(fork_in_a_fork, "fork in a fork");
 #else
     (void)fork_in_a_fork;
+#endif
+}
+END_TEST
+
+START_TEST(the_child_makes_what_another_was_making) {
+#if !BS_SANITIZED /* the child starts a thread: see `gate` */
+    assert_ends_well(fork_while_the_key_is_made, "key");
+#else
+    (void)fork_while_the_key_is_made;
 #endif
 }
 END_TEST
@@ -466,6 +516,7 @@ int main(void) {
     tcase_add_test(tc, the_helper_is_not_inherited);
     tcase_add_test(tc, a_handler_forks_in_the_middle);
     tcase_add_test(tc, a_handler_forks_while_the_helper_ends);
+    tcase_add_test(tc, the_child_makes_what_another_was_making);
     tcase_add_test(tc, a_thread_alone_takes_no_lock);
     return run_suite(suite);
 }
