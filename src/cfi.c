@@ -31,7 +31,7 @@ struct fde {
 };
 
 /* A pointer in the encoding; `data` is what DATAREL counts from. */
-static uint64_t get_pointer(struct bs_reader *r, unsigned encoding, uintptr_t data) {
+static uint64_t get_pointer(struct bs_cfi_reader *r, unsigned encoding, uintptr_t data) {
     uintptr_t here = r->p;
     uint64_t x = 0;
     switch (encoding & PE_FORMAT) {
@@ -61,7 +61,7 @@ static uint64_t get_pointer(struct bs_reader *r, unsigned encoding, uintptr_t da
 
 /* The FDE that may cover pc, by binary search in .eh_frame_hdr; 0: none. */
 static uintptr_t search(struct bs_probe *m, uintptr_t hdr, uintptr_t pc) {
-    struct bs_reader r = bs_reader_at(m, hdr, m->end);
+    struct bs_cfi_reader r = bs_cfi_reader_at(m, hdr, m->end);
     unsigned version = (unsigned)bs_read(&r, 1), frame = (unsigned)bs_read(&r, 1);
     unsigned count = (unsigned)bs_read(&r, 1), table = (unsigned)bs_read(&r, 1);
     if (r.bad || version != 1 || table != (PE_DATAREL | 0x0b))
@@ -86,7 +86,7 @@ static uintptr_t search(struct bs_probe *m, uintptr_t hdr, uintptr_t pc) {
 }
 
 /* Cuts the reader to one entry of .eh_frame; its id word's place, or 0. */
-static uintptr_t open_entry(struct bs_reader *r) {
+static uintptr_t open_entry(struct bs_cfi_reader *r) {
     uint64_t length = bs_read(r, 4);
     if (r->bad || length < 4 || length >= 0xfffffff0 || length > r->end - r->p)
         return 0;
@@ -94,7 +94,7 @@ static uintptr_t open_entry(struct bs_reader *r) {
     return r->p;
 }
 
-static bool read_augmentation(struct bs_reader *r, const char *text, struct cie *c) {
+static bool read_augmentation(struct bs_cfi_reader *r, const char *text, struct cie *c) {
     uintptr_t data_end = 0;
     for (; *text != '\0'; text++) {
         switch (*text) {
@@ -125,7 +125,7 @@ static bool read_augmentation(struct bs_reader *r, const char *text, struct cie 
 }
 
 static bool read_cie(struct bs_probe *m, uintptr_t at, struct cie *c) {
-    struct bs_reader r = bs_reader_at(m, at, m->end);
+    struct bs_cfi_reader r = bs_cfi_reader_at(m, at, m->end);
     char augmentation[8];
     size_t n = 0;
     memset(c, 0, sizeof *c);
@@ -150,7 +150,7 @@ static bool read_cie(struct bs_probe *m, uintptr_t at, struct cie *c) {
 }
 
 static bool read_fde(struct bs_probe *m, uintptr_t at, struct fde *f) {
-    struct bs_reader r = bs_reader_at(m, at, m->end);
+    struct bs_cfi_reader r = bs_cfi_reader_at(m, at, m->end);
     uintptr_t id = open_entry(&r);
     uint64_t back = bs_read(&r, 4);
     if (id == 0 || r.bad || back == 0 || back > id - m->base || !read_cie(m, id - back, &f->cie))
@@ -195,7 +195,7 @@ static void set_cfa(struct machine *k, uint64_t reg, int64_t offset) {
 }
 
 /* An expression's place, and past it. */
-static int64_t skip_block(struct machine *k, struct bs_reader *r) {
+static int64_t skip_block(struct machine *k, struct bs_cfi_reader *r) {
     uintptr_t at = r->p;
     uint64_t length = bs_read_uleb(r);
     if (r->bad || length > r->end - r->p)
@@ -239,7 +239,7 @@ static void recall(struct machine *k) {
 }
 
 /* One of the instructions that say where a register is. */
-static bool save_rule(struct machine *k, struct bs_reader *r, unsigned op) {
+static bool save_rule(struct machine *k, struct bs_cfi_reader *r, unsigned op) {
     uint64_t reg = bs_read_uleb(r);
     switch (op) {
     case 0x05: set(k, reg, BS_CFI_AT, scaled(k, (int64_t)bs_read_uleb(r))); return true;
@@ -261,7 +261,7 @@ static bool save_rule(struct machine *k, struct bs_reader *r, unsigned op) {
     }
 }
 
-static bool cfa_rule(struct machine *k, struct bs_reader *r, unsigned op) {
+static bool cfa_rule(struct machine *k, struct bs_cfi_reader *r, unsigned op) {
     uint64_t reg = k->row.cfa.reg;
     switch (op) {
     case 0x0c: reg = bs_read_uleb(r); set_cfa(k, reg, (int64_t)bs_read_uleb(r)); return true;
@@ -276,7 +276,7 @@ static bool cfa_rule(struct machine *k, struct bs_reader *r, unsigned op) {
     }
 }
 
-static void instruction(struct machine *k, struct bs_reader *r) {
+static void instruction(struct machine *k, struct bs_cfi_reader *r) {
     unsigned op = (unsigned)bs_read(r, 1), low = op & 0x3f;
     switch (op >> 6) {
     case 1: advance(k, low); return;
@@ -304,7 +304,7 @@ static void instruction(struct machine *k, struct bs_reader *r) {
 
 /* Runs the program as far as pc. */
 static bool run(struct machine *k, uintptr_t from, uintptr_t to) {
-    struct bs_reader r = bs_reader_at(k->m, from, to);
+    struct bs_cfi_reader r = bs_cfi_reader_at(k->m, from, to);
     while (r.p < r.end && k->loc <= k->pc && !r.bad && !k->bad)
         instruction(k, &r);
     return !r.bad && !k->bad;

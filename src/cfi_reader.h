@@ -8,18 +8,18 @@
 
 #include "probe.h"
 
-struct bs_reader {
+struct bs_cfi_reader {
     struct bs_probe *m;
     uintptr_t p, end;
     bool bad;
 };
 
-static inline struct bs_reader bs_reader_at(struct bs_probe *m, uintptr_t p, uintptr_t end) {
-    return (struct bs_reader){m, p, end, p < m->base || p > end || end > m->end};
+static inline struct bs_cfi_reader bs_cfi_reader_at(struct bs_probe *m, uintptr_t p, uintptr_t end) {
+    return (struct bs_cfi_reader){m, p, end, p < m->base || p > end || end > m->end};
 }
 
 /* The next n bytes (1 ... 8), without a sign. */
-static inline uint64_t bs_read(struct bs_reader *r, size_t n) {
+static inline uint64_t bs_read(struct bs_cfi_reader *r, size_t n) {
     uint64_t x = 0;
     if (r->bad || r->p > r->end || r->end - r->p < n || !bs_probe_read(r->m, r->p, n, &x))
         r->bad = true;
@@ -27,7 +27,7 @@ static inline uint64_t bs_read(struct bs_reader *r, size_t n) {
     return x;
 }
 
-static inline uint64_t bs_read_uleb(struct bs_reader *r) {
+static inline uint64_t bs_read_uleb(struct bs_cfi_reader *r) {
     uint64_t x = 0, byte = 0x80;
     for (unsigned shift = 0; (byte & 0x80) != 0 && !r->bad; shift += 7) {
         byte = bs_read(r, 1);
@@ -37,7 +37,7 @@ static inline uint64_t bs_read_uleb(struct bs_reader *r) {
     return x;
 }
 
-static inline int64_t bs_read_sleb(struct bs_reader *r) {
+static inline int64_t bs_read_sleb(struct bs_cfi_reader *r) {
     uint64_t x = 0, byte = 0x80;
     unsigned shift = 0;
     for (; (byte & 0x80) != 0 && !r->bad; shift += 7) {

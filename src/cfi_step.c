@@ -65,7 +65,7 @@ static void binary(struct stack *s, unsigned op) {
     }
 }
 
-static bool constant(struct stack *s, struct bs_reader *r, unsigned op) {
+static bool constant(struct stack *s, struct bs_cfi_reader *r, unsigned op) {
     switch (op) {
     case 0x08: push(s, bs_read(r, 1)); return true;
     case 0x09: push(s, (uint64_t)(int8_t)bs_read(r, 1)); return true;
@@ -80,7 +80,7 @@ static bool constant(struct stack *s, struct bs_reader *r, unsigned op) {
     }
 }
 
-static void operate(struct stack *s, struct bs_reader *r, struct bs_probe *memory,
+static void operate(struct stack *s, struct bs_cfi_reader *r, struct bs_probe *memory,
                     const struct bs_cfi_regs *regs, unsigned op) {
     uint64_t x;
     if (op >= 0x30 && op <= 0x4f) {
@@ -112,7 +112,7 @@ static void operate(struct stack *s, struct bs_reader *r, struct bs_probe *memor
 /* What the expression at `at` comes to; `cfa` is what it begins with, if it is one for a register. */
 static bool evaluate(struct bs_probe *m, struct bs_probe *memory, const struct bs_cfi_regs *regs,
                      int32_t at, const uint64_t *cfa, uint64_t *out) {
-    struct bs_reader r = bs_reader_at(m, m->base + (uint32_t)at, m->end);
+    struct bs_cfi_reader r = bs_cfi_reader_at(m, m->base + (uint32_t)at, m->end);
     struct stack s = {.n = 0};
     uint64_t length = bs_read_uleb(&r);
     if (r.bad || length > r.end - r.p)
