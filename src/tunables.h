@@ -103,7 +103,7 @@
 #define BS_RETURNED_BYTES (2 * BS_KIB)
 #define BS_RETURNED_LEAST 4
 #define BS_RETURNED_MAX 16
-#define BS_RETURNED_WORDS 1024
+#define BS_RETURNED_WORDS 512
 /* Before so many bytes more are taken from the kernel, and one part in so many of what the heap has in use, the
  * thread that takes them for a span of so many pages at most gives back what lies unused in its cache. Buffers that
  * all grow (bench/micro realloc-many) left blocks of each size they had there, and each held a span: peak 8.2 and
