@@ -60,11 +60,8 @@ uint64_t bs_shim_now(void) {
     return bs_os_now_ns();
 }
 
-/* The clock that is asked in a fifth of the time moves with the kernel's ticks, of 10 ms at most. */
 uint64_t bs_shim_soon(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec + 10 * NS_PER_MS;
+    return bs_os_tick_ns() + 10 * NS_PER_MS;
 }
 
 struct bs_shim_end bs_shim_after_ms(int ms) {

@@ -104,6 +104,9 @@ static uint64_t clock_ns(clockid_t id) {
 uint64_t bs_os_now_ns(void) {
     return clock_ns(CLOCK_MONOTONIC);
 }
+uint64_t bs_os_tick_ns(void) {
+    return clock_ns(CLOCK_MONOTONIC_COARSE);
+}
 uint64_t bs_os_wall_ns(void) {
     return clock_ns(CLOCK_REALTIME);
 }
