@@ -6,7 +6,8 @@
  *           RESTING <--the helper--> RUNNING, also by a slow door (CAS), which wakes it
  *
  * Lost work is impossible: a slow door that sees RUNNING leaves its work to the helper, which
- * looks for work once more after it has stored NONE or RESTING.
+ * looks for work once more after it has stored NONE or RESTING. (But where it ends since its rights were given
+ * up: then the next door finds the work.)
  */
 #include "background.h"
 

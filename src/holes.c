@@ -25,7 +25,7 @@
 static struct {
     uintptr_t cursor;     /* regions below it are done in this pass; 0: no pass under way */
     uint64_t began_ns;    /* when the pass began */
-    uint64_t flushes;     /* counter then */
+    uint64_t flushes;     /* counter then; slow doors read it relaxed */
     bool later;           /* the pass met spans that were not quiet yet */
     bool again;           /* the last pass did */
 } pass;
