@@ -131,7 +131,8 @@ struct bs_heap_keeper {
      * sampled. NULL: nobody wants to know. */
     bool (*sampled)(const void *p);
 };
-/* Before threads exist: from now on every free goes to the keeper. For good. */
+/* In the first thread; others may be at work by then, as above. From now on every free goes to the keeper, but for those
+ * that the others have begun. For good. */
 void bs_heap_set_keeper(const struct bs_heap_keeper *keeper);
 
 /* The average bytes that rounding up to the class costs a block of the class, in 1/256 bytes, from

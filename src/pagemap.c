@@ -195,6 +195,13 @@ void bs_pagemap_set_small(uintptr_t base, size_t npages, struct bs_span *span, u
     enter_hidden(base, npages, span, class);
 }
 
+/* Whoever reads this byte finds the class beside it (bs_pagemap_class_not_hidden): release. */
+static void show(struct bs_arena *arena, size_t page, uint32_t hidden, uint64_t word) {
+    unsigned class = word < BS_HIDDEN_NUMBER ? shown(hidden, (unsigned)word) : 0;
+    if (arena->class[page] != class)
+        bs_store_release(&arena->class[page], (uint8_t)class);
+}
+
 /* A byte that was shown with another step has its class beside it already. */
 static void hide_page(struct bs_arena *arena, size_t page, uint32_t hidden) {
     bs_meta_lock();
@@ -204,7 +211,7 @@ static void hide_page(struct bs_arena *arena, size_t page, uint32_t hidden) {
         if (word % BS_HIDDEN_NUMBER == 0)
             word += byte;
         bs_store(&arena->hidden[page], word);
-        set_class(arena, page, 1, word < BS_HIDDEN_NUMBER ? shown(hidden, (unsigned)word) : 0);
+        show(arena, page, hidden, word);
     }
     bs_meta_unlock();
 }
@@ -247,7 +254,7 @@ void bs_pagemap_count(uintptr_t p, int step) {
         word += bs_load(&arena->class[page]);
     bs_store(hidden, word);
     if (how != 0)
-        set_class(arena, page, 1, word < BS_HIDDEN_NUMBER ? shown(how, (unsigned)word) : 0);
+        show(arena, page, how, word);
     bs_meta_unlock();
 }
 

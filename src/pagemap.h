@@ -173,11 +173,21 @@ BS_INLINE bool bs_hidden_matters(uint64_t word, uintptr_t p) {
     }
     return unknown != 0;
 }
+/* The byte of a page whose word has no class: none of its blocks is small, or it is about to be hidden. */
+BS_INLINE unsigned bs_pagemap_class_not_hidden(uintptr_t p) {
+    struct bs_arena *arena = bs_pagemap_arena(p);
+    if (BS_UNLIKELY(arena == NULL))
+        return 0;
+    unsigned byte = bs_load_acquire(&arena->class[(p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES]);
+    unsigned class = bs_pagemap_hidden_word(p) % BS_HIDDEN_NUMBER; /* it may have been hidden meanwhile */
+    return class != 0 ? class : byte;
+}
 /* What bs_pagemap_class would be. */
 BS_INLINE unsigned bs_pagemap_hidden_class(uintptr_t p) {
-    return bs_pagemap_hidden_word(p) % BS_HIDDEN_NUMBER;
+    unsigned class = bs_pagemap_hidden_word(p) % BS_HIDDEN_NUMBER;
+    return BS_LIKELY(class != 0) ? class : bs_pagemap_class_not_hidden(p);
 }
-/* The same where the free of p matters to nobody; else 0. */
+/* The same where the free of p matters to nobody and its page is hidden by now; else 0. */
 BS_INLINE unsigned bs_pagemap_plain_class(uintptr_t p) {
     uint64_t word = bs_pagemap_hidden_word(p);
     return BS_UNLIKELY(word >= BS_HIDDEN_NUMBER) && bs_hidden_matters(word, p) ? 0 : word % BS_HIDDEN_NUMBER;

@@ -245,6 +245,31 @@ START_TEST(who_counted_before_is_not_forgotten) {
 }
 END_TEST
 
+/* It was said that classes are hidden, and the page's turn has not come: its byte is the class still. Frees that come
+ * to the slow door meanwhile found no class, and were taken for double ones. */
+START_TEST(a_page_that_is_not_hidden_yet) {
+    static const struct bs_heap_keeper keeper = {bs_quarantine_small, bs_quarantine_large, bs_quarantine_resize,
+                                                 bs_quarantine_check, ignore_trim, NULL};
+    void *block[4];
+    for (unsigned i = 0; i < BS_ARRAY_LEN(block); i++)
+        block[i] = bs_heap_alloc(SIZE);
+    enter_page();
+    bs_pagemap_count(PAGE, +1);
+    bs_pagemap_hide(0, 0, _i != 0 ? BS_RETURNED : 0);
+    ck_assert_uint_eq(bs_pagemap_hidden_class(PAGE), CLASS);
+    ck_assert_uint_eq(bs_pagemap_hidden_class((uintptr_t)block[0]), bs_class_of(SIZE));
+    ck_assert_uint_eq(bs_pagemap_hidden_class(PAGE + BS_PAGE_SIZE), 0);
+    ck_assert_uint_eq(bs_pagemap_hidden_class(~(uintptr_t)0), 0);
+    ck_assert_uint_eq(bs_heap_usable(block[0]), SIZE);
+    bs_heap_free_slow(block[0]);
+    ck_assert_ptr_nonnull(block[1] = bs_heap_realloc(block[1], 2 * SIZE));
+    if (_i == 0)
+        bs_heap_set_keeper(&keeper);
+    for (unsigned i = 1; i < BS_ARRAY_LEN(block); i++)
+        bs_heap_free_slow(block[i]);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("sample_begin");
     TCase *tc = add_case(suite, "cache");
@@ -253,5 +278,6 @@ int main(void) {
     tcase_add_loop_test(tc, a_span_that_comes_is_hidden, 0, 2);
     tcase_add_test(tc, a_span_that_goes_is_gone);
     tcase_add_test(tc, who_counted_before_is_not_forgotten);
+    tcase_add_loop_test(tc, a_page_that_is_not_hidden_yet, 0, 2);
     return run_suite(suite);
 }
