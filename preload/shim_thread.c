@@ -50,7 +50,8 @@ BS_LOCAL size_t besom_thread_begin(struct start *start, struct next *next);
 #define SMALL_STACK (64 * BS_KIB)
 #define SCRUB ((size_t)4096)
 #define SCRUB_SMALL ((size_t)512)
-/* Calls besom_thread_begin, clears as many bytes as that says, goes on with what it found. */
+/* Calls besom_thread_begin, clears as many bytes as that says, goes on with what it found. They are
+ * above the stack pointer by then: what is written below it valgrind calls invalid, in each thread. */
 #if defined(__x86_64__)
 __asm__(".pushsection .text\n\t"
         ".hidden besom_thread_entry\n\t"
@@ -63,11 +64,15 @@ __asm__(".pushsection .text\n\t"
         "movq %rsp, %rsi\n\t"
         "call besom_thread_begin\n\t"
         "movq %rax, %rcx\n\t"
+        "movq %rsp, %rdx\n\t"
+        ".cfi_def_cfa %rdx, 32\n\t"
+        "subq %rax, %rsp\n\t"
         "movq %rsp, %rdi\n\t"
-        "subq %rax, %rdi\n\t"
         "shrq $3, %rcx\n\t"
         "xorl %eax, %eax\n\t"
         "rep stosq\n\t"
+        "movq %rdx, %rsp\n\t"
+        ".cfi_def_cfa %rsp, 32\n\t"
         "popq %rdx\n\t"
         ".cfi_adjust_cfa_offset -8\n\t"
         "popq %rdi\n\t"
@@ -93,10 +98,14 @@ __asm__(".pushsection .text\n\t"
         "add x1, sp, #16\n\t"
         "bl besom_thread_begin\n\t"
         "mov x10, sp\n\t"
-        "sub x9, x10, x0\n"
+        ".cfi_def_cfa x10, 32\n\t"
+        "sub x9, x10, x0\n\t"
+        "mov sp, x9\n"
         "1:\tstp xzr, xzr, [x9], #16\n\t"
         "cmp x9, x10\n\t"
         "b.ne 1b\n\t"
+        "mov sp, x10\n\t"
+        ".cfi_def_cfa sp, 32\n\t"
         "ldp x16, x0, [sp, #16]\n\t"
         "ldp x29, x30, [sp], #32\n\t"
         ".cfi_restore 29\n\t"
