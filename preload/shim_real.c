@@ -18,7 +18,8 @@ static struct bs_world_interrupts *own(void) {
     return &interrupts;
 }
 
-struct bs_world_shim besom_shim = {.own = own, .handlers = (uintptr_t)bs_shim_run_handler};
+struct bs_world_shim besom_shim = {.own = own, .handlers = (uintptr_t)bs_shim_run_handler,
+                                   .awaited = BS_OS_SIGNAL_FIRST_ASKED};
 
 void *bs_shim_find_or(void **cell, const char *name, void *instead) {
     void *found = bs_load_acquire(cell);

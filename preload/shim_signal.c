@@ -26,8 +26,26 @@ const sigset_t *bs_shim_without_ours(const sigset_t *set, sigset_t *copy) {
     return copy;
 }
 
+static bool has_all_realtime(const sigset_t *set) {
+    for (int signal = SIGRTMIN + 1; signal <= SIGRTMAX; signal++)
+        if (sigismember(set, signal) != 1)
+            return false;
+    return true;
+}
+
+/* A thread that a library's constructor makes before ours has run, with all blocked (jemalloc, log4cplus), could
+ * never be stopped. Who blocks all of them has no use for this one. */
+static const sigset_t *without_awaited(const sigset_t *set, sigset_t *copy) {
+    int signal = bs_load(&besom_shim.awaited);
+    if (BS_LIKELY(signal == 0) || set == NULL || !has_all_realtime(set))
+        return set;
+    *copy = *set;
+    sigdelset(copy, signal);
+    return copy;
+}
+
 const sigset_t *bs_shim_mask(const sigset_t *set, sigset_t *copy) {
-    set = bs_shim_without_ours(set, copy);
+    set = without_awaited(bs_shim_without_ours(set, copy), copy);
     if (set == NULL || !bs_shim_faults_are_on() || sigismember(set, SIGSEGV) != 1)
         return set;
     *copy = *set;

@@ -340,9 +340,10 @@ struct bs_os_frame {
 
 /* In the handler: the value that was sent along. Every signal is blocked. */
 typedef void bs_os_signal_handler(uint64_t value, const struct bs_os_frame *frame);
-/* Takes a real-time signal that has its default action and is not in `avoid`, and installs the
+/* Takes a real-time signal that has its default action and is not in `avoid`, this one if it can be, and installs the
  * handler. Its number, or a negated errno. A signal of that number that does not come from
  * bs_os_signal_send has its default action still: the process ends. */
+enum { BS_OS_SIGNAL_FIRST_ASKED = 61 };
 int bs_os_signal_take(bs_os_signal_handler *handler, uint64_t avoid);
 /* Where all have handlers: takes one that has the handler `theirs`, which is called, by ours, with what does not
  * come from bs_os_signal_send; and that was installed as ours would be: with every signal blocked, on the

@@ -17,7 +17,7 @@
 
 /* The kernel's numbers: 32 and 33 are libc's, and 62 to 64 are what others take first from above. */
 #define FIRST_SIGNAL 36
-#define LAST_SIGNAL 61
+#define LAST_SIGNAL BS_OS_SIGNAL_FIRST_ASKED
 #define LIBC_SIGNALS (bs_signal_bit(32) | bs_signal_bit(33))
 
 /* --- the handler ------------------------------------------------------------------------------ */

@@ -20,14 +20,17 @@ struct used {
 };
 static void visit_used(void *ctx, int tid) {
     const uint64_t realtime = ~(uint64_t)0 << 35;
+    const uint64_t left_out = (uint64_t)1 << (BS_OS_SIGNAL_FIRST_ASKED - 1); /* by the shim */
     struct used *used = ctx;
     struct bs_os_task task;
-    if (bs_os_task(tid, 64, &task) == 0 && (task.blocked & realtime) != realtime)
+    if (bs_os_task(tid, 64, &task) == 0 && ((task.blocked | left_out) & realtime) != realtime)
         used->signals |= task.blocked;
 }
 
 bool bs_world_start(void) {
     int signal = bs_load(&bs_world.signal);
+    if (bs_world.shim != NULL)
+        bs_store(&bs_world.shim->awaited, 0);
     if (signal != 0 && bs_os_signal_is_ours(signal))
         return true;
     struct used used = {0};

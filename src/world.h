@@ -97,6 +97,7 @@ struct bs_world_interrupts { /* of one thread */
 };
 struct bs_world_shim {
     int signal; /* [atomic] written here: the one that is taken, or 0 */
+    int awaited; /* [atomic] the one that is likely to be; written here: 0, when that is known */
     bool is_shared; /* [atomic] written here: the program has a handler for it as well */
     uintptr_t handlers; /* [init] what stands in place of the program's handlers, or 0 */
     uint32_t given_up; /* [atomic] written here: stops whose signals were taken back; they may have woken threads */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Promise: scans stop threads that began with all signals blocked, and not by a function that besom stands before:
+ * Promise: scans stop threads that began with all signals blocked, and where besom does not stand before the function
+ * that blocked them, or did not know yet which signal it would take:
  *
+ *   early        pthread_sigmask before besom's constructor has run, as in that of a library that comes before it
  *   attributes   pthread_attr_setsigmask_np
  *   timer        the thread that libc makes for timers with SIGEV_THREAD, once it has been at work
  *   started      a program that was executed with all signals blocked
@@ -33,6 +35,24 @@ static void *sleep_on(void *arg) {
         pause();
     return arg;
 }
+static volatile int is_asleep;
+static void *sleep_early(void *arg) {
+    free(malloc(1)); /* what is done for a thread with its first block is done before besom's constructor, too */
+    is_asleep = 1;
+    return sleep_on(arg);
+}
+static void begin_early(void) {
+    pthread_t thread;
+    sigset_t all, old;
+    sigfillset(&all);
+    BS_CHECK(pthread_sigmask(SIG_SETMASK, &all, &old) == 0 && pthread_create(&thread, NULL, sleep_early, NULL) == 0 &&
+             pthread_sigmask(SIG_SETMASK, &old, NULL) == 0, "no early thread");
+    while (!is_asleep)
+        sched_yield();
+}
+/* What the loader calls before all constructors of libraries. */
+__attribute__((section(".preinit_array"), used)) static void (*const early)(void) = begin_early;
+
 static void by_attributes(void) {
     pthread_t thread;
     pthread_attr_t attr;
@@ -69,6 +89,7 @@ int main(int argc, char **argv) {
         scan("started");
         return 0;
     }
+    scan("early");
     by_attributes();
     by_timer();
     setenv("SCAN_BLOCKED_STARTED", "1", 1);
