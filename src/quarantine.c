@@ -17,7 +17,7 @@
 
 #include <string.h>
 
-size_t bs_quarantine_fresh;
+size_t bs_quarantine_fresh, bs_quarantine_aside;
 static void (*told)(size_t fresh_bytes); /* [init] */
 
 /* Bytes of this thread that nobody was told of, and how many may be: no more than it has told of, so that
@@ -171,6 +171,12 @@ static bool keeps_memory(const struct bs_span *s) {
     return bs_large_usable(s) <= BS_QUARANTINE_CLEAR_BYTES;
 }
 
+/* What does not count of it. */
+static size_t aside(const struct bs_span *s) {
+    size_t bytes = bs_large_usable(s);
+    return keeps_memory(s) ? 0 : bytes - bytes / BS_QUARANTINE_LARGE_PART;
+}
+
 void bs_quarantine_large(struct bs_span *s) {
     void *p = (void *)s->base;
     uint8_t *byte = find_byte(s->base, 0);
@@ -182,7 +188,8 @@ void bs_quarantine_large(struct bs_span *s) {
     if (keeps_memory(s)) {
         clear_resident(s);
     } else {
-        bytes /= BS_QUARANTINE_LARGE_PART;
+        (void)bs_add(&bs_quarantine_aside, aside(s));
+        bytes -= aside(s);
         if (!bs_large_empty(s))
             clear_populated(s);
     }
@@ -298,10 +305,12 @@ static void release_large(struct visit *v, struct bs_span *s, struct bs_found *f
     found->released = !marked;
     if (marked) {
         bs_store(bs_marks_word(s->base, BS_SIDE_MARK, 0), (uint64_t)0);
+        v->released->kept_aside += aside(s);
         give_kept(s);
         return;
     }
     bs_store(held, (uint64_t)0);
+    (void)bs_add(&bs_quarantine_aside, -aside(s));
     v->released->large_bytes += found->size;
     /* a use after free may have brought memory back: given once more, it is known to be zero */
     bs_large_release_held(s, !keeps_memory(s) && bs_large_empty(s));

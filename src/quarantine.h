@@ -39,6 +39,8 @@ void bs_quarantine_check(const void *p, const char *verb);
  * BS_QUARANTINE_TELL_BYTES at once, sooner as long as it has freed little. Of blocks that hold no memory
  * a part counts. [atomic] */
 BS_LOCAL extern size_t bs_quarantine_fresh;
+/* What does not count of all blocks that are in quarantine. [atomic] */
+BS_LOCAL extern size_t bs_quarantine_aside;
 /* Called by the thread that has told, outside of all locks, with the number above. Set once, before
  * threads exist; NULL: nobody. */
 void bs_quarantine_set_hook(void (*hook)(size_t fresh_bytes));
@@ -56,6 +58,7 @@ bool bs_quarantine_turn(struct bs_quarantine_sums *sums);
 struct bs_quarantine_released {
     struct bs_quarantine_sums gone, kept, again; /* again: of those kept, what the last search kept as well */
     uint64_t large_bytes; /* part of gone: addresses, not memory */
+    uint64_t kept_aside;  /* part of kept: does not count */
 };
 /* Called for each block that stays, under no lock. `again`: it stayed the last time, too. */
 typedef void bs_quarantine_visitor(void *ctx, uintptr_t base, size_t size, bool again);

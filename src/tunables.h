@@ -450,9 +450,10 @@
 /* A thread tells of what it has freed when it is so much, or as much as it has told of. */
 #define BS_QUARANTINE_TELL_BYTES (32 * BS_KIB)
 /* A large block of so many bytes is cleared when it is freed; the memory of a longer one goes back to the OS,
- * and one part in so many of its bytes counts. */
+ * and one part in so many of its bytes counts: of blocks of 300 kB the tables of the page map, the span and the
+ * bits in its arena are some 4 KiB. */
 #define BS_QUARANTINE_CLEAR_BYTES (64 * BS_KIB)
-#define BS_QUARANTINE_LARGE_PART 8
+#define BS_QUARANTINE_LARGE_PART 64
 /* Freed bytes that are not worth a search, whatever the share of what it would read. */
 #define BS_QUARANTINE_FLOOR_BYTES (2 * BS_MIB)
 /* Where so many percent of it were freed, or twice the share, and so many bytes, the thread that frees

@@ -20,7 +20,7 @@
 
 static struct {
     size_t soft_bytes;       /* [atomic] below it nothing is to be done */
-    size_t kept_bytes;       /* [atomic] what the last search left in quarantine, */
+    size_t kept_bytes;       /* [atomic] what the last search left in quarantine, as far as it counts, */
     size_t free_bytes;       /* [atomic] what was free in spans and pages then, */
     size_t root_bytes;       /* [atomic] and what it read outside the heap */
     uint64_t not_before_ns;  /* [atomic] */
@@ -32,7 +32,8 @@ static struct {
  * the bounds would grow with it, nor does what is free for the same reason; of that allocations have taken since about
  * as much as was freed. */
 static size_t whole_bytes(void) {
-    size_t without = bs_load(&warden.kept_bytes) + bs_max(bs_load(&bs_quarantine_fresh), bs_load(&warden.free_bytes));
+    size_t without = bs_load(&bs_quarantine_aside) + bs_load(&warden.kept_bytes) +
+                     bs_max(bs_load(&bs_quarantine_fresh), bs_load(&warden.free_bytes));
     return bs_sub_clamped(bs_pageheap_used_bytes(), without) + bs_load(&warden.root_bytes);
 }
 
@@ -72,7 +73,7 @@ static bool search(const char *reason, size_t above) {
     uint64_t pause = (cost != 0 ? bs_min(cost, r.ns) : r.ns) * (BS_QUARANTINE_REST - 1);
     if (r.end == BS_SCAN_DONE) {
         bs_store(&warden.retry_ns, (uint64_t)0);
-        bs_store(&warden.kept_bytes, (size_t)r.released.kept.bytes);
+        bs_store(&warden.kept_bytes, (size_t)(r.released.kept.bytes - r.released.kept_aside));
         bs_store(&warden.free_bytes, free_bytes());
         bs_store(&warden.root_bytes, r.root_bytes);
     } else {
