@@ -79,8 +79,8 @@ bool bs_os_readable(uintptr_t p);
  * the program's memory may be a thread to which the program has closed some. */
 uint32_t bs_os_keys_open(void);
 void bs_os_keys_back(uint32_t before);
-/* Copies memory of the process that may be gone: bytes read, less where the mapping ends; negative: none,
- * or the kernel does not say. */
+/* Copies memory of the process that may be gone: bytes read, less where the mapping ends. -EFAULT: there is none;
+ * another negated errno: the kernel does not say. */
 long bs_os_read_memory(uintptr_t from, void *buf, size_t bytes);
 /* Names the mappings of the range in /proc/self/maps where the kernel can (5.17). Never fails. */
 void bs_os_name(void *addr, size_t bytes, const char *name);

@@ -291,18 +291,21 @@ int bs_os_open_own(const char *name) {
 }
 
 /* Where seccomp refuses the call that is made for it, a file does. (Not the process's number, which is the first
- * thread's: that may have ended.) */
+ * thread's: that may have ended.) Both say of any failure that there is nothing, also where memory was short, or where
+ * the page is one that the kernel copies to nobody: so it is tried. */
 long bs_os_read_memory(uintptr_t from, void *buf, size_t bytes) {
     struct iovec local = {buf, bytes}, remote = {(void *)from, bytes};
     long n = bs_sys6(SYS_process_vm_readv, bs_os_tid(), &local, 1, &remote, 1, 0);
-    if (BS_LIKELY(n > 0 || n == -EFAULT))
+    if (BS_LIKELY(n > 0 || (n == -EFAULT && !bs_os_readable(from))))
         return n;
     int fd = bs_os_open_own("mem");
-    if (fd < 0)
-        return n;
-    n = bs_sys4(SYS_pread64, fd, buf, bytes, from);
-    (void)bs_sys1(SYS_close, fd);
-    return n == -EIO ? -EFAULT : n; /* the file's word for it */
+    if (fd >= 0) {
+        n = bs_sys4(SYS_pread64, fd, buf, bytes, from);
+        (void)bs_sys1(SYS_close, fd);
+    }
+    if (n == -EIO || n == -EFAULT) /* the first is the file's word for it */
+        return bs_os_readable(from) ? -EIO : -EFAULT;
+    return n != 0 ? n : -EIO;
 }
 
 void bs_os_name(void *addr, size_t bytes, const char *name) {

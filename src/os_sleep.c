@@ -150,6 +150,8 @@ static bool is_clear(const struct look *l, const struct interrupted *i) {
     if (bs_os_is_call(i->place) || bs_os_is_call(i->place - BS_OS_CALL_BYTES))
         return true;
     long got = bs_os_read_memory(bs_align_down(i->sp, sizeof(uintptr_t)), words, sizeof words);
+    if (got < 0 && got != -EFAULT) /* it is a stack, and nobody says what is on it */
+        return false;
     for (long n = 0; n < got / (long)sizeof(uintptr_t); n++)
         if (in_text(words[n], l->base, l->end))
             return false;

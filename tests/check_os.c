@@ -318,6 +318,30 @@ START_TEST(memory_that_may_be_gone_is_read) {
 }
 END_TEST
 
+/* The kernel says EFAULT for want of memory, too. Who believes that would pass over what is there. */
+START_TEST(memory_that_is_there_is_never_gone) {
+    static struct bs_os_call_faults faults = {.number = SYS_process_vm_readv, .at = 1, .error = EFAULT, .lasting = true};
+    char *p = bs_os_alloc(2 * page_bytes), copy[16];
+    memset(p, 'a', page_bytes);
+    bs_os_free(p + page_bytes, page_bytes);
+    bs_store(&bs_os_call_faults, &faults);
+    long there = bs_os_read_memory((uintptr_t)p, copy, sizeof copy);
+    long gone = bs_os_read_memory((uintptr_t)p + page_bytes, copy, sizeof copy);
+    bs_os_fail(1, EMFILE, true);
+    long not_said = bs_os_read_memory((uintptr_t)p, copy, sizeof copy);
+    long gone_too = bs_os_read_memory((uintptr_t)p + page_bytes, copy, sizeof copy);
+    bs_os_fail(0, 0, false);
+    bs_store(&bs_os_call_faults, (struct bs_os_call_faults *)NULL);
+    ck_assert_int_eq(there, sizeof copy);
+    ck_assert_int_eq(memcmp(copy, p, sizeof copy), 0);
+    ck_assert_int_eq(gone, -EFAULT);
+    ck_assert_int_lt(not_said, 0);
+    ck_assert_int_ne(not_said, -EFAULT);
+    ck_assert_int_eq(gone_too, -EFAULT);
+    bs_os_free(p, page_bytes);
+}
+END_TEST
+
 /* --- process, time, files --------------------------------------------------------------------- */
 
 static uint64_t libc_ns(clockid_t clock) {
@@ -811,6 +835,7 @@ static TCase *memory_tests(void) {
     tcase_add_test(tc, residency_tells_touched_pages);
     tcase_add_test(tc, watching_leaves_untouched_pages_alone);
     tcase_add_test(tc, memory_that_may_be_gone_is_read);
+    tcase_add_test(tc, memory_that_is_there_is_never_gone);
 #if BS_FAULTS
     tcase_add_test(tc, a_refused_lazy_free_is_the_last);
     tcase_add_test(tc, the_nth_call_fails);
