@@ -76,11 +76,13 @@ static int number_of(const char *name) {
 
 /* Of a thousand connections, all of which are in the folder, none is one: what it costs to see that counts, since
  * all threads stand. */
-static bool is_epoll(const struct table *t, int folder, const char *name) {
+static bool is_epoll(struct table *t, int folder, const char *name) {
     char link[sizeof EPOLL_LINK + 1];
     if (t->ours && !bs_os_may_be_anonymous(number_of(name)))
         return false;
-    return bs_os_read_link_in(folder, name, link, sizeof link) >= 0 && strcmp(link, EPOLL_LINK) == 0;
+    long n = bs_os_read_link_in(folder, name, link, sizeof link);
+    t->all &= n >= 0 || n == -ENOENT; /* it was closed meanwhile */
+    return n >= 0 && strcmp(link, EPOLL_LINK) == 0;
 }
 
 static bool add_descriptor(struct table *t, int folder, const char *name) {
@@ -132,8 +134,8 @@ static bool add_descriptors(struct bs_roots *r) {
     struct table t = {.roots = r, .folder = "/proc/self", .all = true, .ours = bs_os_tid() == bs_os_pid()};
     struct bs_os_task first = {.gone = false};
     add_table(&t);
-    if (!t.any)
-        (void)bs_os_task(bs_os_pid(), 1, &first);
+    if (!t.any && bs_os_task(bs_os_pid(), 1, &first) != 0 && !first.gone)
+        return false;
     return (!first.gone || bs_os_tasks(visit_thread, &t) == 0) && t.all;
 }
 

@@ -442,6 +442,61 @@ START_TEST(words_that_only_the_kernel_has) {
 }
 END_TEST
 
+static bool watch_a_pipe(void) {
+    struct epoll_event e = {.events = EPOLLIN, .data.u64 = 0x7f0000000000};
+    int set = epoll_create1(0), fd[2];
+    return pipe(fd) == 0 && epoll_ctl(set, EPOLL_CTL_ADD, fd[0], &e) == 0;
+}
+
+START_TEST(no_word_is_lost_with_a_call) {
+    static const long numbers[] = {SYS_readlinkat, SYS_statx, SYS_openat, SYS_read, SYS_getdents64};
+    static struct bs_os_call_faults faults;
+    ck_assert(watch_a_pipe());
+    take(NULL, 0, NULL, 0);
+    for (size_t i = 0; i < BS_ARRAY_LEN(numbers); i++)
+        for (unsigned n = 1, made = 1; n <= made; n++) {
+            ck_assert_int_eq(bs_roots_take(&roots, NULL, 0, NULL, 0), BS_ROOTS_TAKEN);
+            faults = (struct bs_os_call_faults){numbers[i], n, ENOMEM, false, {0}};
+            bs_store(&bs_os_call_faults, &faults);
+            bool all = bs_roots_take_kernel(&roots);
+            bs_store(&bs_os_call_faults, (struct bs_os_call_faults *)NULL);
+            made = faults.made[numbers[i]];
+            require(!all || has_word(0x7f0000000000), "call %u of number %ld failed", n, numbers[i]);
+        }
+}
+END_TEST
+
+/* The first thread has ended, and what its file says of that cannot be read. */
+static void *look_for_word(void *arg) {
+    struct bs_os_task task = {.gone = false};
+    bool right = watch_a_pipe(), failed = true;
+    (void)arg;
+    while (bs_os_task(bs_os_pid(), 1, &task) == 0 && !task.gone)
+        usleep(1000);
+    for (unsigned n = 1; failed && right; n++) {
+        right = bs_roots_take(&roots, NULL, 0, NULL, 0) == BS_ROOTS_TAKEN;
+        bs_os_fail(n, ENOMEM, false);
+        bool all = bs_roots_take_kernel(&roots);
+        failed = bs_os_fail(0, 0, false) >= n;
+        right &= all ? has_word(0x7f0000000000) : failed;
+    }
+    _exit(right ? 0 : 1);
+}
+START_TEST(no_word_is_lost_with_the_first_thread) {
+    take(NULL, 0, NULL, 0);
+    pid_t child = fork();
+    if (child == 0) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, look_for_word, NULL) != 0)
+            _exit(2);
+        syscall(SYS_exit, 0);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 /* --- what cannot be read to its end ------------------------------------------------------------- */
 
 enum { LINES = 400 };
@@ -539,6 +594,8 @@ int main(void) {
     tcase_add_test(tc, words_that_only_the_kernel_has);
     tc = add_case(suite, "cut short");
     tcase_add_test(tc, half_a_line_is_none);
+    tcase_add_test(tc, no_word_is_lost_with_a_call);
+    tcase_add_test(tc, no_word_is_lost_with_the_first_thread);
     tcase_add_test(tc, half_of_the_flags_are_not_known);
     tcase_add_test(tc, all_flags_are_known);
     return run_suite(suite);
