@@ -155,20 +155,27 @@ static void read_while_running(void) {
     hunt.linear.copy = NULL;
 }
 
-/* A program that writes much leaves less for the stop if that is read once more before. False: the kernel
- * has told of too many ranges, and forgotten them, or refuses to copy; or a descriptor is not ours any
- * more. */
-static bool read_ahead(struct bs_hunt_result *r) {
-    struct bs_scan_work *w = hunt.work;
+/* The same of the heap. False: the kernel refuses to copy, or the descriptor is not ours any more. */
+static bool read_heap_running(void) {
     uint64_t identity = bs_os_identity(hunt.linear.fd);
     read_while_running();
     if (bs_os_identity(hunt.linear.fd) != identity) { /* what it said of pages may be anything */
         hunt.linear.fd = -1;
         return false;
     }
+    return !hunt.linear.unread;
+}
+
+/* A program that writes much leaves less for the stop if that is read once more before. False: the kernel
+ * has told of too many ranges, and forgotten them, or refuses to copy; or a descriptor is not ours any
+ * more. */
+static bool read_ahead(struct bs_hunt_result *r) {
+    struct bs_scan_work *w = hunt.work;
+    if (!read_heap_running())
+        return false;
     w->roots.n = w->roots.bytes = 0;
-    if (hunt.linear.unread || hunt.linear.sums.heap_bytes < BS_QUARANTINE_AHEAD_BYTES)
-        return !hunt.linear.unread;
+    if (hunt.linear.sums.heap_bytes < BS_QUARANTINE_AHEAD_BYTES)
+        return true;
     size_t written;
     bool fits = add_written(true, &written);
     r->dirty_bytes += written;
@@ -216,7 +223,7 @@ static enum bs_scan_end read_running(struct bs_hunt_result *r, bool *again) {
     *again = false;
     if (!bs_quarantine_turn(&r->held) || !bs_linear_begin(&hunt.linear, NULL, NULL, 0))
         return BS_SCAN_NO_MEMORY;
-    read_while_running();
+    bool read = read_heap_running();
     const struct bs_range without = bs_os_helper_memory();
     enum bs_roots_result roots = bs_roots_take(&w->roots, NULL, 0, &without, 1);
     *again = roots == BS_ROOTS_NO_ROOM;
@@ -228,7 +235,7 @@ static enum bs_scan_end read_running(struct bs_hunt_result *r, bool *again) {
         read_while_running();
     }
     bs_linear_end(&hunt.linear, &r->read);
-    return roots == BS_ROOTS_TAKEN ? BS_SCAN_DONE : BS_SCAN_NO_ROOTS;
+    return roots == BS_ROOTS_TAKEN && read ? BS_SCAN_DONE : BS_SCAN_NO_ROOTS;
 }
 
 /* --- the stop ----------------------------------------------------------------------------------- */

@@ -10,8 +10,10 @@ static bool begin(struct bs_lines *r, int fd) {
     r->len = r->pos = 0;
     r->failed = false;
     r->fd = fd;
+    r->identity = bs_os_identity(fd);
     return fd >= 0;
 }
+
 bool bs_lines_open(struct bs_lines *r, const char *path) {
     return begin(r, bs_os_open_read(path));
 }
@@ -28,7 +30,8 @@ static bool fill(struct bs_lines *r) {
     if (r->failed) /* the next read may go well, but what it begins with is the rest of a line */
         return false;
     long n = bs_os_read(r->fd, r->buf, sizeof r->buf);
-    r->failed |= n < 0;
+    /* (While the program runs it may close what it does not know, and open another file by that number.) */
+    r->failed |= n < 0 || (n == 0 && bs_os_identity(r->fd) != r->identity);
     r->len = n > 0 ? (size_t)n : 0;
     r->pos = 0;
     return n > 0;

@@ -12,6 +12,7 @@
 
 struct bs_lines {
     int fd;      /* or a negated errno */
+    uint64_t identity; /* of what was opened */
     bool failed; /* the end that was found is none */
     size_t len, pos;
     char buf[1024];

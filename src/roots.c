@@ -335,6 +335,7 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
     if (!bs_lines_open_own(&lines, "maps"))
         return BS_ROOTS_UNKNOWN;
     r->pages = bs_os_pages_open();
+    uint64_t identity = bs_os_identity(r->pages);
     ask_for_source(r);
     bool all = true;
     while (all && bs_lines_next(&lines, line, sizeof line))
@@ -345,7 +346,9 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
         }
     all &= !lines.failed;
     bs_lines_close(&lines);
-    if (r->pages >= 0)
+    if (bs_os_identity(r->pages) != identity) /* the program's by now, and what it said of pages may be anything */
+        all = false;
+    else if (r->pages >= 0)
         bs_os_close(r->pages);
     r->needed = bs_max(r->needed, bs_max(r->n, r->nclosed));
     if (r->n <= r->capacity && r->nclosed <= r->capacity)

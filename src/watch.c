@@ -92,9 +92,12 @@ static bool visit_region(void *ctx, uintptr_t base, const uint64_t *alloc, const
 
 bool bs_watch_written(const struct bs_watch *watch, bool again, bs_watch_visitor *visit, void *ctx) {
     struct written w = {.visit = visit, .ctx = ctx, .pages = bs_os_pages_open(), .again = again, .wanted = true};
+    uint64_t identity = bs_os_identity(w.pages);
     bool on = bs_watch_is_on(watch) && w.pages >= 0;
     if (on)
         bs_pageheap_each_region(visit_region, &w);
+    if (w.pages >= 0 && bs_os_identity(w.pages) != identity) /* what it said of pages may be anything */
+        return false;
     if (w.pages >= 0)
         bs_os_close(w.pages);
     return on && w.wanted;

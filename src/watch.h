@@ -31,7 +31,8 @@ void bs_watch_end(struct bs_watch *w);
 /* A range of whole OS pages of the heap. False: no more. */
 typedef bool bs_watch_visitor(void *ctx, uintptr_t start, uintptr_t end);
 /* Calls visit with what was written since the beginning, or since the last call with `again`: then what is
- * written from now on will be told the next time. False: the watch is off, or visit wanted no more. */
+ * written from now on will be told the next time. False: the watch is off, visit wanted no more, or the program has
+ * closed a descriptor meanwhile; then what was told is not all. */
 bool bs_watch_written(const struct bs_watch *w, bool again, bs_watch_visitor *visit, void *ctx);
 
 #endif

@@ -13,7 +13,9 @@
 #include "large.h"
 #include "opt.h"
 #include "pageheap.h"
+#include "reader.h"
 #include "thread.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -344,6 +346,69 @@ START_TEST(without_a_copy_all_stand) {
 }
 END_TEST
 
+/* --- what is not read ----------------------------------------------------------------------------- */
+
+/* The program closes what it does not know, and opens a file by the same number: by that no page holds anything. */
+static int of_zeros;
+static void take_descriptors(const struct bs_span *s) {
+    char name[32], path[64];
+    (void)s;
+    bs_reader.looked = NULL; /* once: later all may stand */
+    for (int fd = 3; fd < 64; fd++) {
+        snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(name, path, sizeof path - 1);
+        path[n < 0 ? 0 : n] = '\0';
+        if (strstr(path, "/pagemap") != NULL)
+            (void)dup2(of_zeros, fd);
+    }
+}
+static bool visit_all(void *ctx, uintptr_t start, uintptr_t end) {
+    *(size_t *)ctx += end - start;
+    return true;
+}
+static bool take_and_go_on(void *ctx, uintptr_t start, uintptr_t end) {
+    *(size_t *)ctx += end - start;
+    take_descriptors(NULL);
+    return true;
+}
+START_TEST(another_file_knows_nothing_of_pages) {
+    setup(BS_HUNT_PROBABILISTIC);
+    void **large = bs_heap_alloc(1 << 20);
+    memset(large, 0, 1 << 20);
+    (void)make(64); /* besom's own words may name the first of a span */
+    uintptr_t hidden = make_freed(64);
+    point(large + 90000, hidden, 0);
+    of_zeros = memfd_create("zeros", 0);
+    ck_assert_int_eq(ftruncate(of_zeros, (off_t)1 << 40), 0);
+    wipe();
+    bs_reader.looked = take_descriptors;
+    ck_assert(bs_hunt_run(mode, 0, &guest, &got));
+    ck_assert_ptr_null(bs_reader.looked);
+    ck_assert(is_out(hidden));
+    must_hunt();
+    ck_assert(is_out(hidden));
+}
+END_TEST
+
+START_TEST(another_file_knows_nothing_of_writes) {
+    struct bs_watch watch;
+    size_t bytes = 0;
+    setup(0);
+    bs_round_enter();
+    if (bs_watch_begin(&watch)) {
+        (void)make_large();
+        of_zeros = memfd_create("zeros", 0);
+        ck_assert_int_eq(ftruncate(of_zeros, (off_t)1 << 40), 0);
+        ck_assert(bs_watch_written(&watch, false, visit_all, &bytes));
+        ck_assert_uint_ge(bytes, 12 << 20);
+        bytes = 0;
+        ck_assert(!bs_watch_written(&watch, true, take_and_go_on, &bytes));
+    }
+    bs_watch_end(&watch);
+    bs_round_leave();
+}
+END_TEST
+
 /* --- resizing ----------------------------------------------------------------------------------- */
 
 /* ("The helper" comes at once, and reads all.) */
@@ -607,6 +672,8 @@ int main(void) {
         tcase_add_test(tc, of_much_the_helper_reads_a_part);
     }
     add_but_tsan(tc, without_a_copy_all_stand, UNIT_ALONE);
+    tcase_add_test(tc, another_file_knows_nothing_of_pages);
+    tcase_add_test(tc, another_file_knows_nothing_of_writes);
     add_loop_but_tsan(tc, resized_blocks_leave_nothing_behind, 0, MODES, UNIT_ALONE);
     add_loop_but_tsan(tc, large_blocks_keep_addresses_alone, 0, MODES, UNIT_ALONE);
     add_but_tsan(tc, what_is_swapped_out_is_cleared, UNIT_ALONE);

@@ -535,6 +535,28 @@ START_TEST(half_a_line_is_none) {
 }
 END_TEST
 
+/* While the program runs it may close what it does not know, and open another file by that number. */
+START_TEST(another_files_end_is_none) {
+    struct bs_lines lines;
+    char line[64], text[LINES * 20] = "";
+    int fd = memfd_create("lines", 0), other = memfd_create("other", 0);
+    for (size_t i = 0, n = 0; i < LINES; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "line %zu\n", i);
+    ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
+    snprintf(line, sizeof line, "/proc/self/fd/%d", fd);
+    ck_assert(bs_lines_open(&lines, line));
+    ck_assert(bs_lines_next(&lines, line, sizeof line));
+    ck_assert_int_eq(dup2(other, lines.fd), lines.fd);
+    while (bs_lines_next(&lines, line, sizeof line))
+        ;
+    ck_assert(lines.failed);
+    bs_lines_close(&lines);
+    close(other);
+    close(fd);
+}
+END_TEST
+
 /* A header of which the beginning is lost names all memory below its end. */
 START_TEST(half_of_the_flags_are_not_known) {
     take(NULL, 0, NULL, 0);
@@ -594,6 +616,7 @@ int main(void) {
     tcase_add_test(tc, words_that_only_the_kernel_has);
     tc = add_case(suite, "cut short");
     tcase_add_test(tc, half_a_line_is_none);
+    tcase_add_test(tc, another_files_end_is_none);
     tcase_add_test(tc, no_word_is_lost_with_a_call);
     tcase_add_test(tc, no_word_is_lost_with_the_first_thread);
     tcase_add_test(tc, half_of_the_flags_are_not_known);
