@@ -218,14 +218,24 @@ static BS_NOINLINE BS_UNCHECKED void clear_dead_frames(void) {
         dead[i] = 0;
 }
 
+/* The kernel's words, too; without room for all of them it is made. */
+static enum bs_roots_result take_roots_running(void) {
+    struct bs_roots *roots = &hunt.work->roots;
+    const struct bs_range without = bs_os_helper_memory();
+    enum bs_roots_result result = bs_roots_take(roots, NULL, 0, &without, 1);
+    if (result != BS_ROOTS_TAKEN || bs_roots_take_kernel(roots))
+        return result;
+    roots->needed = bs_max(roots->n, roots->nwords) + 1;
+    return roots->needed > roots->capacity ? BS_ROOTS_NO_ROOM : BS_ROOTS_UNKNOWN;
+}
+
 static enum bs_scan_end read_running(struct bs_hunt_result *r, bool *again) {
     struct bs_scan_work *w = hunt.work;
     *again = false;
     if (!bs_quarantine_turn(&r->held) || !bs_linear_begin(&hunt.linear, NULL, NULL, 0))
         return BS_SCAN_NO_MEMORY;
     bool read = read_heap_running();
-    const struct bs_range without = bs_os_helper_memory();
-    enum bs_roots_result roots = bs_roots_take(&w->roots, NULL, 0, &without, 1);
+    enum bs_roots_result roots = take_roots_running();
     *again = roots == BS_ROOTS_NO_ROOM;
     r->nroots = w->roots.n;
     r->root_bytes = w->roots.bytes;
@@ -234,6 +244,7 @@ static enum bs_scan_end read_running(struct bs_hunt_result *r, bool *again) {
         clear_dead_frames();
         read_while_running();
     }
+    read &= !hunt.linear.unread;
     bs_linear_end(&hunt.linear, &r->read);
     return roots == BS_ROOTS_TAKEN && read ? BS_SCAN_DONE : BS_SCAN_NO_ROOTS;
 }

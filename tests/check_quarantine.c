@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -348,6 +349,49 @@ END_TEST
 
 /* --- what is not read ----------------------------------------------------------------------------- */
 
+START_TEST(the_kernel_holds_it) {
+    int set = epoll_create1(EPOLL_CLOEXEC), fd[2];
+    setup(_i);
+    ck_assert_int_eq(pipe(fd), 0);
+    uintptr_t hidden = make_freed(64);
+    struct epoll_event event = {.data.u64 = ~hidden};
+    ck_assert_int_eq(epoll_ctl(set, EPOLL_CTL_ADD, fd[0], &event), 0);
+    event.data.u64 = 0;
+    must_hunt();
+    ck_assert(is_out(hidden) && visited(hidden));
+    ck_assert_int_eq(epoll_ctl(set, EPOLL_CTL_MOD, fd[0], &event), 0);
+    must_hunt();
+    ck_assert(!is_out(hidden));
+}
+END_TEST
+
+/* The kernel refuses to copy, and now and then to open the file that would do instead. */
+START_TEST(what_cannot_be_copied_holds_all) {
+    static struct bs_os_call_faults refused = {.number = SYS_process_vm_readv, .at = 1, .error = EPERM, .lasting = true};
+    setup(_i);
+    void **large = bs_heap_alloc(100000);
+    unsigned done = 0;
+    bool failed = true;
+    memset(large, 0, 100000);
+    for (unsigned n = 2; failed && n <= 1000; n++) {
+        uintptr_t hidden = make_freed(64), other = make_freed(64);
+        point(global, hidden, 0);
+        point(large, other, 0);
+        wipe();
+        bs_store(&bs_os_call_faults, &refused);
+        bs_os_fail(n / 2, EMFILE, n % 2 == 0);
+        ck_assert(bs_hunt_run(mode, 0, &guest, &got));
+        failed = bs_os_fail(0, 0, false) >= n / 2;
+        bs_store(&bs_os_call_faults, (struct bs_os_call_faults *)NULL);
+        require(is_out(hidden) && is_out(other), "call %u failed: %u", n / 2, (unsigned)got.end);
+        done += got.end == BS_SCAN_DONE;
+        global[0] = large[0] = NULL;
+    }
+    ck_assert_uint_ge(done, 1);
+    must_hunt();
+}
+END_TEST
+
 /* The program closes what it does not know, and opens a file by the same number: by that no page holds anything. */
 static int of_zeros;
 static void take_descriptors(const struct bs_span *s) {
@@ -672,6 +716,8 @@ int main(void) {
         tcase_add_test(tc, of_much_the_helper_reads_a_part);
     }
     add_but_tsan(tc, without_a_copy_all_stand, UNIT_ALONE);
+    tcase_add_loop_test(tc, the_kernel_holds_it, 0, MODES);
+    add_loop_but_tsan(tc, what_cannot_be_copied_holds_all, 0, MODES, UNIT_ALONE);
     tcase_add_test(tc, another_file_knows_nothing_of_pages);
     tcase_add_test(tc, another_file_knows_nothing_of_writes);
     add_loop_but_tsan(tc, resized_blocks_leave_nothing_behind, 0, MODES, UNIT_ALONE);
