@@ -21,6 +21,7 @@ enum { DEVICE = 1, WAITS = 2, SWAPPED = 4, NO_FORK = 8, WIPED = 16, THERE = 32, 
 struct bs_special {
     struct bs_range range;
     unsigned what;
+    uint32_t file; /* hash of where it begins in which file */
 };
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -65,6 +66,14 @@ void bs_roots_add(struct bs_roots *r, uintptr_t start, uintptr_t end, unsigned f
 
 /* --- flags of mappings ------------------------------------------------------------------------ */
 
+/* The same of each part of a mapping; of memory without a file another one than of any file. */
+static uint32_t file_of(const struct bs_mapping *m) {
+    uint64_t hash = m->is_file ? m->offset - m->start : 0;
+    for (const char *s = m->name; *s != '\0'; s++)
+        hash = (hash ^ (unsigned char)*s) * UINT64_C(0x9e3779b97f4a7c15);
+    return (uint32_t)(hash >> 32);
+}
+
 /* "VmFlags: rd wr mr mw me ac sd" */
 static unsigned read_flags(const char *line) {
     static const struct {
@@ -98,9 +107,11 @@ static bool read_smaps(struct bs_roots *r) {
     if (!bs_lines_open_own(&lines, "smaps"))
         return false;
     bool is_new = false, flags_seen = false;
+    uint32_t file = 0;
     while (bs_lines_next(&lines, line, sizeof line)) {
         if (bs_lines_mapping(line, &m)) {
             is_new = true;
+            file = file_of(&m);
             continue;
         }
         unsigned what = read_flags(line);
@@ -114,7 +125,7 @@ static bool read_smaps(struct bs_roots *r) {
             continue;
         r->needed += is_new;
         if (is_new && r->needed <= r->capacity)
-            r->special[r->nspecial++] = (struct bs_special){{m.start, m.end}, 0};
+            r->special[r->nspecial++] = (struct bs_special){{m.start, m.end}, 0, file};
         if (r->needed == r->nspecial)
             r->special[r->nspecial - 1].what |= what;
         is_new = false;
@@ -142,14 +153,16 @@ static bool may_be_unforked(struct bs_roots *r, const struct bs_mapping *m) {
             r->forked[r->next_forked].end < m->end);
 }
 
-/* What is known of any part of the mapping. Mappings are asked in address order. */
+/* What is known of any part of the mapping. Mappings are asked in address order. (The flags may be some seconds old:
+ * where a device was there may be the program's memory by now.) */
 static unsigned special_of(struct bs_roots *r, const struct bs_mapping *m) {
     unsigned what = 0;
+    uint32_t file = file_of(m);
     while (r->next_special < r->nspecial && r->special[r->next_special].range.end <= m->start)
         r->next_special++;
     for (size_t i = r->next_special; i < r->nspecial && r->special[i].range.start < m->end; i++) {
         struct bs_special *s = &r->special[i];
-        what |= s->what;
+        what |= s->what & ~(s->file != file ? (unsigned)DEVICE : 0u);
         s->what |= s->range.start == m->start && s->range.end == m->end ? THERE : 0u;
     }
     bool may_be = may_be_unforked(r, m) && (what & WIPED) == 0;

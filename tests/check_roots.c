@@ -252,6 +252,27 @@ START_TEST(memory_of_the_kernel_is_left_alone) {
 }
 END_TEST
 
+/* (The vdso finds no clock in the page of zeros, and asks the kernel.) */
+START_TEST(where_a_device_was_there_may_be_memory) {
+    char line[256];
+    uintptr_t start = 0, stop;
+    take(NULL, 0, NULL, 0);
+    FILE *f = fopen("/proc/self/maps", "r");
+    while (start == 0 && fgets(line, sizeof line, f) != NULL)
+        if (strstr(line, "[vvar]") != NULL)
+            ck_assert_int_eq(sscanf(line, "%lx-%lx", &start, &stop), 2);
+    fclose(f);
+    if (start == 0 || munmap((void *)start, stop - start) != 0)
+        return;
+    char *p = mmap((void *)start, page, PROT_READ | PROT_WRITE, PRIVATE | MAP_FIXED, -1, 0);
+    ck_assert_ptr_eq(p, (void *)start);
+    p[page - 1] = 1;
+    ck_assert_int_eq(bs_roots_take(&roots, NULL, 0, NULL, 0), BS_ROOTS_TAKEN);
+    bool listed = find(p) != NULL;
+    ck_assert(listed);
+}
+END_TEST
+
 /* --- stacks, ranges left out ------------------------------------------------------------------- */
 
 START_TEST(the_dead_part_of_a_stack_is_not_listed) {
@@ -612,6 +633,7 @@ int main(void) {
     tc = add_case(suite, "special");
     tcase_add_test(tc, children_do_not_have_all);
     tcase_add_test(tc, a_userfaultfd_makes_nobody_wait);
+    tcase_add_test(tc, where_a_device_was_there_may_be_memory);
     tcase_add_test(tc, any_number_of_mappings);
     tcase_add_test(tc, words_that_only_the_kernel_has);
     tc = add_case(suite, "cut short");
