@@ -10,6 +10,7 @@
 #include "pageheap.h"
 #include "pagemap.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define PARTS 32
@@ -246,16 +247,18 @@ static bool is_device(const char *name) {
     return begins(name, "/dev/") && !is_shared_memory(name);
 }
 
-/* (What cannot be written now may have been: the program, or the dynamic linker, has protected it since.) */
-static bool may_hold_pointers(const struct bs_roots *r, const struct bs_mapping *m, unsigned special) {
+/* (What cannot be written now may have been: the program, or the dynamic linker, has protected it since.) IF_COPIED: of
+ * a file, of which nobody says which pages are copies, only if any is. */
+enum holds { NOTHING, POINTERS, IF_COPIED };
+static enum holds what_holds(const struct bs_roots *r, const struct bs_mapping *m, unsigned special) {
     bool shared = m->perms[3] == 's', writable = m->perms[1] == 'w';
     if (m->perms[0] != 'r' || is_memory_of_kernel(m->name) || is_device(m->name))
-        return false;
+        return NOTHING;
     if ((special & DEVICE) != 0 && !is_ring(m->name))
-        return false;
+        return NOTHING;
     if (shared)
-        return is_shared_memory(m->name);
-    return writable || !m->is_file || r->knows_copies;
+        return is_shared_memory(m->name) ? POINTERS : NOTHING;
+    return writable || !m->is_file || r->knows_copies ? POINTERS : IF_COPIED;
 }
 
 /* One mapping less what is left out, on its way to ranges. */
@@ -284,11 +287,11 @@ static void list(struct listing *l, uintptr_t start, uintptr_t end) {
     }
 }
 
-static bool list_mapping(struct bs_roots *r, const struct bs_mapping *m, uintptr_t start) {
-    unsigned what = special_of(r, m);
+/* False: it cannot be known, or would take too long. */
+static bool list_mapping(struct bs_roots *r, const struct bs_mapping *m, unsigned what, uintptr_t start) {
     bool shared = m->perms[3] == 's', waits = (what & WAITS) != 0;
-    if (!may_hold_pointers(r, m, what) || (waits && (r->is_blind || (shared && !r->knows_copies))))
-        return true;
+    if (waits && (r->is_blind || (shared && !r->knows_copies)))
+        return false;
     if (r->is_blind && bs_pagemap_arena(start) == NULL && m->end - start > BLIND_MAX)
         return false;
     struct listing l = {.roots = r, .whole = (what & SWAPPED) != 0 && !waits};
@@ -336,8 +339,45 @@ static void note_closed(struct bs_roots *r, const struct bs_mapping *m) {
     r->nclosed++;
 }
 
+/* A mapping that is to be listed if its fields in smaps say so. */
+struct undecided {
+    struct bs_mapping m;
+    unsigned what;
+    bool is_left;
+    bool has_fields; /* else all of them are listed */
+};
+
+/* A line that begins a mapping. */
+static bool see_mapping(struct bs_roots *r, const struct bs_mapping *m, uintptr_t start, struct undecided *rest) {
+    unsigned what = special_of(r, m);
+    enum holds holds = what_holds(r, m, what);
+    r->nmappings++;
+    note_closed(r, m);
+    *rest = (struct undecided){*m, what, holds == IF_COPIED && rest->has_fields, rest->has_fields};
+    return holds == NOTHING || rest->is_left || list_mapping(r, m, what, start);
+}
+
+/* A line of smaps that does not. */
+static bool see_field(struct bs_roots *r, const char *line, struct undecided *rest) {
+    if (!rest->is_left || (bs_lines_kib(line, "Anonymous:") == 0 && bs_lines_kib(line, "Swap:") == 0))
+        return true;
+    rest->is_left = false;
+    return list_mapping(r, &rest->m, rest->what, rest->m.start);
+}
+
+static bool is_not_there(int error) {
+    return error == -ENOENT || error == -EACCES || error == -EPERM;
+}
+
+/* Where pages do not tell copies from a file's own, mappings do, in the longer text, if the kernel has that. */
+static bool open_mappings(const struct bs_roots *r, struct bs_lines *lines, bool *has_fields) {
+    *has_fields = !r->knows_copies && bs_lines_open_own(lines, "smaps");
+    return *has_fields || ((r->knows_copies || is_not_there(lines->fd)) && bs_lines_open_own(lines, "maps"));
+}
+
 enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stack *stack, size_t nstacks,
                                    const struct bs_range *without, size_t nwithout) {
+    struct undecided rest = {.what = 0};
     struct bs_lines lines;
     struct bs_mapping m;
     char line[160];
@@ -345,20 +385,17 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
     r->nclosed = 0;
     if (!collect_own(r, stack, nstacks, without, nwithout))
         return BS_ROOTS_NO_ROOM;
-    if (!bs_lines_open_own(&lines, "maps"))
-        return BS_ROOTS_UNKNOWN;
     r->pages = bs_os_pages_open();
     uint64_t identity = bs_os_identity(r->pages);
     ask_for_source(r);
-    bool all = true;
+    bool all = open_mappings(r, &lines, &rest.has_fields), opened = all;
     while (all && bs_lines_next(&lines, line, sizeof line))
-        if (bs_lines_mapping(line, &m)) {
-            r->nmappings++;
-            note_closed(r, &m);
-            all = list_mapping(r, &m, live_start(&m, stack, nstacks));
-        }
-    all &= !lines.failed;
-    bs_lines_close(&lines);
+        all = bs_lines_mapping(line, &m) ? see_mapping(r, &m, live_start(&m, stack, nstacks), &rest)
+                                         : see_field(r, line, &rest);
+    if (opened) {
+        all &= !lines.failed;
+        bs_lines_close(&lines);
+    }
     if (bs_os_identity(r->pages) != identity) /* the program's by now, and what it said of pages may be anything */
         all = false;
     else if (r->pages >= 0)

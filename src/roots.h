@@ -8,7 +8,7 @@
  *
  *   private      what can be read: pages that somebody has written to. Of a file's pages only copies, also where
  *                they were protected since; none past the end of the file. (Where the kernel does not tell copies
- *                from a file's own pages, all of what can be written, and nothing of what cannot.)
+ *                from a file's own pages, all of mappings that can be written, or have copies in them.)
  *   shared       what has no file of its own (anonymous, System V, memfd, /dev/shm, /dev/hugepages), also where it
  *                can be read only; rings of io_uring and aio. Not shared files.
  *
@@ -17,10 +17,10 @@
  * dead. Nothing comes into memory by being listed or by being read afterwards.
  *
  * A userfaultfd is no reason to leave a range out: only pages that are there are listed, and reading those waits
- * for nobody. Where the kernel does not say what is there, ranges that it said wait for a handler are left out;
- * and of shared memory with one only what is mapped here counts, since a page that another mapping has may have
- * to be waited for (minor faults), by a thread that stands. Flags of mappings (smaps) are read before the
- * program is stopped, since the kernel walks all page tables for them; the mappings themselves afterwards.
+ * for nobody. Where the kernel does not say what is there, and some wait for a handler, nothing is known; and of
+ * shared memory with one only what is mapped here counts, since a page that another mapping has may have to be
+ * waited for (minor faults), by a thread that stands. Flags of mappings (smaps) are read before the program is
+ * stopped, since the kernel walks all page tables for them; the mappings themselves afterwards.
  *
  * Not seen: what has been mapped without the right to read, shared files, memory of devices.
  *

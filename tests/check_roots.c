@@ -222,6 +222,40 @@ START_TEST(reading_brings_nothing_into_memory) {
 }
 END_TEST
 
+/* Pages of a file that are its own no more, and that nobody can write to any more. */
+static char *map_protected(void) {
+    char *p = map_file(4 * (page = bs_os_page_size()), MAP_PRIVATE, PROT_READ | PROT_WRITE);
+    ck_assert_int_eq(mprotect(p, 4 * page, PROT_READ), 0);
+    return p;
+}
+
+START_TEST(copies_are_listed_whatever_tells_of_pages) {
+    bs_os_pages_use((enum bs_pages_source)_i);
+    char *copied = map_protected(), *text = map_file(2 * page, MAP_PRIVATE, PROT_READ);
+    take(NULL, 0, NULL, 0);
+    ck_assert_ptr_nonnull(find(copied + page));
+    ck_assert_ptr_null(find(copied + 3 * page));
+    ck_assert_ptr_null(find(text));
+}
+END_TEST
+
+START_TEST(copies_are_listed_whatever_fails) {
+    static const int errors[] = {EMFILE, EACCES, ENOENT};
+    char *copied = map_protected();
+    unsigned taken = 0;
+    bool failed = true;
+    take(NULL, 0, NULL, 0);
+    for (unsigned n = 1; failed; n++) {
+        bs_os_fail(n, errors[_i / 2], _i % 2 != 0);
+        bool all = bs_roots_take(&roots, NULL, 0, NULL, 0) == BS_ROOTS_TAKEN;
+        failed = bs_os_fail(0, 0, false) >= n;
+        require(!all || find(copied + page) != NULL, "call %u failed", n);
+        taken += all;
+    }
+    ck_assert_uint_ge(taken, 1);
+}
+END_TEST
+
 START_TEST(a_giant_that_cannot_be_seen_into) {
     char *p =
         map(((size_t)1 << 40) / bs_os_page_size(), PROT_READ | PROT_WRITE, PRIVATE | MAP_NORESERVE);
@@ -379,7 +413,7 @@ START_TEST(a_userfaultfd_makes_nobody_wait) {
     (void)read_all();
 #if !BS_SANITIZED
     bs_os_pages_use(BS_PAGES_ALL);
-    take(NULL, 0, NULL, 0);
+    ck_assert_int_eq(bs_roots_take(&roots, NULL, 0, NULL, 0), BS_ROOTS_UNKNOWN);
     ck_assert_ptr_null(find(p + 3 * page));
 #endif
     alarm(0);
@@ -626,6 +660,8 @@ int main(void) {
     /* with a sanitizer's shadow of many TB the last way is not gone */
     tcase_add_loop_test(tc, reading_brings_nothing_into_memory, BS_PAGES_UNKNOWN,
                         BS_SANITIZED ? BS_PAGES_ALL : BS_PAGES_ALL + 1);
+    tcase_add_loop_test(tc, copies_are_listed_whatever_tells_of_pages, BS_PAGES_UNKNOWN,
+                        BS_SANITIZED ? BS_PAGES_ALL : BS_PAGES_ALL + 1);
     tcase_add_test(tc, a_giant_that_cannot_be_seen_into);
     tcase_add_test(tc, memory_of_the_kernel_is_left_alone);
     tcase_add_test(tc, the_dead_part_of_a_stack_is_not_listed);
@@ -639,6 +675,7 @@ int main(void) {
     tc = add_case(suite, "cut short");
     tcase_add_test(tc, half_a_line_is_none);
     tcase_add_test(tc, another_files_end_is_none);
+    tcase_add_loop_test(tc, copies_are_listed_whatever_fails, 0, 6);
     tcase_add_test(tc, no_word_is_lost_with_a_call);
     tcase_add_test(tc, no_word_is_lost_with_the_first_thread);
     tcase_add_test(tc, half_of_the_flags_are_not_known);
