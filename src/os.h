@@ -120,6 +120,8 @@ enum {
 int bs_os_pages_open(void);
 /* False: no page can be swapped out, and one that is not in memory holds nothing. */
 bool bs_os_has_swap(void);
+/* False: none is swapped out, of any process. */
+bool bs_os_swap_is_used(void);
 /* The parts of [start, end), accessible memory, that hold anything: in address order, at most `max`;
  * *next is where to ask again, `end` when all is told. Untouched pages, guard pages and pages beyond
  * the end of a file are in no part; what is swapped out is. Where the kernel does not say which pages

@@ -221,6 +221,10 @@ bool bs_os_has_swap(void) {
     struct sysinfo info = {.totalswap = 1};
     return bs_sys1(SYS_sysinfo, &info) != 0 || info.totalswap != 0;
 }
+bool bs_os_swap_is_used(void) {
+    struct sysinfo info = {.totalswap = 1};
+    return bs_sys1(SYS_sysinfo, &info) != 0 || info.freeswap != info.totalswap;
+}
 
 static uintptr_t ask_mincore(uintptr_t start, uintptr_t end, struct parts *parts) {
     unsigned char vec[CHUNK_PAGES];

@@ -290,6 +290,7 @@ static void list(struct listing *l, uintptr_t start, uintptr_t end) {
 /* False: it cannot be known, or would take too long. */
 static bool list_mapping(struct bs_roots *r, const struct bs_mapping *m, unsigned what, uintptr_t start) {
     bool shared = m->perms[3] == 's', waits = (what & WAITS) != 0;
+    size_t before = r->bytes;
     if (waits && (r->is_blind || (shared && !r->knows_copies)))
         return false;
     if (r->is_blind && bs_pagemap_arena(start) == NULL && m->end - start > BLIND_MAX)
@@ -308,6 +309,7 @@ static bool list_mapping(struct bs_roots *r, const struct bs_mapping *m, unsigne
     }
     if (start < m->end)
         list(&l, start, m->end);
+    r->has_gaps |= shared && !waits && r->bytes - before < m->end - m->start;
     return true;
 }
 
@@ -375,6 +377,34 @@ static bool open_mappings(const struct bs_roots *r, struct bs_lines *lines, bool
     return *has_fields || ((r->knows_copies || is_not_there(lines->fd)) && bs_lines_open_own(lines, "maps"));
 }
 
+/* Of shared memory nothing but smaps tells what is swapped out from what never was there, for a mapping as a whole:
+ * that is listed once more, with all of its pages. Only where something is swapped out, and after the pages were asked,
+ * so that what left memory in between is seen. */
+static bool list_swapped(struct bs_roots *r) {
+    struct bs_lines lines;
+    struct bs_mapping m = {.start = 0};
+    unsigned what = SWAPPED;
+    char line[160];
+    bool all = true;
+    if (!r->has_gaps || !bs_os_swap_is_used())
+        return true;
+    if (!bs_lines_open_own(&lines, "smaps"))
+        return false;
+    r->next_own = r->next_special = r->next_forked = 0;
+    while (all && bs_lines_next(&lines, line, sizeof line)) {
+        if (bs_lines_mapping(line, &m)) {
+            what = special_of(r, &m);
+            what |= m.perms[3] != 's' || what_holds(r, &m, what) != POINTERS || (what & WAITS) != 0 ? SWAPPED : 0u;
+        } else if ((what & SWAPPED) == 0 && bs_lines_kib(line, "Swap:") != 0) {
+            what |= SWAPPED;
+            all = list_mapping(r, &m, what, m.start);
+        }
+    }
+    all &= !lines.failed;
+    bs_lines_close(&lines);
+    return all;
+}
+
 enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stack *stack, size_t nstacks,
                                    const struct bs_range *without, size_t nwithout) {
     struct undecided rest = {.what = 0};
@@ -383,6 +413,7 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
     char line[160];
     r->n = r->bytes = r->needed = r->nmappings = r->nwords = r->next_special = r->next_forked = 0;
     r->nclosed = 0;
+    r->has_gaps = false;
     if (!collect_own(r, stack, nstacks, without, nwithout))
         return BS_ROOTS_NO_ROOM;
     r->pages = bs_os_pages_open();
@@ -396,6 +427,7 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
         all &= !lines.failed;
         bs_lines_close(&lines);
     }
+    all = all && list_swapped(r);
     if (bs_os_identity(r->pages) != identity) /* the program's by now, and what it said of pages may be anything */
         all = false;
     else if (r->pages >= 0)

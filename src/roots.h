@@ -61,6 +61,7 @@ struct bs_roots {
     size_t nwords;     /* of the kernel's */
     bool is_blind;     /* the kernel does not say which pages hold something: all were listed */
     bool knows_copies; /* it says which pages of private files were written to */
+    bool has_gaps;     /* [take] pages of shared memory are not there: swapped out, or never used */
 
     size_t capacity; /* [prepare] of each of the tables */
     struct bs_range *own;

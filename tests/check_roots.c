@@ -256,6 +256,32 @@ START_TEST(copies_are_listed_whatever_fails) {
 }
 END_TEST
 
+/* A page of shared memory that is not in memory may be swapped out, and only smaps says of how many that is so. */
+static unsigned calls_of_take(unsigned failing, bool *taken) {
+    bs_os_fail(failing, EMFILE, false);
+    *taken = bs_roots_take(&roots, NULL, 0, NULL, 0) == BS_ROOTS_TAKEN;
+    return bs_os_fail(0, 0, false);
+}
+START_TEST(without_smaps_swapped_memory_is_not_known) {
+    static struct bs_os_call_faults faults = {.number = SYS_sysinfo, .at = 1, .error = EPERM, .lasting = true};
+    char *p = map(3, PROT_READ | PROT_WRITE, SHARED);
+    bool taken;
+    p[page] = 1;
+    take(NULL, 0, NULL, 0);
+    unsigned calls = calls_of_take(0, &taken);
+    ck_assert(taken);
+    bs_store(&bs_os_call_faults, &faults);
+    unsigned more = calls_of_take(0, &taken);
+    ck_assert(taken && find(p + page) != NULL && find(p) == NULL);
+    ck_assert_uint_gt(more, calls);
+    for (unsigned n = calls + 1; n <= more; n++) {
+        (void)calls_of_take(n, &taken);
+        require(!taken, "call %u failed", n);
+    }
+    bs_store(&bs_os_call_faults, (struct bs_os_call_faults *)NULL);
+}
+END_TEST
+
 START_TEST(a_giant_that_cannot_be_seen_into) {
     char *p =
         map(((size_t)1 << 40) / bs_os_page_size(), PROT_READ | PROT_WRITE, PRIVATE | MAP_NORESERVE);
@@ -676,6 +702,7 @@ int main(void) {
     tcase_add_test(tc, half_a_line_is_none);
     tcase_add_test(tc, another_files_end_is_none);
     tcase_add_loop_test(tc, copies_are_listed_whatever_fails, 0, 6);
+    tcase_add_test(tc, without_smaps_swapped_memory_is_not_known);
     tcase_add_test(tc, no_word_is_lost_with_a_call);
     tcase_add_test(tc, no_word_is_lost_with_the_first_thread);
     tcase_add_test(tc, half_of_the_flags_are_not_known);
