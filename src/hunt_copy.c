@@ -40,7 +40,7 @@ static bool list_marks(void *ctx, uintptr_t base, const uint64_t *alloc, const u
 static enum bs_scan_end search(struct bs_hunt_copy *c) {
     struct bs_linear linear;
     struct bs_scan_work *w = c->work;
-    if (!bs_scan_finish_words(w))
+    if (!bs_roots_copy_has_all(&w->roots) || !bs_scan_finish_words(w))
         return BS_SCAN_NO_ROOTS;
     if (!bs_linear_begin(&linear, NULL, w->roots.range, w->roots.n))
         return BS_SCAN_NO_MEMORY;

@@ -477,3 +477,22 @@ void bs_roots_close(struct bs_roots *r) {
             (void)bs_os_clone_has(r->special[k].range.start, r->special[k].range.end, false);
         }
 }
+
+bool bs_roots_copy_has_all(struct bs_roots *r) {
+    struct bs_lines lines;
+    struct bs_mapping m;
+    char line[160];
+    unsigned known = 0;
+    bool all = true;
+    r->next_special = r->next_forked = 0;
+    if (!bs_lines_open_own(&lines, "smaps"))
+        return false;
+    while (all && bs_lines_next(&lines, line, sizeof line))
+        if (bs_lines_mapping(line, &m))
+            known = special_of(r, &m);
+        else
+            all = (read_flags(line) & ~known & WIPED) == 0;
+    all &= !lines.failed;
+    bs_lines_close(&lines);
+    return all;
+}

@@ -108,5 +108,8 @@ void bs_roots_add(struct bs_roots *r, uintptr_t start, uintptr_t end, unsigned f
  * the flag. False: a part of the heap would not be in the copy as it is here, and there must be none. */
 bool bs_roots_open(struct bs_roots *r);
 void bs_roots_close(struct bs_roots *r);
+/* In the copy: no memory reads as zeros that was not known for it when ranges were listed. (What is missing ends who reads
+ * it.) False: some does, of which words were not kept, or it cannot be known. */
+bool bs_roots_copy_has_all(struct bs_roots *r);
 
 #endif

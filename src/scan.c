@@ -132,7 +132,7 @@ static void in_copy(void *arg) {
     if (!w->rules.is_last) /* nothing of the program's goes on but waits for it */
         bs_os_clone_give_way();
     w->is_copy = true;
-    enum bs_scan_end end = bs_scan_judge(w);
+    enum bs_scan_end end = bs_roots_copy_has_all(&w->roots) ? bs_scan_judge(w) : BS_SCAN_NO_ROOTS;
     w->verdict->copied_bytes = bs_budget_copied_bytes();
     bs_store_release(&w->verdict->done, (uint32_t)end + 1);
 }

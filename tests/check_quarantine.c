@@ -283,6 +283,37 @@ START_TEST(a_block_that_no_copy_would_have_is_read) {
 }
 END_TEST
 
+/* Marked after flags were read, and before all stand. */
+static void **marked_late;
+static struct bs_range mark_late(void) {
+    if (marked_late != NULL)
+        (void)madvise(marked_late, 4096, MADV_WIPEONFORK);
+    return (struct bs_range){0, 0};
+}
+START_TEST(what_a_copy_has_not_any_more_is_noticed) {
+    struct bs_hunt_guest late = guest;
+    late.memory = mark_late;
+    setup(BS_HUNT_SOUND);
+    void **mapped = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)make_large();
+    uintptr_t hidden = make_freed(64);
+    point(mapped, hidden, 0);
+    must_hunt();
+    ck_assert(is_out(hidden) && got.in_copy);
+    marked_late = mapped;
+    wipe();
+    ck_assert(bs_hunt_run(mode, 0, &late, &got));
+    ck_assert(got.in_copy && got.end == BS_SCAN_NO_ROOTS && is_out(hidden));
+    must_hunt(); /* in place, since the last copy came to nothing */
+    must_hunt();
+    ck_assert(got.in_copy && is_out(hidden));
+    *mapped = NULL;
+    must_hunt();
+    ck_assert(!is_out(hidden));
+    munmap(mapped, 4096);
+}
+END_TEST
+
 /* Where the heap cannot be watched the default searches a copy, too. */
 START_TEST(a_copy_instead_knows_what_it_lacks) {
     setup(BS_HUNT_CONCURRENT);
@@ -712,6 +743,7 @@ int main(void) {
         tcase_add_test(tc, a_copy_finds_what_is_there);
         tcase_add_test(tc, a_copy_instead_knows_what_it_lacks);
         tcase_add_test(tc, a_block_that_no_copy_would_have_is_read);
+        tcase_add_test(tc, what_a_copy_has_not_any_more_is_noticed);
         tcase_add_test(tc, roots_that_grow_are_read_in_place_once);
         tcase_add_test(tc, of_much_the_helper_reads_a_part);
     }

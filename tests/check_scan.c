@@ -414,6 +414,32 @@ START_TEST(what_a_copy_lacks_is_not_lost) {
 }
 END_TEST
 
+/* The same of what is marked so after flags were read. */
+static void **marked_late;
+static void mark_late(struct bs_roots *roots) {
+    (void)roots;
+    (void)madvise(marked_late, 4096, MADV_WIPEONFORK);
+}
+static void do_nothing(void) {
+}
+static void judge_nothing(struct bs_trace *t) {
+    (void)t;
+}
+START_TEST(what_a_copy_has_not_any_more_is_noticed) {
+    static const struct bs_scan_guest guest = {BS_PAST_END_FREE, mark_late, do_nothing, do_nothing, judge_nothing};
+    setup(BY_COPY);
+    marked_late = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *marked_late = SHOWN(site_a(100));
+    wipe();
+    rules.guest = &guest;
+    ck_assert(bs_scan_run(&rules, note_result, &got));
+    ck_assert_int_eq(got.end, BS_SCAN_NO_ROOTS);
+    rules.guest = NULL;
+    must_scan();
+    ck_assert_uint_eq(verdict.lost_blocks, 0);
+}
+END_TEST
+
 START_TEST(a_forked_child_begins_anew) {
     setup(_i);
     (void)site_a(100);
@@ -510,6 +536,7 @@ int main(void) {
     tcase_add_loop_test(tc, no_verdict_without_all_threads, 0, NSEARCHES);
     add_loop_but_tsan(tc, failures_are_survived, 0, 2 * NSEARCHES, UNIT_ALONE);
     tcase_add_loop_test(tc, what_a_copy_lacks_is_not_lost, 0, 2);
+    tcase_add_test(tc, what_a_copy_has_not_any_more_is_noticed);
     add_loop_but_tsan(tc, a_forked_child_begins_anew, 0, NSEARCHES, UNIT_ALONE);
     add_but_tsan(tc, several_searchers_find_the_same, UNIT_ALONE);
     return run_suite(suite);
