@@ -398,12 +398,8 @@ static bool act_stopped(bool open_all_now, bool may_close) {
     bool waited = bs_sub_clamped(bs_os_now_ns(), bs_collect.closed_ns) >= bs_collect.rules.grace_ns;
     bool nobody_came = bs_park_events() == bs_collect.events;
     bs_park_keep(stays, &open_all_now);
-    if (bs_park_count() != 0) {
-        if (!waited || !nobody_came)
-            return false;
-        bs_park_expire();
-        return true;
-    }
+    if (bs_park_count() != 0)
+        return waited && nobody_came && bs_park_expire();
     if (may_close)
         close_candidates();
     return false;

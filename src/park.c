@@ -80,10 +80,14 @@ bool bs_park_close(struct bs_span *s, const struct bs_pick *pick) {
     return true;
 }
 
-void bs_park_expire(void) {
+bool bs_park_expire(void) {
+    for (size_t i = 0; i < park.n; i++)
+        if (bs_load(&park.entry[i].state) == BS_PARK_GOING)
+            return false;
     for (size_t i = 0; i < park.n; i++)
         if (bs_load(&park.entry[i].state) == BS_PARK_CLOSED)
             bs_store(&park.entry[i].state, (uint32_t)BS_PARK_GOING);
+    return true;
 }
 
 void bs_park_keep(bool (*stays)(void *ctx, struct bs_parked *e), void *ctx) {
@@ -106,11 +110,6 @@ void bs_park_open_all(void) {
         if (may_be_closed(&park.entry[i]))
             (void)for_pages(&park.entry[i], bs_os_writable);
 }
-void bs_park_close_all(void) {
-    for (size_t i = 0; i < park.n; i++)
-        if (may_be_closed(&park.entry[i]))
-            (void)for_pages(&park.entry[i], bs_os_forbid);
-}
 
 static bool change(struct bs_parked *e, uint32_t from, uint32_t to) {
     return __atomic_compare_exchange_n(&e->state, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
@@ -121,6 +120,16 @@ static void stop_watching(void) {
     for (size_t i = 0; i < bs_park_count(); i++)
         if (change(&park.entry[i], BS_PARK_CLOSED, BS_PARK_GOING))
             (void)for_pages(&park.entry[i], bs_os_writable);
+}
+
+/* (There may be too many mappings: what opened was one with its neighbours.) */
+void bs_park_close_all(void) {
+    bool closed = true;
+    for (size_t i = 0; i < park.n; i++)
+        if (may_be_closed(&park.entry[i]))
+            closed &= for_pages(&park.entry[i], bs_os_forbid) == 0;
+    if (!closed)
+        stop_watching();
 }
 
 /* Opening a part of what is one mapping makes two more. Where there may be no more, all of it opens: that

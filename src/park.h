@@ -64,8 +64,8 @@ uint64_t bs_park_events(void);
 
 /* Closes the picked pages of s, which lies above all entries. False: no room, or the kernel refused. */
 bool bs_park_close(struct bs_span *s, const struct bs_pick *pick);
-/* All CLOSED become GOING. */
-void bs_park_expire(void);
+/* All CLOSED become GOING. False: some are GOING already, which could not be opened, and nobody may have watched: none. */
+bool bs_park_expire(void);
 /* Keeps the entries for which `stays` is true. Their pages are as they were. */
 void bs_park_keep(bool (*stays)(void *ctx, struct bs_parked *e), void *ctx);
 
@@ -86,7 +86,7 @@ void bs_park_freed(void *p);
 
 /* --- a search (scan.h), in a copy or while all stand --------------------------------------------- */
 
-/* All that is closed can be read for a while. */
+/* All that is closed can be read for a while. (Where it cannot be closed again all opens, as by bs_park_open.) */
 void bs_park_open_all(void);
 void bs_park_close_all(void);
 

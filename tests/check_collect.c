@@ -578,6 +578,53 @@ START_TEST(what_opened_with_others_is_not_given_away) {
 }
 END_TEST
 
+/* Another stack each time: a search that finds something closed counts as who comes. */
+static uintptr_t __attribute__((noinline)) from_depth(unsigned n) {
+    uintptr_t hidden = n == 0 ? site_b(LARGE) : from_depth(n - 1);
+    __asm__ volatile("" ::: "memory");
+    return hidden;
+}
+/* Closed again after a search in place, or nobody would be seen to come. */
+START_TEST(what_is_watched_is_closed) {
+    unsigned watched = 0;
+    bool failed = true;
+    collect.grace_ns = LONG;
+    setup(0);
+    for (unsigned n = 1; failed && n < 1000; n++) {
+        for (unsigned i = 0; i < 5 && !bs_park_is_closed(); i++) {
+            (void)from_depth(n % 20);
+            wipe();
+            must_scan();
+        }
+        require(bs_park_is_closed(), "call %u failed before: end %d, %s", n - 1, got.end, report->why_not);
+        bs_os_fail(n, ENOMEM, false);
+        scan();
+        failed = bs_os_fail(0, 0, false) >= n;
+        for (size_t i = 0; i < bs_park_count(); i++)
+            if (bs_park_entry(i)->state == BS_PARK_CLOSED) {
+                require(!bs_os_readable(bs_park_entry(i)->base), "call %u failed", n);
+                watched++;
+            }
+    }
+    ck_assert_uint_gt(watched, 10);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+START_TEST(what_nobody_watched_is_not_given_away) {
+    setup(_i);
+    plant();
+    until_closed();
+    bs_store(&bs_park_entry(0)->state, (uint32_t)BS_PARK_GOING); /* as after what opened with others */
+    ck_assert(!bs_park_expire());
+    for (size_t i = 1; i < bs_park_count(); i++)
+        ck_assert_uint_eq(bs_park_entry(i)->state, BS_PARK_CLOSED);
+    must_scan();
+    for (size_t i = 0; i < bs_park_count(); i++)
+        ck_assert_uint_ne(bs_park_entry(i)->state, BS_PARK_CLOSED);
+}
+END_TEST
+
 /* After the verdict, before the memory is taken: it is the program's again. */
 START_TEST(who_comes_late_is_in_time_until_it_is_taken) {
     setup(_i);
@@ -621,5 +668,7 @@ int main(void) {
     tcase_add_loop_test(tc, what_opened_with_others_is_not_given_away, 0, 2);
     tcase_add_loop_test(tc, who_comes_late_is_in_time_until_it_is_taken, 0, 2);
     tcase_add_loop_test(tc, failures_are_survived, 0, 4);
+    tcase_add_test(tc, what_is_watched_is_closed);
+    tcase_add_loop_test(tc, what_nobody_watched_is_not_given_away, 0, 2);
     return run_suite(suite);
 }
