@@ -380,7 +380,7 @@ static bool open_mappings(const struct bs_roots *r, struct bs_lines *lines, bool
 /* Of shared memory nothing but smaps tells what is swapped out from what never was there, for a mapping as a whole:
  * that is listed once more, with all of its pages. Only where something is swapped out, and after the pages were asked,
  * so that what left memory in between is seen. */
-static bool list_swapped(struct bs_roots *r) {
+static BS_NOINLINE bool list_swapped(struct bs_roots *r) {
     struct bs_lines lines;
     struct bs_mapping m = {.start = 0};
     unsigned what = SWAPPED;
