@@ -48,6 +48,7 @@ PROGRAM static void wait_in_fault(int number, siginfo_t *info, void *context) {
         signal(number, SIG_DFL);
         return;
     }
+    unit_handler_begins(number);
     bs_store_release(&stands, 1u);
     while (!bs_load_acquire(&goes))
         usleep(PAUSE_US);
