@@ -165,16 +165,19 @@ static void fork_rounds(struct worker *mine, unsigned rounds) {
     }
 }
 
-/* Gives the heap work until the helper runs: it must not be starting during a fork (see `gate`). */
+/* Gives the heap work until the helper runs: it must not be starting during a fork (see `gate`). Without a sanitizer one
+ * that has had nothing to do for two seconds ends: on a busy machine what runs may be the next. */
 static void wait_for_helper(void) {
-    for (int i = 0; i < 1000 && bs_counted(background_wakes) == 0; i++) {
+    uint64_t end_ns = bs_os_now_ns() + CHILD_LIMIT_S * UINT64_C(1000000000);
+    while (bs_counted(background_wakes) == 0 && bs_os_now_ns() < end_ns) {
         void *p = bs_heap_alloc(16 * BS_MIB);
         memset(p, 1, 16 * BS_MIB);
         bs_heap_free(p);
         if (bs_counted(background_starts) != 0)
             usleep(10000);
     }
-    CHILD_CHECK(bs_counted(background_starts) == 1 && bs_counted(background_wakes) != 0);
+    CHILD_CHECK(bs_counted(background_wakes) != 0);
+    CHILD_CHECK(bs_counted(background_starts) == 1 || !BS_SANITIZED);
 }
 
 static void start_besom(void) {
@@ -246,15 +249,15 @@ static void helper_of_the_child(void *arg) {
     pid_t pid = fork();
     if (pid == 0) {
         alarm(CHILD_LIMIT_S);
-        uint64_t wakes = bs_counted(background_wakes);
+        uint64_t wakes = bs_counted(background_wakes), starts = bs_counted(background_starts);
         usleep(400000);
         CHILD_CHECK(bs_counted(background_wakes) == wakes);
-        CHILD_CHECK(bs_counted(background_starts) == 1);
+        CHILD_CHECK(bs_counted(background_starts) == starts);
         void *p = bs_heap_alloc(16 * BS_MIB);
         memset(p, 1, 16 * BS_MIB);
         bs_heap_free(p);
         work(&w, 3000);
-        CHILD_CHECK(bs_counted(background_starts) >= 2);
+        CHILD_CHECK(bs_counted(background_starts) > starts);
         for (int i = 0; i < 4000 && bs_counted(background_wakes) == wakes; i++)
             usleep(10000);
         CHILD_CHECK(bs_counted(background_wakes) > wakes);
