@@ -513,6 +513,7 @@ END_TEST
 static void *trimmer(void *arg) {
     struct runner *r = arg;
     bs_store_release(&r->tid, bs_os_tid());
+    sem_wait(&go_on);
     while (!bs_load(&end_all)) {
         bs_heap_free(bs_heap_alloc(100));
 #if BS_SANITIZE_THREAD /* to trim is to empty the caches of those that sleep: see check_idle.c */
@@ -526,24 +527,27 @@ static void *trimmer(void *arg) {
     return NULL;
 }
 
-/* The real text: the test's own functions are besom's then, so these threads wait in the kernel. */
+/* The real text: the test's own functions are besom's then, so these threads wait in the kernel. From before they begin
+ * until they end: to a thread that trims, one that waits within besom would be asleep outside, and its cache empty from
+ * one instruction to the next. */
 #define WAITERS 40
 START_TEST(who_waits_for_the_round_is_outside) {
-    inside_text();
     start_threads(WAITERS, trimmer);
+    bs_text_set(1, UINTPTR_MAX >> 17); /* all there is */
+    for (unsigned i = 0; i < WAITERS; i++)
+        sem_post(&go_on);
     for (unsigned i = 0; i < 20 / UNIT_SLOWNESS + 1; i++) {
         bs_round_enter();
         usleep(1000); /* until they wait */
         for (unsigned k = 0; k < WAITERS; k++)
             while (!bs_round_is_waited_for_by(runners[k].tid))
                 bs_os_yield();
-        bs_text_set(1, UINTPTR_MAX >> 17); /* all there is */
         enum bs_world_result result = bs_world_stop(bs_os_now_ns() + LONG);
         require(result == BS_WORLD_STOPPED, "result %d", result);
-        inside_text();
         resume();
     }
     join_threads(WAITERS);
+    ck_assert_uint_eq(bs_counted(caches_drained), 0);
 }
 END_TEST
 
