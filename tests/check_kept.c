@@ -28,12 +28,19 @@ static char *take(size_t npages) {
     require(p != NULL && bs_span_of((uintptr_t)p)->npages >= npages, "no block of %zu pages", npages);
     return p;
 }
-/* Frees a block of so many pages each, all of them live at once before. */
-static void free_of(const size_t *npages, size_t n, char **block) {
+/* A block of so many pages each. */
+static void take_all(const size_t *npages, size_t n, char **block) {
     for (size_t i = 0; i < n; i++)
         block[i] = take(npages[i]);
+}
+static void free_all(char **block, size_t n) {
     for (size_t i = 0; i < n; i++)
         bs_heap_free(block[i]);
+}
+/* Frees such, all of them live at once before. */
+static void free_of(const size_t *npages, size_t n, char **block) {
+    take_all(npages, n, block);
+    free_all(block, n);
 }
 
 static size_t kept(void) {
@@ -315,8 +322,9 @@ END_TEST
 static void *keep_some(void *arg) {
     char *block[4];
     bs_heap_free(bs_heap_alloc(100)); /* all have caches before one keeps anything */
+    take_all((const size_t[]){8, 7, 6, 5}, 4, block);
     pthread_barrier_wait(arg);
-    free_of((const size_t[]){8, 7, 6, 5}, 4, block);
+    free_all(block, 4); /* nobody takes any more: a longer one of another thread's would do */
     pthread_barrier_wait(arg);
     pthread_barrier_wait(arg);
     return arg;
