@@ -535,8 +535,8 @@ int main(void) {
     add_loop_but_tsan(tc, dead_frames_hold_nothing, 0, (UNIT_SLOWNESS == 1 ? 2 : 1) * NSEARCHES, UNIT_ALONE);
     tcase_add_loop_test(tc, no_verdict_without_all_threads, 0, NSEARCHES);
     add_loop_but_tsan(tc, failures_are_survived, 0, 2 * NSEARCHES, UNIT_ALONE);
-    tcase_add_loop_test(tc, what_a_copy_lacks_is_not_lost, 0, 2);
-    tcase_add_test(tc, what_a_copy_has_not_any_more_is_noticed);
+    add_loop_but_tsan(tc, what_a_copy_lacks_is_not_lost, 0, 2, UNIT_ALONE);
+    add_but_tsan(tc, what_a_copy_has_not_any_more_is_noticed, UNIT_ALONE);
     add_loop_but_tsan(tc, a_forked_child_begins_anew, 0, NSEARCHES, UNIT_ALONE);
     add_but_tsan(tc, several_searchers_find_the_same, UNIT_ALONE);
     return run_suite(suite);
