@@ -140,6 +140,9 @@ int bs_os_watch_open(void);
 /* A number of what is open there; 0: nothing. A descriptor that is kept while the program runs may be the
  * program's own by now, if it closes descriptors that it does not know: then another number. */
 uint64_t bs_os_identity(int fd);
+/* Closes what was opened with this identity, or nothing, fd being negative. False: something else is open there, and it
+ * stays so; what was read of it may be anything. */
+bool bs_os_close_same(int fd, uint64_t identity);
 /* From now on the kernel notes which pages of [start, end), private memory without a file, are written
  * to. pages: bs_os_pages_open. 0 or errno. */
 int bs_os_watch(int watch, int pages, uintptr_t start, uintptr_t end);

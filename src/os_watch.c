@@ -62,6 +62,14 @@ uint64_t bs_os_identity(int fd) {
     return ((uint64_t)st.st_dev << 40) ^ (uint64_t)st.st_ino ^ (uint64_t)st.st_mode << 52 ^ 1;
 }
 
+bool bs_os_close_same(int fd, uint64_t identity) {
+    if (bs_os_identity(fd) != identity)
+        return false;
+    if (fd >= 0)
+        bs_os_close(fd);
+    return true;
+}
+
 static long scan(int pages, uintptr_t start, uintptr_t end, uint64_t flags, struct scan_part *vec,
                  size_t nvec, uint64_t *walk_end) {
     struct scan_arg arg = {.size = sizeof arg,

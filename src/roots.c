@@ -428,10 +428,7 @@ enum bs_roots_result bs_roots_take(struct bs_roots *r, const struct bs_root_stac
         bs_lines_close(&lines);
     }
     all = all && list_swapped(r);
-    if (bs_os_identity(r->pages) != identity) /* the program's by now, and what it said of pages may be anything */
-        all = false;
-    else if (r->pages >= 0)
-        bs_os_close(r->pages);
+    all &= bs_os_close_same(r->pages, identity);
     r->needed = bs_max(r->needed, bs_max(r->n, r->nclosed));
     if (r->n <= r->capacity && r->nclosed <= r->capacity)
         return all && r->nmappings != 0 ? BS_ROOTS_TAKEN : BS_ROOTS_UNKNOWN;

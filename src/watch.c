@@ -64,8 +64,8 @@ bool bs_watch_is_on(const struct bs_watch *w) {
 }
 
 void bs_watch_end(struct bs_watch *w) {
-    if (bs_watch_is_on(w))
-        bs_os_close(w->fd);
+    if (w->fd >= 0)
+        (void)bs_os_close_same(w->fd, w->identity);
     w->fd = -1;
 }
 
@@ -96,9 +96,5 @@ bool bs_watch_written(const struct bs_watch *watch, bool again, bs_watch_visitor
     bool on = bs_watch_is_on(watch) && w.pages >= 0;
     if (on)
         bs_pageheap_each_region(visit_region, &w);
-    if (w.pages >= 0 && bs_os_identity(w.pages) != identity) /* what it said of pages may be anything */
-        return false;
-    if (w.pages >= 0)
-        bs_os_close(w.pages);
-    return on && w.wanted;
+    return bs_os_close_same(w.pages, identity) && on && w.wanted;
 }
