@@ -22,7 +22,7 @@ bool bs_lines_open_own(struct bs_lines *r, const char *name) {
 }
 
 void bs_lines_close(struct bs_lines *r) {
-    bs_os_close(r->fd);
+    (void)bs_os_close_same(r->fd, r->identity);
 }
 
 /* False: there is no more. */

@@ -633,6 +633,8 @@ START_TEST(another_files_end_is_none) {
         ;
     ck_assert(lines.failed);
     bs_lines_close(&lines);
+    ck_assert_int_ge(fcntl(lines.fd, F_GETFD), 0); /* it is the program's */
+    close(lines.fd);
     close(other);
     close(fd);
 }
