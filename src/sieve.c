@@ -32,7 +32,7 @@ BS_UNCHECKED static size_t by_one(struct bs_sieve *s, const bs_any_word *p, size
 #if defined(__x86_64__)
 /* So much is fetched ahead by Intel's processors. AMD's (EPYC, Zen 4) read on by themselves, and what they are asked for comes
  * on top: the searches of sqlite3 take 202 ms of CPU time with it and 171 without, of cc1 401 and 360, of python3 302 and 311
- * (doc/DESIGN.md, 19). */
+ * (doc/MEASURED.md, 19). */
 #define AHEAD_BYTES 4096
 static size_t ahead; /* [atomic] */
 

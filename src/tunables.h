@@ -99,7 +99,7 @@
 /* While blocks are sampled (tcache_counted.h): room for what comes back of a class, in bytes of blocks, and in blocks at
  * least (2 above BS_TINY_MAX) and at most; and words for all of that. So much circulates. With 16 KiB and 64 blocks, in one
  * of two loads of redis-server (callgrind, a cache of 32 KiB): 56 % more misses instead of 19, and a pair of malloc and free of
- * 32 bytes takes 33 instructions instead of 45; by the clock no difference could be shown (2026-11-27; doc/DESIGN.md, 17). */
+ * 32 bytes takes 33 instructions instead of 45; by the clock no difference could be shown (2026-11-27; doc/MEASURED.md, 17). */
 #define BS_RETURNED_BYTES (2 * BS_KIB)
 #define BS_RETURNED_LEAST 4
 #define BS_RETURNED_MAX 16
