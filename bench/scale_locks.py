@@ -20,7 +20,7 @@ LOADS = ["own", "hand", "big"]
 PREEMPTED_NS = 50_000
 CORES = [1, 2, 8, 32, 64, 128]
 # Taken by the helper, and when threads begin and end: so often a second, not so often an operation.
-BY_TIME = {"fork", "round", "cycle", "relief", "borrow", "record", "log", "registry"}
+BY_TIME = {"fork", "round", "relief", "borrow", "record", "log", "registry"}
 # What the lock's word, the list heads, and the descriptors touched cost when another core had them.
 TRANSFERS, TRANSFER_NS = 4, 100
 

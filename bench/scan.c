@@ -16,7 +16,6 @@
  *   buffers    blocks of 64 KiB to 1 MiB, one word in 1000 points to any other
  */
 #include "../src/trace.h" /* not the one here */
-#include "central.h"
 #include "cycle.h"
 #include "heap.h"
 #include "linear.h"
@@ -129,18 +128,14 @@ static void begin(void) {
     if (!bs_cycle_prepare() || (copy == NULL && !bs_cycle_begin()))
         exit(1);
     if (copy == NULL)
-        bs_cycle_note_idle();
+        bs_cycle_spare_caches();
     else
         (void)bs_reader_begin();
 }
 static void end(void) {
-    if (copy != NULL) {
+    if (copy != NULL)
         bs_reader_end();
-        bs_cycle_abandon();
-        return;
-    }
-    bs_cycle_start(BS_SWEEP_PLAIN, NULL, NULL);
-    bs_cycle_finish();
+    bs_cycle_end();
 }
 
 static double once(const struct bs_range *root, struct bs_trace_sums *sums) {
@@ -199,8 +194,9 @@ static void measure_linear(const struct shape *shape, const struct bs_range *roo
     struct bs_linear_sums sums;
     for (size_t i = 0; i < n; i += 16) {
         struct bs_span *s = bs_span_of((uintptr_t)block[i]);
-        if (s->class != 0 && bs_marks_make((uintptr_t)block[i], BS_SIDE_HELD))
-            (void)bs_central_hold(s, (uintptr_t)block[i]);
+        uint32_t slot;
+        if (s->class != 0 && bs_slot_of(s, (uintptr_t)block[i], &slot) && bs_marks_make(s->base, BS_SIDE_HELD))
+            (void)bs_marks_set(s->base, BS_SIDE_HELD, slot);
     }
     for (unsigned way = 0; way <= (unsigned)bs_sieve_best(); way++) {
         for (unsigned i = 0; i < rounds; i++)

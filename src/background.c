@@ -12,7 +12,6 @@
 #include "background.h"
 
 #include "counter.h"
-#include "cycle.h"
 #include "heap.h"
 #include "idle.h"
 #include "limit.h"
@@ -74,7 +73,7 @@ static void say_limit_notes(uint64_t now_ns) {
 }
 
 static void note_if_abandoned(void) {
-    uint64_t abandoned = bs_counted(sweep_cycles_abandoned);
+    uint64_t abandoned = bs_counted(marks_refused);
     if (abandoned == bg.abandoned)
         return;
     bg.abandoned = abandoned;
@@ -83,7 +82,7 @@ static void note_if_abandoned(void) {
 
 /* A line, if anything came of it. */
 static void say_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *idle, uint64_t start_ns) {
-    if (work->returned != 0 || work->swept != 0 || work->orphans != 0 || idle->drained != 0)
+    if (work->returned != 0 || work->orphans != 0 || idle->drained != 0)
         bs_log_sweep(work, idle, bs_os_now_ns() - start_ns);
 }
 
@@ -97,7 +96,7 @@ static bool sweep_round(void) {
     note_if_unavailable();
     note_if_abandoned();
     say_sweep(&work, &idle, start);
-    return work.returned != 0 || idle.drained != 0 || idle.more || bs_cycle_is_under_way();
+    return work.returned != 0 || idle.drained != 0 || idle.more;
 }
 
 static bool scavenge_round(void) {

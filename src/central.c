@@ -255,59 +255,13 @@ static bool claim_locked(struct bs_central *c, unsigned want, struct bs_refill *
     return got != 0;
 }
 
-/* Sweeps a listed span in order to claim from it: it stays listed, also when it is empty then. */
-static void sweep_listed_locked(struct bs_central *c, struct bs_span *s, struct bs_found *found) {
-    if (!bs_settle_own(s))
-        return;
-    uintptr_t damage = bs_settle_bits(s, found);
-    if (BS_UNLIKELY(damage != 0)) {
-        bs_lock_release(&c->lock); /* a handler of SIGABRT may allocate */
-        bs_settle_damaged(damage, s->class);
-    }
-    count_swept_locked(c, s, found);
-    if (found->released != 0 && s->nalloc == 0)
-        c->nempty++;
-    bs_settle_publish(s);
-    bs_count(spans_swept_on_demand, 1);
-    relist_locked(c, s);
-}
-
-/* A refill while a sweep is under way: from one span, swept before. What is to be reported is
- * reported without the lock. A class without a free slot has some spans of the heap swept first. */
-static BS_NOINLINE bool claim_swept_locked(struct bs_central *c, unsigned want, struct bs_refill *r,
-                                           bool *helped) {
-    struct bs_found found = {.reported = 0};
-    struct bs_span *s = fullest_locked(c);
-    unsigned got = 0;
-    if (s == NULL && !*helped) {
-        *helped = true;
-        bs_lock_release(&c->lock);
-        bs_settling.help();
-        bs_lock_acquire(&c->lock);
-        s = fullest_locked(c);
-    }
-    if (s == NULL)
-        return false;
-    sweep_listed_locked(c, s, &found);
-    (void)claim_listed_locked(c, s, want, &got, r);
-    if (found.reported != 0) {
-        bs_lock_release(&c->lock);
-        bs_settle_report(&found);
-        bs_lock_acquire(&c->lock);
-    }
-    return got != 0;
-}
-
 bool bs_central_refill(unsigned class, unsigned want, struct bs_refill *r) {
     struct bs_central *c = &bs_centrals[class];
-    bool helped = false;
     r->run_mask = 0;
     r->nblocks = 0;
     bs_count(refills, 1);
     bs_lock_acquire(&c->lock);
-    /* No cycle begins while a thread is here; one that ends meanwhile leaves nothing to sweep. */
-    while (!(BS_LIKELY(!bs_settling_is_open()) ? claim_locked(c, want, r)
-                                               : claim_swept_locked(c, want, r, &helped))) {
+    while (!claim_locked(c, want, r)) {
         bs_lock_release(&c->lock);
         struct bs_span *s = new_span(class);
         if (s == NULL)
@@ -352,14 +306,6 @@ struct piece {
     uint32_t end; /* of their numbers in the batch */
 };
 
-/* Blocks that are free before their spans are swept: their marks say nothing any more. */
-static BS_NOINLINE void forget_marks(const struct piece *pieces, unsigned npieces,
-                                     void *const *blocks) {
-    for (unsigned k = 0, i = 0; k < npieces; k++)
-        for (; i < pieces[k].end; i++)
-            bs_settle_forget(pieces[k].span, (uintptr_t)blocks[i]);
-}
-
 /* Outside the lock: where the blocks are, so that the spans' lines are on the way and little is left to
  * do under it. A span found live here stays live: our block is in it. How many pieces, of the first blocks. */
 static BS_NOINLINE unsigned find_pieces(unsigned class, void *const *blocks, unsigned n,
@@ -403,8 +349,6 @@ static unsigned release_batch(struct bs_central *c, unsigned class, void *const 
     struct bs_span *empty[RELEASE_BATCH];
     unsigned nempty = 0, npieces = find_pieces(class, blocks, n, pieces);
     bs_lock_acquire(&c->lock);
-    if (BS_UNLIKELY(bs_settling_is_open()))
-        forget_marks(pieces, npieces, blocks);
     for (unsigned k = 0, i = 0; k < npieces; i = pieces[k++].end) {
         struct bs_span *s = pieces[k].span;
         if (BS_UNLIKELY(!bs_span_clear(s, pieces[k].at, pieces[k].end - i))) {

@@ -10,8 +10,6 @@
  * batches. Among spans of one group a new arrival goes in front if it lies below the front one,
  * else to the back: near enough to lowest address first, in constant time under the lock.
  *
- * While a sweep is under way a refill sweeps a span before it claims from it.
- *
  * Locks: one padded lock a class (BS_RANK_CENTRAL), the waiting list's, then the page heap's. May
  * make system calls when the heap must grow, never while holding a central lock.
  */
@@ -67,20 +65,14 @@ enum bs_borrow bs_central_borrow(uintptr_t p, bool force, struct bs_span **span,
 /* `given`: the OS pages that went. */
 void bs_central_give_back(struct bs_span *span, uint16_t given);
 
-/* Sweeps a span found by its address, of the class it says, if it is of the old generation: slots
- * that go are free, and it is listed where its fullness says. True: it is empty and has left its
- * class; the caller gives it to the waiting list and does not touch it again. *found is set if it
- * was swept (then *swept is true). A borrowed span is swept as well: see settle.h. */
-bool bs_central_sweep(struct bs_span *s, unsigned class, struct bs_found *found, bool *swept);
-/* For tests and bench/scan (quarantine.h has another way): holds the allocated slot at p (bs_settle_hold).
- * BS_FREE_TWICE: it is free or held already. The arena has its table of held bits. */
-enum bs_free_result bs_central_hold(struct bs_span *s, uintptr_t p);
 /* Of a span with held slots, outside of any cycle: those without a mark are free, and all marks go.
- * *found: how many went, and which stay. True: as bs_central_sweep. */
+ * *found: how many went, and which stay. True: it is empty and has left its class; the caller gives it to the waiting
+ * list and does not touch it again. */
 bool bs_central_release_held(struct bs_span *s, struct bs_found *found);
 
 /* For collect.c, while nobody else uses the span: free slots leave it, slots that are out come back.
- * A bit a slot. release: true if the span is empty and has left its class, as after bs_central_sweep. */
+ * A bit a slot. release: true if the span is empty and has left its class, as after
+ * bs_central_release_held. */
 void bs_central_reserve(struct bs_span *s, const uint64_t *bits);
 bool bs_central_release_bits(struct bs_span *s, const uint64_t *bits);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * central_aside.c - see central.h: what comes to a class's spans from beside, not from a thread that
- * wants or returns slots: the scavenger of holes, sweeps, and blocks that go into quarantine.
+ * wants or returns slots: the scavenger of holes, collections, and blocks that go into quarantine.
  */
 #include "central_internal.h"
 
@@ -57,41 +57,6 @@ void bs_central_give_back(struct bs_span *s, uint16_t given) {
         bs_waiting_add(s->class, &s, 1);
 }
 
-/* --- sweeping --------------------------------------------------------------------------------- */
-
-bool bs_central_sweep(struct bs_span *s, unsigned class, struct bs_found *found, bool *swept) {
-    struct bs_central *c = &bs_centrals[class];
-    bool left = false;
-    bs_lock_acquire(&c->lock);
-    /* Owning it under its class's lock says that it is in service: settle.h. */
-    *swept = bs_load(&s->class) == class && bs_settle_own(s);
-    if (*swept) {
-        uintptr_t damage = bs_settle_bits(s, found);
-        if (BS_UNLIKELY(damage != 0)) {
-            bs_lock_release(&c->lock);
-            bs_settle_damaged(damage, class);
-        }
-        count_swept_locked(c, s, found);
-        bs_settle_publish(s);
-        left = found->released != 0 && settle_locked(c, s);
-    }
-    bs_lock_release(&c->lock);
-    return left;
-}
-
-enum bs_free_result bs_central_hold(struct bs_span *s, uintptr_t p) {
-    struct bs_central *c = &bs_centrals[s->class];
-    enum bs_free_result result = BS_FREED;
-    bs_lock_acquire(&c->lock);
-    const struct bs_class_info *info = bs_span_class(s);
-    if ((p - s->base) % info->size != 0)
-        result = BS_FREE_INTERIOR;
-    else if (!bs_span_is_allocated(s, p) || !bs_settle_hold(s, p))
-        result = BS_FREE_TWICE;
-    bs_lock_release(&c->lock);
-    return result;
-}
-
 /* --- collection ------------------------------------------------------------------------------- */
 
 void bs_central_reserve(struct bs_span *s, const uint64_t *bits) {
@@ -131,12 +96,14 @@ bool bs_central_release_bits(struct bs_span *s, const uint64_t *bits) {
 
 /* --- quarantine ------------------------------------------------------------------------------- */
 
-/* Held slots are nobody's but the caller's: no generation is needed to tell them from others. */
 bool bs_central_release_held(struct bs_span *s, struct bs_found *found) {
     struct bs_central *c = &bs_centrals[s->class];
     bs_lock_acquire(&c->lock);
     bs_settle_held(s, found);
-    count_swept_locked(c, s, found);
+    if (found->released != 0) {
+        c->slots_out -= found->released;
+        touch(s);
+    }
     bool left = found->released != 0 && settle_locked(c, s);
     bs_lock_release(&c->lock);
     return left;

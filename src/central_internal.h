@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * central_internal.h - one class's lists of spans, for central.c (slots out and back) and
- * central_aside.c (holes, sweeps, quarantine). Nobody else includes it.
+ * central_aside.c (holes, collection, quarantine). Nobody else includes it.
  *
  * A span's place, as its nalloc says (invariant 1):
  *   0 < nalloc < nslots   on the list of its fullness group
@@ -95,14 +95,6 @@ static inline void fill_holes_locked(struct bs_central *c, struct bs_span *s) {
         bs_count(reused_released_bytes, filled * bs_os_page_size());
 }
 
-/* What a sweep took from the span leaves the class's counts. */
-static inline void count_swept_locked(struct bs_central *c, struct bs_span *s, const struct bs_found *found) {
-    if (found->released == 0)
-        return;
-    c->slots_out -= found->released;
-    touch(s);
-}
-
 static inline struct bs_span *fullest_locked(struct bs_central *c) {
     if (c->groups == 0)
         return NULL;
@@ -110,13 +102,11 @@ static inline struct bs_span *fullest_locked(struct bs_central *c) {
     return span_at(c->group[g].next);
 }
 
-/* The empty span is the class's no more; whoever gets it finds nothing to sweep in it. */
+/* The empty span is the class's no more. */
 static inline void leave_locked(struct bs_central *c, struct bs_span *s) {
     unlist_locked(c, s);
     c->spans--;
     c->holes -= bs_popcount(s->holes); /* they go with the span, as released pages */
-    if (BS_UNLIKELY(bs_span_is_unswept(s)))
-        bs_settle_empty(s);
 }
 
 /* Blocks of the span came back, and nothing else changes: the rule, in one look at its flags. */

@@ -5,7 +5,6 @@
 #include "bits.h"
 #include "central.h"
 #include "counter.h"
-#include "cycle.h"
 #include "large.h"
 #include "lines.h"
 #include "meta.h"
@@ -417,7 +416,6 @@ static void act(bool may_close) {
     if (bs_park_count() == 0 && store->ncandidates == 0)
         return;
     bs_round_enter();
-    bs_cycle_finish();
     if (bs_world_stop(bs_os_now_ns() + BS_SCAN_STOP_NS) == BS_WORLD_STOPPED) {
         bool watched = bs_collect.faults->are_ours();
         bool go = act_stopped(!may_close || !watched, watched);

@@ -1,62 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cycle.h - one cycle of scan and sweep, from making room for mark bits to the last swept span.
+ * cycle.h - the time in which there are mark bits: tables for them are made, the marks are set by an engine of a
+ * search (trace.h), read by whoever judges, and go with the tables.
  *
- *   NONE --prepare, begin--> MARKING --start--> SWEEPING --walk, finish--> NONE
+ *   NONE --prepare--> tables, the program runs --begin--> MARKING, it stands --end--> NONE
  *
- *   state      program   side tables                       generations
- *   NONE       runs      none, or made by prepare          all spans have gen
- *   MARKING    stopped   all; bs_mark sets bits            all spans in service have gen - 2
- *   SWEEPING   runs      all; read by who sweeps a span    gen - 2, gen - 1, gen (settle.h)
+ * A search while the program runs (scan_concurrent.c) prepares and ends, and never begins; one in a copy of the process
+ * begins there, and its marks end with the copy. What was found is kept in side bits (scan.h): nothing is swept by marks.
  *
- * The scans of today end in MARKING, or in a copy, and keep what they found in side bits (scan.h): SWEEPING is for
- * tests and bench/scan.
+ * From begin to end *no thread is inside besom*, but for the caller's: none holds a lock of ours, or carries slots
+ * between a span and its cache. It is not enough that all threads stand still: whoever stops them lets one that stands
+ * inside run on until it is out. So what a cache holds is all that is idle.
  *
- * From begin to start *no thread is inside besom*, but for the caller's: none holds a lock of ours,
- * carries slots between a span and its cache, or has read the generation and not used it yet. It is
- * not enough that all threads stand still: whoever stops them lets one that stands inside run on
- * until it is out. That one condition makes the rest simple: what a cache holds is all that is idle,
- * every span is in service or empty, and nobody acts on the state before.
- *
- * The caller is in one round (round.h) from prepare to start, so no span is borrowed then and no fork
- * comes between. bs_cycle_walk and what is below it may be called by any thread. Sweeping also
- * happens in threads that
- * come for slots. Who walks holds the cycle's lock (BS_RANK_CYCLE): fork waits for it, a child goes
- * on with the sweep where the parent was.
+ * The caller is in one round (round.h) from prepare to end, or is the copy: no fork comes between, and nobody else marks.
+ * No lock of its own.
  */
 #ifndef BS_CYCLE_H
 #define BS_CYCLE_H
 
 #include "settle.h"
 
-/* Makes tables for the marks. No cycle is under way. False: no memory; no tables are left, and the
- * scan is off. */
+/* Makes tables for the marks in all arenas that have none. Again, for arenas that are new, as often as need be. False:
+ * no memory; no tables are left. */
 bool bs_cycle_prepare(void);
-/* Begins. False: the heap has grown since; nothing has happened: let the program run and prepare
- * again. The previous cycle is complete (checked): bs_cycle_finish. */
+/* Begins. False: the heap has grown since; nothing has happened: let the program run and prepare again. */
 bool bs_cycle_begin(void);
-/* Before the first mark, for a scan that follows pointers: slots in thread caches become idle and
+/* Before the first mark, for a search that follows pointers: slots in thread caches become idle and
  * marked, so that stale pointers to them lead nowhere. Once more does no harm. */
-void bs_cycle_note_idle(void);
-/* The same for marks that are set in no cycle, with tables that were prepared (scan_concurrent.c). */
 void bs_cycle_spare_caches(void);
-/* After the marks were set: notes what is in thread caches, and the sweep may start. */
-void bs_cycle_start(enum bs_sweep_mode mode, bs_reporter *report, void *ctx);
-/* Gives a prepared cycle up, or one in MARKING: what marks there are mean nothing then. */
-void bs_cycle_abandon(void);
-
-bool bs_cycle_is_under_way(void);
-/* Sweeps until max_spans spans were swept or budget_ns is over (0: unbounded), and ends the cycle
- * when none is left. The number of spans. Nothing to do: 0. */
-size_t bs_cycle_walk(size_t max_spans, uint64_t budget_ns);
-/* Sweeps all that is left. */
-void bs_cycle_finish(void);
-
-/* Debug: no cycle is under way and every span in service has the current generation. */
-bool bs_cycle_is_complete(void);
-
-void bs_cycle_lock(void);
-void bs_cycle_unlock(void);
-void bs_cycle_reset_lock(void);
+/* The marks and their tables go. Also of what was not begun, or not even prepared. */
+void bs_cycle_end(void);
 
 #endif

@@ -4,7 +4,6 @@
 
 #include "background.h"
 #include "central.h"
-#include "cycle.h"
 #include "grow.h"
 #include "lock.h"
 #include "log.h"
@@ -99,7 +98,6 @@ void bs_fork_before(void) {
     bs_round_knock();
     bs_lock_acquire(&one_at_a_time);
     bs_round_enter_after_knock();
-    bs_cycle_lock();
     bs_relief_lock();
     bs_tcache_borrow_lock();
     bs_record_lock();
@@ -139,7 +137,6 @@ void bs_fork_in_parent(void) {
     bs_record_unlock();
     bs_tcache_borrow_unlock();
     bs_relief_unlock();
-    bs_cycle_unlock();
     bs_round_leave();
     bs_lock_release(&one_at_a_time);
     unlock_streams();
@@ -164,7 +161,6 @@ static void reset_locks(void) {
     bs_record_reset_lock();
     bs_tcache_borrow_reset_lock();
     bs_relief_reset_lock();
-    bs_cycle_reset_lock();
     bs_round_reset_lock();
     if (stays_in_round)
         (void)bs_round_try();

@@ -9,7 +9,6 @@
 #include "heap_internal.h"
 
 #include "counter.h"
-#include "cycle.h"
 #include "density.h"
 #include "holes.h"
 #include "idle.h"
@@ -69,7 +68,6 @@ bool bs_heap_trim(size_t keep_bytes) {
     while ((orphan = bs_thread_take_orphan(UINT32_MAX)) != NULL)
         bs_tcache_bury(orphan);
     (void)bs_idle_drain_all();
-    bs_cycle_finish();
     bs_central_give_up_empty();
     while (bs_waiting_return(BS_EMPTY_WAITING_MAX) != 0)
         ;

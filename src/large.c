@@ -203,22 +203,11 @@ static void retire(struct bs_span *s, bool empty) {
     return_pages(base, npages, moved, empty);
 }
 
-/* Before the owner does anything with its block. A block that the program uses is reached. */
-static void own(struct bs_span *s) {
-    /* acquire: pairs with the end of a cycle, in which another thread may have swept the span */
-    bool open = bs_load_acquire(&bs_settling.phase) != BS_SETTLE_NONE;
-    if (BS_UNLIKELY(open) && !bs_settle_keep(s))
-        bs_fatal("use of %p, a block of %zu bytes that was released as unreachable",
-                 (void *)s->base, s->request);
-}
-
 void bs_large_free(struct bs_span *s) {
-    own(s);
     retire(s, false);
 }
 
 bool bs_large_free_own(struct bs_span *s) {
-    own(s);
     if (s->npages > BS_KEPT_SPAN_PAGES || (s->flags & BS_SPAN_MOVED) != 0) {
         retire(s, false);
         return false;
@@ -231,21 +220,8 @@ bool bs_large_free_own(struct bs_span *s) {
     return how == BS_KEPT_QUIETLY;
 }
 
-bool bs_large_sweep(struct bs_span *s, struct bs_found *found, bool *swept) {
-    *swept = bs_settle_own(s);
-    if (!*swept)
-        return false;
-    if (bs_settle_bits(s, found) != 0) /* its slot is never free */
-        bs_fatal("sweep: the bits of the large block at %p are damaged", (void *)s->base);
-    bs_settle_publish(s); /* an owner that waits for it finds the alloc bit clear */
-    if (found->released == 0)
-        return false;
-    retire(s, false);
-    return true;
-}
-
 void bs_large_release_held(struct bs_span *s, bool empty) {
-    BS_ASSERT(!bs_settling_is_open());
+    BS_ASSERT(!bs_marking);
     bs_store(&s->alloc[0], (uint64_t)0);
     s->nalloc = 0;
     bs_freed_clear(s->base, 0, 1);
@@ -262,11 +238,6 @@ bool bs_large_empty(struct bs_span *s) {
     memset((void *)base, 0, first - base);
     memset((void *)last, 0, end - last);
     return true;
-}
-
-bool bs_large_hold(struct bs_span *s) {
-    own(s);
-    return bs_settle_hold(s, s->base);
 }
 
 /* --- resizing --------------------------------------------------------------------------------- */
@@ -401,7 +372,6 @@ static void *move(struct bs_span *s, size_t size) {
 
 void *bs_large_resize(struct bs_span *s, size_t size) {
     size_t npages = pages_for(size);
-    own(s);
     if (npages <= s->npages) { /* one that grows keeps what it may need soon: a span may be longer than was asked for */
         shrink(s, size > s->request ? s->npages : npages, size);
         return (void *)s->base;

@@ -3,9 +3,7 @@
  * large.h - blocks above BS_SMALL_MAX, and blocks aligned above a page: each is a span of one slot.
  *
  * A large span belongs to whoever holds its block, as the block itself does: two threads that
- * resize and free the same block at once race in the program, not here. With a sweep that is under
- * way it is had by compare-and-swap of its generation: an owner that uses its block settles it.
- * Pages that are given back
+ * resize and free the same block at once race in the program, not here. Pages that are given back
  * keep their physical memory until the scavenger takes it, so the next large block needs no page
  * faults; not those of BS_LARGE_GIVE_BYTES and more. May grow the heap: no lock may be held.
  */
@@ -22,12 +20,7 @@ void *bs_large_alloc_kept(size_t size, size_t align);
 void bs_large_free(struct bs_span *s);
 /* The same by the program's thread, which may keep it. True: it does, quietly (tcache_kept.h). */
 bool bs_large_free_own(struct bs_span *s);
-/* Sweeps the span if it is of the old generation. True: its block was released, and the span is
- * gone. *swept: it was swept, *found is set. The caller holds the cycle's lock (cycle.h). */
-bool bs_large_sweep(struct bs_span *s, struct bs_found *found, bool *swept);
-/* For tests: holds the block, as bs_central_hold does a small one. False: it is held already. */
-bool bs_large_hold(struct bs_span *s);
-/* Ends a block that is held (quarantine.h), outside of any cycle; `empty`: its pages have no memory. */
+/* Ends a block that is held (quarantine.h), outside of any cycle of marks; `empty`: its pages have no memory. */
 void bs_large_release_held(struct bs_span *s, bool empty);
 /* Gives the memory behind a block to the OS, so that it reads as zeros. False: nothing was done. */
 bool bs_large_empty(struct bs_span *s);

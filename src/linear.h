@@ -15,7 +15,7 @@
  *
  * Three sieves: the heap's bounds (sieve.h), a bit for each page on which a held slot lies, and the slot
  * itself. Any number of workers at once. When it may
- * run: as trace.h; with bs_cycle_note_idle before. No memory is taken between begin and end.
+ * run: as trace.h; with bs_cycle_spare_caches before. No memory is taken between begin and end.
  */
 #ifndef BS_LINEAR_H
 #define BS_LINEAR_H

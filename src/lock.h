@@ -18,7 +18,6 @@
 enum bs_rank {
     BS_RANK_FORK,      /* one fork at a time prepares */
     BS_RANK_ROUND,     /* one round of background work at a time */
-    BS_RANK_CYCLE,     /* one thread at a time walks the heap and sweeps (cycle.h) */
     BS_RANK_RELIEF,    /* one thread at a time gives memory back at the limit (relief.h) */
     BS_RANK_BORROW,    /* one cache is borrowed from its sleeping thread at a time (tcache.h) */
     BS_RANK_RECORD,    /* what a program asks for, written down; held across the write */

@@ -12,7 +12,7 @@ static struct bs_lock *locks;     /* [atomic] all that were ever taken */
 static uint64_t start_ticks, start_ns; /* by whoever took the first lock of all */
 
 static const char *const rank_name[BS_RANK_COUNT] = {
-    [BS_RANK_FORK] = "fork",         [BS_RANK_ROUND] = "round",     [BS_RANK_CYCLE] = "cycle",
+    [BS_RANK_FORK] = "fork",         [BS_RANK_ROUND] = "round",
     [BS_RANK_RELIEF] = "relief",     [BS_RANK_BORROW] = "borrow",   [BS_RANK_RECORD] = "record",
     [BS_RANK_LOG] = "log",           [BS_RANK_REGISTRY] = "registry",
     [BS_RANK_CENTRAL] = "central",   [BS_RANK_WAITING] = "waiting", [BS_RANK_GROW] = "grow",

@@ -147,7 +147,6 @@ void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *i
     bs_line_begin(&l, "sweep");
     bs_line_number(&l, "returned", work->returned);
     bs_line_number(&l, "waiting", bs_waiting_count());
-    bs_line_number(&l, "swept", work->swept);
     bs_line_number(&l, "orphans", work->orphans);
     bs_line_number(&l, "idle", idle->drained);
     bs_line_bytes(&l, "cache", idle->bytes);

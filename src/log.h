@@ -26,7 +26,7 @@ bool bs_log_is_on(void);
 
 /* The memory report, with reason "exit" or "interval". */
 void bs_log_report(const char *reason);
-/* A trace line for a sweep that returned or settled spans or emptied caches / a scavenge cycle. */
+/* A trace line for a sweep that returned spans or emptied caches / a scavenge cycle. */
 void bs_log_sweep(const struct bs_sweep_work *work, const struct bs_idle_work *idle, uint64_t ns);
 void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, size_t goal_bytes,
                      uint64_t ns);

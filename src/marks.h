@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * marks.h - bits beside the spans' own that exist only while somebody needs them: mark and idle
- * bits during a cycle of scan and sweep, held bits while blocks are in quarantine, and what engines
- * of a scan note beside the marks.
+ * bits during a search, held bits while blocks are in quarantine, and what engines of a scan note beside the marks.
  *
  * They are found through the arena, so a descriptor does not grow for them and nothing costs memory
  * while no table is there. Each kind is sixteen planes of a word a page: word w of a span's bits is
  * in plane w at the span's first page. Most spans have one word, so of most planes no OS page is
  * ever touched: 64 KiB an arena and kind is the rule, 1 MiB the most.
  *
- * It is NOT about what the bits mean (settle.h) or when there are tables (cycle.h). No lock: a
- * table is published and withdrawn atomically; who may use a word is settle.h's table.
+ * It is NOT about what the bits mean (settle.h) or when there are tables (cycle.h, quarantine.h). No lock: a
+ * table is published and withdrawn atomically.
  */
 #ifndef BS_MARKS_H
 #define BS_MARKS_H

@@ -4,8 +4,7 @@
  * program holds by stack that follows from them. Which blocks are sampled is sampler.h's matter, the
  * stacks are stacks.h's. heap.c calls, at the slow doors.
  *
- * A block that a sweep releases (cycle.h) is not told here and counts as alive until its address is sampled again;
- * one whose memory scan:collect uses again is.
+ * A block whose memory scan:collect uses again counts as freed.
  *
  * Thread-safe; BS_RANK_SAMPLE, which may map metadata, is held for one look into the table.
  */

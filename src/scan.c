@@ -165,7 +165,6 @@ static enum bs_scan_end search_in_place(struct bs_scan_work *w) {
     enum bs_scan_end end = bs_scan_judge(w);
     if (w->rules.guest != NULL)
         w->rules.guest->close();
-    bs_cycle_abandon(); /* also what was not even prepared */
     return end;
 }
 
@@ -302,7 +301,6 @@ static bool start_anew(struct bs_scan_work *w, struct bs_scan_result *result) {
     bs_os_pause(BS_SCAN_PASS_NS);
     bool made = make_shared(&w->rules);
     bs_round_enter();
-    bs_cycle_finish();
     w->verdict = scan.now.verdict;
     return made;
 }
@@ -323,7 +321,7 @@ static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result 
         return BS_SCAN_NO_MEMORY;
     w->verdict = scan.now.verdict;
     bs_round_enter();
-    bs_cycle_finish();
+    bs_cycle_end(); /* a fork in a handler may have brought a search of its parent's */
     w->now_ns = bs_os_now_ns();
     for (unsigned tries = 0; tries < 3;) {
         if (wants_concurrent(w))
@@ -332,6 +330,7 @@ static enum bs_scan_end scan_with(struct bs_scan_work *w, struct bs_scan_result 
         bool found = !result->concurrent || go_on_concurrent(w, result);
         if (w->concurrent)
             bs_scan_concurrent_end(w);
+        bs_cycle_end();
         if (!found && result->why != BS_BUDGET_KEPT) {
             end = BS_SCAN_KILLED;
             break;

@@ -82,7 +82,7 @@ void bs_scan_concurrent_end(struct bs_scan_work *w) {
         (void)bs_trace_end(&w->trace, &sums);
     bs_watch_end(&search.watch);
     bs_sides_drop(&search.starts);
-    bs_cycle_abandon();
+    bs_cycle_end();
     if (search.copy != NULL)
         bs_meta_unmap(search.copy, BS_TRACE_COPY_BYTES);
     if (search.candidate != NULL)

@@ -70,8 +70,8 @@ bool bs_scan_add_own_words(struct bs_scan_work *w);
 
 /* --- scan_judge.c ----------------------------------------------------------------------------- */
 
-/* The whole search, from the tables to the verdict, while nothing moves. Leaves a cycle begun, or
- * prepared: the caller abandons it, unless it is a copy, which ends. */
+/* The whole search, from the tables to the verdict, while nothing moves. Leaves marks and tables
+ * (cycle.h) to the caller, unless it is a copy, which ends. */
 enum bs_scan_end bs_scan_judge(struct bs_scan_work *w);
 /* Of a trace that is over: the sums, and the bits of what is lost. False: no memory, or it was cancelled. */
 bool bs_scan_sum(struct bs_scan_work *w);

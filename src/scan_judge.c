@@ -228,7 +228,7 @@ enum bs_scan_end bs_scan_judge(struct bs_scan_work *w) {
         return BS_SCAN_NO_ROOTS;
     if (!bs_cycle_prepare() || !bs_cycle_begin() || !bs_sides_make(&starts, BS_SIDE_START))
         return BS_SCAN_NO_MEMORY;
-    bs_cycle_note_idle();
+    bs_cycle_spare_caches();
     if (w->rules.guest != NULL)
         w->rules.guest->open();
     bool found = search(w);

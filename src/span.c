@@ -6,8 +6,6 @@
 #include "meta.h"
 #include "reader.h"
 
-uint32_t bs_sweepgen;
-
 /* Descriptors by the length of their bitmap: most classes have <= 64 slots and fit a cache line. */
 static struct bs_meta_pool pools[] = {
     BS_META_POOL_INIT(sizeof(struct bs_span) + 1 * 8), BS_META_POOL_INIT(sizeof(struct bs_span) + 2 * 8),
@@ -47,7 +45,6 @@ static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsig
     if (s == NULL)
         return NULL;
     bs_list_init(&s->link);
-    bs_store(&s->sweepgen, bs_load(&bs_sweepgen)); /* nothing in it is older than this cycle */
     bs_store(&s->base, base); /* a reader with a stale page map entry may look: no torn values */
     bs_store(&s->npages, (uint32_t)npages);
     bs_store(&s->nslots, (uint16_t)nslots);
@@ -95,7 +92,7 @@ struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request
 }
 
 void bs_span_rest(struct bs_span *s) {
-    BS_ASSERT(s->class == 0 && bs_load(&s->sweepgen) == bs_load(&bs_sweepgen));
+    BS_ASSERT(s->class == 0);
     bs_store_release(&s->state, (uint8_t)BS_SPAN_DEAD);
     s->request = 0; /* and so no holes */
     bs_store(&s->flags, (uint8_t)0);
@@ -104,7 +101,6 @@ void bs_span_rest(struct bs_span *s) {
 }
 
 void bs_span_revive(struct bs_span *s, size_t request) {
-    bs_store(&s->sweepgen, bs_load(&bs_sweepgen));
     s->request = request;
     s->nalloc = 1;
     bs_store(&s->alloc[0], (uint64_t)1);
@@ -113,7 +109,6 @@ void bs_span_revive(struct bs_span *s, size_t request) {
 
 static void bury(struct bs_span *s) {
     BS_ASSERT(s->class == 0 || s->nalloc == 0);
-    BS_ASSERT(bs_load(&s->sweepgen) == bs_load(&bs_sweepgen));
     BS_ASSERT_FULL(bs_span_is_valid(s));
     if (s->class != 0) {
         bs_pagemap_clear_class(s->base, s->npages);

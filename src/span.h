@@ -57,15 +57,10 @@ struct bs_span {
         };
         uint32_t place; /* [atomic] all four at a moment: bs_span_is_listed */
     };
-    uint32_t sweepgen;   /* [atomic] generation in which it was last settled: settle.h */
     /* A bit a slot: it has left the span. [lock:central], but others look without it, at a slot that is theirs
      * (quarantine.c) or while the program runs (trace.c): so [atomic], and no bit is set that is not meant. */
     uint64_t alloc[];
 };
-
-/* The generation of the present cycle of sweeps; grows by 2 with each while no thread is inside
- * besom, and may wrap. [atomic] */
-BS_LOCAL extern uint32_t bs_sweepgen;
 
 BS_INLINE const struct bs_class_info *bs_span_class(const struct bs_span *s) {
     return &bs_class_info[s->class];

@@ -162,8 +162,3 @@ void bs_kept_drain(struct bs_tcache *tc) {
         let_go(kept, 0);
     }
 }
-
-void bs_kept_renew(const struct bs_tcache *tc, uint32_t sweepgen) {
-    for (uint64_t left = ~free_places(&tc->kept) & HIGH; left != 0; left &= left - 1)
-        bs_store(&tc->kept.span[bs_ctz(left) / 8]->sweepgen, sweepgen);
-}

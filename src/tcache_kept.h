@@ -11,7 +11,7 @@
  * found; its pages are in use for the page heap, and nobody's for the ledger. It leaves for a block, or for
  * what waits.
  *
- * It is NOT for threads without a cache, nor for the helper and for sweeps: theirs wait.
+ * It is NOT for threads without a cache, nor for the helper: its spans wait.
  * Locks: none, but what a cache's making takes (tcache.h), and the waiting spans' for those that leave.
  */
 #ifndef BS_TCACHE_KEPT_H
@@ -30,8 +30,6 @@ struct bs_span *bs_kept_take(size_t npages, size_t align, bool counts);
 
 /* All of them wait. The caller is the owner, or owns the cache. */
 void bs_kept_drain(struct bs_tcache *tc);
-/* A new generation has begun (bs_waiting_renew). No thread is inside besom. */
-void bs_kept_renew(const struct bs_tcache *tc, uint32_t sweepgen);
 
 /* Bytes of the spans. Any thread; relaxed. */
 BS_INLINE size_t bs_kept_bytes(const struct bs_tcache *tc) {

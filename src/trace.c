@@ -30,7 +30,7 @@ static enum bs_lead take_marked(struct bs_span *s, uintptr_t p, struct bs_marked
     uint32_t slot;
     if (!holds(s, p) || !bs_slot_of(s, p, &slot) || !bs_bit_test(s->alloc, slot))
         return BS_LEAD_NONE;
-    BS_ASSERT(bs_load(&bs_settling.phase) == BS_SETTLE_MARKING && bs_span_is_unswept(s));
+    BS_ASSERT(bs_marking);
     *block = bs_slot_block(s, slot);
     return bs_marks_set(s->base, BS_SIDE_MARK, slot) ? BS_LEAD_NEW : BS_LEAD_OLD;
 }

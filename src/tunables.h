@@ -166,11 +166,6 @@
 /* So many of their blocks are counted together. */
 #define BS_KEPT_COUNTED 64
 
-/* Spans that one refill sweeps at most, while a sweep is under way, before it takes new pages (Go's
- * bound); and the regions of 4 MiB that it walks for them. */
-#define BS_SWEEP_REFILL_MAX 100
-#define BS_SWEEP_REFILL_REGIONS 4
-
 /* From this size on, in bytes, a large block that cannot grow in place is moved by mremap instead
  * of copied. Two measurements pull apart (2026-11-22, medians of 5, against copying always): blocks
  * that grow once (bench/micro realloc-once) take 0.33 of the time and 465 instead of 630 MB at the
@@ -278,10 +273,6 @@
 #define BS_IDLE_LITTLE_DRAINS 4
 /* A round stops asking after so long, in ns; borrowing one cache takes about 20 us. */
 #define BS_IDLE_MAX_WORK_NS 5000000u
-/* Sweeping in one round of the helper, and in a piece at a slow door, in ns: about 100 and 10 ns a
- * span. */
-#define BS_SWEEP_MAX_WORK_NS 10000000u
-#define BS_SWEEP_PIECE_NS 1000000u
 /* No page allocated from or freed to the page heap for so long, in ms: the process is idle and
  * the slack above the pages in use is given back too. */
 #define BS_IDLE_MS 3000

@@ -86,20 +86,6 @@ static size_t take_waiting(struct bs_span **spans, size_t max) {
     return n;
 }
 
-static void renew_locked(struct bs_link *head, uint32_t sweepgen) {
-    for (struct bs_link *l = head->next; l != NULL && l != head; l = l->next)
-        bs_store(&BS_LIST_ENTRY(l, struct bs_span, link)->sweepgen, sweepgen);
-}
-
-void bs_waiting_renew(uint32_t sweepgen) {
-    bs_lock_acquire(&waiting.lock);
-    for (unsigned class = 1; class < BS_NCLASSES; class++)
-        renew_locked(&waiting.spans[class], sweepgen);
-    for (unsigned npages = 1; npages <= BS_KEPT_SPAN_PAGES; npages++)
-        renew_locked(&waiting.large[npages], sweepgen);
-    bs_lock_release(&waiting.lock);
-}
-
 size_t bs_waiting_small_count(void) {
     return bs_sub_clamped(bs_load(&waiting.total), bs_load(&waiting.n[0]));
 }

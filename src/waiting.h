@@ -29,9 +29,6 @@ void bs_waiting_add_large(struct bs_span *const *spans, size_t n);
 struct bs_span *bs_waiting_take_large(size_t npages, size_t align);
 /* Returns at most max waiting spans to the page heap, in batches; how many. */
 size_t bs_waiting_return(size_t max);
-/* A new generation has begun: there is nothing in these spans to sweep, so they get it. No thread is
- * inside besom. */
-void bs_waiting_renew(uint32_t sweepgen);
 /* Spans waiting now, of small blocks / with the large ones (relaxed). */
 size_t bs_waiting_small_count(void);
 size_t bs_waiting_count(void);

@@ -9,7 +9,6 @@
 #include "scan_unit.h"
 
 #include "advice.h"
-#include "cycle.h"
 #include "thread.h"
 
 #include <sys/epoll.h>
@@ -57,7 +56,6 @@ START_TEST(planted_leaks_are_found) {
         require(got.before != NULL, "no verdict before");
         require_uint_eq(before.reported.leaks, i == 0 ? 0 : 12);
     }
-    bs_cycle_finish();
     ck_assert_uint_le(count_mappings(), mappings + 2); /* a verdict is kept, and metadata has grown */
     a_global = NULL;
     must_scan();

@@ -38,8 +38,7 @@ static struct bs_trace_sums run(const struct bs_trace_rules *rules, const struct
     return sums;
 }
 static void end(void) {
-    start(BS_SWEEP_PLAIN);
-    bs_cycle_finish();
+    bs_cycle_end();
     bs_trace_drop(&trace);
     free(node);
 }
@@ -284,6 +283,36 @@ START_TEST(large_blocks_stay_out_of_memory) {
 }
 END_TEST
 
+/* --- any word --------------------------------------------------------------------------------- */
+
+START_TEST(any_word_may_be_asked) {
+    static const struct bs_trace_rules inside = {.past_end = BS_PAST_END_NEVER};
+    struct bs_trace_sums sums;
+    unsigned class = bs_class_of(48); /* 170 slots and a tail of 32 bytes */
+    char *p = claim_one(class), *freed = claim_one(class), *large = bs_large_alloc(80 * BS_MIB, 1, false);
+    memset(p, 0, 48);
+    release_one(class, freed);
+    const uintptr_t junk[] = {0, 1, 4096, 0x7fffffffffff, UINTPTR_MAX, UINTPTR_MAX / 2, (uintptr_t)&sums,
+                              (uintptr_t)freed, bs_span_of((uintptr_t)p)->base + 170 * 48};
+    ck_assert(bs_trace_prepare(&trace, 1, 64));
+    memset(root_words, 0, sizeof root_words);
+    memcpy(root_words, junk, sizeof junk);
+    begin();
+    sums = run(&inside, root, 1, 1);
+    ck_assert_uint_eq(sums.blocks, 0);
+    ck_assert_uint_eq(count_unmarked(), 2);
+    bs_cycle_end();
+    for (size_t i = 0; i < 48; i++)
+        root_words[i] = (uintptr_t)p + i;
+    root_words[48] = (uintptr_t)large + 70 * BS_MIB; /* in another arena than its start */
+    begin();
+    sums = run(&inside, root, 1, 1);
+    ck_assert_uint_eq(sums.blocks, 2);
+    ck_assert_uint_eq(count_unmarked(), 0);
+    end();
+}
+END_TEST
+
 /* --- caches, fork, the end -------------------------------------------------------------------- */
 
 START_TEST(slots_in_caches_lead_nowhere) {
@@ -294,14 +323,13 @@ START_TEST(slots_in_caches_lead_nowhere) {
     for (int freed = 0; freed < 2; freed++) {
         ck_assert(bs_trace_prepare(&trace, 1, 64));
         begin();
-        bs_cycle_note_idle();
+        bs_cycle_spare_caches();
         struct bs_trace_sums sums = run(&rules[0], root, 1, 1);
         ck_assert_uint_eq(sums.blocks, freed ? 0 : 2);
         ck_assert(!freed == !mark(q));
-        start(BS_SWEEP_LEAKS);
-        bs_cycle_finish();
+        ck_assert_uint_eq(count_unmarked(), 0);
+        bs_cycle_end();
         bs_trace_drop(&trace);
-        ck_assert_uint_eq(nreported, 0);
         bs_heap_free(p); /* into the cache: the pointer in it is left */
     }
 }
@@ -357,7 +385,7 @@ static void begin_running(size_t stack_ranges) {
 static void end_running(void) {
     struct bs_trace_sums sums;
     ck_assert(bs_trace_end(&trace, &sums));
-    bs_cycle_abandon();
+    bs_cycle_end();
     bs_trace_drop(&trace);
 }
 static bool is_marked(const void *p) {
@@ -521,7 +549,7 @@ START_TEST(the_descriptor_is_the_programs_now) {
     bs_trace_work(&trace, 0);
     ck_assert(!bs_trace_end(&trace, &sums));
     ck_assert_int_ge(fcntl(number, F_GETFD), 0);
-    bs_cycle_abandon();
+    bs_cycle_end();
     bs_trace_drop(&trace);
 }
 END_TEST
@@ -539,6 +567,7 @@ int main(void) {
     tc = add_case(suite, "pages");
     tcase_add_loop_test(tc, large_blocks_stay_out_of_memory, BS_PAGES_UNKNOWN, BS_PAGES_ALL + 1);
     tc = add_case(suite, "caches, fork, end");
+    tcase_add_test(tc, any_word_may_be_asked);
     tcase_add_test(tc, slots_in_caches_lead_nowhere);
     tcase_add_test(tc, a_child_marks_for_itself);
     tcase_add_test(tc, a_cancelled_trace_ends);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cycle_unit.h - what the tests of sweeps share: slots claimed and released one by one, without a
- * thread cache, so that the state of each is known; marks set by hand; and what was reported.
+ * cycle_unit.h - what the tests of marks share: slots claimed and released one by one, without a
+ * thread cache, so that the state of each is known; slots that are held or marked by hand; and what is unmarked.
  *
  * It is NOT for tests with threads.
  */
@@ -32,9 +32,19 @@ static inline bool is_out(void *p) {
     struct bs_span *s = span_of(p);
     return s != NULL && s->class != 0 && bs_span_is_allocated(s, (uintptr_t)p);
 }
-static inline bool mark(void *p) {
-    struct bs_marked block;
-    return bs_mark((uintptr_t)p, &block);
+static inline bool set_bit(enum bs_side side, const void *p) {
+    const struct bs_span *s = bs_span_of((uintptr_t)p);
+    uint32_t slot;
+    return s != NULL && bs_slot_of(s, (uintptr_t)p, &slot) && bs_bit_test(s->alloc, slot) &&
+           bs_marks_set(s->base, side, slot);
+}
+static inline bool mark(const void *p) {
+    return set_bit(BS_SIDE_MARK, p);
+}
+/* As a turn of the quarantine does with what was freed into it (quarantine.h). */
+static inline bool hold(const void *p) {
+    ck_assert(bs_marks_make((uintptr_t)p, BS_SIDE_HELD));
+    return set_bit(BS_SIDE_HELD, p);
 }
 
 static inline void begin(void) {
@@ -42,36 +52,22 @@ static inline void begin(void) {
     ck_assert(bs_cycle_begin());
 }
 
-/* What was reported, by slot. */
-#define REPORTS_MAX 40000
-static uintptr_t reported[REPORTS_MAX];
-static unsigned nreported;
-
-static inline void note(void *ctx, const struct bs_found *found) {
-    unsigned n = 0;
-    require(ctx == &nreported, "the reporter's context");
-    for (unsigned i = 0; i < 64 * BS_MARKS_PLANES && n < found->reported; i++)
-        if (bs_bit_test(found->bits, i)) {
-            require(nreported < REPORTS_MAX, "too many reports");
-            reported[nreported++] = found->base + i * found->size;
-            n++;
-        }
-    require(n == found->reported, "%u bits for %u slots", n, found->reported);
+static inline bool count_unmarked_in(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
+    (void)released;
+    for (size_t page = 0; page < BS_REGION_PAGES; page++) {
+        const struct bs_span *s = bs_span_in_region(alloc, base, page);
+        for (size_t w = 0; s != NULL && w < bs_span_words(s); w++)
+            *(size_t *)ctx += bs_popcount(s->alloc[w] & ~(bs_marks_bits(s->base, BS_SIDE_MARK, w) |
+                                                          bs_marks_bits(s->base, BS_SIDE_IDLE, w) |
+                                                          bs_marks_bits(s->base, BS_SIDE_HELD, w)));
+    }
+    return true;
 }
-static inline void start(enum bs_sweep_mode mode) {
-    nreported = 0;
-    bs_cycle_start(mode, note, &nreported);
-}
-static inline bool was_reported(void *p) {
-    for (unsigned i = 0; i < nreported; i++)
-        if (reported[i] == (uintptr_t)p)
-            return true;
-    return false;
-}
-static inline void check_complete(void) {
-    ck_assert(!bs_cycle_is_under_way());
-    ck_assert(bs_cycle_is_complete());
-    ck_assert(bs_pageheap_is_valid());
+/* Slots of the whole heap that are out, neither idle nor held, and that no mark was set for. */
+static inline size_t count_unmarked(void) {
+    size_t n = 0;
+    bs_pageheap_each_region(count_unmarked_in, &n);
+    return n;
 }
 
 #endif
