@@ -52,9 +52,6 @@ BS_INLINE bool bs_bit_load(const uint64_t *map, size_t i) {
 BS_INLINE void bs_bit_set(uint64_t *map, size_t i) {
     map[i / 64] |= (uint64_t)1 << (i % 64);
 }
-BS_INLINE void bs_bit_clear(uint64_t *map, size_t i) {
-    map[i / 64] &= ~((uint64_t)1 << (i % 64));
-}
 
 /* The part of word w that lies in bits [first, first+n) of the map, as a mask. */
 BS_INLINE uint64_t bs_range_mask(size_t w, size_t first, size_t n) {

@@ -100,8 +100,8 @@ START_TEST(single_bits) {
     for (size_t i = 0; i < BITS; i++) {
         bs_bit_set(map, i);
         require(bs_range_count(map, 0, BITS) == 1 && naive_test(map, i), "set of bit %zu", i);
-        bs_bit_clear(map, i);
-        require(bs_range_count(map, 0, BITS) == 0, "clear of bit %zu", i);
+        require(bs_bit_test(map, i) && bs_bit_load(map, i), "test of bit %zu", i);
+        map[i / 64] = 0;
     }
 }
 END_TEST
