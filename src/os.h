@@ -10,7 +10,6 @@
  *     Prepared  --used----->  Ready      may be accessed
  *     Ready     --unused--->  Ready      contents given up, physical memory back to the OS
  *     Ready     --decommit->  Prepared   the same, and an access faults until used() was called
- *     Ready     --fault---->  Reserved   for debugging: an access faults again
  *     any       --free----->  None
  *
  * Linux commits at the page fault, so with decommit:soft map() makes pages accessible and used() has
@@ -59,7 +58,6 @@ int bs_os_unused(void *addr, size_t bytes);
 int bs_os_zero(void *addr, size_t bytes);
 /* On failure the range is as it was. It has lost its name and its advice on huge pages. */
 int bs_os_decommit(void *addr, size_t bytes);
-int bs_os_fault(void *addr, size_t bytes);
 void bs_os_free(void *addr, size_t bytes);
 
 /* Moves the pages of [from, from+bytes) to [to, to+bytes), both Ready and disjoint, the second reading as zeros; `from` is

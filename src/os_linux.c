@@ -214,16 +214,12 @@ int bs_os_zero(void *addr, size_t bytes) {
     return (int)-GUARDED(bs_sys3(SYS_madvise, addr, bytes, MADV_DONTNEED));
 }
 
-int bs_os_fault(void *addr, size_t bytes) {
-    const int flags = PRIVATE_ANON | MAP_FIXED;
-    long ret = GUARDED(sys_mmap((uintptr_t)addr, bytes, PROT_NONE, flags));
-    return ret < 0 ? (int)-ret : 0;
-}
-
 /* A new mapping in its place: mprotect would leave the charge, since the pages were written to. */
 int bs_os_decommit(void *addr, size_t bytes) {
     BS_CHECK((((uintptr_t)addr | bytes) & (bs_os_page_size() - 1)) == 0);
-    return bs_os_fault(addr, bytes);
+    const int flags = PRIVATE_ANON | MAP_FIXED;
+    long ret = GUARDED(sys_mmap((uintptr_t)addr, bytes, PROT_NONE, flags));
+    return ret < 0 ? (int)-ret : 0;
 }
 
 void bs_os_free(void *addr, size_t bytes) {

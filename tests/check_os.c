@@ -145,7 +145,7 @@ START_TEST(states_of_memory) {
     ck_assert_msg(is_zero(p + page_bytes, 2 * page_bytes), "given up pages kept their contents");
     ck_assert_int_eq(p[page_bytes - 1], 'x');
     ck_assert_int_eq(p[3 * page_bytes], 'x');
-    ck_assert_int_eq(bs_os_fault(p + page_bytes, page_bytes), 0);
+    ck_assert_int_eq(bs_os_decommit(p + page_bytes, page_bytes), 0);
     ck_assert(faults(read_byte, p + page_bytes));
     ck_assert(!faults(read_byte, p));
     ck_assert(!faults(write_byte, p + 2 * page_bytes));
