@@ -166,10 +166,16 @@ static void *resize_large(struct bs_span *s, size_t size) {
 static void *alloc_class(unsigned class, size_t size) {
     struct bs_tcache *tc = bs_tcache_self();
     void *p;
-    if (BS_LIKELY(bs_tcache_take(&tc->tops, class, &p)) || bs_tcache_spread(tc, class, &p))
+    if (BS_LIKELY(bs_tcache_take(&tc->tops, class, &p)))
         return p;
-    if (BS_UNLIKELY(tc->counting != NULL) && (p = bs_tcache_turn(tc, class)) != NULL)
+    if (BS_UNLIKELY(tc->gates != NULL)) { /* what a run gives is seen as well, behind the slow door */
+        if ((p = bs_tcache_pass_gate(tc, class)) != NULL) {
+            sample_small(p, class, size);
+            return p;
+        }
+    } else if (bs_tcache_spread(tc, class, &p)) {
         return p;
+    }
     sample(class, size);
     p = alloc_small(class);
     if (bs_sample_is_on() && p != NULL)
@@ -194,14 +200,9 @@ static void *alloc_kept_large(size_t size, size_t align) {
     return filled(p, size);
 }
 
-/* What came back comes first, and without a frame: while allocations are counted most visits find some. */
 void *bs_heap_alloc_slow(size_t size) {
-    if (BS_LIKELY(size <= BS_SMALL_MAX)) {
-        unsigned class = bs_class_of(size);
-        struct bs_tcache *tc = bs_tcache_self();
-        void *turned = BS_UNLIKELY(tc->counting != NULL) ? bs_tcache_turn(tc, class) : NULL;
-        return turned != NULL ? turned : alloc_class(class, size);
-    }
+    if (BS_LIKELY(size <= BS_SMALL_MAX))
+        return alloc_class(bs_class_of(size), size);
     if (size > BS_REQUEST_MAX)
         return NULL;
     return alloc_kept_large(size, 1);
@@ -218,7 +219,7 @@ void *bs_heap_alloc_zero(size_t size) {
     void *p;
     /* A run of a span that was never used needs no clearing: worth it before the magazine where
      * clearing costs more than a cold line. */
-    if (size > BS_TINY_MAX && tc->bin[class].run_zero && bs_tcache_take_run(tc, class, &p))
+    if (size > BS_TINY_MAX && tc->bin[class].run_zero && BS_LIKELY(tc->gates == NULL) && bs_tcache_take_run(tc, class, &p))
         return p;
     p = alloc_class(class, size);
     return p != NULL ? memset(p, 0, size) : NULL;
@@ -299,7 +300,7 @@ static BS_NOINLINE void free_seen(void *p) {
     bool hidden = bs_pagemap_is_hidden();
     unsigned class = class_of_block((uintptr_t)p);
     if (BS_UNLIKELY(hidden) && class != 0) {
-        if (bs_pagemap_plain_class((uintptr_t)p) == 0)
+        if (bs_pagemap_matters((uintptr_t)p))
             forget_small(p);
         if (bs_heap_keeper != NULL) {
             free_kept(p, class);
@@ -308,12 +309,12 @@ static BS_NOINLINE void free_seen(void *p) {
     }
     unsigned byte = bs_load(&fill_byte);
     if (BS_LIKELY(class != 0)) {
-        if (bs_sample_is_on() && !hidden)
+        if (bs_sample_is_on() && !hidden) /* every block */
             forget_small(p);
         if (BS_UNLIKELY(byte != 0))
             fill_freed(p, class, byte);
         /* what the fast path could not see: a block too far away (bs_pagemap_near_class) */
-        if (!hidden && bs_tcache_put(bs_tcache_tops(), class, p))
+        if (bs_tcache_put(bs_tcache_tops(), class, p))
             return;
         free_cached(class, p);
         return;
@@ -331,20 +332,20 @@ static BS_NOINLINE void free_seen(void *p) {
     free_large(s);
 }
 
-/* Every free of a small block comes here while blocks are held back, and those beside a block that somebody waits for
- * while allocations are counted: both are done without a frame. Else large blocks come first: nothing more is asked of
- * them. */
+/* Every free of a small block comes here while blocks are held back, and while blocks are sampled those at a gate and
+ * those beside a block that somebody waits for: all are done without a frame. Else large blocks come first: nothing more is
+ * asked of them. */
 void bs_heap_free_slow(void *p) {
     if (BS_UNLIKELY(bs_pagemap_is_hidden())) {
-        unsigned shown = bs_pagemap_near_class((uintptr_t)p), class;
-        if (shown > BS_RETURNED && bs_tcache_turn_in(shown - BS_RETURNED, p))
-            return;
-        class = bs_pagemap_plain_class((uintptr_t)p);
+        unsigned class = bs_pagemap_near_class((uintptr_t)p);
+        bool hidden = class == 0;
+        if (hidden)
+            class = bs_pagemap_plain_class((uintptr_t)p);
         if (class != 0 && bs_heap_keeper != NULL) {
             free_kept(p, class);
             return;
         }
-        if (class != 0 && bs_tcache_put_returned(class, p))
+        if (class != 0 && ((hidden && bs_tcache_put(bs_tcache_tops(), class, p)) || bs_tcache_pass_gate_back(class, p)))
             return;
         if (class != 0 && BS_LIKELY(bs_load(&fill_byte) == 0)) {
             free_cached(class, p);
@@ -432,39 +433,32 @@ static BS_NOINLINE void *having_freed_slowly(void *p, void *answer) {
     return answer;
 }
 
-/* From `have` bytes to a block of another class. What copy_to_new does, where magazines serve: no value but p and the
- * magazine it goes to outlives a call, and in place realloc needs no frame. */
-static BS_NOINLINE void *move_small(void *p, size_t size, size_t magazine, size_t have, size_t to) {
+/* From `have` bytes to a block of another class. What copy_to_new does, where magazines serve: no value but p and its
+ * class outlives a call, and in place realloc needs no frame. */
+static BS_NOINLINE void *move_small(void *p, size_t size, size_t class, size_t have, size_t to) {
     void *q;
     if (BS_UNLIKELY(!bs_tcache_take(bs_tcache_tops(), to, &q)))
-        return copy_to_new(p, (unsigned)magazine, have, size, bs_class_info[to].size);
+        return copy_to_new(p, (unsigned)class, have, size, bs_class_info[to].size);
     q = memcpy(q, p, bs_min(have, size));
-    return BS_LIKELY(bs_tcache_put(bs_tcache_tops(), magazine, p)) ? q : having_freed_slowly(p, q);
+    return BS_LIKELY(bs_tcache_put(bs_tcache_tops(), class, p)) ? q : having_freed_slowly(p, q);
 }
 
-/* shown: what the page map shows for the page of a small block of the class; a free goes to that magazine. */
-static inline void *realloc_small(void *p, size_t size, size_t shown, size_t class) {
+/* class: of p's block; where its free is seen it is not asked for here. */
+static inline void *realloc_small(void *p, size_t size, size_t class) {
     size_t have = bs_class_info[class].size, room = size;
     if (size > have)
         room = room_for(have, size);
     else if (size > have / 2) /* stays */
         return p;
     size_t to = bs_class_of(room);
-    return to == class ? p : move_small(p, size, shown, have, to);
-}
-
-/* While allocations are counted, or what bs_heap_realloc leaves. */
-static BS_NOINLINE void *realloc_other(void *p, size_t size, size_t shown) {
-    if (shown > BS_RETURNED && size <= BS_SMALL_MAX)
-        return realloc_small(p, size, shown, shown - BS_RETURNED);
-    return realloc_rare(p, size);
+    return to == class ? p : move_small(p, size, class, have, to);
 }
 
 void *bs_heap_realloc(void *p, size_t size) {
     size_t class = bs_pagemap_near_class((uintptr_t)p);
-    if (BS_UNLIKELY(class - 1 >= BS_NCLASSES - 1 || size > BS_SMALL_MAX))
-        return realloc_other(p, size, class);
-    return realloc_small(p, size, class, class);
+    if (BS_UNLIKELY(class == 0 || size > BS_SMALL_MAX))
+        return realloc_rare(p, size);
+    return realloc_small(p, size, class);
 }
 
 static BS_NOINLINE size_t usable_rare(const void *p) {
@@ -478,7 +472,6 @@ static BS_NOINLINE size_t usable_rare(const void *p) {
 }
 
 size_t bs_heap_usable(const void *p) {
-    size_t shown = bs_pagemap_near_class((uintptr_t)p);
-    size_t class = shown < BS_RETURNED ? shown : shown - BS_RETURNED;
+    size_t class = bs_pagemap_near_class((uintptr_t)p);
     return BS_LIKELY(class != 0) ? bs_class_info[class].size : usable_rare(p);
 }

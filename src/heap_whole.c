@@ -29,32 +29,28 @@
 /* --- before there are blocks ------------------------------------------------------------------ */
 
 static bool hide_region(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
-    (void)alloc, (void)released;
-    bs_pagemap_hide(base, BS_REGION_PAGES, *(const unsigned *)ctx);
+    (void)ctx, (void)alloc, (void)released;
+    bs_pagemap_hide(base, BS_REGION_PAGES, BS_HIDE_ALL);
     return true;
-}
-static void hide_classes(unsigned step) {
-    bs_pagemap_hide(0, 0, step); /* also where the heap is empty still */
-    bs_pageheap_each_region(hide_region, &step);
 }
 
 void bs_heap_start_sampling(void) {
+    bool all = bs_opt.sample == 1;
+    if (bs_opt.sample > 1 && bs_heap_keeper == NULL)
+        bs_pagemap_hide(0, 0, BS_HIDE_SOME); /* before any thread samples a block, whose page would be shown for good */
     if (!bs_sample_start())
         return;
-    if (bs_opt.sample == 1) { /* every block: none may come from a cache */
+    if (all) /* none may come from a cache */
         bs_tcache_disable();
-        return;
-    }
-    bs_tcache_renew();
-    /* A cache that another thread has already does not count, and has no second magazines: there, and with a keeper,
-     * every free comes to the slow door. */
-    hide_classes(bs_heap_keeper == NULL && bs_thread_count() == 0 ? BS_RETURNED : 0);
+    else
+        bs_tcache_begin_sampling();
 }
 
 void bs_heap_set_keeper(const struct bs_heap_keeper *k) {
     bs_heap_keeper = k;
     bs_tcache_set_one_way();
-    hide_classes(0);
+    bs_pagemap_hide(0, 0, BS_HIDE_ALL); /* also where the heap is empty still */
+    bs_pageheap_each_region(hide_region, NULL);
 }
 
 /* --- what goes back --------------------------------------------------------------------------- */

@@ -187,7 +187,7 @@ static void visit_cache(void *ctx, const struct bs_tcache *tc) {
         const struct bs_bin *bin = &tc->bin[class];
         w->runs[class] += run_bytes(w, bin);
         w->run_slots[class] += bs_popcount(bs_load(&bin->run_mask));
-        w->magazines[class] += bs_tcache_count_all(tc, class);
+        w->magazines[class] += bs_tcache_count(tc, class);
     }
 }
 

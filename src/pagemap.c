@@ -165,22 +165,25 @@ uint32_t bs_pagemap_hidden;
 
 /* The byte of a page without a block whose free matters. */
 static unsigned shown(uint32_t hidden, unsigned class) {
-    return class != 0 && hidden > 1 ? class + hidden - 1 : 0;
+    return hidden == BS_HIDE_SOME ? class : 0;
 }
 
 static void set_hidden(uintptr_t base, size_t npages, unsigned class) {
     for (size_t i = 0; i < npages; i++, base += BS_PAGE_SIZE) {
         struct bs_arena *arena = bs_pagemap_arena(base);
         size_t page = (base >> BS_PAGE_SHIFT) % BS_ARENA_PAGES;
-        bs_store(&arena->hidden[page], (uint64_t)class);
+        if (arena->hidden[page] != class)
+            bs_store(&arena->hidden[page], (uint64_t)class);
     }
 }
 
-/* The byte, and what stands beside it: hide_page, or bs_pagemap_count, may be at them. */
+/* The byte, and what stands beside it: hide_page, or bs_pagemap_count, may be at them. Where it is shown nothing does,
+ * so that there is no memory for it. */
 static void enter_hidden(uintptr_t base, size_t npages, struct bs_span *span, unsigned class) {
     bs_meta_lock();
-    set_hidden(base, npages, class);
-    bs_pagemap_set(base, npages, span, shown(bs_load(&bs_pagemap_hidden), class));
+    uint32_t hidden = bs_load(&bs_pagemap_hidden);
+    set_hidden(base, npages, hidden == BS_HIDE_ALL ? class : 0);
+    bs_pagemap_set(base, npages, span, shown(hidden, class));
     bs_meta_unlock();
 }
 
@@ -202,7 +205,7 @@ static void show(struct bs_arena *arena, size_t page, uint32_t hidden, uint64_t 
         bs_store_release(&arena->class[page], (uint8_t)class);
 }
 
-/* A byte that was shown with another step has its class beside it already. */
+/* A byte that was shown before may have its class beside it already. */
 static void hide_page(struct bs_arena *arena, size_t page, uint32_t hidden) {
     bs_meta_lock();
     uint8_t byte = bs_load(&arena->class[page]);
@@ -225,12 +228,11 @@ static void begin_to_hide(uint32_t hidden) {
         bs_os_pause(1000000); /* no store waits as long */
 }
 
-void bs_pagemap_hide(uintptr_t base, size_t npages, unsigned step) {
-    uint32_t hidden = step + 1;
-    if (bs_load(&bs_pagemap_hidden) != hidden)
-        begin_to_hide(hidden);
+void bs_pagemap_hide(uintptr_t base, size_t npages, enum bs_hiding which) {
+    if (bs_load(&bs_pagemap_hidden) != which)
+        begin_to_hide(which);
     for (uintptr_t p = base; p < base + npages * BS_PAGE_SIZE; p += BS_PAGE_SIZE)
-        hide_page(bs_pagemap_arena(p), (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES, hidden);
+        hide_page(bs_pagemap_arena(p), (p >> BS_PAGE_SHIFT) % BS_ARENA_PAGES, which);
 }
 
 /* The word with one place more, if there is room, or without it, if it is there. */

@@ -65,7 +65,7 @@ BS_LOCAL extern uint8_t *bs_pagemap_near;
 BS_LOCAL extern struct bs_arena **bs_pagemap_table;
 BS_LOCAL extern size_t bs_pagemap_narenas; /* entries: 0, then BS_MAX_ARENAS */
 
-/* The class of the small block's page that p lies in, or how it is shown (bs_pagemap_hide); 0 for everything else,
+/* The class of the small block's page that p lies in, unless it is hidden (bs_pagemap_hide); 0 for everything else,
  * and for pages that the flat map does not cover. */
 BS_INLINE uint8_t bs_pagemap_near_class(uintptr_t p) {
     /* acquire only orders start-up against the very first lookups: a plain load on x86 and a
@@ -135,11 +135,12 @@ void bs_pagemap_set(uintptr_t base, size_t npages, struct bs_span *span, unsigne
 void bs_pagemap_set_small(uintptr_t base, size_t npages, struct bs_span *span, unsigned class);
 
 /* Hidden classes: what the page's class is stands beside its byte, which is 0, so that a free comes to the slow
- * door; or, with a step, so much more than the class where no block begins whose free matters to somebody, so that the
- * free finds another magazine. For good, once it is on, but for the step; switched on by one thread, by the first call,
- * and for the pages that there are by a call for each run of them. Others may enter and clear pages, and count, meanwhile. */
-void bs_pagemap_hide(uintptr_t base, size_t npages, unsigned step);
-BS_LOCAL extern uint32_t bs_pagemap_hidden; /* [atomic] 0: they are not; else the step and 1 */
+ * door. Some: of pages where a block begins whose free matters to somebody (bs_pagemap_count). All: of every page. For good,
+ * once it is on, but some may become all; switched on by one thread, by the first call, and, if it is all, for the pages
+ * that there are by a call for each run of them. Others may enter and clear pages, and count, meanwhile. */
+enum bs_hiding { BS_HIDE_NONE, BS_HIDE_SOME, BS_HIDE_ALL };
+void bs_pagemap_hide(uintptr_t base, size_t npages, enum bs_hiding which);
+BS_LOCAL extern uint32_t bs_pagemap_hidden; /* [atomic] enum bs_hiding */
 BS_INLINE bool bs_pagemap_is_hidden(void) {
     return bs_load(&bs_pagemap_hidden) != 0;
 }
@@ -173,7 +174,7 @@ BS_INLINE bool bs_hidden_matters(uint64_t word, uintptr_t p) {
     }
     return unknown != 0;
 }
-/* The byte of a page whose word has no class: none of its blocks is small, or it is about to be hidden. */
+/* The byte of a page whose word has no class: none of its blocks is small, it is shown, or about to be hidden. */
 BS_INLINE unsigned bs_pagemap_class_not_hidden(uintptr_t p) {
     struct bs_arena *arena = bs_pagemap_arena(p);
     if (BS_UNLIKELY(arena == NULL))
@@ -187,10 +188,14 @@ BS_INLINE unsigned bs_pagemap_hidden_class(uintptr_t p) {
     unsigned class = bs_pagemap_hidden_word(p) % BS_HIDDEN_NUMBER;
     return BS_LIKELY(class != 0) ? class : bs_pagemap_class_not_hidden(p);
 }
-/* The same where the free of p matters to nobody and its page is hidden by now; else 0. */
+/* The same where the free of p matters to nobody and its page is hidden by now, or was once; else 0. */
 BS_INLINE unsigned bs_pagemap_plain_class(uintptr_t p) {
     uint64_t word = bs_pagemap_hidden_word(p);
     return BS_UNLIKELY(word >= BS_HIDDEN_NUMBER) && bs_hidden_matters(word, p) ? 0 : word % BS_HIDDEN_NUMBER;
+}
+/* The free of the block at p may matter to somebody. */
+BS_INLINE bool bs_pagemap_matters(uintptr_t p) {
+    return bs_hidden_matters(bs_pagemap_hidden_word(p), p);
 }
 /* The free of the block at p, a small one, matters to one more, or (-1) less. When it returns, frees in its page come to
  * the slow door. */

@@ -8,17 +8,9 @@
 
 uint64_t bs_sample_interval;
 
-/* splitmix64 */
-static uint64_t next(uint64_t *state) {
-    uint64_t x = *state += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 /* In (0, 1]. */
 static double uniform(uint64_t *state) {
-    return (double)((next(state) >> 11) + 1) * 0x1p-53;
+    return (double)((bs_sampler_random(state) >> 11) + 1) * 0x1p-53;
 }
 
 static const double ln_2 = 0.693147180559945309417;
@@ -79,14 +71,7 @@ uint64_t bs_sampler_weight_256ths(uint64_t interval, size_t size) {
     return (uint64_t)(256 / one_less_exp((double)bs_max(size, 1) / (double)interval) + 0.5);
 }
 
-void bs_sampler_draw(struct bs_sampler *s, unsigned class) {
-    s->class[class].drawn = true;
-    s->class[class].until =
-        bs_sampler_gap(&s->chance, bs_load(&bs_sample_interval), bs_class_info[class].size);
-}
-
-void bs_sampler_init(struct bs_sampler *s, uint64_t seed) {
-    s->chance = seed;
-    s->due = false;
-    memset(s->class, 0, sizeof s->class);
+uint64_t bs_sampler_threshold(uint64_t interval, size_t size, unsigned n) {
+    double p = interval <= 1 ? 1 : n * one_less_exp((double)bs_max(size, 1) / (double)interval);
+    return p < 1 ? (uint64_t)(p * 0x1p64) : UINT64_MAX;
 }

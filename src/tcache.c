@@ -6,7 +6,7 @@
  * Locks: takes the registry's and the central locks, one at a time. Every function here is written to be entered
  * again where a cache is made.
  */
-#include "tcache_counted.h"
+#include "tcache_gate.h"
 #include "tcache_kept.h"
 
 #include "counter.h"
@@ -52,13 +52,10 @@ static uint16_t next_claim(const struct bs_bin *bin) {
 
 /* --- flushing --------------------------------------------------------------------------------- */
 
-/* The oldest n of the `count` blocks of the magazine go back. The newest stay: they are warm, and
+/* The oldest n of the `count` blocks of the magazine, which has no gate, go back. The newest stay: they are warm, and
  * what lies at the bottom is looked at in time (a block freed twice is found when it goes back). */
 static void flush(struct bs_tcache *tc, unsigned class, size_t count, size_t n) {
     void **blocks = tc->tops.top[class] - count + 1;
-    bool counts = tc->counting != NULL;
-    if (BS_UNLIKELY(counts))
-        bs_counted_account(tc, class);
     /* None counts while they leave and move: a snapshot by fork loses them (tcache.h). */
     bs_store(&tc->tops.top[class], blocks - 1);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -66,22 +63,24 @@ static void flush(struct bs_tcache *tc, unsigned class, size_t count, size_t n) 
     memmove(blocks, blocks + n, (count - n) * sizeof *blocks);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     bs_store(&tc->tops.top[class], blocks - 1 + (count - n));
-    if (BS_UNLIKELY(counts))
-        bs_counted_recount(tc, class);
+}
+
+/* The same for a magazine that may have one. */
+static void flush_any(struct bs_tcache *tc, unsigned class, size_t count, size_t n) {
+    if (BS_UNLIKELY(tc->gates != NULL))
+        bs_gate_lift(tc, class);
+    flush(tc, class, count, n);
+    if (BS_UNLIKELY(tc->gates != NULL))
+        bs_gate_set(tc, class);
 }
 
 static void flush_run(struct bs_tcache *tc, unsigned class) {
     void *blocks[64];
     unsigned n = 0;
-    bool counts = tc->counting != NULL;
-    if (BS_UNLIKELY(counts))
-        bs_counted_account(tc, class);
     while (bs_tcache_take_run(tc, class, &blocks[n]))
         n++;
     if (n != 0)
         bs_central_release(class, blocks, n);
-    if (BS_UNLIKELY(counts))
-        bs_counted_recount(tc, class);
 }
 
 void bs_tcache_drain(struct bs_tcache *tc) {
@@ -90,14 +89,16 @@ void bs_tcache_drain(struct bs_tcache *tc) {
         /* Counted down to the bottom, not from `blocks`: a fork may have met the owner while it
          * changed the storage (grow). */
         size_t count = 0;
+        if (BS_UNLIKELY(tc->gates != NULL))
+            bs_gate_lift(tc, class);
         while (tc->tops.top[class][-(ptrdiff_t)count] != NULL)
             count++;
         if (count != 0)
             flush(tc, class, count, count);
         if (tc->bin[class].run_mask != 0)
             flush_run(tc, class);
-        if (BS_UNLIKELY(tc->counting != NULL))
-            bs_counted_flush(tc, class, 1);
+        if (BS_UNLIKELY(tc->gates != NULL))
+            bs_gate_set(tc, class);
     }
 }
 
@@ -146,9 +147,7 @@ static void trim_pass(struct bs_tcache *tc) {
         struct bs_bin *bin = &tc->bin[class];
         size_t count = bs_tcache_count(tc, class);
         if (!bin->refilled && count != 0)
-            flush(tc, class, count, (count + 1) / 2);
-        if (!bin->refilled && BS_UNLIKELY(tc->counting != NULL))
-            bs_counted_flush(tc, class, 2);
+            flush_any(tc, class, count, (count + 1) / 2);
         if (!bin->refilled)
             bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, bs_tcache_max_claim(bin->size));
         bin->refilled = false;
@@ -166,11 +165,9 @@ static void give_spare(void) {
         struct bs_bin *bin = &tc->bin[class];
         size_t count = bs_tcache_count(tc, class);
         if (!bin->refilled && count != 0)
-            flush(tc, class, count, count);
+            flush_any(tc, class, count, count);
         if (!bin->refilled && bin->run_mask != 0)
             flush_run(tc, class);
-        if (!bin->refilled && BS_UNLIKELY(tc->counting != NULL))
-            bs_counted_flush(tc, class, 1);
         bin->refilled = false;
     }
 }
@@ -300,26 +297,16 @@ void *bs_tcache_alloc_slow(unsigned class) {
         return alloc_uncached(class);
     note_visit(tc);
     void *p;
-    if (BS_UNLIKELY(tc->counting != NULL))
-        return bs_counted_alloc(tc, class);
+    if (bs_sample_is_on() && bs_gates_own(tc) != NULL)
+        return bs_gate_alloc(tc, class);
     /* a cache just made may have been filled by re-entry */
     if (bs_tcache_take(&tc->tops, class, &p) || bs_tcache_spread(tc, class, &p))
         return p;
     return bs_tcache_refill(tc, class, tc->bin[class].claim);
 }
 
-void bs_tcache_free_slow(unsigned class, void *p) {
-    struct bs_tcache *tc = bs_tcache_own();
-    if (tc == &bs_tcache_none) {
-        bs_central_release(class, &p, 1);
-        return;
-    }
-    if (BS_UNLIKELY(tc->counting != NULL)) {
-        if (bs_counted_free(tc, class, p))
-            note_visit(tc);
-        return;
-    }
-    note_visit(tc);
+/* Into the magazine, of which half goes back where it is full and cannot grow. There is no gate. */
+static inline void put_slowly(struct bs_tcache *tc, unsigned class, void *p) {
     if (BS_UNLIKELY(bs_tcache_is_closed(tc, class))) {
         bs_tcache_open(tc, class);
         bs_central_release(class, &p, 1);
@@ -331,15 +318,32 @@ void bs_tcache_free_slow(unsigned class, void *p) {
     (void)bs_tcache_put(&tc->tops, class, p); /* there is room; into tc, whatever the word says by now */
 }
 
+void bs_tcache_free_slow(unsigned class, void *p) {
+    struct bs_tcache *tc = bs_tcache_own();
+    if (tc == &bs_tcache_none) {
+        bs_central_release(class, &p, 1);
+        return;
+    }
+    bool gated = bs_sample_is_on() && bs_gates_own(tc) != NULL;
+    if (BS_UNLIKELY(gated) && bs_gate_free(tc, class, p))
+        return;
+    note_visit(tc); /* which may flush this magazine, too */
+    if (BS_UNLIKELY(gated))
+        bs_gate_lift(tc, class);
+    put_slowly(tc, class, p);
+    if (BS_UNLIKELY(gated))
+        bs_gate_set(tc, class);
+}
+
 bool bs_tcache_is_sampled(size_t size) {
     struct bs_tcache *tc = bs_tcache_self();
     if (BS_UNLIKELY(tc == &bs_tcache_empty))
         tc = bs_tcache_look_again();
     if (!bs_tcache_is_real(tc))
         return bs_sampler_hits_uncounted(size);
-    bool due = tc->counting != NULL && tc->counting->sampler.due;
+    bool due = tc->gates != NULL && tc->gates->due;
     if (due)
-        tc->counting->sampler.due = false;
+        tc->gates->due = false;
     return due;
 }
 

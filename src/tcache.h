@@ -37,7 +37,7 @@ struct bs_bin {
     bool refilled;     /* [owner] since the last trim pass */
 };
 
-struct bs_counting;
+struct bs_gates;
 
 /* Large blocks' spans, for tcache_kept.c. */
 struct bs_kept {
@@ -50,15 +50,10 @@ struct bs_kept {
     struct bs_span *span[8];
 };
 
-/* Magazines, as the fast paths find them: by class, or BS_RETURNED more. */
+/* Magazines, as the fast paths find them: by class. */
 struct bs_tops {
-    union {
-        void **top[4 * BS_NCLASSES]; /* [owner] the newest block; the bottom's NULL: there is none */
-        struct {
-            void **tops_of_classes[BS_NCLASSES];
-            void **limit[3 * BS_NCLASSES]; /* [owner] top of a full magazine */
-        };
-    };
+    void **top[BS_NCLASSES];   /* [owner] the newest block; where NULL is (the bottom, a gate) malloc comes to the slow door */
+    void **limit[BS_NCLASSES]; /* [owner] top of a full magazine, or what is just below a gate */
 };
 
 struct bs_tcache {
@@ -72,20 +67,12 @@ struct bs_tcache {
     uint8_t idle_drains;            /* [lock:round] idle.c: how often in a row there was little to empty */
     uint32_t idle_looks;            /* [lock:round] idle.c: looks since the last change */
     uint64_t idle_signature;        /* [lock:round] idle.c: what was seen at the last look */
-    struct bs_counting *counting;   /* [owner] NULL: sampling is off */
+    struct bs_gates *gates;         /* [owner] while blocks are sampled: tcache_gate.h; NULL: none yet */
     size_t extra_bytes;             /* [owner] capacity granted beyond the start, in bytes */
     struct bs_kept kept;
     void **no_block;                /* the static caches: where the words below lead to as well */
-    /* Only a cache that counts has memory for the second half, of what came back. Behind it lies the storage of magazines
-     * that never grew. */
-    struct bs_tops tops;
+    struct bs_tops tops;            /* behind it lies the storage of magazines that never grew */
 };
-
-/* While allocations are counted (tcache_counted.h) a class has a second magazine, to which free adds and from which
- * malloc does not take: its top and limit are those of this number more, and so is the byte by which the page map
- * names the class. */
-enum { BS_RETURNED = 2 * BS_NCLASSES };
-_Static_assert(BS_RETURNED + BS_NCLASSES <= 256, "a byte names both magazines of every class");
 
 /* The thread's word: where the tops of its cache are, so that the fast paths index from it without an addition. */
 BS_LOCAL extern __thread struct bs_tops *bs_self;
@@ -103,8 +90,7 @@ BS_INLINE struct bs_tcache *bs_tcache_self(void) {
 
 /* Where the word leads of a thread without a cache: empty, which has none yet, and none, which gets none.
  * Nothing is ever written there; each magazine is empty and full. Their tops and limits are the same pointer, so
- * one lies a word above the other: each word is a relocation, and memory of every process. (What came back is NULL in
- * both, which is empty and full as well, but for class 0, of which no byte has the number.) */
+ * one lies a word above the other: each word is a relocation, and memory of every process. */
 struct bs_no_caches {
     void *below;
     struct bs_tcache cache;
@@ -118,12 +104,11 @@ BS_LOCAL extern struct bs_no_caches bs_no_caches;
  * *out: malloc's inline path does not serve them, and calloc asks for slots that were never used. */
 bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out);
 
-/* In a cache that counts (tc->counting), where nothing is ready: what came back is from now on, but for the block that is
- * returned. NULL: something is, too little came back, or the allocation has the mark. */
-void *bs_tcache_turn(struct bs_tcache *tc, unsigned class);
-/* p comes back to the thread's cache, where it may have no room: then what came back before is ready from now on. False:
- * the cache does not count, or not so much may be ready; p is where it was. */
-bool bs_tcache_turn_in(unsigned class, void *p);
+/* In a cache with gates (tc->gates): the block of the gate that the magazine's top has come to, of which
+ * bs_tcache_is_sampled says whether it is to be sampled. NULL: the top is at none. */
+void *bs_tcache_pass_gate(struct bs_tcache *tc, unsigned class);
+/* p comes back to the thread's cache, and its place is a gate. False: it is none; p is where it was. */
+bool bs_tcache_pass_gate_back(unsigned class, void *p);
 
 /* The slow door's work. Class 1 ... BS_NCLASSES-1. */
 void *bs_tcache_alloc_slow(unsigned class);
@@ -141,14 +126,12 @@ void bs_tcache_bury(struct bs_tcache *tc);
 /* Later caches are not made (check:full, mallopt(M_PERTURB)). */
 void bs_tcache_disable(void);
 
-/* Blocks in the magazine that malloc takes from. Any thread; relaxed: while the owner changes the storage, 0. */
+/* Blocks in the magazine. Any thread; relaxed: while the owner changes the storage, 0. */
 BS_INLINE size_t bs_tcache_count(const struct bs_tcache *tc, unsigned class) {
     size_t n = ((uintptr_t)bs_load(&tc->tops.top[class]) - (uintptr_t)bs_load(&tc->bin[class].blocks)) /
                    sizeof(void *) + 1;
     return n <= BS_MAGAZINE_MAX ? n : 0;
 }
-/* Blocks in both magazines. Any thread; relaxed. */
-size_t bs_tcache_count_all(const struct bs_tcache *tc, unsigned class);
 /* Bytes of small blocks in the cache. Any thread; relaxed. */
 size_t bs_tcache_bytes(const struct bs_tcache *tc);
 /* Calls visit with the address of each block in a cache whose owner stands, or with a copy that a fork made:
@@ -168,11 +151,12 @@ void bs_tcache_give_word(struct bs_tcache *tc);
 /* Drains a borrowed cache and gives the room its magazines grew by back; the bytes it held. */
 size_t bs_tcache_strip(struct bs_tcache *tc);
 
-/* While sampling is on, after bs_tcache_alloc_slow: the block that it gave, of `size` bytes, is to be
- * sampled. */
+/* While sampling is on, after bs_tcache_alloc_slow or bs_tcache_pass_gate: the block that it gave, of `size` bytes, is to
+ * be sampled. */
 bool bs_tcache_is_sampled(size_t size);
-/* While the process has one thread: its cache, if it has one, is replaced by one that counts. */
-void bs_tcache_renew(void);
+/* Sampling has begun: the calling thread's cache, if it has one, has gates from now on. Others' come to theirs at the slow
+ * door. */
+void bs_tcache_begin_sampling(void);
 
 /* Before threads exist: nothing is freed into caches (heap.h's keeper), so their magazines grow as they are filled. */
 void bs_tcache_set_one_way(void);

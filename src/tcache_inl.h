@@ -51,24 +51,16 @@ BS_INLINE bool bs_tcache_take_run(struct bs_tcache *tc, size_t class, void **out
     return true;
 }
 
-/* Puts a block into the magazine of that index: a class, or BS_RETURNED more (tcache.h). False: it is full
- * (or class 0's, which always is): the slow door's turn. */
-BS_INLINE bool bs_tcache_put(struct bs_tops *tops, size_t index, void *p) {
-    void **top = tops->top[index];
-    if (BS_UNLIKELY(top == tops->limit[index]))
+/* Puts a block into the class's magazine. False: it is full, or class 0's, which always is: the slow door's turn. */
+BS_INLINE bool bs_tcache_put(struct bs_tops *tops, size_t class, void *p) {
+    void **top = tops->top[class];
+    if (BS_UNLIKELY(top == tops->limit[class]))
         return false;
     top[1] = p;
     /* the block is there before it counts, for a snapshot by fork (tcache.h) */
     __atomic_signal_fence(__ATOMIC_RELEASE);
-    bs_tcache_step(tops, index, top, +1);
+    bs_tcache_step(tops, class, top, +1);
     return true;
-}
-
-/* The same for what came back of a class, where the byte of the block's page does not lead to it. False also if the
- * thread's cache does not count. */
-BS_INLINE bool bs_tcache_put_returned(size_t class, void *p) {
-    struct bs_tcache *tc = bs_tcache_self();
-    return tc->counting != NULL && bs_tcache_put(&tc->tops, BS_RETURNED + class, p);
 }
 
 #endif

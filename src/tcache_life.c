@@ -6,7 +6,7 @@
  * Locks: the borrow lock, which is its own; under that the registry's. pthread_setspecific may call back into
  * calloc; what makes a cache is written to be entered again at that point.
  */
-#include "tcache_counted.h"
+#include "tcache_gate.h"
 #include "tcache_kept.h"
 
 #include "counter.h"
@@ -19,16 +19,14 @@
 /* The bottom and the limit of every magazine of the two static caches. */
 static void *no_block;
 struct bs_no_caches bs_no_caches = {.cache = {.no_block = &no_block,
-                                              .tops.top = {[0 ... 2 * BS_NCLASSES - 1] = &no_block}}};
+                                              .tops = {.top = {[0 ... BS_NCLASSES - 1] = &no_block},
+                                                       .limit = {[0 ... BS_NCLASSES - 1] = &no_block}}}};
 __thread struct bs_tops *bs_self = &bs_tcache_empty.tops;
 
 /* Where a magazine lies that never grew, above its bottom. */
 typedef void *first_blocks[1 + BS_MAGAZINE_START];
-#define COUNTED_BYTES (sizeof(struct bs_tcache) + BS_NCLASSES * sizeof(first_blocks))
-#define CACHE_BYTES (COUNTED_BYTES - BS_RETURNED * sizeof(void **))
+#define CACHE_BYTES (sizeof(struct bs_tcache) + BS_NCLASSES * sizeof(first_blocks))
 static struct bs_meta_pool cache_pool = BS_META_POOL_INIT(CACHE_BYTES);
-static struct bs_meta_pool counted_pool = BS_META_POOL_INIT(COUNTED_BYTES);
-static struct bs_meta_pool counting_pool = BS_META_POOL_INIT(sizeof(struct bs_counting));
 /* Storage of magazines that grew: a bottom and 16, 32 ... 1024 blocks. */
 static struct bs_meta_pool storage_pool[] = {
     BS_META_POOL_INIT(17 * sizeof(void *)),  BS_META_POOL_INIT(33 * sizeof(void *)),
@@ -55,8 +53,7 @@ uint16_t bs_tcache_start_capacity(uint32_t size) {
 
 /* An empty magazine in the cache's own storage. */
 static void use_first_blocks(struct bs_tcache *tc, unsigned class, uint16_t cap) {
-    void *behind = &tc->tops.top[tc->counting != NULL ? 2 * BS_RETURNED : BS_RETURNED];
-    void **bottom = ((first_blocks *)behind)[class];
+    void **bottom = ((first_blocks *)(void *)(tc + 1))[class];
     bs_store(&tc->tops.top[class], bottom);
     bs_store(&tc->tops.limit[class], bottom + cap);
     bs_store(&tc->bin[class].blocks, bottom + 1);
@@ -83,9 +80,8 @@ static void free_storage(struct bs_tcache *tc, unsigned class) {
 static void destroy(struct bs_tcache *tc) {
     for (unsigned class = 1; class < BS_NCLASSES; class++)
         free_storage(tc, class);
-    if (tc->counting != NULL)
-        bs_meta_pool_free(&counting_pool, tc->counting);
-    bs_meta_pool_free(tc->counting != NULL ? &counted_pool : &cache_pool, tc);
+    bs_gates_free(tc);
+    bs_meta_pool_free(&cache_pool, tc);
 }
 
 /* What the word leads to when nobody has borrowed it: under the lock, since a word that was put
@@ -136,11 +132,10 @@ static void at_thread_exit(void *arg) {
         bs_tcache_leave();
 }
 
-void bs_tcache_renew(void) {
-    bs_tcache_leave();
-    bs_lock_acquire(&bs_tcache_borrowing);
-    bs_store(&bs_self, &bs_tcache_empty.tops);
-    bs_lock_release(&bs_tcache_borrowing);
+void bs_tcache_begin_sampling(void) {
+    struct bs_tcache *tc = bs_tcache_look_again();
+    if (bs_tcache_is_real(tc) && bs_gates_own(tc) != NULL)
+        bs_tcache_drain(tc);
 }
 
 void bs_tcache_drain_own(void) {
@@ -150,25 +145,6 @@ void bs_tcache_drain_own(void) {
 }
 
 /* --- making ----------------------------------------------------------------------------------- */
-
-/* A cache without a block, and with counts if blocks are sampled; NULL: no memory. */
-static struct bs_tcache *make_empty(void) {
-    struct bs_counting *counting = NULL;
-    if (bs_sample_is_on()) {
-        counting = bs_meta_pool_alloc(&counting_pool);
-        if (counting == NULL)
-            return NULL;
-    }
-    struct bs_tcache *tc = bs_meta_pool_alloc(counting != NULL ? &counted_pool : &cache_pool);
-    if (tc == NULL) {
-        if (counting != NULL)
-            bs_meta_pool_free(&counting_pool, counting);
-        return NULL;
-    }
-    memset(tc, 0, counting != NULL ? COUNTED_BYTES : CACHE_BYTES);
-    tc->counting = counting;
-    return tc;
-}
 
 static void init_bins(struct bs_tcache *tc) {
     use_first_blocks(tc, 0, 0);
@@ -182,12 +158,11 @@ static void init_bins(struct bs_tcache *tc) {
 }
 
 static struct bs_tcache *make_registered(void) {
-    struct bs_tcache *tc = make_empty();
+    struct bs_tcache *tc = bs_meta_pool_alloc(&cache_pool);
     if (tc == NULL)
         return NULL;
+    memset(tc, 0, CACHE_BYTES);
     init_bins(tc);
-    if (tc->counting != NULL)
-        bs_counted_init(tc);
     tc->tid = bs_os_tid();
     tc->word = &bs_self;
     bs_thread_register(tc);
@@ -200,13 +175,6 @@ struct bs_tcache *bs_tcache_make(void) {
     if (!bs_thread_are_ours())
         return &bs_tcache_none;
     struct bs_tcache *tc = make_registered();
-    /* Sampling has begun meanwhile, in the program's first thread: it has seen this cache in the registry and shows no class
-     * (heap.c), or it has not, and this thread sees now that blocks are sampled. */
-    if (BS_UNLIKELY(tc != NULL && tc->counting == NULL && bs_sample_is_on())) {
-        bs_thread_unregister(tc);
-        destroy(tc);
-        tc = make_registered();
-    }
     if (tc == NULL)
         return &bs_tcache_none;
     bs_store(&bs_self, &tc->tops);
@@ -219,15 +187,11 @@ struct bs_tcache *bs_tcache_make(void) {
 
 /* --- looking at it ------------------------------------------------------------------------------ */
 
-size_t bs_tcache_count_all(const struct bs_tcache *tc, unsigned class) {
-    return bs_tcache_count(tc, class) + bs_counted_returned(tc, class);
-}
-
 size_t bs_tcache_bytes(const struct bs_tcache *tc) {
     size_t bytes = 0;
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         const struct bs_bin *bin = &tc->bin[class];
-        bytes += (bs_tcache_count_all(tc, class) + bs_popcount(bs_load(&bin->run_mask))) *
+        bytes += (bs_tcache_count(tc, class) + bs_popcount(bs_load(&bin->run_mask))) *
                  bs_class_info[class].size;
     }
     return bytes;
@@ -238,10 +202,9 @@ void bs_tcache_each_block(const struct bs_tcache *tc, void (*visit)(uintptr_t p)
         const struct bs_bin *bin = &tc->bin[class];
         for (uint64_t mask = bin->run_mask; mask != 0; mask &= mask - 1)
             visit((uintptr_t)bin->run_base + (size_t)bs_ctz(mask) * bin->size);
-        for (void **top = tc->tops.top[class]; *top != NULL; top--)
-            visit((uintptr_t)*top);
-        for (size_t n = bs_counted_returned(tc, class); n != 0; n--)
-            visit((uintptr_t)tc->counting->bottom[class][n]);
+        for (void **top = tc->tops.top[class], *p;
+             (p = *top != NULL ? *top : bs_gate_block(tc, class, top)) != NULL; top--)
+            visit((uintptr_t)p);
     }
 }
 
@@ -263,8 +226,6 @@ uint64_t bs_tcache_signature(const struct bs_tcache *tc) {
         const struct bs_bin *bin = &tc->bin[class];
         sum = (sum ^ (uintptr_t)bs_load(&tc->tops.top[class]) ^ bs_load(&bin->run_mask)) * 0x9e3779b97f4a7c15u;
         sum ^= sum >> 32;
-        if (BS_UNLIKELY(tc->counting != NULL))
-            sum += (uintptr_t)bs_load(&tc->tops.top[BS_RETURNED + class]) * (2 * class + 1);
     }
     return sum;
 }
@@ -287,7 +248,12 @@ size_t bs_tcache_strip(struct bs_tcache *tc) {
     BS_ASSERT_HELD(&bs_tcache_borrowing);
     size_t bytes = bs_tcache_bytes(tc) + bs_kept_bytes(tc);
     bs_tcache_drain(tc);
-    for (unsigned class = 1; class < BS_NCLASSES; class++)
+    for (unsigned class = 1; class < BS_NCLASSES; class++) {
+        if (BS_UNLIKELY(tc->gates != NULL))
+            bs_gate_lift(tc, class);
         free_storage(tc, class);
+        if (BS_UNLIKELY(tc->gates != NULL))
+            bs_gate_set(tc, class);
+    }
     return bytes;
 }

@@ -96,14 +96,10 @@
  * instructions (2026-11-26). */
 #define BS_CACHE_HEAP_PART 4
 #define BS_CACHE_LEAST_BYTES (64 * BS_KIB)
-/* While blocks are sampled (tcache_counted.h): room for what comes back of a class, in bytes of blocks, and in blocks at
- * least (2 above BS_TINY_MAX) and at most; and words for all of that. So much circulates. With 16 KiB and 64 blocks, in one
- * of two loads of redis-server (callgrind, a cache of 32 KiB): 56 % more misses instead of 19, and a pair of malloc and free of
- * 32 bytes takes 33 instructions instead of 45; by the clock no difference could be shown (2026-11-27; doc/MEASURED.md, 17). */
-#define BS_RETURNED_BYTES (2 * BS_KIB)
-#define BS_RETURNED_LEAST 4
-#define BS_RETURNED_MAX 16
-#define BS_RETURNED_WORDS 512
+/* While blocks are sampled (tcache_gate.h): of so many places of a magazine one is a gate, at most; and of so many
+ * allocations that meet one, at least, one is sampled, so that gates are no rarer where blocks are large. */
+#define BS_GATE_SPACING_MAX 128
+#define BS_GATE_HITS_PART 16
 /* Before so many bytes more are taken from the kernel, and one part in so many of what the heap has in use, the
  * thread that takes them for a span of so many pages at most gives back what lies unused in its cache. Buffers that
  * all grow (bench/micro realloc-many) left blocks of each size they had there, and each held a span: peak 8.2 and

@@ -14,7 +14,7 @@
 #include "opt.h"
 #include "os.h"
 #include "pageheap.h"
-#include "tcache_counted.h"
+#include "tcache_gate.h"
 #include "thread.h"
 #include "unit.h"
 
@@ -55,14 +55,34 @@ static uint32_t first_capacity(size_t size) {
     return cap;
 }
 
+static bool is_below_a_gate(unsigned class, void **limit) {
+    const struct bs_gates *gates = bs_tcache_self()->gates;
+    void **at = gates != NULL ? gates->gate[class].at : NULL;
+    return at != NULL && (limit + 1 == at || limit + 1 == at + bs_gate_spacing(class));
+}
+
+/* The highest gate that blocks have reached, and no other place, is empty. */
+static void check_gate(unsigned class) {
+    const struct bs_tcache *tc = bs_tcache_self();
+    void **top = tc->tops.top[class], **bottom = tc->bin[class].blocks - 1;
+    void **at = tc->gates != NULL ? tc->gates->gate[class].at : NULL;
+    for (void **place = bottom + 1; place <= top; place++)
+        require((*place == NULL) == (place == at), "class %u: place %zd is empty, or should be; top %zd gate %zd", class, place - bottom, top - bottom, at - bottom);
+    if (at == NULL)
+        return;
+    size_t spacing = bs_gate_spacing(class);
+    require(at > bottom && (at <= top ? top - at < (ptrdiff_t)spacing && tc->gates->gate[class].aside != NULL
+                                      : at - bottom <= (ptrdiff_t)spacing),
+            "class %u: the gate is at %zd, the top at %zd", class, at - bottom, top - bottom);
+}
+
 /* What has left the spans is live or in this thread's cache; magazines are within their bounds. */
 static void check_conservation(void) {
     size_t bytes = 0, extra = 0;
     for (unsigned class = 1; class < BS_NCLASSES; class ++) {
         const struct bs_bin *bin = &bs_tcache_self()->bin[class];
         size_t count = bs_tcache_count(bs_tcache_self(), class);
-        size_t all = bs_tcache_count_all(bs_tcache_self(), class);
-        size_t cached = all + bs_popcount(bin->run_mask), size = bs_class_info[class].size;
+        size_t cached = count + bs_popcount(bin->run_mask), size = bs_class_info[class].size;
         size_t out = bs_central_counts(class).slots_out;
         require(out == live_of[class] + cached, "class %u: %zu slots out, %zu live + %zu cached",
                 class, out, live_of[class], cached);
@@ -71,9 +91,11 @@ static void check_conservation(void) {
             continue;
         require(count <= bin->cap && bin->cap <= BS_MAGAZINE_MAX, "class %u: %zu of %u", class,
                 count, bin->cap);
-        bool closed = bin->run_base == NULL && bs_tcache_self()->tops.limit[class] == bin->blocks - 1;
-        require((closed || bs_tcache_self()->tops.limit[class] == bin->blocks + bin->cap - 1) && bin->blocks[-1] == NULL,
+        void **limit = bs_tcache_self()->tops.limit[class];
+        bool closed = bin->run_base == NULL && limit == bin->blocks - 1;
+        require((closed || limit == bin->blocks + bin->cap - 1 || is_below_a_gate(class, limit)) && bin->blocks[-1] == NULL,
                 "class %u: a magazine without its limit or bottom", class);
+        check_gate(class);
         require(!closed || count == 0, "class %u: %zu blocks in a closed magazine", class, count);
         require(bin->cap <= 2 * BS_MAGAZINE_LEAST || bin->cap * size <= BS_MAGAZINE_MAX_BYTES,
                 "class %u: room for %zu bytes", class, bin->cap * size);
@@ -106,11 +128,14 @@ static void random_steps(unsigned steps) {
 }
 
 /* From now on blocks are sampled, on average one in so many bytes; 0: not. */
-static void sample(uint64_t interval) {
-    take(10); /* a cache that does not count, and a page with a class */
+static void begin_sampling(uint64_t interval) {
     bs_opt.sample = interval;
     if (interval != 0)
         bs_heap_start_sampling();
+}
+static void sample(uint64_t interval) {
+    take(10); /* a cache without gates, and a page with a class */
+    begin_sampling(interval);
 }
 
 /* How often blocks are sampled, in what is tested in each way. */
@@ -128,59 +153,71 @@ START_TEST(nothing_is_lost_or_doubled) {
 }
 END_TEST
 
-/* What each block is freed as: the page's byte. */
-static void expect_shown(const void *p, bool counts) {
-    unsigned class = bs_span_of((uintptr_t)p)->class, shown = bs_pagemap_near_class((uintptr_t)p);
-    require(shown == (counts ? class + BS_RETURNED : 0), "class %u is shown as %u", class, shown);
+/* What a gate is: where it is, and that it is one for takes and puts alike (tcache_gate.h). Heights are places above the
+ * bottom. */
+static size_t height(const struct bs_tcache *tc, unsigned class) {
+    return (size_t)(tc->tops.top[class] - (tc->bin[class].blocks - 1));
 }
 
-/* While allocations are counted, free's magazine is not malloc's. */
-START_TEST(what_came_back_is_apart) {
-    sample(UINT64_C(1) << 40); /* no block of this test has a mark, but for one in 10^6 */
-    unsigned class = bs_class_of(48);
-    for (unsigned i = 0; i < 200; i++)
-        take(48);
-    expect_shown(live[100], true);
-    size_t ready = bs_tcache_count(bs_tcache_self(), class);
-    for (unsigned i = 1; i <= BS_RETURNED_MAX; i++) {
+static size_t visits;
+static void count_visit(uintptr_t p) {
+    require(p != 0, "no block is visited");
+    visits++;
+}
+
+/* Each height is a gate or none, for malloc as for free, until the magazine is filled or emptied: whoever comes through it
+ * comes to the slow door. */
+START_TEST(gates_stay_where_they_are) {
+    sample(_i == 0 ? UINT64_C(1) << 40 : UINT64_C(1) << 11); /* a gate in 128 places, or in 8 */
+    unsigned class = bs_class_of(16), gates = 0, plain = 0;
+    struct bs_tcache *tc = bs_tcache_self();
+    for (unsigned i = 0; i < 2000; i++)
+        take(16);
+    while (height(tc, class) < 200)
         give(nlive - 1);
-        ck_assert_uint_eq(bs_tcache_count(bs_tcache_self(), class), ready);
-        ck_assert_uint_eq(bs_tcache_count_all(bs_tcache_self(), class), ready + i);
-        check_conservation();
-    }
-    uint32_t visits = bs_tcache_self()->slow_ops;
-    for (unsigned i = 0; i < 100 * BS_RETURNED_MAX; i++) {
-        take(48);
-        give(nlive - 1);
-    }
-    ck_assert_uint_le(bs_tcache_self()->slow_ops - visits, 200);
-    check_conservation();
+    bs_gate_lift(tc, class);
+    bs_gate_set(tc, class);
+    bool gate[256] = {false}; /* by height */
+    for (unsigned round = 0; round < 6; round++)
+        for (unsigned i = 0; i < 150; i++) {
+            size_t from = height(tc, class);
+            bool up = round % 2 != 0;
+            size_t place = up ? from + 1 : from;
+            bool slow = up ? tc->tops.top[class] == tc->tops.limit[class] : *tc->tops.top[class] == NULL;
+            require(round == 0 || slow == gate[place], "place %zu, round %u: %d", place, round, slow);
+            gate[place] = slow;
+            *(slow ? &gates : &plain) += 1;
+            if (up)
+                give(nlive - 1);
+            else
+                take(16);
+            ck_assert_uint_eq(height(tc, class), up ? from + 1 : from - 1);
+            check_conservation();
+        }
+    ck_assert_uint_ge(gates, _i == 0 ? 6 : 6 * 18);
+    ck_assert_uint_le(gates, _i == 0 ? 12 : 6 * 19);
+    ck_assert_uint_ne(plain, 0);
 }
 END_TEST
 
-/* Whichever of the two doors moves it, and the central lists are not asked: each allocation brings the next mark nearer by
- * one. */
-START_TEST(what_came_back_is_counted) {
-    sample(UINT64_C(1) << 40);
-    unsigned class = bs_class_of(48), n = 0;
+/* A block that waits at a gate is the cache's like others: each is visited once, and in order. */
+START_TEST(what_waits_at_a_gate_is_in_the_cache) {
+    sample(UINT64_C(1) << 13);
     for (unsigned i = 0; i < 300; i++)
-        take(48);
+        take(16);
     for (unsigned i = 0; i < 100; i++)
         give(nlive - 1);
     struct bs_tcache *tc = bs_tcache_self();
-    bs_counted_account(tc, class);
-    uint64_t until = tc->counting->sampler.class[class].until, flushes = bs_counted(flushes);
-    for (unsigned step = 0; step < 2000; step++) {
-        unsigned k = random_below(&seed, 40);
-        for (unsigned i = 0; i < k; i++)
-            take(48);
-        for (unsigned i = 0; i < k; i++)
-            give(nlive - 1);
-        n += k;
-    }
-    bs_counted_account(tc, class);
-    ck_assert_uint_eq(until - tc->counting->sampler.class[class].until, n);
-    ck_assert_uint_le(bs_counted(flushes) - flushes, 20);
+    unsigned class = bs_class_of(16);
+    size_t in_all = 0;
+    for (unsigned i = 1; i < BS_NCLASSES; i++)
+        in_all += bs_tcache_count(tc, i) + bs_popcount(tc->bin[i].run_mask);
+    visits = 0;
+    bs_tcache_each_block(tc, count_visit);
+    ck_assert_uint_eq(visits, in_all);
+    ck_assert_uint_ge(bs_tcache_count(tc, class), 50);
+    bs_tcache_drain(tc);
+    ck_assert_uint_eq(bs_tcache_bytes(tc), 0);
     check_conservation();
 }
 END_TEST
@@ -193,22 +230,30 @@ static void *with_a_cache(void *arg) {
     bs_heap_free(p);
     for (unsigned i = 0; i < 1000; i++)
         bs_heap_free(bs_heap_alloc(48));
-    return NULL;
+    bool none_yet = bs_tcache_self()->gates == NULL;
+    static void *block[1000];
+    for (unsigned i = 0; i < 1000; i++)
+        block[i] = bs_heap_alloc(48);
+    bool has_some = bs_tcache_self()->gates != NULL;
+    for (unsigned i = 0; i < 1000; i++)
+        bs_heap_free(block[i]);
+    return none_yet && has_some ? arg : NULL;
 }
 
-/* A thread that has a cache already finds nothing of the second magazines in it. */
+/* A thread that has a cache already comes to gates when it comes to the slow door. */
 START_TEST(a_cache_that_is_older_than_sampling) {
     pthread_t thread;
     pthread_barrier_t barrier;
+    void *answer;
     pthread_barrier_init(&barrier, NULL, 2);
     pthread_create(&thread, NULL, with_a_cache, &barrier);
     pthread_barrier_wait(&barrier);
-    sample(4096);
-    expect_shown(live[0], false);
+    sample(UINT64_C(1) << 40);
     pthread_barrier_wait(&barrier);
-    pthread_join(thread, NULL);
+    pthread_join(thread, &answer);
+    ck_assert_ptr_nonnull(answer);
+    ck_assert_ptr_nonnull(bs_tcache_self()->gates); /* the one that began */
     random_steps(200);
-    expect_shown(live[0], false);
 }
 END_TEST
 
@@ -564,6 +609,7 @@ static void run_threads(void *(*fn)(void *), unsigned n) {
 }
 
 START_TEST(thread_ends_give_all_back) {
+    begin_sampling(intervals[_i]);
     ck_assert_int_eq(pthread_key_create(&late_key, late_destructor), 0);
     run_threads(ordinary_thread, 20);
     ck_assert_uint_eq(bs_counted(caches_closed), 20);
@@ -597,6 +643,7 @@ static void run_vanishing_threads(unsigned n) {
 }
 
 START_TEST(vanished_threads_are_found) {
+    begin_sampling(intervals[_i]);
     use_some();
     size_t mine = slots_out();
     run_vanishing_threads(30);
@@ -644,6 +691,7 @@ START_TEST(forked_child_finds_the_others_caches) {
     pthread_t thread[5];
     int status;
     bs_fork_start();
+    begin_sampling(intervals[_i]);
     pthread_barrier_init(&barrier, NULL, 6);
     for (unsigned i = 0; i < 5; i++)
         ck_assert_int_eq(pthread_create(&thread[i], NULL, thread_that_waits, NULL), 0);
@@ -676,9 +724,7 @@ static void check_static(const struct bs_tcache *tc) {
         ck_assert_ptr_eq(tc->tops.top[class], tc->tops.limit[class]);
         ck_assert(tc->bin[class].run_mask == 0);
     }
-    for (unsigned class = 1; class < BS_NCLASSES; class++)
-        ck_assert_ptr_eq(tc->tops.top[BS_RETURNED + class], tc->tops.limit[BS_RETURNED + class]);
-    ck_assert_ptr_null(tc->counting);
+    ck_assert_ptr_null(tc->gates);
 }
 START_TEST(static_caches_are_empty_and_full) {
     ck_assert_ptr_ne(&bs_tcache_none, &bs_tcache_empty);
@@ -782,8 +828,8 @@ int main(void) {
     Suite *suite = suite_create("tcache");
     TCase *tc = add_case(suite, "conservation");
     tcase_add_loop_test(tc, nothing_is_lost_or_doubled, 0, BS_ARRAY_LEN(intervals));
-    tcase_add_test(tc, what_came_back_is_apart);
-    tcase_add_test(tc, what_came_back_is_counted);
+    tcase_add_loop_test(tc, gates_stay_where_they_are, 0, 2);
+    tcase_add_test(tc, what_waits_at_a_gate_is_in_the_cache);
     tcase_add_test(tc, a_cache_that_is_older_than_sampling);
     tcase_add_test(tc, last_freed_comes_first);
     tcase_add_test(tc, first_cache_is_made_at_the_slow_door);
@@ -805,12 +851,12 @@ int main(void) {
     tc = add_case(suite, "lines");
     tcase_add_loop_test(tc, handed_neighbours_part, 0, 9);
     tc = add_case(suite, "ends");
-    tcase_add_test(tc, thread_ends_give_all_back);
+    tcase_add_loop_test(tc, thread_ends_give_all_back, 0, BS_ARRAY_LEN(intervals));
 #if !BS_SANITIZED
-    tcase_add_test(tc, vanished_threads_are_found);
+    tcase_add_loop_test(tc, vanished_threads_are_found, 0, BS_ARRAY_LEN(intervals));
     tcase_add_test(tc, search_for_orphans_goes_round);
 #endif
-    tcase_add_test(tc, forked_child_finds_the_others_caches);
+    tcase_add_loop_test(tc, forked_child_finds_the_others_caches, 0, BS_ARRAY_LEN(intervals));
     tc = add_case(suite, "without");
     tcase_add_test(tc, disabled_caches);
     tcase_add_test(tc, static_caches_are_empty_and_full);
