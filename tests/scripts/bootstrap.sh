@@ -3,7 +3,8 @@
 #
 # bootstrap.sh - ./bootstrap where it cannot work, or was interrupted: one line says what is wrong before anything
 # is installed or built, and what ^C left of autoreconf and configure is made anew. It is a copy that installs
-# nothing, in a project of two makefiles.
+# nothing, in a project of two makefiles. And how packages are named whose names differ between releases, by an apt
+# that is none.
 #
 # It is NOT about what is built. Called by `make check`; takes top_srcdir from the environment. Exit status: 0 all
 # right, 1 not, 77 without autotools.
@@ -66,6 +67,40 @@ ends "configure that was interrupted" 0 'bootstrap: built' "$tmp/p/bootstrap" bu
 rm -r "$tmp/p/sub/Makefile.in" "$tmp/p/build"
 ends "autoreconf that was interrupted" 0 'bootstrap: built' "$tmp/p/bootstrap" build
 [ -e "$tmp/p/build/sub/made" ] || { echo "bootstrap.sh: nothing was built"; status=1; }
+
+# Where there is neither root nor sudo the remedy is said, with the names that apt has: of Debian 12, 13, one whose
+# python3 is not its newest, and none where there are no lists yet.
+mkdir "$tmp/bin"
+for tool in bash sed grep sort realpath dirname env; do
+    ln -s "$(command -v $tool)" "$tmp/bin/$tool"
+done
+printf '#!/bin/bash\necho 1000\n' >"$tmp/bin/id"
+printf '#!/bin/bash\nexit 1\n' >"$tmp/bin/dpkg-query"
+cat >"$tmp/bin/apt-cache" <<'END'
+#!/bin/bash
+case $1 in
+pkgnames) printf '%s\n' $KNOWN | grep "^$2" ;;
+madison) [[ $2 == *virtual ]] || echo "$2 | 1 | a source" ;;
+show) [ -z "$KNOWN" ] || printf 'Package: python3\nDepends: %s (>= 1), libpython3-stdlib (= 1)\n' "$PYTHON" ;;
+esac
+END
+chmod +x "$tmp/bin"/*
+sed "s,^debian_path=.*,debian_path=$tmp/bin," "$top/bootstrap" >"$tmp/bootstrap"
+names() { # WHAT PYTHON 'NAMES THAT APT HAS' NAME...: these are to be installed
+    local what=$1 python=$2 known=$3 name
+    shift 3
+    ends "$what" 1 'not root, and no sudo. As root, run   apt-get update && apt-get install --no-install-recommends' \
+        env -i PATH="$tmp/bin" PYTHON="$python" KNOWN="$known" bash "$tmp/bootstrap" deps bench
+    for name in "$@"; do
+        grep -qF -- " $name " "$tmp/out" || { echo "bootstrap.sh: $what: no $name in: $(cat "$tmp/out")"; status=1; }
+    done
+}
+names 'packages of Debian 12' python3.11 'libmimalloc-dev libmimalloc2.0 libtcmalloc-minimal4 libpython3.11-testsuite' \
+    libmimalloc2.0 libtcmalloc-minimal4 libpython3.11-testsuite gcc
+names 'packages of Debian 13' python3.13 'libmimalloc-dev libmimalloc3 libtcmalloc-minimal4 libtcmalloc-minimal4t64
+    libtcmalloc-minimal5virtual libpython3.13-testsuite' libmimalloc3 libtcmalloc-minimal4t64 libpython3.13-testsuite
+names 'packages for python3' python3.13 'libpython3.13-testsuite libpython3.14-testsuite' libpython3.13-testsuite
+names 'packages that no list has' '' '' 'libmimalloc[0-9]*' 'libpython3.*-testsuite'
 
 # A tree that is not one's own is said to be so where something has to be written; root may write.
 if [ "$(id -u)" != 0 ] || { chmod 755 "$tmp" && runuser -u nobody -- test -x "$tmp/p/bootstrap"; }; then

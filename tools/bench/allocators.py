@@ -15,8 +15,9 @@ SONAMES = {
     "mimalloc": ["libmimalloc.so.3", "libmimalloc.so.2.0", "libmimalloc.so.2"],
     "tcmalloc": ["libtcmalloc_minimal.so.4", "libtcmalloc.so.4"],
 }
-PACKAGES = {"jemalloc": "libjemalloc2", "mimalloc": "libmimalloc2.0",
-            "tcmalloc": "libtcmalloc-minimal4"}
+# Debian 12's name, then Debian 13's.
+PACKAGES = {"jemalloc": "libjemalloc2", "mimalloc": "libmimalloc2.0 or libmimalloc3",
+            "tcmalloc": "libtcmalloc-minimal4 or libtcmalloc-minimal4t64"}
 DEFAULT_ALLOCATORS = ["glibc", "jemalloc", "mimalloc", "tcmalloc", "besom"]
 
 

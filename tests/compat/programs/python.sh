@@ -7,9 +7,10 @@
 # nothing of malloc, and are left out.
 what="its test suite: test_dict, test_json, test_threading, test_subprocess, and of \
 test_multiprocessing_fork the pools, queues and shared memory"
-packages="python3 libpython3.11-testsuite"
+python=$(readlink /usr/bin/python3 || echo python3)
+packages="python3 lib$python-testsuite"
 commands="python3"
-files=/usr/lib/python3.11/test/test_dict.py
+files=/usr/lib/$python/test/test_dict.py
 witnesses='python3[0-9.]*'
 speed=quick
 limit_seconds=1000
