@@ -96,7 +96,8 @@ class Programs:
         if complaint:
             return None, complaint
         argv, env = self.command(name, "workload")
-        # Redis brings another malloc, which the system's own has to be put before.
+        # Redis brings another malloc, which the system's own has to be put before; all of it (mallocx.c).
+        env["MALLOCX"] = os.path.join(ROOT, "build", "tools", ".libs", "mallocx.so")
         preloaded = {**allocator, "path": allocator["path"] or find_library(["libc.so.6"])}
         run = Run(argv, preloaded, self.launcher, Phases(), timeout=limit_seconds, env=env)
         try:

@@ -3,7 +3,7 @@
 """redis.py LIBRARY DIRECTORY KEYS SECONDS -- a Redis server that loses four fifths of its keys.
 
 Run by bench/rss. Starts Debian's redis-server with LIBRARY preloaded ("" leaves it with jemalloc,
-which it is linked with) on a socket in DIRECTORY, sets KEYS keys with values of 16 bytes to 1 KiB,
+which it is linked with; Redis 8 has tools/mallocx.c behind the others) on a socket in DIRECTORY, sets KEYS keys with values of 16 bytes to 1 KiB,
 deletes 80 % of them in random order, says "idle", and ends the server by SIGTERM after SECONDS, so
 that it leaves through exit. "sample PID" on stdout names the process whose memory is meant.
 
@@ -64,7 +64,7 @@ def main():
     library, directory, count, seconds = sys.argv[1:5]
     environment = dict(os.environ)
     if library:
-        environment["LD_PRELOAD"] = library
+        environment["LD_PRELOAD"] = demo.whole(library)
     wanted, bound = library or "libjemalloc.so", bound_to(environment)
     if wanted not in bound and os.path.realpath(wanted) != os.path.realpath(bound):
         sys.exit(f"redis.py: redis-server takes its malloc from {bound}, not from {wanted}")

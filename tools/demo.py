@@ -8,7 +8,8 @@ The same story three times, one server after the other: load 350 MB of values of
 through a Unix socket, delete four fifths of them in random order, then idle. RSS is read from
 /proc/PID/smaps_rollup every quarter of a second. Debian's redis-server is linked with jemalloc;
 LD_PRELOAD of libc.so.6 or of our library puts another malloc before it, and the dynamic loader is
-asked which one redis-server was really bound to before anything is measured.
+asked which one redis-server was really bound to before anything is measured. Redis 8 calls jemalloc
+by names of its own as well, which libc needs help with (mallocx.c); besom is put there alone.
 
 This is a demonstration, not a benchmark: one run each, on whatever else the machine does.
 Python's standard library only; one thread samples, one speaks to the server. Every wait is bounded.
@@ -38,6 +39,8 @@ BATCH = 2000
 SEED = 42
 PR_SET_PDEATHSIG = 1
 LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
+MALLOCX = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))),
+                       "build", "tools", ".libs", "mallocx.so")
 
 PLOT_ROWS = 8
 PLOT_COLUMNS = 30
@@ -46,6 +49,16 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 
 class DemoError(Exception):
     """Something the user must know, said in one line."""
+
+
+def whole(library):
+    """LD_PRELOAD that takes all of redis-server's memory from a malloc that cannot live beside jemalloc."""
+    with open(shutil.which("redis-server"), "rb") as file:
+        if b"\0mallocx\0" not in file.read():
+            return library
+    if not os.path.exists(MALLOCX):
+        raise DemoError(f"this Redis needs {MALLOCX}; run ./bootstrap build")
+    return f"{library}:{MALLOCX}"
 
 
 def make_keys():
@@ -133,13 +146,13 @@ class Sampler(threading.Thread):
 class Contender:
     """One malloc: its name, the library that is preloaded for it, and what was measured."""
 
-    def __init__(self, name, library, environment):
+    def __init__(self, name, library, environment, preload=None):
         self.name = name
         self.library = library
         self.environment = dict(os.environ, **environment)
         self.environment.pop("LD_PRELOAD", None)
         if library:
-            self.environment["LD_PRELOAD"] = library
+            self.environment["LD_PRELOAD"] = preload or library
         self.process = None
         self.samples = []
         self.peak = self.deleted = self.idle = 0.0
@@ -296,7 +309,7 @@ def main():
         raise DemoError("no redis-server here; apt-get install redis-server")
     log = os.path.join(directory, "besom.log")
     contenders = [
-        Contender("glibc", LIBC, {}),
+        Contender("glibc", LIBC, {}, whole(LIBC)),
         Contender("jemalloc", None, {}),
         Contender("besom", library, {"BESOM_CONF": ",".join(
             filter(None, [os.environ.get("BESOM_CONF"), f"log:{log}", "log_at:exit"]))}),
