@@ -292,8 +292,11 @@ bool bs_os_is_call(uintptr_t at);
  * stack and thread-local words its own, and neither that call's place nor any word of its stack
  * lies in [text_base, text_end): it was in no function there, nor had a signal handler interrupted
  * one. `own` is a thread-local variable of it, where its stack ends. What is left on the stack of
- * earlier calls may make the answer false, never true. */
-bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_t text_end);
+ * earlier calls may make the answer false, never true; `frames_end` says, of the call's place and its
+ * stack pointer, from where on words count: what is below is known to be frames of others. */
+typedef uintptr_t bs_os_frames_end(uintptr_t pc, uintptr_t sp);
+bool bs_os_thread_sleeps(int tid, const void *own, bs_os_frames_end *frames_end, uintptr_t text_base,
+                         uintptr_t text_end);
 /* Of a thread that stands still with its stack pointer at sp: true if neither the nearest near_bytes of
  * its stack nor a place that a signal has interrupted, as the signal's frame on the next
  * BS_TEXT_FAR_BYTES says, shows the text, nor the BS_TEXT_NEAR_BYTES of stack that were the nearest at that place,

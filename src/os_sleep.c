@@ -205,7 +205,8 @@ bool bs_os_stack_is_clear(uintptr_t sp, const void *own, size_t near_bytes, uint
     return seen == CLEAR || seen == TOO_DEEP;
 }
 
-bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_t text_end) {
+bool bs_os_thread_sleeps(int tid, const void *own, bs_os_frames_end *frames_end, uintptr_t text_base,
+                         uintptr_t text_end) {
     char line[256], again[256];
     struct wait_state w;
     if (read_wait(tid, line, sizeof line) <= 0 || !parse_wait(line, &w))
@@ -215,7 +216,7 @@ bool bs_os_thread_sleeps(int tid, const void *own, uintptr_t text_base, uintptr_
         return false;
     /* the stack was read while the thread waited if it waits in the same place afterwards */
     struct look l = {.base = text_base, .end = text_end, .near_end = UINTPTR_MAX};
-    return look_at_stack(&l, w.sp, (uintptr_t)own, STACK_MAX_BYTES) == CLEAR &&
+    return look_at_stack(&l, frames_end(w.pc, w.sp), (uintptr_t)own, STACK_MAX_BYTES) == CLEAR &&
            read_wait(tid, again, sizeof again) > 0 && strcmp(line, again) == 0;
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* text.c - see text.h. Nothing is asked of libc, which may be in the middle of a dlopen. */
+/* text.c - see text.h. Nothing that takes a lock is asked of libc, which may be in the middle of a dlopen. */
 #include "text.h"
 
+#include "cfi.h"
 #include "os.h"
 #include "tunables.h"
+#include "unwind.h"
 
 #include <link.h>
 
@@ -71,9 +73,41 @@ struct bs_text bs_text_data(void) {
     return (struct bs_text){bs_load(&data.base), bs_load(&data.end)};
 }
 
+enum { LIBC_FRAMES = 8, FRAME_MOST = 1024 };
+
+/*
+ * Where the frames end of the file that makes the system call, which is libc: at the return address to somebody
+ * else, or to a handler's caller. glibc 2.41 and later go through three functions to a call that may be cancelled,
+ * and the word that fills up read's and poll's frame is where a call of malloc or free before had called on: it
+ * would count for as long as the thread sleeps. Only tables that are told from the stack pointer are believed, which
+ * is all that is known; where there are none nothing is left out.
+ */
+static uintptr_t libc_frames_end(uintptr_t pc, uintptr_t sp) {
+    struct bs_place file;
+    struct bs_cfi_row row;
+    uintptr_t end = sp;
+    if (!bs_unwind_find_place((const void *)pc, &file))
+        return sp;
+    struct bs_probe tables = bs_probe_of(file.start, file.end);
+    for (unsigned i = 0; i < LIBC_FRAMES && pc - file.start < file.end - file.start; i++) {
+        /* of a call that returns, the instruction before; so of the system call */
+        if (!bs_cfi_find(&tables, file.eh_frame_hdr, pc - 1, &row) || row.signal_frame || row.cfa.how != BS_CFI_IS ||
+            row.cfa.reg != BS_CFI_SP || row.reg[BS_CFI_RA].how != BS_CFI_AT)
+            break;
+        uintptr_t next = sp + (uintptr_t)(intptr_t)row.cfa.value;
+        uintptr_t at = next + (uintptr_t)(intptr_t)row.reg[BS_CFI_RA].value;
+        if (at < sp || at >= next || next - sp > FRAME_MOST ||
+            bs_os_read_memory(at, &pc, sizeof pc) != (long)sizeof pc)
+            break;
+        end = at;
+        sp = next;
+    }
+    return end;
+}
+
 bool bs_text_sleeps_outside(int tid, const void *own) {
     struct bs_text t = bs_text();
-    return bs_os_thread_sleeps(tid, own, t.base, t.end);
+    return bs_os_thread_sleeps(tid, own, libc_frames_end, t.base, t.end);
 }
 
 bool bs_text_is_outside(uintptr_t pc, uintptr_t sp, bool in_call, const void *own) {

@@ -25,8 +25,8 @@ struct bs_text bs_text_data(void);
 void bs_text_set(uintptr_t base, uintptr_t end);
 
 /* True if the thread, found asleep twice in one system call (bs_os_thread_sleeps), has no word of
- * besom's text anywhere on its stack. May be false for nothing, never true for nothing. `own`: a
- * thread-local variable of it. */
+ * besom's text anywhere on its stack, but for what lies within the frames of libc that it waits in. May be
+ * false for nothing, never true for nothing. `own`: a thread-local variable of it. */
 bool bs_text_sleeps_outside(int tid, const void *own);
 
 /* True if the thread that was interrupted at pc with the stack pointer sp, and is still there, is in
