@@ -100,7 +100,7 @@ names 'packages of Debian 12' python3.11 'libmimalloc-dev libmimalloc2.0 libtcma
 names 'packages of Debian 13' python3.13 'libmimalloc-dev libmimalloc3 libtcmalloc-minimal4 libtcmalloc-minimal4t64
     libtcmalloc-minimal5virtual libpython3.13-testsuite' libmimalloc3 libtcmalloc-minimal4t64 libpython3.13-testsuite
 names 'packages for python3' python3.13 'libpython3.13-testsuite libpython3.14-testsuite' libpython3.13-testsuite
-names 'packages that no list has' '' '' 'libmimalloc[0-9]*' 'libpython3.*-testsuite'
+names 'packages that no list has' '' '' "'libmimalloc[0-9]*'" "'libpython3.*-testsuite'" gcc
 
 # A tree that is not one's own is said to be so where something has to be written; root may write.
 if [ "$(id -u)" != 0 ] || { chmod 755 "$tmp" && runuser -u nobody -- test -x "$tmp/p/bootstrap"; }; then
