@@ -270,9 +270,14 @@ START_TEST(without_smaps_swapped_memory_is_not_known) {
     take(NULL, 0, NULL, 0);
     unsigned calls = calls_of_take(0, &taken);
     ck_assert(taken);
+    bool is_used = bs_os_swap_is_used();
     bs_store(&bs_os_call_faults, &faults);
     unsigned more = calls_of_take(0, &taken);
     ck_assert(taken && find(p + page) != NULL && find(p) == NULL);
+    if (is_used) {
+        fprintf(stderr, "check_roots: the system's swap is used: a failing smaps is not tried\n");
+        return;
+    }
     ck_assert_uint_gt(more, calls);
     for (unsigned n = calls + 1; n <= more; n++) {
         (void)calls_of_take(n, &taken);
@@ -283,11 +288,11 @@ START_TEST(without_smaps_swapped_memory_is_not_known) {
 END_TEST
 
 START_TEST(a_giant_that_cannot_be_seen_into) {
-    char *p =
-        map(((size_t)1 << 40) / bs_os_page_size(), PROT_READ | PROT_WRITE, PRIVATE | MAP_NORESERVE);
-    p[(size_t)1 << 39] = 1;
+    size_t giant = (size_t)1 << 36;
+    char *p = map(giant / bs_os_page_size(), PROT_READ | PROT_WRITE, PRIVATE | MAP_NORESERVE);
+    p[giant / 2] = 1;
     take(NULL, 0, NULL, 0);
-    ck_assert_ptr_nonnull(find(p + ((size_t)1 << 39)));
+    ck_assert_ptr_nonnull(find(p + giant / 2));
     bs_os_pages_use(BS_PAGES_ALL);
     ck_assert_int_eq(bs_roots_take(&roots, NULL, 0, NULL, 0), BS_ROOTS_UNKNOWN);
 }
