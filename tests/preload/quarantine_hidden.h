@@ -21,7 +21,7 @@ static void __attribute__((noinline)) wipe(void) {
 
 /* How many of n pointers came out of malloc. hidden: the first one, the others `step` bytes apart; 0: none
  * yet. */
-static unsigned handed_out(const uintptr_t *hidden, size_t step, unsigned n) {
+static inline unsigned handed_out(const uintptr_t *hidden, size_t step, unsigned n) {
     static uintptr_t got[BATCH];
     unsigned found = 0;
     for (unsigned i = 0; i < BATCH; i++)
