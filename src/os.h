@@ -71,6 +71,9 @@ BS_COLD void bs_os_move_back(void *from, const void *to, size_t bytes);
 int bs_os_renew(void *addr, size_t bytes);
 /* vec[i] bit 0: OS page i of the range is in memory (mincore). vec: bytes / OS page entries. */
 int bs_os_residency(const void *addr, size_t bytes, unsigned char *vec);
+/* Of these, bit 0 is cleared where page tables say that the page is swapped out: in the swap's cache it is in memory, but
+ * nobody's resident memory. fd: bs_os_pages_open's; where it has no answer vec stays as it is. */
+void bs_os_residency_less_swapped(int fd, const void *addr, size_t bytes, unsigned char *vec);
 /* True if the word that holds byte p can be read: the kernel tries, nobody faults. */
 bool bs_os_readable(uintptr_t p);
 /* The calling thread may read what has any protection key (pkeys(7)), until it is given back what it had: who searches

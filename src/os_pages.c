@@ -226,6 +226,20 @@ bool bs_os_swap_is_used(void) {
     return bs_sys1(SYS_sysinfo, &info) != 0 || info.freeswap != info.totalswap;
 }
 
+void bs_os_residency_less_swapped(int fd, const void *addr, size_t bytes, unsigned char *vec) {
+    uint64_t entry[CHUNK_ENTRIES / 2];
+    size_t first = (uintptr_t)addr / bs_os_page_size(), all = bytes / bs_os_page_size();
+    for (size_t at = 0, n; at < all; at += n) {
+        long got = bs_sys4(SYS_pread64, fd, entry, bs_min(all - at, BS_ARRAY_LEN(entry)) * 8, (first + at) * 8);
+        if (got < 8)
+            return;
+        n = (size_t)got / 8;
+        for (size_t i = 0; i < n; i++)
+            if ((entry[i] & ENTRY_SWAPPED) != 0)
+                vec[at + i] &= (unsigned char)~1u;
+    }
+}
+
 static uintptr_t ask_mincore(uintptr_t start, uintptr_t end, struct parts *parts) {
     unsigned char vec[CHUNK_PAGES];
     size_t os_page = bs_os_page_size();

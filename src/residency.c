@@ -17,6 +17,8 @@ static bool visit(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64
         return false;
     unsigned char *vec = r->page + r->nregions * region_vec_bytes(r);
     int err = bs_os_residency((void *)base, BS_REGION_SIZE, vec);
+    if (err == 0 && r->swapped >= 0)
+        bs_os_residency_less_swapped(r->swapped, (void *)base, BS_REGION_SIZE, vec);
     if (err == 0)
         r->base[r->nregions++] = base;
     else
@@ -38,7 +40,10 @@ bool bs_residency_take(struct bs_residency *r) {
     }
     r->base = r->mapping;
     r->page = (unsigned char *)(r->base + r->capacity);
+    r->swapped = bs_os_swap_is_used() ? bs_os_pages_open() : -1;
+    uint64_t identity = bs_os_identity(r->swapped);
     bs_pageheap_each_region(visit, r);
+    (void)bs_os_close_same(r->swapped, identity);
     return true;
 }
 

@@ -17,6 +17,7 @@ struct bs_residency {
     unsigned char *page; /* nregions * (region / OS page) bytes, bit 0 set: in memory */
     void *mapping;
     size_t mapping_bytes;
+    int swapped;         /* where the kernel says what is swapped out; negative: nothing is, or it does not say */
     bool refused;        /* the kernel does not say: what it was asked about counts as absent */
 };
 

@@ -22,6 +22,7 @@
 
 #include <check.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -402,6 +403,29 @@ START_TEST(blocks_moved_by_page_tables) {
 }
 END_TEST
 
+/* The kernel writes pages to the swap and keeps them in its cache, where mincore calls them in memory. */
+START_TEST(what_is_swapped_out_is_not_resident) {
+    fill_and_free_half(24 * BS_MIB);
+    take();
+    uint64_t live = ledger.live;
+    for (size_t i = 0; i < nblocks; i++) {
+        uintptr_t from = bs_align_down(block[i].p, os_page), end = bs_align_up(block[i].p + block[i].size, os_page);
+        (void)madvise((void *)from, end - from, MADV_PAGEOUT);
+    }
+    if (!bs_os_swap_is_used()) {
+        fprintf(stderr, "skipped: the system has no swap\n");
+        return;
+    }
+    take();
+    assert_adds_up();
+    ck_assert_uint_lt(ledger.live, live / 2);
+    for (size_t i = 0; i < nblocks; i++)
+        ck_assert_int_eq(*(char *)block[i].p, 0x33);
+    take();
+    assert_adds_up();
+}
+END_TEST
+
 START_TEST(taking_it_changes_nothing) {
     fill_and_free_half(8 * BS_MIB);
     take();
@@ -486,6 +510,7 @@ int main(void) {
     tcase_add_test(tc, large_blocks_touched_in_part);
     tcase_add_test(tc, a_mixed_heap);
     tcase_add_test(tc, blocks_moved_by_page_tables);
+    tcase_add_test(tc, what_is_swapped_out_is_not_resident);
     tcase_add_test(tc, taking_it_changes_nothing);
 #if BS_FAULTS
     tcase_add_test(tc, spans_may_go_meanwhile);
