@@ -99,7 +99,7 @@ static BS_NOINLINE fault_handler *whose(siginfo_t *info) {
         remember(&dfl);
         (void)install_for(&dfl);
     }
-    bs_shim_note_handler();
+    bs_shim_note_handler(SIGSEGV, NULL); /* it interrupts no call */
     return action.sa_sigaction;
 }
 

@@ -31,10 +31,16 @@ static handler_of_all *program[_NSIG]; /* [atomic] */
 static bool with_info[_NSIG]; /* [atomic] installed with SA_SIGINFO: for others the kernel writes no siginfo, and what
                                  is there is what an earlier signal left on the stack */
 
+#if defined(__x86_64__)
+#define HAS_CONTEXT true /* whatever its flags are */
+#else
+#define HAS_CONTEXT false
+#endif
+
 void bs_shim_run_handler(int signal, siginfo_t *info, void *context) {
     if (bs_load(&with_info[signal]) && bs_os_signal_is_from_besom(info)) /* sent before the program installed this */
         return;
-    bs_shim_note_handler();
+    bs_shim_note_handler(signal, HAS_CONTEXT || bs_load(&with_info[signal]) ? context : NULL);
     if (signal == besom_shim.scan_signal)
         besom_shim.ask_scan();
     bs_load(&program[signal])(signal, info, context);

@@ -37,13 +37,15 @@ void *bs_shim_find(void **cell, const char *name) {
     return bs_shim_find_or(cell, name, NULL);
 }
 
-void bs_shim_note_handler(void) {
+void bs_shim_note_handler(int signal, void *context) {
     bs_store(&interrupts.mixed, interrupts.mixed + 1);
+    if (context != NULL && interrupts.again != 0)
+        bs_os_signal_end_call(signal, context, interrupts.again);
 }
 
 struct bs_shim_call bs_shim_begin(void) {
-    return (struct bs_shim_call){errno, bs_load(&interrupts.ours), bs_load(&interrupts.mixed),
-                                 bs_load_acquire(&besom_shim.given_up)};
+    return (struct bs_shim_call){errno, bs_load(&interrupts.ours), bs_load(&interrupts.cut),
+                                 bs_load(&interrupts.mixed), bs_load_acquire(&besom_shim.given_up)};
 }
 
 bool bs_shim_again(struct bs_shim_call *call, int error) {
@@ -54,6 +56,17 @@ bool bs_shim_again(struct bs_shim_call *call, int error) {
     call->ours = ours;
     call->given_up = given_up;
     errno = call->error;
+    return true;
+}
+
+/* (The rest of one that was cut may have failed in parts: shim_socket.c.) */
+bool bs_shim_was_cut(struct bs_shim_call *call) {
+    struct bs_shim_call now = bs_shim_begin();
+    bool by_us = now.cut != call->cut || now.ours != call->ours || now.given_up != call->given_up;
+    if (!by_us || now.mixed != call->mixed)
+        return false;
+    now.error = call->error;
+    *call = now;
     return true;
 }
 

@@ -26,18 +26,20 @@ void *bs_shim_find_or(void **cell, const char *name, void *instead);
         (__typeof__(&name))bs_shim_find(&cell_, #name);                  \
     })
 
-/* A handler of the program begins in this thread. */
-void bs_shim_note_handler(void);
+/* A handler of the program begins in this thread. context: NULL if the kernel has given none. */
+void bs_shim_note_handler(int signal, void *context);
 /* What stands in place of each of them (shim_handler.c). */
 void bs_shim_run_handler(int signal, siginfo_t *info, void *context);
 
 struct bs_shim_call {
     int error; /* the caller's errno */
-    uint32_t ours, mixed, given_up;
+    uint32_t ours, cut, mixed, given_up;
 };
 struct bs_shim_call bs_shim_begin(void);
 /* True if the call that just failed with this error was interrupted by a stop alone. */
 bool bs_shim_again(struct bs_shim_call *call, int error);
+/* True if a stop alone may have ended it with a part of what it was to do. */
+bool bs_shim_was_cut(struct bs_shim_call *call);
 
 /* A point in time on the monotonic clock; forever: none. */
 struct bs_shim_end {

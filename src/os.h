@@ -342,6 +342,8 @@ struct bs_os_frame {
     uintptr_t alt_base, alt_end;  /* the alternate signal stack; both 0: none */
     uintptr_t thread_pointer;     /* of the handler's thread */
     bool call_failed;             /* it was a system call, which returns EINTR for it */
+    bool call_ended;              /* the same, and it has given a number above 0: all of it, or what was done so far */
+    bool call_again;              /* the same, and it begins again when the handler has returned */
     bool in_call;                 /* the same, or one that begins (again) or has just ended; not that of the
                                      clock */
     uint64_t mask;                /* signals blocked when the handler has returned */
@@ -365,6 +367,14 @@ void bs_os_signal_share_stacks(int watched);
 bool bs_os_signal_stacks_are_shared(void);
 /* `theirs` is called no more: the default action is the program's. */
 void bs_os_signal_unshare(int signal);
+/* Where a thread is in a call, as one number that is no address: the stack may be a block of the heap, and what keeps
+ * this is read by scans. */
+BS_INLINE uint64_t bs_os_call_place(uintptr_t pc, uintptr_t sp) {
+    return (uint64_t)pc * UINT64_C(0x9e3779b97f4a7c15) ^ ~(uint64_t)sp;
+}
+/* In a handler for `signal` that is the program's: if what it has interrupted is at that place, at a system call that was
+ * to begin again there, and the program wants such calls ended by this signal (no SA_RESTART), it ends with EINTR. */
+void bs_os_signal_end_call(int signal, void *context, uint64_t place);
 /* It comes from bs_os_signal_send. (siginfo_t; async-signal-safe) */
 bool bs_os_signal_is_from_besom(const void *info);
 /* False once the program has installed a handler, or an action, of its own for it. */

@@ -11,6 +11,8 @@
 #include "syscall.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
 #include <ucontext.h>
@@ -53,12 +55,23 @@ static long call_before(uintptr_t pc, long number) {
 
 /* A call that a handler interrupts has failed, or has been wound back to begin again, or it has just ended.
  * That of the clock never waits, so it is told apart by its number. */
-static void read_call(struct bs_os_frame *f, long result, long number) {
-    f->call_failed = result == -EINTR && bs_os_is_call(f->pc - BS_OS_CALL_BYTES);
-    f->in_call = f->call_failed || (number != SYS_clock_gettime && bs_os_is_call(f->pc));
+static void read_call(struct bs_os_frame *f, long result, long number, bool may_be_again) {
+    bool at = bs_os_is_call(f->pc);
+    bool behind = (result > 0 || result == -EINTR) && bs_os_is_call(f->pc - BS_OS_CALL_BYTES);
+    f->call_failed = behind && result == -EINTR;
+    f->call_ended = behind && result > 0;
+    f->call_again = at && may_be_again;
+    f->in_call = f->call_failed || (number != SYS_clock_gettime && at);
     long before = f->in_call ? -1 : call_before(f->pc, number);
     f->in_call |= before >= 0 && before != SYS_clock_gettime;
 }
+
+/* What is interrupted, if it is a system call that begins, or begins again. */
+struct call_at {
+    uintptr_t pc, sp;
+    long number, second; /* of its arguments */
+    bool was_made;       /* as far as can be seen */
+};
 
 #if defined(__x86_64__)
 
@@ -81,6 +94,11 @@ uintptr_t bs_os_thread_pointer(void) {
     return tp;
 }
 
+/* The instruction leaves the place behind it in RCX: the call was made from here, and has been wound back. */
+static bool was_made(const greg_t *r) {
+    return r[REG_RCX] == r[REG_RIP] + BS_OS_CALL_BYTES;
+}
+
 /* The vector registers lie above the others, in a block that knows its length. */
 static void read_registers(struct bs_os_frame *f, const ucontext_t *uc) {
     const greg_t *r = uc->uc_mcontext.gregs;
@@ -95,7 +113,18 @@ static void read_registers(struct bs_os_frame *f, const ucontext_t *uc) {
         __builtin_memcpy(&bytes, fp + 468, sizeof bytes);
         f->regs_end = (uintptr_t)fp + (magic == 0x46505853 && bytes < BS_MIB ? bytes : 512);
     }
-    read_call(f, (long)r[REG_RAX], (long)r[REG_RAX]);
+    read_call(f, (long)r[REG_RAX], (long)r[REG_RAX], was_made(r));
+}
+
+static struct call_at call_at(const ucontext_t *uc) {
+    const greg_t *r = uc->uc_mcontext.gregs;
+    return (struct call_at){(uintptr_t)r[REG_RIP], (uintptr_t)r[REG_RSP], (long)r[REG_RAX], (long)r[REG_RSI],
+                            was_made(r)};
+}
+
+static void end_call(ucontext_t *uc) {
+    uc->uc_mcontext.gregs[REG_RAX] = -EINTR;
+    uc->uc_mcontext.gregs[REG_RIP] += BS_OS_CALL_BYTES;
 }
 
 #else
@@ -127,10 +156,50 @@ static void read_registers(struct bs_os_frame *f, const ucontext_t *uc) {
             f->regs_end = data + bytes;
         }
     }
-    read_call(f, (long)m->regs[0], (long)m->regs[8]);
+    read_call(f, (long)m->regs[0], (long)m->regs[8], true);
+}
+
+static struct call_at call_at(const ucontext_t *uc) {
+    const mcontext_t *m = &uc->uc_mcontext;
+    return (struct call_at){m->pc, m->sp, (long)m->regs[8], (long)m->regs[1], true};
+}
+
+static void end_call(ucontext_t *uc) {
+    uc->uc_mcontext.regs[0] = (uint64_t)-EINTR;
+    uc->uc_mcontext.pc += BS_OS_CALL_BYTES;
 }
 
 #endif
+
+/* Calls that wait, and that the kernel begins again for SA_RESTART. Where one is about to be made and was not made yet,
+ * which cannot always be told apart, it does no harm either. */
+static bool may_be_ended(const struct call_at *call) {
+    switch (call->number) {
+    case SYS_read: case SYS_readv: case SYS_write: case SYS_writev: case SYS_recvfrom: case SYS_recvmsg:
+    case SYS_recvmmsg: case SYS_sendto: case SYS_sendmsg: case SYS_sendmmsg: case SYS_accept: case SYS_accept4:
+    case SYS_connect: case SYS_wait4: case SYS_waitid: case SYS_flock: case SYS_openat: case SYS_splice:
+    case SYS_sendfile: case SYS_mq_timedsend: case SYS_mq_timedreceive:
+#ifdef SYS_open
+    case SYS_open:
+#endif
+        return true;
+    case SYS_fcntl:
+        return call->second == F_SETLKW || call->second == F_OFD_SETLKW;
+    case SYS_futex:
+        return (call->second & FUTEX_CMD_MASK) == FUTEX_WAIT || (call->second & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET;
+    default:
+        return false;
+    }
+}
+
+void bs_os_signal_end_call(int signal, void *context, uint64_t place) {
+    struct call_at call = call_at(context);
+    struct bs_kernel_sigaction now = {0};
+    if (bs_os_call_place(call.pc, call.sp) != place || !call.was_made || !may_be_ended(&call))
+        return;
+    if (bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask) == 0 && (now.flags & SA_RESTART) == 0)
+        end_call(context);
+}
 
 static uint64_t low_mask(const sigset_t *set) {
     uint64_t mask;

@@ -93,7 +93,9 @@ void bs_world_sharer_came(int pid);
 /* What the functions in front of libc's share with the handler (preload/shim.h). */
 struct bs_world_interrupts { /* of one thread */
     uint32_t ours;  /* [owner] system calls that return EINTR because a stop interrupted them */
+    uint32_t cut;   /* [owner] those that a stop may have ended with a part of what they were to do */
     uint32_t mixed; /* [owner] handlers of the program that ran, or are seen to run next */
+    uint64_t again; /* [owner] bs_os_call_place of the last one that was to begin again after a stop; 0: none */
 };
 struct bs_world_shim {
     int signal; /* [atomic] written here: the one that is taken, or 0 */

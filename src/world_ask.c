@@ -79,10 +79,15 @@ static void stand(struct slot *s, size_t index, uint32_t asking, const struct bs
 }
 
 void bs_world_note_interrupt(const struct bs_os_frame *f) {
-    if (bs_world.shim == NULL || !f->call_failed)
+    if (bs_world.shim == NULL || !(f->call_failed || f->call_ended || f->call_again))
         return;
     struct bs_world_interrupts *count = bs_world.shim->own();
-    bs_store(&count->ours, count->ours + 1);
+    if (f->call_again) { /* kept until the next one: a stop may come before the handler that wants it */
+        count->again = bs_os_call_place(f->pc, f->sp);
+        return;
+    }
+    uint32_t *which = f->call_failed ? &count->ours : &count->cut;
+    bs_store(which, *which + 1);
     if (bs_os_signal_another_waits(f))
         bs_store(&count->mixed, count->mixed + 1);
 }

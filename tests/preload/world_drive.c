@@ -6,7 +6,7 @@
  * a program goes on (promise_is_stopped_enough), since on a busy machine few succeed in a given time.
  * WORLD_REPORT=1 says on stdout how long they took. With WORLD_GIVES_UP every second stop gets no more than a
  * part of the time that the last one needed, so that many are given up when some threads have been woken and
- * others not; at least one has to be, or the test would prove nothing.
+ * others not; at least one has to be, or the test would prove nothing. With WORLD_HOLDS_MS threads stand for so long.
  *
  * The helper is of the kind that besom's is, so it uses of libc mem* and str* alone.
  */
@@ -25,7 +25,7 @@
 #define MAX_TIMES 100000
 
 static struct {
-    uint64_t period_ns, start_ns;
+    uint64_t period_ns, start_ns, hold_ns;
     bool gives_up;
     unsigned turn; /* [helper] */
     unsigned results[BS_WORLD_TRACED + 1]; /* [atomic] */
@@ -55,6 +55,8 @@ static void stop_once(void) {
     enum bs_world_result result = bs_world_stop(start + next_ns());
     if (result == BS_WORLD_STOPPED) {
         bs_world_each(visit, &sum);
+        if (drive.hold_ns != 0)
+            bs_os_wait(&drive.sleep, 0, drive.hold_ns);
         bs_world_resume();
         if (drive.n < MAX_TIMES) {
             drive.us[drive.n] = (uint32_t)((bs_os_now_ns() - start) / 1000);
@@ -95,6 +97,8 @@ __attribute__((constructor(102))) static void start(void) {
         return;
     drive.period_ns = NS_PER_S / (unsigned)atoi(rate);
     drive.start_ns = bs_os_now_ns();
+    const char *hold = getenv("WORLD_HOLDS_MS");
+    drive.hold_ns = hold != NULL ? (uint64_t)atoi(hold) * (NS_PER_S / 1000) : 0;
     drive.gives_up = getenv("WORLD_GIVES_UP") != NULL;
     drive.pid = bs_os_pid();
     if (bs_os_helper_start(helper, NULL) != 0)
