@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <ucontext.h>
 
 /* --- modules ---------------------------------------------------------------------------------- */
 
@@ -191,22 +192,59 @@ static uintptr_t without_signature(uint64_t ra) {
 #endif
 }
 
+/* The kernel's way back from a signal: of aarch64's vDSO it has no rules, so that unwinders know it by its two
+ * instructions. The frame that it returns by says what was interrupted: behind the signal's 128 bytes a ucontext. */
+static bool step_by_signal(const struct bs_place *place, struct cursor *c) {
+#if defined(__aarch64__)
+    const uint64_t way_back = UINT64_C(0xd4000001d2801168); /* mov x8, #__NR_rt_sigreturn; svc #0 */
+    const size_t x0 = 128 + offsetof(ucontext_t, uc_mcontext.regs), pc = 128 + offsetof(ucontext_t, uc_mcontext.pc);
+    struct bs_probe module = bs_probe_of(place->start, place->end);
+    uint64_t code, sp = c->regs.value[BS_CFI_SP], from;
+    if (!bs_probe_read(&module, c->pc, 8, &code) || code != way_back || !bs_probe_read(&c->stack, sp + pc, 8, &from))
+        return false;
+    for (unsigned i = 0; i < BS_CFI_NREGS; i++) /* the stack pointer is the last */
+        if (!bs_probe_read(&c->stack, sp + x0 + i * sizeof(uint64_t), 8, &c->regs.value[i]))
+            return false;
+    c->regs.known = UINT32_MAX;
+    c->pc = (uintptr_t)from;
+    return true;
+#else
+    (void)place, (void)c;
+    return false;
+#endif
+}
+
+/* A function that was interrupted may have nothing on the stack yet, where a call leaves the return address in a
+ * register. */
+static bool is_above(uintptr_t sp, uintptr_t caller_sp, bool was_exact) {
+#if defined(__x86_64__)
+    (void)was_exact;
+#else
+    if (was_exact && caller_sp == sp)
+        return true;
+#endif
+    return caller_sp > sp;
+}
+
 /* To the caller. False: that was the outermost frame, or the rest cannot be known. */
 static bool step(struct bs_walk *w, struct cursor *c, unsigned place) {
     uintptr_t sp = (uintptr_t)c->regs.value[BS_CFI_SP], at = c->exact ? c->pc : c->pc - 1;
-    bool signal_frame = false;
+    bool signal_frame = false, was_exact = c->exact;
     enum answer answer = UNKNOWN;
     if (place < BS_UNWIND_PLACES)
         answer = step_by_tables(&w->places[place], c, at, &signal_frame);
-    if (answer == ENDED || (answer == UNKNOWN && !step_by_fp(c)))
+    bool by_signal = answer == UNKNOWN && place < BS_UNWIND_PLACES && step_by_signal(&w->places[place], c);
+    if (answer == ENDED || (answer == UNKNOWN && !by_signal && !step_by_fp(c)))
         return false;
-    c->pc = without_signature(c->regs.value[BS_CFI_RA]);
+    signal_frame |= by_signal;
+    if (!by_signal)
+        c->pc = without_signature(c->regs.value[BS_CFI_RA]);
     c->exact = signal_frame;
     if (signal_frame)
         c->stack.end = top_above((uintptr_t)c->regs.value[BS_CFI_SP]);
     c->stack.base = (uintptr_t)c->regs.value[BS_CFI_SP];
     /* A caller's frame lies above; where a signal came in it may be any stack's. */
-    return c->pc > 1 && (signal_frame || c->regs.value[BS_CFI_SP] > sp) &&
+    return c->pc > 1 && (signal_frame || is_above(sp, (uintptr_t)c->regs.value[BS_CFI_SP], was_exact)) &&
            c->regs.value[BS_CFI_SP] % 8 == 0;
 }
 
