@@ -112,6 +112,9 @@ struct look {
     uintptr_t base, end;    /* the text */
     uintptr_t near_end;     /* below it every word counts, above it only interrupted places */
     uintptr_t third, before, last; /* the three words before */
+#if defined(__aarch64__)
+    uintptr_t fourth;
+#endif
 };
 /* What a handler has interrupted. */
 struct interrupted {
@@ -129,14 +132,18 @@ bool bs_os_is_call(uintptr_t at) {
 }
 
 /* The kernel's signal frame has the interrupted place, behind the stack pointer, between words that are easily told
- * from others: flags and segments on x86-64, the processor's state on arm64. */
+ * from others: flags and segments on x86-64; on arm64 the processor's state is next, a word that is left out, and the
+ * head of a record, a number of four letters or so and how long it is: `word`. (Each of many zeros on a stack would be a
+ * state by itself, and to ask the kernel of what is before it takes three calls.) */
 static bool is_interrupted_place(const struct look *l, uintptr_t word, struct interrupted *i) {
 #if defined(__x86_64__)
     *i = (struct interrupted){l->before, l->third};
     return (l->last & 2) != 0 && l->last < (uintptr_t)1 << 22 && (word & 0xffff) == 0x33;
 #else
-    *i = (struct interrupted){l->last, l->before};
-    return (word & 0xf) == 0 && word < (uintptr_t)1 << 32;
+    uintptr_t number = word & UINT32_MAX, bytes = word >> 32;
+    *i = (struct interrupted){l->third, l->fourth};
+    return number >= (uintptr_t)1 << 24 && bytes % 16 == 0 && bytes - 16 < 4096 && (l->before & 0xf) == 0 &&
+           l->before < (uintptr_t)1 << 32;
 #endif
 }
 
@@ -166,6 +173,9 @@ static bool words_are_clear(struct look *l, uintptr_t at, const uintptr_t *words
             return false;
         if (is_interrupted_place(l, words[i], &what) && !is_clear(l, &what))
             return false;
+#if defined(__aarch64__)
+        l->fourth = l->third;
+#endif
         l->third = l->before;
         l->before = l->last;
         l->last = words[i];

@@ -387,6 +387,52 @@ START_TEST(processes_and_threads) {
 }
 END_TEST
 
+/* What a handler has interrupted is found by the kernel's frame of the signal, and by that alone: a place in the text, or
+ * one with the text near to its stack pointer. */
+static char code[64];
+static uintptr_t stack[4096], left[128]; /* with words that lead into the text */
+
+static bool stack_is_clear(void) {
+    for (size_t i = 0; i < BS_ARRAY_LEN(left); i++)
+        left[i] = (uintptr_t)code + 8;
+    return bs_os_stack_is_clear((uintptr_t)stack, stack + BS_ARRAY_LEN(stack), 0, (uintptr_t)code,
+                                (uintptr_t)code + sizeof code);
+}
+static void put_frame(size_t at, uintptr_t sp, uintptr_t pc) {
+#if defined(__x86_64__)
+    const uintptr_t frame[] = {sp, pc, 0x246, 0x002b000000000033};
+#else
+    const uintptr_t frame[] = {sp, pc, 0x60001000, 0, 0x0000021046508001}; /* of vector registers */
+#endif
+    memcpy(&stack[at], frame, sizeof frame);
+}
+
+START_TEST(a_signals_frame_on_a_stack_is_seen) {
+    /* the second at the end of a piece that is read at once, at each offset */
+    for (size_t at = 1; at < 600; at += at < 240 ? 60 : 1) {
+        memset(stack, 0, sizeof stack);
+        ck_assert(stack_is_clear());
+        put_frame(at, (uintptr_t)stack, 4);
+        ck_assert(stack_is_clear());
+        put_frame(at, (uintptr_t)left, 4);
+        ck_assert(!stack_is_clear());
+        put_frame(at, 0, (uintptr_t)code + 4);
+        ck_assert(!stack_is_clear());
+    }
+}
+END_TEST
+
+START_TEST(numbers_on_a_stack_are_no_signals_frame) {
+    for (size_t i = 0; i + 4 <= BS_ARRAY_LEN(stack); i += 4) {
+        stack[i] = (uintptr_t)left;
+        stack[i + 1] = i % 8 == 0 ? 0 : (uintptr_t)left;
+        stack[i + 2] = i * 16;
+        stack[i + 3] = i % 12 == 0 ? 0 : UINT64_C(1) << 32 | i;
+    }
+    ck_assert(stack_is_clear());
+}
+END_TEST
+
 START_TEST(page_faults_are_counted) {
     uint64_t minor, major, later, ignored;
     bs_os_faults(&minor, &major);
@@ -847,6 +893,8 @@ static TCase *process_tests(void) {
     TCase *tc = tcase_create("process");
     tcase_add_test(tc, clocks);
     tcase_add_test(tc, processes_and_threads);
+    tcase_add_test(tc, a_signals_frame_on_a_stack_is_seen);
+    tcase_add_test(tc, numbers_on_a_stack_are_no_signals_frame);
     tcase_add_test(tc, page_faults_are_counted);
     tcase_add_test(tc, name_random_secure);
     tcase_add_test(tc, files);
