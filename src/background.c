@@ -159,8 +159,17 @@ static uint64_t pause_ns(struct bs_pacer *pacer, uint64_t worked_ns) {
 
 /* --- the helper ------------------------------------------------------------------------------- */
 
-/* To be asked after NONE or RESTING was stored, with a full barrier that pairs with the page heap's lock between a
- * door's free and its look: a door that saw RUNNING has left its work to us. */
+/* Before has_work is asked. A door counts what it leaves under a lock, lets that go, and looks at the state: if it sees
+ * RUNNING it leaves its work to us, so we have to see what it has counted. On x86-64 both the exchange and the letting go
+ * are full barriers. Elsewhere neither is, and the door's look may come before its count is to be seen by others: there
+ * every thread is made to pass one, here and not at each door. */
+static void say_state(uint32_t state) {
+    (void)__atomic_exchange_n(&bg.state, state, __ATOMIC_SEQ_CST);
+#if !defined(__x86_64__)
+    bs_os_barrier_or_wait();
+#endif
+}
+
 static bool has_work(void) {
     return bs_scavenge_has_work() || bs_sweep_has_work() || bs_idle_has_work() || bs_load(&bg.sleep) != 0;
 }
@@ -220,7 +229,7 @@ static bool rights_are_lost(void) {
  * True: it has. */
 static bool rest(uint64_t until_ns) {
     bool watchful = bs_os_has_capabilities(), given_up = false;
-    (void)__atomic_exchange_n(&bg.state, (uint32_t)RESTING, __ATOMIC_SEQ_CST); /* has_work */
+    say_state(RESTING);
     for (uint64_t now = bs_os_now_ns(); now < until_ns && !given_up && bs_load(&bg.state) == RESTING && !has_work();
          now = bs_os_now_ns()) {
         bs_round_helper_ends();
@@ -275,9 +284,7 @@ static void helper(void *arg) {
             if (bs_os_now_ns() < due) /* a door has found work */
                 idle_ticks = 0;
         }
-        /* full barrier: has_work */
-        uint32_t left = rights_given_up && stays() ? OWED : NONE;
-        (void)__atomic_exchange_n(&bg.state, left, __ATOMIC_SEQ_CST);
+        say_state(rights_given_up && stays() ? OWED : NONE);
     } while (!rights_given_up && resume());
     bs_round_helper_ends();
 }

@@ -281,6 +281,8 @@ bool bs_os_barrier_available(void);
 /* When it returns true, every other thread that shares our memory has passed a full memory barrier
  * since the call. */
 bool bs_os_barrier(void);
+/* The same where there is none, by waiting: no store waits as long. */
+void bs_os_barrier_or_wait(void);
 /* True if /proc and the kernel answer the next question at all. */
 bool bs_os_sleep_is_known(void);
 /* A system call ends before an address, or begins at it: what is there is asked of the kernel, since the page before it,

@@ -34,6 +34,11 @@ bool bs_os_barrier(void) {
     return bs_sys3(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
 }
 
+void bs_os_barrier_or_wait(void) {
+    if (!bs_os_barrier_available() || !bs_os_barrier())
+        bs_os_pause(1000000);
+}
+
 /* --- the kernel's word on a thread ------------------------------------------------------------ */
 
 /* "-1 SP PC" or "NUMBER ARG ARG ARG ARG ARG ARG SP PC", all but the number hexadecimal. */

@@ -224,8 +224,7 @@ static void hide_page(struct bs_arena *arena, size_t page, uint32_t hidden) {
  * have to hide it. */
 static void begin_to_hide(uint32_t hidden) {
     bs_store(&bs_pagemap_hidden, hidden);
-    if (!bs_os_barrier_available() || !bs_os_barrier())
-        bs_os_pause(1000000); /* no store waits as long */
+    bs_os_barrier_or_wait();
 }
 
 void bs_pagemap_hide(uintptr_t base, size_t npages, enum bs_hiding which) {
