@@ -219,7 +219,7 @@ static uintptr_t read_span(struct worker *w, const struct bs_span *s, uintptr_t 
     if (shape.class == 0) {
         uintptr_t stop = bs_min(end, shape.base + shape.bytes);
         /* the first word of the next piece may begin here */
-        uintptr_t from = w->l->rules.unaligned && p > shape.base ? p - bs_os_page_size() : p;
+        uintptr_t from = w->l->rules.unaligned ? bs_max(p - bs_os_page_size(), shape.base) : p;
         if (live_slots(s, 0) != 0)
             read_large(w, from, stop);
         return stop;
