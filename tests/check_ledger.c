@@ -47,6 +47,11 @@ static void assert_near(const char *name, uint64_t got, uint64_t want, uint64_t 
                   (uintmax_t)tolerance);
 }
 
+static void assert_between(const char *name, uint64_t got, uint64_t low, uint64_t high, uint64_t tolerance) {
+    ck_assert_msg(got + tolerance >= low && got <= high + tolerance, "%s is %ju bytes, not %ju to %ju +- %ju", name,
+                  (uintmax_t)got, (uintmax_t)low, (uintmax_t)high, (uintmax_t)tolerance);
+}
+
 static void assert_adds_up(void) {
     int64_t parts = (int64_t)(ledger.live + ledger.rounding + ledger.leaked + ledger.cached + ledger.held +
                               ledger.span_free + ledger.pinned + ledger.heap_dirty + ledger.metadata + ledger.outside);
@@ -120,15 +125,15 @@ static int compare_pages(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-/* Bytes of OS pages in memory that hold a part of a block: from addresses alone. */
-static size_t pages_with_blocks(void) {
+/* Bytes of pages in memory, each of so many, that hold a part of a block: from addresses alone. */
+static size_t pages_with_blocks(size_t unit) {
     size_t n = 0, bytes = 0, max = 0;
     for (size_t i = 0; i < nblocks; i++)
-        max += bs_heap_usable((void *)block[i].p) / os_page + 2;
+        max += bs_heap_usable((void *)block[i].p) / unit + 2;
     uintptr_t *page = calloc(max, sizeof *page);
     for (size_t i = 0; i < nblocks; i++) {
         uintptr_t end = block[i].p + bs_heap_usable((void *)block[i].p);
-        for (uintptr_t p = bs_align_down(block[i].p, os_page); p < end; p += os_page)
+        for (uintptr_t p = bs_align_down(block[i].p, unit); p < end; p += unit)
             page[n++] = p;
     }
     qsort(page, n, sizeof *page, compare_pages);
@@ -136,11 +141,20 @@ static size_t pages_with_blocks(void) {
         unsigned char in_memory;
         if (i != 0 && page[i] == page[i - 1])
             continue;
-        ck_assert_int_eq(bs_os_residency((void *)page[i], os_page, &in_memory), 0);
-        bytes += in_memory & 1 ? os_page : 0;
+        ck_assert_int_eq(bs_os_residency((void *)bs_align_down(page[i], os_page), os_page, &in_memory), 0);
+        bytes += in_memory & 1 ? unit : 0;
     }
     free(page);
     return bytes;
+}
+
+/* Where an OS page is longer than a span's pages the neighbours that a block holds with it are not told as held: between
+ * the two. Else both are the same. */
+struct held {
+    size_t least, most;
+};
+static struct held held_pages(void) {
+    return (struct held){pages_with_blocks(bs_min(os_page, BS_PAGE_SIZE)), pages_with_blocks(os_page)};
 }
 
 /* --- tests ------------------------------------------------------------------------------------ */
@@ -321,14 +335,16 @@ START_TEST(free_slots_pinned_or_returnable) {
     drain();
     while (bs_sweep(SIZE_MAX, 10).returned != 0)
         ;
-    size_t held = pages_with_blocks();
+    struct held held = held_pages();
     take();
     assert_adds_up();
     assert_near("live", ledger.live + ledger.rounding, nblocks * 64, 4096);
-    assert_near("pinned", ledger.pinned, held - nblocks * 64, 16 * BS_KIB);
-    assert_near("floor", ledger.floor, ledger.outside + ledger.metadata + held, 4096);
-    ck_assert_msg(ledger.span_free >= held / 6, "%ju bytes free in spans, %zu held",
-                  (uintmax_t)ledger.span_free, held);
+    uint64_t others = ledger.outside + ledger.metadata;
+    assert_between("pinned", ledger.pinned, held.least - nblocks * 64, held.most - nblocks * 64, 16 * BS_KIB);
+    assert_between("floor", ledger.floor, others + held.least, others + held.most, 4096);
+    if (os_page <= BS_PAGE_SIZE) /* else no OS page inside such a span is without a block */
+        ck_assert_msg(ledger.span_free >= held.most / 6, "%ju bytes free in spans, %zu held",
+                      (uintmax_t)ledger.span_free, held.most);
 }
 END_TEST
 
@@ -336,7 +352,7 @@ START_TEST(large_blocks_touched_in_part) {
     size_t touched = 0;
     char *p[10];
     for (size_t i = 0; i < 10; i++) {
-        p[i] = bs_heap_alloc(BS_MIB);
+        p[i] = bs_heap_alloc(256 * os_page);
         memset(p[i], 1, (i + 1) * 10 * os_page);
         touched += (i + 1) * 10 * os_page;
     }
@@ -344,7 +360,7 @@ START_TEST(large_blocks_touched_in_part) {
     assert_adds_up();
     ck_assert_uint_eq(ledger.live, touched);
     ck_assert_uint_eq(ledger.rounding, 0);
-    ck_assert_uint_eq(ledger.allocated, 10 * BS_MIB);
+    ck_assert_uint_eq(ledger.allocated, 2560 * os_page);
     char *odd = bs_heap_alloc(100 * os_page + 1); /* a page but for a byte is rounding */
     memset(odd, 1, bs_heap_usable(odd));
     take();
@@ -355,33 +371,35 @@ START_TEST(large_blocks_touched_in_part) {
         bs_heap_free(p[i]);
     take();
     assert_adds_up();
-    assert_near("heap_dirty", ledger.heap_dirty, touched, 64 * BS_KIB);
+    assert_near("heap_dirty", ledger.heap_dirty, touched, 16 * os_page);
     size_t released = ledger.released;
     ck_assert_uint_ne(bs_scavenge_to(0), 0);
     take();
     assert_adds_up();
-    ck_assert_uint_eq(ledger.heap_dirty, 0);
-    ck_assert_uint_ge(ledger.released, released + 10 * BS_MIB);
+    ck_assert_uint_le(ledger.heap_dirty, os_page - bs_min(os_page, BS_PAGE_SIZE)); /* beside a block */
+    ck_assert_uint_ge(ledger.released, released + 2560 * os_page);
 }
 END_TEST
 
 START_TEST(a_mixed_heap) {
     fill_and_free_half(60 * BS_MIB);
     drain();
-    size_t held = pages_with_blocks(), sizes = sum_of_sizes(), usable = sum_of_usable();
+    struct held held = held_pages();
+    size_t sizes = sum_of_sizes(), usable = sum_of_usable();
     take();
     assert_adds_up();
     assert_near("live + rounding", ledger.live + ledger.rounding, usable, usable / 50 + 65536);
     assert_near("live", ledger.live, sizes, sizes / 50 + 65536);
     assert_near("allocated", ledger.allocated, usable, usable / 50);
-    assert_near("floor", ledger.floor, ledger.outside + ledger.metadata + held, held / 200);
+    assert_between("floor", ledger.floor, ledger.outside + ledger.metadata + held.least,
+                   ledger.outside + ledger.metadata + held.most, held.most / 200);
     (void)bs_heap_trim(0);
     uint64_t floor = ledger.floor;
     take();
     assert_adds_up();
     assert_near("floor after trim", ledger.floor, floor, floor / 50);
     assert_near("live after trim", ledger.live, sizes, sizes / 50 + 65536);
-    ck_assert_uint_eq(ledger.heap_dirty, 0);
+    ck_assert_uint_le(ledger.heap_dirty, held.most - held.least); /* what shares its OS page with a block stays */
 }
 END_TEST
 
@@ -398,7 +416,7 @@ START_TEST(blocks_moved_by_page_tables) {
     }
     take();
     assert_adds_up();
-    assert_near("live", ledger.live, 20 * 2 * BS_MIB, 64 * BS_KIB);
+    assert_near("live", ledger.live, 20 * 2 * BS_MIB, 16 * os_page);
     assert_near("allocated", ledger.allocated, 20 * (3 * BS_MIB + 106496), 64 * BS_KIB);
 }
 END_TEST
