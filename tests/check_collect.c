@@ -77,6 +77,7 @@ static void __attribute__((noinline)) wipe(void) {
     volatile char junk[16384];
     for (size_t i = 0; i < sizeof junk; i++)
         junk[i] = 0;
+    wipe_vectors();
 }
 /* Full of numbers that are no addresses. */
 static uintptr_t __attribute__((noinline)) site_a(size_t size) {

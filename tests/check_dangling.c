@@ -46,6 +46,7 @@ static void __attribute__((noinline, no_sanitize("address"))) wipe(void) {
     volatile char junk[16384];
     for (size_t i = 0; i < sizeof junk; i++)
         junk[i] = 0;
+    wipe_vectors();
 }
 static void search(void) {
     wipe();

@@ -62,6 +62,7 @@ static void __attribute__((noinline, no_sanitize("address"))) wipe(void) {
     volatile char junk[16384];
     for (size_t i = 0; i < sizeof junk; i++)
         junk[i] = 0;
+    wipe_vectors();
 }
 static bool visited(uintptr_t hidden);
 static uintptr_t kept[1000];

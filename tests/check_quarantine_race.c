@@ -87,6 +87,7 @@ static void __attribute__((noinline)) wipe(void) {
     volatile char junk[65536];
     for (size_t i = 0; i < sizeof junk; i++)
         junk[i] = 0;
+    wipe_vectors();
 }
 static void *wipe_stack(void *arg) {
     wipe();

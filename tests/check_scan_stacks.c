@@ -15,8 +15,9 @@ static __thread uintptr_t mark;
 static uintptr_t hidden; /* the block that the thread leaves words about */
 static bool own_stack;
 
-/* As preload/shim_thread.c does. */
-static void tell_as(uintptr_t thread_pointer) {
+/* As preload/shim_thread.c does. (Of its own frame nothing stays: the frame pointer is the upper end of it on x86-64, and
+ * the lower one on arm64.) */
+static void __attribute__((noinline)) tell_as(uintptr_t thread_pointer) {
     pthread_attr_t attr;
     void *low;
     size_t bytes;
@@ -24,8 +25,9 @@ static void tell_as(uintptr_t thread_pointer) {
     ck_assert_int_eq(pthread_attr_getstack(&attr, &low, &bytes), 0);
     pthread_attr_destroy(&attr);
     struct bs_bounds b = {bs_os_tid(), (uintptr_t)low, (uintptr_t)low + bytes,
-                          (uintptr_t)__builtin_frame_address(0), &mark, !own_stack};
+                          (uintptr_t)__builtin_dwarf_cfa(), &mark, !own_stack};
     bs_bounds_note(thread_pointer, &b);
+    wipe_vectors();
 }
 static void tell(void) {
     tell_as(bs_os_thread_pointer());

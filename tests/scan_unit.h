@@ -70,6 +70,7 @@ static void __attribute__((noinline, unused, no_sanitize("address"))) wipe(void)
     volatile char junk[16384];
     for (size_t i = 0; i < sizeof junk; i++)
         junk[i] = 0;
+    wipe_vectors();
 }
 #define SITE(name)                                                                                 \
     extern const char __start_in_##name[], __stop_in_##name[];                                     \
