@@ -56,7 +56,7 @@ timeout -k 5 118 "$python3" "$top/tools/demo.py" "$(realpath -- "$library")" "$d
 story=$!
 wait "$story" || status=$?
 story=""
-if [ "$status" = 124 ]; then
+if [ "$status" = 124 ] || [ "$status" = 137 ]; then # 137: it had to be killed
     echo "demo: out of time; the machine is too busy" >&2
 fi
 exit "$status"
