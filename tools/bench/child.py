@@ -139,10 +139,12 @@ class Run:
         return None if any(name.startswith("ld") for name in names) else not wanted
 
     def look_at_maps(self):
-        """One process that has it is enough; that none has it must be seen twice."""
+        """One process that has it is enough. Either answer must be seen twice: who has it may be `env`, about to hand
+        over to a program that has not."""
         answers = [self.preloaded(pid) for pid in self.sampler.pids]
         if True in answers:
-            self.facts["mapped"] = self.looked = True
+            self.looked = self.facts["mapped"] is True
+            self.facts["mapped"] = True
         elif False in answers:
             self.missed += 1
             if self.missed > 1:
