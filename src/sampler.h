@@ -54,11 +54,8 @@ BS_INLINE bool bs_sampler_passes(uint64_t *chance, uint64_t threshold) {
     return bs_sampler_random(chance) <= threshold;
 }
 
-/* Blocks of `size` bytes before the one with the next mark. */
-uint64_t bs_sampler_gap(uint64_t *chance, uint64_t interval, size_t size);
-/* True with probability P of one block of `size` bytes. */
-bool bs_sampler_hits(uint64_t *chance, uint64_t interval, size_t size);
-/* The same at the interval of now, for a block that comes from no magazine. Any thread; for each block once. */
+/* True with probability P at the interval of now, for a block of `size` bytes that comes from no magazine. Any thread;
+ * for each block once. */
 bool bs_sampler_hits_uncounted(size_t size);
 /* How many blocks of `size` bytes a sampled one stands for, 1 / P, in 1/256. */
 uint64_t bs_sampler_weight_256ths(uint64_t interval, size_t size);

@@ -110,13 +110,21 @@ static void expect_bytes(const char *what, uint64_t estimate, double bytes, size
 
 /* --- chance ----------------------------------------------------------------------------------- */
 
+/* Blocks before the next one that is sampled. */
+static uint64_t gap_of(uint64_t *chance, uint64_t threshold) {
+    uint64_t gap = 0;
+    while (!bs_sampler_passes(chance, threshold))
+        gap++;
+    return gap;
+}
 START_TEST(gaps_are_geometric) {
     uint64_t chance = 1;
     for (size_t size = 8; size <= 1 << 20; size *= 8) {
         double p = 1 - exp(-(double)size / INTERVAL), sum = 0, zeros = 0;
         const int n = 100000;
+        const uint64_t threshold = bs_sampler_threshold(INTERVAL, size, 1);
         for (int i = 0; i < n; i++) {
-            uint64_t gap = bs_sampler_gap(&chance, INTERVAL, size);
+            uint64_t gap = gap_of(&chance, threshold);
             sum += (double)gap;
             zeros += gap == 0;
         }
