@@ -332,20 +332,24 @@ static BS_NOINLINE void free_seen(void *p) {
     free_large(s);
 }
 
+/* Into the thread's magazine, also where the block's place is a gate. */
+static inline bool put_back(struct bs_tcache *tc, unsigned class, void *p) {
+    return bs_tcache_put(&tc->tops, class, p) || (tc->gates != NULL && bs_tcache_pass_gate_back(tc, class, p));
+}
+
 /* Every free of a small block comes here while blocks are held back, and while blocks are sampled those at a gate and
  * those beside a block that somebody waits for: all are done without a frame. Else large blocks come first: nothing more is
  * asked of them. */
 void bs_heap_free_slow(void *p) {
     if (BS_UNLIKELY(bs_pagemap_is_hidden())) {
         unsigned class = bs_pagemap_near_class((uintptr_t)p);
-        bool hidden = class == 0;
-        if (hidden)
+        if (class == 0)
             class = bs_pagemap_plain_class((uintptr_t)p);
         if (class != 0 && bs_heap_keeper != NULL) {
             free_kept(p, class);
             return;
         }
-        if (class != 0 && ((hidden && bs_tcache_put(bs_tcache_tops(), class, p)) || bs_tcache_pass_gate_back(class, p)))
+        if (class != 0 && put_back(bs_tcache_self(), class, p))
             return;
         if (class != 0 && BS_LIKELY(bs_load(&fill_byte) == 0)) {
             free_cached(class, p);

@@ -67,11 +67,9 @@ static void flush(struct bs_tcache *tc, unsigned class, size_t count, size_t n) 
 
 /* The same for a magazine that may have one. */
 static void flush_any(struct bs_tcache *tc, unsigned class, size_t count, size_t n) {
-    if (BS_UNLIKELY(tc->gates != NULL))
-        bs_gate_lift(tc, class);
+    bs_gate_lift(tc, class);
     flush(tc, class, count, n);
-    if (BS_UNLIKELY(tc->gates != NULL))
-        bs_gate_set(tc, class);
+    bs_gate_set(tc, class);
 }
 
 static void flush_run(struct bs_tcache *tc, unsigned class) {
@@ -89,16 +87,14 @@ void bs_tcache_drain(struct bs_tcache *tc) {
         /* Counted down to the bottom, not from `blocks`: a fork may have met the owner while it
          * changed the storage (grow). */
         size_t count = 0;
-        if (BS_UNLIKELY(tc->gates != NULL))
-            bs_gate_lift(tc, class);
+        bs_gate_lift(tc, class);
         while (tc->tops.top[class][-(ptrdiff_t)count] != NULL)
             count++;
         if (count != 0)
             flush(tc, class, count, count);
         if (tc->bin[class].run_mask != 0)
             flush_run(tc, class);
-        if (BS_UNLIKELY(tc->gates != NULL))
-            bs_gate_set(tc, class);
+        bs_gate_set(tc, class);
     }
 }
 
@@ -291,13 +287,18 @@ void *bs_tcache_refill(struct bs_tcache *tc, unsigned class, unsigned want) {
     return p;
 }
 
+/* Blocks are sampled, and so the cache has gates, now if it had none; there may be no memory for them. */
+static inline bool is_gated(struct bs_tcache *tc) {
+    return bs_sample_is_on() && bs_gates_own(tc) != NULL;
+}
+
 void *bs_tcache_alloc_slow(unsigned class) {
     struct bs_tcache *tc = bs_tcache_own();
     if (tc == &bs_tcache_none)
         return alloc_uncached(class);
     note_visit(tc);
     void *p;
-    if (bs_sample_is_on() && bs_gates_own(tc) != NULL)
+    if (is_gated(tc))
         return bs_gate_alloc(tc, class);
     /* a cache just made may have been filled by re-entry */
     if (bs_tcache_take(&tc->tops, class, &p) || bs_tcache_spread(tc, class, &p))
@@ -324,15 +325,12 @@ void bs_tcache_free_slow(unsigned class, void *p) {
         bs_central_release(class, &p, 1);
         return;
     }
-    bool gated = bs_sample_is_on() && bs_gates_own(tc) != NULL;
-    if (BS_UNLIKELY(gated) && bs_gate_free(tc, class, p))
+    if (is_gated(tc) && bs_tcache_pass_gate_back(tc, class, p))
         return;
     note_visit(tc); /* which may flush this magazine, too */
-    if (BS_UNLIKELY(gated))
-        bs_gate_lift(tc, class);
+    bs_gate_lift(tc, class);
     put_slowly(tc, class, p);
-    if (BS_UNLIKELY(gated))
-        bs_gate_set(tc, class);
+    bs_gate_set(tc, class);
 }
 
 bool bs_tcache_is_sampled(size_t size) {

@@ -107,8 +107,8 @@ bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out);
 /* In a cache with gates (tc->gates): the block of the gate that the magazine's top has come to, of which
  * bs_tcache_is_sampled says whether it is to be sampled. NULL: the top is at none. */
 void *bs_tcache_pass_gate(struct bs_tcache *tc, unsigned class);
-/* p comes back to the thread's cache, and its place is a gate. False: it is none; p is where it was. */
-bool bs_tcache_pass_gate_back(unsigned class, void *p);
+/* p comes back to such a cache, and its place is a gate. False: it is none; p is where it was. */
+bool bs_tcache_pass_gate_back(struct bs_tcache *tc, unsigned class, void *p);
 
 /* The slow door's work. Class 1 ... BS_NCLASSES-1. */
 void *bs_tcache_alloc_slow(unsigned class);

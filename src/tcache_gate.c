@@ -46,7 +46,7 @@ struct bs_gates *bs_gates_own(struct bs_tcache *tc) {
     gates->chance = bs_os_random() ^ bs_os_now_ns() ^ (bs_add(&made, 1) + 1) << 40;
     tc->gates = gates;
     for (unsigned class = 1; class < BS_NCLASSES; class++)
-        bs_gate_set(tc, class);
+        bs_gate_set_there(tc, class);
     return gates;
 }
 
@@ -79,7 +79,7 @@ static inline void open_up(const struct bs_gate *gate) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-void bs_gate_lift(struct bs_tcache *tc, unsigned class) {
+void bs_gate_lift_there(struct bs_tcache *tc, unsigned class) {
     struct bs_gate *gate = &tc->gates->gate[class];
     if (gate->at == NULL)
         return;
@@ -89,7 +89,7 @@ void bs_gate_lift(struct bs_tcache *tc, unsigned class) {
     bs_tcache_open(tc, class);
 }
 
-void bs_gate_set(struct bs_tcache *tc, unsigned class) {
+void bs_gate_set_there(struct bs_tcache *tc, unsigned class) {
     if (bs_tcache_is_closed(tc, class))
         return;
     struct bs_gate *gate = &tc->gates->gate[class];
@@ -123,7 +123,7 @@ void *bs_tcache_pass_gate(struct bs_tcache *tc, unsigned class) {
     return p;
 }
 
-bool bs_gate_free(struct bs_tcache *tc, unsigned class, void *p) {
+bool bs_tcache_pass_gate_back(struct bs_tcache *tc, unsigned class, void *p) {
     struct bs_gate *gate = &tc->gates->gate[class];
     void **at = gate->at, **place = tc->tops.top[class] + 1;
     if (at == NULL || place - 1 != tc->tops.limit[class] || place > bottom_of(tc, class) + tc->bin[class].cap)
@@ -140,19 +140,14 @@ bool bs_gate_free(struct bs_tcache *tc, unsigned class, void *p) {
     return true;
 }
 
-bool bs_tcache_pass_gate_back(unsigned class, void *p) {
-    struct bs_tcache *tc = bs_tcache_self();
-    return tc->gates != NULL && bs_gate_free(tc, class, p);
-}
-
 void *bs_gate_alloc(struct bs_tcache *tc, unsigned class) {
     void *p = bs_tcache_pass_gate(tc, class);
     if (p != NULL)
         return p;
-    bs_gate_lift(tc, class);
+    bs_gate_lift_there(tc, class);
     if (!bs_tcache_take(&tc->tops, class, &p) && !bs_tcache_spread(tc, class, &p))
         p = bs_tcache_refill(tc, class, tc->bin[class].claim);
-    bs_gate_set(tc, class);
+    bs_gate_set_there(tc, class);
     tc->gates->due = p != NULL && bs_sampler_passes(&tc->gates->chance, rule_of(class)->elsewhere);
     return p;
 }

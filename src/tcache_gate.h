@@ -42,18 +42,25 @@ struct bs_gates {
 struct bs_gates *bs_gates_own(struct bs_tcache *tc);
 void bs_gates_free(struct bs_tcache *tc);
 
-/* Before the owner of a cache with gates does more to a magazine than take or put one block: there is no gate. */
-void bs_gate_lift(struct bs_tcache *tc, unsigned class);
-/* After it: there are some, at another phase. Not where the magazine is closed. */
-void bs_gate_set(struct bs_tcache *tc, unsigned class);
+/* In a cache with gates. */
+void bs_gate_lift_there(struct bs_tcache *tc, unsigned class);
+void bs_gate_set_there(struct bs_tcache *tc, unsigned class);
+/* Before the owner does more to a magazine than take or put one block: there is no gate. */
+BS_INLINE void bs_gate_lift(struct bs_tcache *tc, unsigned class) {
+    if (BS_UNLIKELY(tc->gates != NULL))
+        bs_gate_lift_there(tc, class);
+}
+/* After it: there are some, at another phase, if the cache has gates. Not where the magazine is closed. */
+BS_INLINE void bs_gate_set(struct bs_tcache *tc, unsigned class) {
+    if (BS_UNLIKELY(tc->gates != NULL))
+        bs_gate_set_there(tc, class);
+}
 
 /* One place in so many is a gate, while blocks are sampled. */
 uint32_t bs_gate_spacing(unsigned class);
 
 /* The slow door's work in a cache with gates. */
 void *bs_gate_alloc(struct bs_tcache *tc, unsigned class);
-/* bs_tcache_pass_gate_back in a cache with gates. */
-bool bs_gate_free(struct bs_tcache *tc, unsigned class, void *p);
 
 /* The block that belongs into a place of a magazine that holds NULL; NULL: the place is the bottom. */
 BS_INLINE void *bs_gate_block(const struct bs_tcache *tc, unsigned class, void **place) {

@@ -249,11 +249,9 @@ size_t bs_tcache_strip(struct bs_tcache *tc) {
     size_t bytes = bs_tcache_bytes(tc) + bs_kept_bytes(tc);
     bs_tcache_drain(tc);
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
-        if (BS_UNLIKELY(tc->gates != NULL))
-            bs_gate_lift(tc, class);
+        bs_gate_lift(tc, class);
         free_storage(tc, class);
-        if (BS_UNLIKELY(tc->gates != NULL))
-            bs_gate_set(tc, class);
+        bs_gate_set(tc, class);
     }
     return bytes;
 }
