@@ -13,6 +13,7 @@
 #include "large.h"
 #include "opt.h"
 #include "sample.h"
+#include "sampler.h"
 #include "scan.h"
 #include "tcache.h"
 #include "thread.h"
@@ -352,9 +353,8 @@ START_TEST(a_touch_spares_the_unknown_of_its_size) {
     ck_assert(is_whole(large[1], LARGE));
     must_scan();
     ck_assert_uint_eq(blocks(BS_COLLECT_REVIVED), 1);
-    bs_opt.sample = BS_GIB;
-    bs_heap_start_sampling();
-    for (unsigned i = 0; i < 3; i++) /* one more may be sampled still */
+    bs_store(&bs_sample_interval, UINT64_MAX); /* of a block of this size one in 9e13 is sampled */
+    for (unsigned i = 0; i < 3; i++) /* more than one: a word may still lead to the first */
         plant();
     wipe();
     for (unsigned i = 0; i < 6; i++) {
