@@ -14,6 +14,7 @@
 #include "meta.h"
 #include "relief.h"
 #include "scavenge.h"
+#include "tcache_kept.h"
 #include "thread.h"
 #include "unit.h"
 #include "waiting.h"
@@ -210,6 +211,54 @@ START_TEST(nothing_dirty_no_work) {
     uint64_t helps = bs_counted(limit_helps), calls = bs_counted(scavenge_calls);
     for (int i = 0; i < 1000; i++)
         ck_assert_ptr_nonnull(bs_heap_alloc(40000));
+    ck_assert_uint_eq(bs_counted(limit_helps), helps);
+    ck_assert_uint_eq(bs_counted(scavenge_calls), calls);
+    bs_heap_free(p);
+}
+END_TEST
+
+/* Of what pays it is called for: other threads may have done enough, or there may be too little to be worth a call. */
+static void pay(void) {
+    bs_limit_took(1);
+    bs_relief_pay();
+}
+static void leave_waiting(size_t n) {
+    char *p[4];
+    for (size_t i = 0; i < n; i++)
+        p[i] = memset(bs_heap_alloc(50000), 1, 50000);
+    for (size_t i = 0; i < n; i++)
+        bs_heap_free(p[i]);
+    bs_kept_drain(bs_tcache_self());
+    ck_assert_uint_ne(bs_waiting_count(), 0);
+}
+
+/* Live is beyond the limit by itself, and a span on top is not worth a system call; but no span waits any longer. */
+START_TEST(spans_that_wait_go_to_the_page_heap) {
+    char *p = bs_heap_alloc(50 * MB);
+    leave_waiting(4);
+    set_limit(MB);
+    uint64_t helps = bs_counted(limit_helps);
+    pay();
+    ck_assert_uint_eq(bs_waiting_count(), 0);
+    ck_assert_uint_ge(bs_pageheap_dirty_bytes(), BS_LIMIT_DREGS_BYTES);
+    ck_assert_uint_eq(bs_counted(limit_helps), helps);
+    bs_heap_free(p);
+}
+END_TEST
+
+START_TEST(dregs_are_no_work) {
+    char *p = bs_heap_alloc(50 * MB);
+    leave_waiting(1);
+    (void)bs_waiting_return(SIZE_MAX);
+    (void)bs_scavenge_to(0);
+    leave_waiting(1);
+    (void)bs_waiting_return(SIZE_MAX);
+    size_t dirty = bs_pageheap_dirty_bytes(), used = bs_limit_used();
+    ck_assert(dirty != 0 && dirty < BS_LIMIT_DREGS_BYTES);
+    set_limit((used - dirty / 2) / (BS_LIMIT_BRIM_PART - 1) * BS_LIMIT_BRIM_PART);
+    ck_assert_uint_ne(bs_limit_share(bs_limit_bytes(), used, dirty, 1), 0);
+    uint64_t helps = bs_counted(limit_helps), calls = bs_counted(scavenge_calls);
+    pay();
     ck_assert_uint_eq(bs_counted(limit_helps), helps);
     ck_assert_uint_eq(bs_counted(scavenge_calls), calls);
     bs_heap_free(p);
@@ -543,6 +592,8 @@ int main(void) {
     tcase_add_test(tc, growth_beyond_the_limit_is_paid_at_once);
     tcase_add_test(tc, one_call_gives_back_so_much_and_no_more);
     tcase_add_test(tc, nothing_dirty_no_work);
+    tcase_add_test(tc, spans_that_wait_go_to_the_page_heap);
+    tcase_add_test(tc, dregs_are_no_work);
     tcase_add_test(tc, reuse_of_dirty_pages_costs_nothing);
     tcase_add_test(tc, scavenge_off_gives_nothing_back);
     tc = add_case(suite, "helper");
