@@ -12,6 +12,7 @@
 #include "opt.h"
 #include "os.h"
 #include "unit.h"
+#include "usage.h"
 #include "waiting.h"
 
 static uint64_t seed = 1;
@@ -327,9 +328,10 @@ END_TEST
 static void check_totals(void) {
     bs_waiting_return(SIZE_MAX); /* pages of waiting spans are counted nowhere else */
     struct bs_heap_totals t = bs_heap_totals();
-    size_t small_spans = 0, slots = 0;
+    size_t small_spans = 0, slots = 0, spans = 0;
     for (unsigned class = 1; class < BS_NCLASSES; class ++) {
         size_t n = bs_central_counts(class).spans;
+        spans += n;
         small_spans += n * bs_class_info[class].npages * BS_PAGE_SIZE;
         slots += n * bs_class_info[class].nslots * bs_class_info[class].size;
     }
@@ -339,6 +341,7 @@ static void check_totals(void) {
     require(slots + t.large == t.allocated + t.cached + t.free_span,
             "slots %zu + large %zu != allocated %zu + cached %zu + free %zu", slots, t.large,
             t.allocated, t.cached, t.free_span);
+    require(t.spans == spans, "%zu spans, not %zu", t.spans, spans);
     require(t.metadata != 0, "no metadata");
 }
 
@@ -400,6 +403,7 @@ START_TEST(trim_gives_holes_back_whoever_scavenges) {
     (void)bs_heap_trim(0);
     if (bs_os_page_size() == 4096)
         ck_assert_uint_ge(bs_counted(hole_bytes), BS_ARRAY_LEN(block) / 16 * 4096);
+    ck_assert_uint_eq(bs_usage_now().holes, bs_counted(hole_bytes)); /* no longer in use, for the goal of dirty pages */
     ck_assert_uint_eq(bs_heap_totals().dirty, 0);
 }
 END_TEST
