@@ -7,6 +7,7 @@
 #include "large.h"
 
 #include "central.h"
+#include "clear.h"
 #include "counter.h"
 #include "opt.h"
 #include "os.h"
@@ -585,6 +586,31 @@ START_TEST(sparse_blocks_with_gaps) {
 }
 END_TEST
 
+/* What is dirty may lie before, beside or across what is likely to be used, and begin and end in the middle of OS pages, which
+ * are others' in part then. */
+START_TEST(any_part_of_a_sparse_block_is_cleared) {
+    const size_t size = 32 * BS_MIB + 100, odd = 40;
+    const struct {
+        size_t from, to;
+    } part[] = {{0, size},           {0, 5 * BS_MIB},     {odd, 5 * BS_MIB + odd},      {4 * BS_MIB + odd, 30 * BS_MIB - odd},
+                {odd, size + 5000}, {20 * BS_MIB, size}, {20 * BS_MIB + odd, size - 1}, {odd, odd + 1}};
+    char *p = alloc(size, true);
+    ck_assert_int_eq(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+    memset(p, 1, size / 5);
+    bs_clear_judge((uintptr_t)p, size);
+    for (size_t i = 0; i < BS_ARRAY_LEN(part); i++) {
+        size_t from = part[i].from, to = bs_min(part[i].to, size);
+        memset(p, 0xee, size);
+        bs_clear_block((uintptr_t)p, size, (uintptr_t)p + from, (uintptr_t)p + part[i].to);
+        if (from <= 20 * BS_MIB && to >= 28 * BS_MIB) /* else the test shows nothing */
+            ck_assert_uint_eq(resident_pages(p + 20 * BS_MIB, 8 * BS_MIB), 0);
+        check_zero(p + from, to - from);
+        ck_assert(from == 0 || p[from - 1] == (char)0xee);
+        ck_assert(to == size || p[to] == (char)0xee);
+    }
+}
+END_TEST
+
 /* A block that was watched and grows, is cut, or moves is judged by what it is at its end. */
 START_TEST(watched_block_changes_its_size) {
     ck_assert_int_eq(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
@@ -853,6 +879,7 @@ int main(void) {
 #if BS_FAULTS
     tcase_add_test(tc, a_watched_block_may_become_short);
 #endif
+    tcase_add_test(tc, any_part_of_a_sparse_block_is_cleared);
     tcase_add_test(tc, watched_block_changes_its_size);
     tcase_add_test(tc, kept_spans_come_before_new_pages);
     tcase_add_test(tc, kept_spans_are_bounded);
