@@ -28,6 +28,8 @@ static void model_init(struct model *m, size_t nregions) {
     memset(m->storage + m->bytes, CANARY, 64);
     memset(m->alloc, 0xff, nregions * BS_REGION_PAGES / 8);
     bs_pagesum_attach(&m->tree, m->storage, nregions);
+    const struct bs_pagesum *t = &m->tree;
+    ck_assert_ptr_eq(t->level[t->nlevels - 1] + t->count[t->nlevels - 1], m->storage + m->bytes);
 }
 
 static void model_done(struct model *m) {
