@@ -200,6 +200,32 @@ START_TEST(the_oldest_leave_in_batches) {
 }
 END_TEST
 
+START_TEST(the_last_page_of_the_room_is_used) {
+    char *block[4];
+    free_of((const size_t[]){8, 8, 8, 8}, 4, block);
+    ck_assert_uint_eq(kept(), BS_KEPT_THREAD_PAGES);
+    check_pages(0);
+}
+END_TEST
+
+/* Aligned blocks may be so short that places run out before pages do. */
+START_TEST(there_may_be_no_place_for_more) {
+    enum { N = 20 };
+    char *block[N];
+    for (unsigned i = 0; i < N; i++)
+        block[i] = bs_heap_alloc_aligned(PAGES(8), 1);
+    ck_assert_uint_eq(bs_span_of((uintptr_t)block[0])->npages, 1); /* else the test shows nothing */
+    for (unsigned i = 0; i < N; i++) {
+        bs_heap_free(block[i]);
+        check_pages(N - 1 - i);
+        ck_assert_uint_le(kept(), 8);
+    }
+    ck_assert_ptr_eq(bs_heap_alloc_aligned(PAGES(8), 1), block[N - 1]);
+    bs_tcache_drain_own();
+    check_pages(1);
+}
+END_TEST
+
 /* A process without a helper finds its work so. Whatever the places of other lengths hold. */
 START_TEST(one_in_eight_looks_for_work) {
     char *other = take(5);
@@ -468,6 +494,8 @@ int main(void) {
     tcase_add_test(tc, all_is_within_bounds);
     tcase_add_test(tc, the_oldest_leave_in_batches);
     tcase_add_test(tc, too_long_ones_are_not_kept);
+    tcase_add_test(tc, the_last_page_of_the_room_is_used);
+    tcase_add_test(tc, there_may_be_no_place_for_more);
     tcase_add_test(tc, one_in_eight_looks_for_work);
     tcase_add_loop_test(tc, nothing_is_lost_or_doubled, 0, 2);
     tcase_add_test(tc, what_is_kept_is_nobodys_block);
