@@ -233,8 +233,18 @@ START_TEST(an_unknown_key_gets_the_nearest_known) {
     junk[sizeof junk - 1] = '\0';
     assert_refused(junk, "on", "besom.conf(5) lists them");
     ck_assert_msg(strlen(said) < 200, "junk is shown at full length: %s", said);
-    assert_refused("log_format", junk, "is not one of text|json");
+    char shown[64];
+    (void)snprintf(shown, sizeof shown, ": \"%.47s\" is not one of text|json", junk);
+    assert_refused("log_format", junk, shown);
     ck_assert_msg(strlen(said) < 200, "junk is shown at full length: %s", said);
+}
+END_TEST
+
+/* Whatever is in it, and next to what may be shown. */
+START_TEST(a_message_is_one_line_of_text) {
+    assert_refused("log_format", "\n\t\033[1m\177\200\377", ": \"???[1m???\" is not one of");
+    assert_refused("log_format", " ~\037!", ": \" ~?!\" is not one of");
+    assert_refused("\177x", "on", "unknown option \"?x\" in TEST");
 }
 END_TEST
 
@@ -408,6 +418,7 @@ int main(void) {
     tcase_add_test(tc, memory_limits);
     tcase_add_test(tc, paths);
     tcase_add_test(tc, an_unknown_key_gets_the_nearest_known);
+    tcase_add_test(tc, a_message_is_one_line_of_text);
     tcase_add_test(tc, all_of_besom_conf);
     tcase_add_test(tc, a_variable_of_its_own_wins);
     tcase_add_test(tc, the_last_of_two_wins_and_the_bad_one_does_not);
