@@ -8,6 +8,7 @@
 #include "limit.h"
 
 #include "background.h"
+#include "budget.h"
 #include "central.h"
 #include "counter.h"
 #include "heap.h"
@@ -555,9 +556,14 @@ START_TEST(the_surroundings_are_read_again) {
     bs_limit_look(1000 + 5000 * MS);
     ck_assert_uint_eq(bs_limit_bytes(), 190000000);
     ck_assert_int_eq(bs_limit_pressure(), BS_PRESSURE_NONE);
+    struct bs_budget copy = {.most_bytes = SIZE_MAX};
+    ck_assert(!bs_budget_is_over(&copy));
     put("/cg/a/memory.pressure", "some avg10=15.00 avg60=0.00\n");
     bs_limit_look(1000 + 10000 * MS);
     ck_assert_int_eq(bs_limit_pressure(), BS_PRESSURE_NEAR);
+    ck_assert(bs_limit_stalls());
+    ck_assert(bs_budget_is_over(&copy)); /* tasks wait for memory, and a copy makes pages */
+    ck_assert_int_eq(copy.end, BS_BUDGET_MEMORY);
     put("/cg/a/memory.pressure", "some avg10=1.00 avg60=0.00\n"); /* and sooner now */
     bs_limit_look(1000 + 11000 * MS);
     ck_assert_int_eq(bs_limit_pressure(), BS_PRESSURE_NONE);

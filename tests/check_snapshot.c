@@ -239,6 +239,26 @@ START_TEST(none_while_memory_is_short) {
 }
 END_TEST
 
+/* A look walks page tables: there is none before its time, nor one that nobody needs. */
+START_TEST(looks_are_seldom) {
+    struct bs_budget b;
+    const size_t most[] = {SIZE_MAX, SIZE_MAX - 1};
+    for (size_t i = 0; i < BS_ARRAY_LEN(most); i++) {
+        bs_budget_begin(&b, 0, most[i]); /* pid 0: this process */
+        ck_assert(!bs_budget_is_over(&b));
+        b.next_look_ns = b.next_limits_ns = UINT64_MAX;
+        ck_assert(!bs_budget_is_over(&b));
+        ck_assert_uint_eq(b.own_bytes, 0);
+        b.next_look_ns = b.next_limits_ns = 1;
+        uint64_t start = bs_os_now_ns();
+        ck_assert(!bs_budget_is_over(&b));
+        ck_assert_uint_eq(b.own_bytes != 0, most[i] != SIZE_MAX);
+        ck_assert(most[i] == SIZE_MAX || b.next_look_ns >= start + BS_BUDGET_LOOK_NS);
+        ck_assert_uint_ge(b.next_limits_ns, start + BS_BUDGET_LIMITS_NS);
+    }
+}
+END_TEST
+
 /* It writes itself, and tells what the parent wrote. */
 static void write_and_tell(void *arg) {
     memset(arg, 3, WRITTEN / 2);
@@ -292,6 +312,7 @@ int main(void) {
     tcase_add_test(tc, a_budget_of_copied_pages);
     tcase_add_test(tc, none_while_memory_is_short);
     tcase_add_test(tc, a_copy_knows_what_was_copied);
+    tcase_add_test(tc, looks_are_seldom);
     tcase_add_test(tc, budgets_by_option);
     tcase_add_test(tc, a_refusal_is_told);
     return run_suite(suite);
