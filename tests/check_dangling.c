@@ -12,11 +12,13 @@
 #include "dangling.h"
 #include "heap.h"
 #include "large.h"
+#include "meta.h"
 #include "opt.h"
 #include "sample.h"
 #include "thread.h"
 #include "warden.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -112,6 +114,48 @@ START_TEST(knowledge_comes_and_goes) {
     ck_assert_uint_eq(bs_bygone_lost(), 0);
 }
 END_TEST
+
+/* One that goes makes room in the table for one that was looked at, or will be. */
+START_TEST(knowledge_of_many_goes_at_once) {
+    enum { N = 3000 };
+    static uintptr_t hidden[N];
+    size_t metadata = 0;
+    setup();
+    for (unsigned round = 0; round < 4; round++) {
+        for (unsigned i = 0; i < N; i++)
+            hidden[i] = make(64);
+        for (unsigned i = 0; i < N; i++)
+            free_here(hidden[i]);
+        ck_assert_uint_eq(bs_bygone_count(), N);
+        search();
+        ck_assert_uint_eq(got.released.gone.blocks, N);
+        ck_assert_uint_eq(bs_bygone_count(), 0);
+        metadata = round == 0 ? bs_meta_used_bytes() : metadata;
+    }
+    ck_assert_uint_eq(bs_meta_used_bytes(), metadata);
+}
+END_TEST
+
+#if BS_FAULTS
+START_TEST(what_there_is_no_memory_for_is_counted) {
+    enum { N = 3000 };
+    static uintptr_t hidden[N];
+    setup();
+    for (unsigned i = 0; i < N; i++)
+        hidden[i] = make(64);
+    free_here(hidden[0]); /* the quarantine has its tables */
+    bs_os_fail(1, ENOMEM, true);
+    for (unsigned i = 1; i < N; i++)
+        free_here(hidden[i]);
+    bs_os_fail(0, 0, false);
+    ck_assert_uint_ne(bs_bygone_lost(), 0);
+    ck_assert_uint_eq(bs_bygone_count() + bs_bygone_lost(), N);
+    search();
+    ck_assert_uint_eq(got.released.gone.blocks, N);
+    ck_assert_uint_eq(bs_bygone_count(), 0);
+}
+END_TEST
+#endif
 
 START_TEST(a_block_that_stays_in_place_is_not_freed) {
     setup();
@@ -365,6 +409,10 @@ int main(void) {
     Suite *suite = suite_create("dangling");
     TCase *tc = add_case(suite, "dangling");
     tcase_add_test(tc, knowledge_comes_and_goes);
+    tcase_add_test(tc, knowledge_of_many_goes_at_once);
+#if BS_FAULTS
+    tcase_add_test(tc, what_there_is_no_memory_for_is_counted);
+#endif
     tcase_add_test(tc, a_block_that_stays_in_place_is_not_freed);
     tcase_add_test(tc, words_are_found_where_they_lie);
     tcase_add_test(tc, what_is_kept_twice_is_told_once);
