@@ -11,6 +11,7 @@
 
 #include "counter.h"
 #include "fork.h"
+#include "meta.h"
 #include "opt.h"
 #include "os.h"
 #include "pageheap.h"
@@ -200,6 +201,53 @@ START_TEST(gates_stay_where_they_are) {
 }
 END_TEST
 
+/* The highest place of a magazine is one like the others. */
+START_TEST(the_highest_place_may_be_a_gate) {
+    sample(UINT64_C(1) << 11);
+    unsigned class = bs_class_of(16);
+    struct bs_tcache *tc = bs_tcache_self();
+    for (unsigned i = 0; i < 2000; i++)
+        take(16);
+    while (height(tc, class) + 1 != tc->bin[class].cap)
+        give(nlive - 1);
+    void **highest = tc->tops.top[class] + 1;
+    for (unsigned round = 0; round < 20; round++) {
+        do {
+            bs_gate_lift(tc, class);
+            bs_gate_set(tc, class);
+        } while (tc->tops.top[class] != tc->tops.limit[class]);
+        give(nlive - 1);
+        ck_assert_ptr_eq(tc->tops.top[class], highest);
+        ck_assert_ptr_eq(tc->gates->gate[class].at, highest);
+        check_conservation();
+        take(16);
+        ck_assert_ptr_eq(tc->tops.limit[class], highest - 1);
+        check_conservation();
+    }
+}
+END_TEST
+
+/* As a fork may find it in a free at a gate: the gate below is open, and the next one's block is noted. */
+START_TEST(an_open_gate_keeps_its_block) {
+    sample(UINT64_C(1) << 11);
+    unsigned class = bs_class_of(16);
+    struct bs_tcache *tc = bs_tcache_self();
+    for (unsigned i = 0; i < 300; i++)
+        take(16);
+    while (height(tc, class) < 30)
+        give(nlive - 1);
+    struct bs_gate *gate = &tc->gates->gate[class];
+    void **at = gate->at, *block = gate->aside;
+    ck_assert(at <= tc->tops.top[class] && block != NULL);
+    *at = block;
+    gate->aside = live[0];
+    bs_gate_lift(tc, class);
+    ck_assert_ptr_eq(*at, block);
+    bs_gate_set(tc, class);
+    check_conservation();
+}
+END_TEST
+
 /* A block that waits at a gate is the cache's like others: each is visited once, and in order. */
 START_TEST(what_waits_at_a_gate_is_in_the_cache) {
     sample(UINT64_C(1) << 13);
@@ -225,6 +273,7 @@ END_TEST
 static void *with_a_cache(void *arg) {
     pthread_barrier_t *barrier = arg;
     void *p = bs_heap_alloc(48);
+    bs_heap_free(bs_heap_alloc(1000));
     pthread_barrier_wait(barrier);
     pthread_barrier_wait(barrier); /* sampling begins */
     bs_heap_free(p);
@@ -234,7 +283,8 @@ static void *with_a_cache(void *arg) {
     static void *block[1000];
     for (unsigned i = 0; i < 1000; i++)
         block[i] = bs_heap_alloc(48);
-    bool has_some = bs_tcache_self()->gates != NULL;
+    const struct bs_gates *gates = bs_tcache_self()->gates;
+    bool has_some = gates != NULL && gates->gate[bs_class_of(1000)].at != NULL; /* in all magazines that have blocks */
     for (unsigned i = 0; i < 1000; i++)
         bs_heap_free(block[i]);
     return none_yet && has_some ? arg : NULL;
@@ -623,6 +673,18 @@ START_TEST(thread_ends_give_all_back) {
 }
 END_TEST
 
+START_TEST(gates_end_with_their_thread) {
+    enum { N = 200 };
+    size_t metadata = 0;
+    begin_sampling(512 * BS_KIB);
+    for (unsigned i = 0; i < N + 20; i++) { /* pools grow a little at first */
+        run_threads(ordinary_thread, 1);
+        metadata = i < 20 ? bs_meta_used_bytes() : metadata;
+    }
+    ck_assert_uint_lt(bs_meta_used_bytes(), metadata + N / 2 * sizeof(struct bs_gates));
+}
+END_TEST
+
 #if !BS_SANITIZED /* a sanitizer does not bear threads that vanish */
 static int vanished_tid[64];
 
@@ -830,6 +892,8 @@ int main(void) {
     tcase_add_loop_test(tc, nothing_is_lost_or_doubled, 0, BS_ARRAY_LEN(intervals));
     tcase_add_loop_test(tc, gates_stay_where_they_are, 0, 2);
     tcase_add_test(tc, what_waits_at_a_gate_is_in_the_cache);
+    tcase_add_test(tc, the_highest_place_may_be_a_gate);
+    tcase_add_test(tc, an_open_gate_keeps_its_block);
     tcase_add_test(tc, a_cache_that_is_older_than_sampling);
     tcase_add_test(tc, last_freed_comes_first);
     tcase_add_test(tc, first_cache_is_made_at_the_slow_door);
@@ -852,6 +916,7 @@ int main(void) {
     tcase_add_loop_test(tc, handed_neighbours_part, 0, 9);
     tc = add_case(suite, "ends");
     tcase_add_loop_test(tc, thread_ends_give_all_back, 0, BS_ARRAY_LEN(intervals));
+    tcase_add_test(tc, gates_end_with_their_thread);
 #if !BS_SANITIZED
     tcase_add_loop_test(tc, vanished_threads_are_found, 0, BS_ARRAY_LEN(intervals));
     tcase_add_test(tc, search_for_orphans_goes_round);
