@@ -12,6 +12,7 @@
 #include "meta.h"
 #include "opt.h"
 #include "os.h"
+#include "quarantine.h"
 #include "reader.h"
 #include "scavenge.h"
 #include "sides.h"
@@ -253,7 +254,7 @@ static void call_lost(const void *p) {
 START_TEST(lost_blocks_are_not_live) {
     struct bs_sides lost;
     char *large = bs_heap_alloc(1000000);
-    memset(large, 1, 1000000);
+    memset(large, 1, bs_heap_usable(large));
     for (int i = 0; i < 40000; i++)
         keep_new(256);
     drain();
@@ -268,14 +269,39 @@ START_TEST(lost_blocks_are_not_live) {
     assert_adds_up();
     assert_near("leaked", ledger.leaked, 10000 * 256, 4096);
     assert_near("live", ledger.live, live - 10000 * 256, 4096);
+    ck_assert_uint_eq(ledger.rounding, bs_heap_usable(large) - 1000000);
     call_lost(large);
     take();
     assert_adds_up();
+    ck_assert_uint_eq(ledger.rounding, 0); /* a lost block is that as a whole */
     assert_near("leaked", ledger.leaked, 10000 * 256 + 1000000, 16384);
     assert_near("live", ledger.live, live - 10000 * 256 - 1000000, 16384);
     bs_sides_drop(&lost);
     take();
     ck_assert_uint_eq(ledger.leaked, 0);
+}
+END_TEST
+
+/* A bit of the last scan stays where the block was freed since. */
+START_TEST(lost_blocks_may_be_freed) {
+    struct bs_sides lost;
+    for (int i = 0; i < 40; i++)
+        keep_new(2048);
+    drain();
+    ck_assert(bs_sides_make(&lost, BS_SIDE_LOST));
+    bs_opt.scan = BS_SCAN_MODE_LEAK;
+    for (int i = 0; i < 40; i++)
+        call_lost((void *)block[i].p);
+    for (int i = 0; i < 10; i++)
+        drop(0);
+    size_t cached = bs_tcache_bytes(bs_tcache_self());
+    ck_assert_uint_ge(cached, 2048);
+    take();
+    assert_adds_up();
+    assert_near("cached", ledger.cached, cached, 2048);
+    ck_assert_uint_eq(ledger.leaked + ledger.cached, 40 * 2048);
+    ck_assert_uint_eq(ledger.live + ledger.rounding, 0);
+    bs_sides_drop(&lost);
 }
 END_TEST
 
@@ -296,6 +322,63 @@ START_TEST(what_the_cache_holds) {
     assert_adds_up();
     ck_assert_uint_eq(ledger.cached, 0);
     assert_near("live", ledger.live, 3900 * 512, 4096);
+}
+END_TEST
+
+/* As frees do under the quarantine. */
+static void hold(size_t i) {
+    (void)bs_quarantine_small((void *)block[i].p, bs_class_of(block[i].size));
+    block[i] = block[--nblocks];
+}
+
+START_TEST(blocks_in_quarantine_are_held) {
+    enum { N = 4000, NHELD = 3000 };
+    struct bs_quarantine_sums sums;
+    for (int i = 0; i < N; i++)
+        keep_new(512);
+    char *large = bs_heap_alloc(40000);
+    memset(large, 1, 40000);
+    drain();
+    while (nblocks > N - 50)
+        drop(nblocks - 1);
+    size_t cached = bs_tcache_bytes(bs_tcache_self());
+    ck_assert_uint_ge(cached, 4 * 512);
+    for (int i = 0; i < NHELD; i++)
+        hold(0);
+    bs_quarantine_large(bs_span_of((uintptr_t)large));
+    for (int round = 0; round < 2; round++) { /* freed since the last search began, and before */
+        take();
+        assert_adds_up();
+        assert_near("held", ledger.held, NHELD * 512 + bs_align_up(40000, BS_PAGE_SIZE), 4096);
+        assert_near("cached", ledger.cached, cached, 8 * 512);
+        assert_near("live", ledger.live, nblocks * 512, 8 * 512);
+        ck_assert_uint_eq(ledger.rounding, 0);
+        ck_assert(bs_quarantine_turn(&sums));
+    }
+}
+END_TEST
+
+/* What the cache holds is as much in memory as the blocks of its class are, and those that are held are another matter:
+ * they were cleared. */
+START_TEST(held_blocks_tell_nothing_of_cached_ones) {
+    size_t size = bs_class_info[bs_class_of(16384)].size;
+    for (int i = 0; i < 600; i++) {
+        block[nblocks].p = (uintptr_t)bs_heap_alloc(size); /* not touched */
+        block[nblocks++].size = size;
+    }
+    drain();
+    while (nblocks > 550)
+        drop(nblocks - 1);
+    ck_assert_uint_ge(bs_tcache_bytes(bs_tcache_self()), size);
+    for (int i = 0; i < 300; i++)
+        hold(0);
+    for (size_t i = 0; i < nblocks / 2; i++)
+        memset((void *)block[i].p, 1, size);
+    take();
+    assert_adds_up();
+    assert_near("held", ledger.held, 300 * size, 300 * 2 * os_page);
+    uint64_t cached = bs_tcache_bytes(bs_tcache_self());
+    assert_between("cached", ledger.cached, cached / 3, cached / 2, size / 8);
 }
 END_TEST
 
@@ -349,6 +432,43 @@ START_TEST(free_slots_pinned_or_returnable) {
     if (os_page <= BS_PAGE_SIZE) /* else no OS page inside such a span is without a block */
         ck_assert_msg(ledger.span_free >= held.most / 6, "%ju bytes free in spans, %zu held",
                       (uintmax_t)ledger.span_free, held.most);
+}
+END_TEST
+
+/* The kernel may fill a huge page, with OS pages in it that were given back: free ones, and holes of spans. */
+START_TEST(what_is_in_memory_again_is_overfill) {
+    enum { FREE = 5, HOLES = 7 };
+    unsigned char in_memory;
+    size_t nholes = 0;
+    char *large = bs_heap_alloc(4 * BS_MIB);
+    memset(large, 1, 4 * BS_MIB);
+    for (int i = 0; i < 20000; i++)
+        keep_new(1024);
+    bs_heap_free(large);
+    for (size_t i = nblocks; i-- > 0;)
+        if (block[i].p / os_page % 16 != 0)
+            bs_heap_free((void *)block[i].p);
+    (void)bs_heap_trim(0);
+    take();
+    assert_adds_up();
+    ck_assert_uint_eq(ledger.thp_overfill, 0);
+    uint64_t dirty = ledger.heap_dirty;
+    for (int i = 0; i < FREE; i++)
+        large[(2 * i + 1) * os_page] = 1;
+    for (size_t i = 0; i < nblocks && nholes < HOLES && os_page <= BS_PAGE_SIZE; i++) {
+        uintptr_t page = bs_align_down(block[i].p, os_page);
+        struct bs_span *s = bs_span_of(page);
+        if (s == NULL || s->class == 0 || s->holes == 0)
+            continue;
+        ck_assert_int_eq(bs_os_residency((void *)page, os_page, &in_memory), 0);
+        if ((in_memory & 1) == 0)
+            nholes += *(char *)page = 1;
+    }
+    ck_assert_uint_eq(nholes, os_page <= BS_PAGE_SIZE ? HOLES : 0);
+    take();
+    assert_adds_up();
+    ck_assert_uint_eq(ledger.thp_overfill, (FREE + nholes) * os_page);
+    ck_assert_uint_eq(ledger.heap_dirty, dirty + FREE * os_page);
 }
 END_TEST
 
@@ -497,14 +617,17 @@ START_TEST(without_proc_the_heaps_part_is_there) {
     fill_and_free_half(4 * BS_MIB);
     take();
     uint64_t live = ledger.live;
-    bool complete = true;
+    bool complete = true, unseen = ledger.unseen;
+    ck_assert(!unseen);
     for (unsigned n = 1; complete; n++) { /* the opening of smaps is one of the first calls */
         ck_assert_uint_lt(n, 100);
         (void)bs_os_fail(n, 13, false);
         complete = bs_ledger_take(&ledger);
         (void)bs_os_fail(0, 0, false);
         ck_assert(!complete || ledger.rss != 0);
+        unseen |= ledger.unseen;
     }
+    ck_assert(unseen); /* before: the kernel did not say what is in memory */
     ck_assert_uint_eq(ledger.rss, 0);
     ck_assert_uint_eq(ledger.outside, 0);
     ck_assert_uint_eq(ledger.live, live);
@@ -526,9 +649,13 @@ int main(void) {
     tcase_add_test(tc, live_blocks_of_one_size);
     tcase_add_test(tc, rounding_is_told_from_live);
     tcase_add_test(tc, lost_blocks_are_not_live);
+    tcase_add_test(tc, lost_blocks_may_be_freed);
     tcase_add_test(tc, what_the_cache_holds);
+    tcase_add_test(tc, blocks_in_quarantine_are_held);
+    tcase_add_test(tc, held_blocks_tell_nothing_of_cached_ones);
     tcase_add_test(tc, another_threads_cache_counts);
     tcase_add_test(tc, free_slots_pinned_or_returnable);
+    tcase_add_test(tc, what_is_in_memory_again_is_overfill);
     tcase_add_test(tc, large_blocks_touched_in_part);
     tcase_add_test(tc, a_mixed_heap);
     tcase_add_test(tc, blocks_moved_by_page_tables);
