@@ -139,6 +139,42 @@ START_TEST(gaps_are_geometric) {
 }
 END_TEST
 
+/* Against libm's, whatever the sizes. A threshold is a chance in 2^-64. */
+START_TEST(chances_are_those_of_the_exponential) {
+    static const uint64_t intervals[] = {2, 100, 4096, 512 * BS_KIB, UINT64_C(1) << 40};
+    for (size_t i = 0; i < BS_ARRAY_LEN(intervals); i++)
+        for (size_t size = 1; size <= UINT64_C(1) << 46; size += size / 3 + 1) {
+            double p = -expm1(-(double)size / (double)intervals[i]);
+            double threshold = (double)bs_sampler_threshold(intervals[i], size, 1) / 0x1p64;
+            require(fabs(threshold - p) < 0x1p-63 + 1e-9 * p, "%zu of %zu: P %g, not %g", size, (size_t)intervals[i], threshold, p);
+            double weight = (double)bs_sampler_weight_256ths(intervals[i], size);
+            require(fabs(weight - 256 / p) < 0.5 + 1e-9 * weight, "%zu of %zu: %g, not %g", size, (size_t)intervals[i],
+                    weight, 256 / p);
+            double of_seven = (double)bs_sampler_threshold(intervals[i], size, 7) / 0x1p64;
+            require(fabs(of_seven - fmin(7 * p, 1)) < 0x1p-63 + 1e-9 * of_seven, "%zu of %zu: 7 P %g", size, (size_t)intervals[i], of_seven);
+        }
+    for (size_t size = 0; size < 100; size++) { /* every block */
+        ck_assert_uint_eq(bs_sampler_threshold(1, size, 1), UINT64_MAX);
+        ck_assert_uint_eq(bs_sampler_weight_256ths(1, size), 256);
+    }
+    ck_assert_uint_eq(bs_sampler_threshold(INTERVAL, 0, 1), bs_sampler_threshold(INTERVAL, 1, 1));
+    ck_assert_uint_eq(bs_sampler_weight_256ths(INTERVAL, 0), bs_sampler_weight_256ths(INTERVAL, 1));
+}
+END_TEST
+
+/* Blocks that come from no magazine, by a state that all threads share. */
+START_TEST(chances_without_a_cache) {
+    enum { N = 100000 };
+    start(INTERVAL);
+    for (size_t size = 64; size <= 16 * INTERVAL; size *= 4) {
+        double hits = 0;
+        for (int i = 0; i < N; i++)
+            hits += bs_sampler_hits_uncounted(size);
+        require(surprise(hits, N, -expm1(-(double)size / INTERVAL)) < 21, "%zu bytes: %.0f of %d", size, hits, N);
+    }
+}
+END_TEST
+
 /* --- shares ----------------------------------------------------------------------------------- */
 
 static const size_t sizes[] = {16, 100, 1000, 5000, 20000, 32768, 100000};
@@ -520,6 +556,8 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("sample");
     TCase *tc = add_case(suite, "by bytes");
+    tcase_add_test(tc, chances_are_those_of_the_exponential);
+    tcase_add_test(tc, chances_without_a_cache);
     tcase_add_test(tc, gaps_are_geometric);
     tcase_add_test(tc, a_leak_beside_blocks_that_come_and_go);
     tcase_add_loop_test(tc, freed_blocks_are_filled, 0, 2);
