@@ -4,10 +4,10 @@
 
 #include "scanner.h"
 #include "shim.h"
-#include "shim_exec.h"
 #include "shim_fault.h"
+#include "shim_real.h"
 
 void besom_scan_start(void) {
-    bs_shim_exec_start();
+    bs_shim_start();
     bs_scanner_start(&besom_shim, &besom_shim_faults);
 }

@@ -13,8 +13,6 @@
  * popen) make such children. The functions with a list of arguments end in those with a table, as libc's do.
  */
 #define _GNU_SOURCE
-#include "shim_exec.h"
-
 #include "os.h"
 #include "round.h"
 #include "shim_real.h"
@@ -54,42 +52,20 @@ static int end(bool entered, int ret) {
         end(entered, call);     \
     })
 
-/* Found before they are wanted: that may be in a child of many threads. */
-typedef int execute(const char *file, char *const argv[], char *const env[]);
-typedef int execute_open(int fd, char *const argv[], char *const env[]);
-static struct {
-    void *execve, *execvpe, *fexecve;
-} cells;
-
-static execute *real_execve(void) {
-    return (execute *)bs_shim_find(&cells.execve, "execve");
-}
-static execute *real_execvpe(void) {
-    return (execute *)bs_shim_find(&cells.execvpe, "execvpe");
-}
-static execute_open *real_fexecve(void) {
-    return (execute_open *)bs_shim_find(&cells.fexecve, "fexecve");
-}
-void bs_shim_exec_start(void) {
-    (void)real_execve();
-    (void)real_execvpe();
-    (void)real_fexecve();
-}
-
 BS_EXPORT int execve(const char *path, char *const argv[], char *const env[]) {
-    return IN_ROUND(real_execve()(path, argv, env));
+    return IN_ROUND(REAL(execve)(path, argv, env));
 }
 BS_EXPORT int execv(const char *path, char *const argv[]) {
     return execve(path, argv, environ);
 }
 BS_EXPORT int execvpe(const char *file, char *const argv[], char *const env[]) {
-    return IN_ROUND(real_execvpe()(file, argv, env));
+    return IN_ROUND(REAL(execvpe)(file, argv, env));
 }
 BS_EXPORT int execvp(const char *file, char *const argv[]) {
     return execvpe(file, argv, environ);
 }
 BS_EXPORT int fexecve(int fd, char *const argv[], char *const env[]) {
-    return IN_ROUND(real_fexecve()(fd, argv, env));
+    return IN_ROUND(REAL(fexecve)(fd, argv, env));
 }
 /* libc's, which older ones do not have, is the system call alone. */
 BS_EXPORT int execveat(int fd, const char *path, char *const argv[], char *const env[], int flags) {

@@ -56,8 +56,7 @@ static BS_COLD long fork_by(any_call *real, long n, long a, long b, long c, long
 }
 
 long besom_syscall(long n, long a, long b, long c, long d, long e, long f) {
-    static void *cell;
-    any_call *real = (any_call *)bs_shim_find(&cell, "syscall");
+    any_call *real = (any_call *)FIND("syscall");
     bool may_fork = n == SYS_clone || n == SYS_clone3;
 #ifdef SYS_fork
     may_fork = may_fork || n == SYS_fork;
@@ -99,8 +98,7 @@ static BS_COLD int clone_beside(any_clone *real, int (*fn)(void *), void *stack,
 }
 
 int besom_clone(int (*fn)(void *), void *stack, int flags, void *arg, void *ptid, void *tls, void *ctid) {
-    static void *cell;
-    any_clone *real = (any_clone *)bs_shim_find(&cell, "clone");
+    any_clone *real = (any_clone *)FIND("clone");
     if (BS_UNLIKELY(copies_memory((unsigned)flags)) && fn != NULL && stack != NULL)
         return clone_by(real, (struct begin){fn, arg}, stack, flags, ptid, tls, ctid);
     if (BS_UNLIKELY((flags & (CLONE_VM | CLONE_THREAD | CLONE_VFORK)) == CLONE_VM))

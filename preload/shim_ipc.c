@@ -61,12 +61,12 @@ static int by_kernel(void *ctx, long min, long max, void *events, struct timespe
     return (int)ret;
 }
 static __typeof__(&io_getevents) real_getevents(void) {
-    static void *cell;
+    static struct bs_shim_cell cell = {NULL, "io_getevents"}; /* looked for when it is wanted: few have it */
     union {
         __typeof__(&io_getevents) fn;
         void *address;
     } u = {.fn = by_kernel};
-    u.address = bs_shim_find_or(&cell, "io_getevents", u.address);
+    u.address = bs_shim_find_or(&cell, u.address);
     return u.fn;
 }
 BS_EXPORT int io_getevents(void *ctx, long min, long max, void *events, struct timespec *timeout) {

@@ -21,20 +21,35 @@ static struct bs_world_interrupts *own(void) {
 struct bs_world_shim besom_shim = {.own = own, .handlers = (uintptr_t)bs_shim_run_handler,
                                    .awaited = BS_OS_SIGNAL_FIRST_ASKED};
 
-void *bs_shim_find_or(void **cell, const char *name, void *instead) {
-    void *found = bs_load_acquire(cell);
+/* The linker's names for where the cells of all files begin and end. */
+extern BS_LOCAL struct bs_shim_cell __start_bs_shim_cells[], __stop_bs_shim_cells[];
+
+static void *look_for(struct bs_shim_cell *cell) {
+    void *found = dlsym(RTLD_NEXT, cell->name);
+    if (found != NULL)
+        bs_store_release(&cell->found, found);
+    return found;
+}
+void bs_shim_start(void) {
+    for (struct bs_shim_cell *cell = __start_bs_shim_cells; cell != __stop_bs_shim_cells; cell++)
+        (void)look_for(cell);
+    (void)dlerror(); /* that a libc lacks some is not the program's to hear */
+}
+
+void *bs_shim_find_or(struct bs_shim_cell *cell, void *instead) {
+    void *found = bs_load_acquire(&cell->found);
     if (BS_LIKELY(found != NULL))
         return found;
-    found = dlsym(RTLD_NEXT, name);
+    found = look_for(cell);
     if (found == NULL)
         found = instead;
     if (found == NULL)
         abort(); /* the program was linked against it */
-    bs_store_release(cell, found);
+    bs_store_release(&cell->found, found);
     return found;
 }
-void *bs_shim_find(void **cell, const char *name) {
-    return bs_shim_find_or(cell, name, NULL);
+void *bs_shim_find(struct bs_shim_cell *cell) {
+    return bs_shim_find_or(cell, NULL);
 }
 
 void bs_shim_note_handler(int signal, void *context) {

@@ -15,16 +15,25 @@
 #include <signal.h>
 #include <time.h>
 
-/* libc's function of that name (or another library's behind us); found once. */
-void *bs_shim_find(void **cell, const char *name);
+/* libc's function of that name, or another library's behind us. (Names in place: each pointer would be a relocation.) */
+struct bs_shim_cell {
+    void *found; /* [atomic] NULL: not looked for yet, or there is none */
+    char name[24];
+};
+/* Looks for all that FIND and REAL name, before threads exist. Who looks for one later waits for the loader's lock, which
+ * may wait for him: of a module's constructor that has made a thread and waits for it. Nor is the loader's search made
+ * for handlers of signals, or for the child of a process of many threads. */
+void bs_shim_start(void);
+void *bs_shim_find(struct bs_shim_cell *cell);
 /* The same; if there is none behind us, `instead`. A library that was loaded for itself alone (RTLD_LOCAL) is
  * not behind us, whoever it was linked with. */
-void *bs_shim_find_or(void **cell, const char *name, void *instead);
-#define REAL(name)                                                       \
-    ({                                                                   \
-        static void *cell_;                                              \
-        (__typeof__(&name))bs_shim_find(&cell_, #name);                  \
+void *bs_shim_find_or(struct bs_shim_cell *cell, void *instead);
+#define FIND(text)                                                                                        \
+    ({                                                                                                    \
+        static struct bs_shim_cell cell_ __attribute__((section("bs_shim_cells"), used)) = {NULL, text};  \
+        bs_shim_find(&cell_);                                                                             \
     })
+#define REAL(name) ((__typeof__(&name))FIND(#name))
 
 /* A handler of the program begins in this thread. context: NULL if the kernel has given none. */
 void bs_shim_note_handler(int signal, void *context);
