@@ -34,7 +34,9 @@ void bs_pacer_start_scans(struct bs_pacer *p, uint64_t now_ns) {
 uint64_t bs_pacer_scan_wait_ns(struct bs_pacer *p, uint64_t now_ns, uint64_t worked_ns, uint64_t percent) {
     uint64_t elapsed = bs_min(bs_sub_clamped(now_ns, p->last_ns), BS_SCAN_WAIT_MAX_NS);
     p->last_ns = now_ns;
-    p->credit_ns = bs_min(p->credit_ns + (int64_t)(elapsed / 100 * percent), (int64_t)BS_SCAN_CREDIT_NS);
+    p->credit_ns += (int64_t)(elapsed / 100 * percent);
+    if (p->credit_ns > BS_SCAN_CREDIT_NS)
+        p->credit_ns = BS_SCAN_CREDIT_NS;
     p->credit_ns -= (int64_t)bs_min(worked_ns, BS_SCAN_WAIT_MAX_NS);
     if (p->credit_ns < -BS_SCAN_WAIT_MAX_NS)
         p->credit_ns = -BS_SCAN_WAIT_MAX_NS;

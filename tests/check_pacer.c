@@ -81,6 +81,22 @@ START_TEST(scans_get_their_share) {
 }
 END_TEST
 
+/* Those that are asked for do not wait, and those by interval pay for them. */
+START_TEST(scans_pay_what_others_owe) {
+    struct bs_pacer p;
+    uint64_t now = SECOND_NS;
+    bs_pacer_start_scans(&p, now);
+    ck_assert_uint_eq(bs_pacer_scan_wait_ns(&p, now, 2 * SECOND_NS, 1), 100 * SECOND_NS);
+    ck_assert_uint_eq(bs_pacer_scan_wait_ns(&p, now += SECOND_NS, 2 * SECOND_NS, 1), 299 * SECOND_NS);
+    ck_assert_uint_eq(bs_pacer_scan_wait_ns(&p, now += SECOND_NS, 2 * SECOND_NS, 1), 498 * SECOND_NS);
+    /* of a share that does not divide a nanosecond is left owing: it is no credit */
+    bs_pacer_start_scans(&p, now);
+    for (int i = 0; i < 10; i++)
+        now += bs_pacer_scan_wait_ns(&p, now, 4 * SECOND_NS, 3);
+    ck_assert_uint_ge(now, 13 * 100 * SECOND_NS - 100 * SECOND_NS / 3);
+}
+END_TEST
+
 START_TEST(scans_wait_an_hour_at_most) {
     const uint64_t odd[] = {0, 1, SECOND_NS, UINT64_MAX / 2, UINT64_MAX - 1, UINT64_MAX};
     uint64_t seed = 7;
@@ -127,6 +143,7 @@ int main(void) {
     tcase_add_test(tc, rest_saves_up_to_a_bound);
     tcase_add_test(tc, clocks_that_jump);
     tcase_add_test(tc, scans_get_their_share);
+    tcase_add_test(tc, scans_pay_what_others_owe);
     tcase_add_test(tc, scans_wait_an_hour_at_most);
     return run_suite(suite);
 }
