@@ -95,7 +95,7 @@ static BS_NOINLINE fault_handler *whose(siginfo_t *info) {
         act_by_default(info);
         return NULL;
     }
-    if ((action.sa_flags & SA_RESETHAND) != 0) {
+    if ((action.sa_flags & (int)SA_RESETHAND) != 0) {
         remember(&dfl);
         (void)install_for(&dfl);
     }

@@ -179,7 +179,7 @@ BS_EXPORT __sighandler_t signal(int number, __sighandler_t handler) {
 /* What `signal` is where a program asks for no more than C and POSIX. */
 __sighandler_t __sysv_signal(int number, __sighandler_t handler);
 BS_EXPORT __sighandler_t __sysv_signal(int number, __sighandler_t handler) {
-    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESETHAND | SA_NODEFER}, old;
+    struct sigaction action = {.sa_handler = handler, .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)}, old;
     if (handler == SIG_ERR) {
         errno = EINVAL;
         return SIG_ERR;

@@ -29,7 +29,7 @@ static inline uint64_t places_of(const struct bs_kept *kept, size_t npages, size
 }
 /* Of such bits, going round: the one that is next behind the last place, the one that is at it or next before. */
 static inline uint64_t from_last(const struct bs_kept *kept, uint64_t places) {
-    unsigned by = (kept->last + 1) % PLACES * 8;
+    unsigned by = (kept->last + 1u) % PLACES * 8;
     return by == 0 ? places : places >> by | places << (64 - by);
 }
 static inline unsigned next_place(const struct bs_kept *kept, uint64_t places) {
