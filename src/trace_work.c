@@ -242,7 +242,7 @@ void bs_trace_next(struct bs_tracer *w, struct bs_job *job) {
             t->done = true;
             bs_add(&t->changes, 1u);
             bs_os_wake(&t->changes, (int)t->nworkers);
-        } else if (!t->again) {
+        } else if (!t->again || bs_load(&t->cancelled) != 0) { /* else another round has begun */
             uint32_t seen = bs_load(&t->changes);
             bs_add(&t->nidle, 1u);
             unlock(t);

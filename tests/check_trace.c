@@ -357,6 +357,40 @@ START_TEST(a_child_marks_for_itself) {
 }
 END_TEST
 
+/* The worker that finds something first stays at it until it is let go. */
+static uint32_t at_it, let_go; /* [atomic] */
+static enum bs_lead take_slowly(struct bs_span *s, uintptr_t p, struct bs_marked *block) {
+    (void)s, (void)p, (void)block;
+    bs_store(&at_it, 1u);
+    while (bs_load_acquire(&let_go) == 0)
+        bs_os_pause(100000);
+    return BS_LEAD_NONE;
+}
+
+START_TEST(a_round_that_is_cancelled_ends) {
+    struct bs_trace_sums sums;
+    pthread_t thread[2];
+    make_graph(3, 100, false);
+    random_roots();
+    ck_assert(bs_trace_prepare(&trace, 2, 64));
+    begin();
+    bs_trace_begin(&trace, NULL, root, 2);
+    bs_trace_use(&trace, take_slowly, NULL);
+    ck_assert_int_eq(pthread_create(&thread[0], NULL, work, (void *)(uintptr_t)0), 0);
+    while (bs_load(&at_it) == 0)
+        bs_os_pause(100000);
+    trace.again = true; /* as if it was busy with a region */
+    bs_trace_cancel(&trace);
+    ck_assert_int_eq(pthread_create(&thread[1], NULL, work, (void *)(uintptr_t)1), 0);
+    bs_os_pause(20000000); /* that one finds nothing to do */
+    bs_store_release(&let_go, 1u);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_join(thread[i], NULL), 0);
+    ck_assert(!bs_trace_end(&trace, &sums));
+    end();
+}
+END_TEST
+
 START_TEST(a_cancelled_trace_ends) {
     struct bs_trace_sums sums;
     make_graph(2, 2000, false);
@@ -571,6 +605,7 @@ int main(void) {
     tcase_add_test(tc, slots_in_caches_lead_nowhere);
     tcase_add_test(tc, a_child_marks_for_itself);
     tcase_add_test(tc, a_cancelled_trace_ends);
+    tcase_add_test(tc, a_round_that_is_cancelled_ends);
     tc = add_case(suite, "running");
     tcase_add_test(tc, the_heap_grows_meanwhile);
     tcase_add_test(tc, what_is_forgotten_lies_in_any_region);
