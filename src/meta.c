@@ -76,7 +76,8 @@ static char *take_small_locked(size_t bytes, size_t align) {
 static void *bump_locked(size_t bytes, size_t align) {
     char *p = (char *)bs_align_up((uintptr_t)meta.next, align);
     if (meta.next == NULL || p > meta.end || (size_t)(meta.end - p) < bytes) {
-        size_t map_bytes = bs_max(meta.map_bytes, bs_align_up(bytes, bs_os_page_size()));
+        size_t before = meta.small == NULL ? SMALL_BYTES : 0; /* of the first one */
+        size_t map_bytes = bs_max(meta.map_bytes, bs_align_up(before + bytes, bs_os_page_size()));
         p = map_locked(map_bytes);
         if (p == NULL)
             return NULL;

@@ -44,6 +44,14 @@ START_TEST(objects_are_apart_aligned_and_zero) {
 }
 END_TEST
 
+START_TEST(the_first_mapping_holds_what_it_was_made_for) {
+    const size_t bytes = 256 * BS_KIB;
+    uintptr_t p = (uintptr_t)bs_meta_alloc(bytes);
+    ck_assert_uint_ne(p, 0);
+    ck_assert_uint_eq(bs_meta_mapped_within(p, p + bytes), bytes);
+}
+END_TEST
+
 START_TEST(given_back_is_used_again) {
     struct bs_meta_pool a = BS_META_POOL_INIT(48), b = BS_META_POOL_INIT(48);
     uint64_t *x = bs_meta_pool_alloc(&a), *y = bs_meta_pool_alloc(&a);
@@ -172,6 +180,7 @@ int main(void) {
     Suite *suite = suite_create("meta");
     TCase *tc = add_case(suite, "meta");
     tcase_add_test(tc, objects_are_apart_aligned_and_zero);
+    tcase_add_test(tc, the_first_mapping_holds_what_it_was_made_for);
     tcase_add_test(tc, given_back_is_used_again);
     tcase_add_test(tc, plain_memory);
     tcase_add_test(tc, mappings_come_and_go);
