@@ -17,7 +17,7 @@ static const char *const rank_name[BS_RANK_COUNT] = {
     [BS_RANK_LOG] = "log",           [BS_RANK_REGISTRY] = "registry",
     [BS_RANK_CENTRAL] = "central",   [BS_RANK_WAITING] = "waiting", [BS_RANK_GROW] = "grow",
     [BS_RANK_THP] = "thp",           [BS_RANK_PAGE_HEAP] = "pageheap",
-    [BS_RANK_META] = "meta",
+    [BS_RANK_SAMPLE] = "sample",     [BS_RANK_STACKS] = "stacks",   [BS_RANK_META] = "meta",
 };
 
 static unsigned bucket_of(uint64_t ticks) {
