@@ -159,8 +159,11 @@ static struct start *start_of(thread_function *fn, void *arg) {
     }
     if (start == NULL)
         start = malloc(sizeof *start);
-    if (start != NULL)
-        *start = (struct start){.fn = fn, .arg = arg};
+    if (start == NULL)
+        return NULL;
+    bs_store(&start->fn, fn); /* not the whole at once: of a place in the table it is never NULL in between */
+    start->arg = arg;
+    start->own_stack = start->small = false;
     return start;
 }
 
