@@ -265,6 +265,28 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from child import last_line
 from head import code, shown_command
+# SIGKILL leaves nobody who could clean up but besom bench-child.
+killed() {
+    signalled KILL "$steps sleep 61" --alloc glibc -r 1 -- sh -c "setsid $steps sleep 60 & setsid -f $steps sleep 61; wait"
+    ends "SIGKILL" -9
+    none_left "SIGKILL"
+    signalled KILL "$steps sleep 62" --alloc glibc -r 1 --load "setsid $steps sleep 62 & wait" -- "$steps" sleep 60
+    none_left "SIGKILL in a load"
+    signalled KILL "$steps sleep 63" --alloc glibc -r 1 --prepare "setsid $steps sleep 63 & wait" -- "$steps" sleep 60
+    none_left "SIGKILL in a preparation"
+}
+
+# Who starts it ignores SIGCHLD, and a program inherits that: its status is known all the same.
+without_sigchld() {
+    env --ignore-signal=CHLD true 2>/dev/null || { echo "bench.sh: skipped: SIGCHLD: env is too old"; return; }
+    count=$((count + 1))
+    code=0
+    env --ignore-signal=CHLD "$besom" bench --timeout 100 --alloc glibc -r 1 --json j -- "$steps" sleep >out 2>err ||
+        code=$?
+    ends "SIGCHLD ignored" 0
+    judge "SIGCHLD ignored" 'assert first["status"] == 0, first'
+}
+
 from options import size_kib
 from plot import bars
 from report import sparkline, verdict
@@ -316,7 +338,7 @@ END
 
 # Without arguments everything, else the parts that are named.
 [ $# -gt 0 ] ||
-    set -- arithmetic known_memory servers allocators failures files gates interrupt
+    set -- arithmetic known_memory servers allocators failures files gates interrupt killed without_sigchld
 for part in "$@"; do
     "$part"
 done

@@ -37,10 +37,12 @@ bench() {
 # signalled SIGNAL COMMAND ARG...: besom bench, which is sent the signal when a process whose command line begins with
 # COMMAND is there; leaves $code, out and err.
 signalled() {
+    count=$((count + 1))
     python3 - "$besom" "$@" <<'END' || broken "$1: the test itself"
 import signal, subprocess, sys, time
 besom, name, command, *args = sys.argv[1:]
-signal.signal(signal.Signals["SIG" + name], signal.SIG_DFL) # nohup ignores SIGHUP, and who is started inherits that
+if name != "KILL":
+    signal.signal(signal.Signals["SIG" + name], signal.SIG_DFL) # nohup ignores SIGHUP, and who is started inherits that
 with open("out", "w") as out, open("err", "w") as err:
     p = subprocess.Popen([besom, "bench", *args], stdout=out, stderr=err)
 until = time.monotonic() + 100

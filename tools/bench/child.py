@@ -58,6 +58,19 @@ def how_it_ended(code):
 
 class Run:
     """argv under an allocator, once. After run(): result, a dict of numbers."""
+def start_shell(launcher, command, **variables):
+    """A shell command that is not measured. Its parent, `besom bench-child --guard`, ends as it does, and kills all
+    that is below it when told to end, or when this process is killed."""
+    return subprocess.Popen([launcher, "bench-child", "--guard", "/bin/sh", "-c", command],
+                            env=dict(environment_for(None), **variables), stdin=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def stop_shell(shell):
+    shell.terminate()
+    shell.wait()
+
+
 
     def __init__(self, argv, allocator, launcher, phases, *, metric="pss", interval=0.01,
                  timeout=None, env=None, output="null"):
@@ -193,19 +206,13 @@ class Run:
             self.complaint = f"the load {how_it_ended(code)} (--load)"
         return code is not None
 
-    def start_load(self):
-        env = dict(environment_for(None), BENCH_PID=str(self.pid),
-                   BENCH_ALLOCATOR=self.allocator["name"])
-        self.load = subprocess.Popen(["/bin/sh", "-c", self.phases.load], env=env,
-                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                     start_new_session=True)
-
     # The run.
 
     def watch(self):
         self.sampler = Sampler(self.parent.pid, self.begin, self.metric, self.interval)
         if self.phases.load is not None:
-            self.start_load()
+            self.load = start_shell(self.launcher, self.phases.load, BENCH_PID=str(self.pid),
+                                    BENCH_ALLOCATOR=self.allocator["name"])
         while self.status is None:
             self.step()
             if self.status is None and not self.listen(
@@ -249,8 +256,7 @@ class Run:
     def finish(self):
         """Nothing is left, whatever happened."""
         if self.load is not None and self.load.poll() is None:
-            os.killpg(self.load.pid, signal.SIGKILL)
-            self.load.wait()
+            stop_shell(self.load)
         if self.parent is None:
             return
         until = time.monotonic() + 5

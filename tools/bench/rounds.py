@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from allocators import environment_for, find_library
-from child import Run, RunError, how_it_ended, status_text
+from child import Run, RunError, how_it_ended, start_shell, status_text, stop_shell
 from progress import Progress
 from streams import say
 
@@ -48,15 +48,12 @@ class Session:
         """A command of --prepare or --cleanup; '' or what is wrong."""
         if not command:
             return ""
-        env = dict(environment_for(None), BENCH_ALLOCATOR=allocator["name"],
-                   BENCH_ROUND=str(number))
-        shell = subprocess.Popen(["/bin/sh", "-c", command], env=env, stdin=subprocess.DEVNULL,
-                                 stdout=subprocess.DEVNULL, start_new_session=True)
+        shell = start_shell(self.args.launcher, command, BENCH_ALLOCATOR=allocator["name"],
+                            BENCH_ROUND=str(number))
         try:
             code = shell.wait()
         except BaseException:
-            os.killpg(shell.pid, signal.SIGKILL)
-            shell.wait()
+            stop_shell(shell)
             raise
         return f"{option} {how_it_ended(code)}" if code else ""
 
