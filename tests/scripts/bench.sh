@@ -136,6 +136,12 @@ failures() {
     ends "exit statuses that differ" 1 "exit status 4"
     bench --alloc glibc,besom -r 1 -i --compare-output -- "$steps" differ output
     ends "output that differs" 1 "output differs from that under"
+    bench --alloc glibc,besom -r 1 --compare-output -- sh -c 'echo same; sleep 0.2; (sleep 0.2; echo later) &'
+    ends "output that is the same, and comes late" 0
+    # It is not kept: a file of a limit's size, or a full folder for temporary files, would end the command.
+    (ulimit -f 1000 && bench --alloc glibc,besom -r 1 --compare-output -- head -c 50000000 /dev/zero && echo "$code" >code)
+    code=$(cat code)
+    ends "output beyond what fits in a file" 0
     bench --alloc glibc -r 1 --timeout 0.3 -- "$steps" sleep 60
     ends "a command that hangs" 1 "did not end within 0.3 s"
     none_left "a command that hangs"
@@ -259,12 +265,6 @@ interrupt() {
     none_left "Ctrl-C"
 }
 
-arithmetic() {
-    PYTHONDONTWRITEBYTECODE=1 python3 - "$top/tools/bench" <<'END' || broken "arithmetic"
-import sys
-sys.path.insert(0, sys.argv[1])
-from child import last_line
-from head import code, shown_command
 # SIGKILL leaves nobody who could clean up but besom bench-child.
 killed() {
     signalled KILL "$steps sleep 61" --alloc glibc -r 1 -- sh -c "setsid $steps sleep 60 & setsid -f $steps sleep 61; wait"
@@ -287,6 +287,12 @@ without_sigchld() {
     judge "SIGCHLD ignored" 'assert first["status"] == 0, first'
 }
 
+arithmetic() {
+    PYTHONDONTWRITEBYTECODE=1 python3 - "$top/tools/bench" <<'END' || broken "arithmetic"
+import sys
+sys.path.insert(0, sys.argv[1])
+from child import last_line
+from head import code, shown_command
 from options import size_kib
 from plot import bars
 from report import sparkline, verdict

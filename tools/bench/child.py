@@ -21,6 +21,8 @@ from proc import read_proc, tree_of
 from sampler import Sampler, thinned
 
 LEFTOVER_SECONDS = 2.0     # what outlives the command is killed after that
+OUTPUT_BLOCK = 1 << 20     # bytes of its standard output that are read, and may wait, at once
+F_SETPIPE_SZ = 1031        # fcntl has the name from Python 3.10 on
 ERRORS_MOST = 1 << 20      # bytes of its standard error output that are kept while it runs
 STOP_SECONDS = 10.0        # what does not obey the stop signal is killed after that
 OTHER_MALLOCS = ("libjemalloc", "libmimalloc", "libtcmalloc", "libbesom", "libhoard", "librpmalloc",
@@ -56,8 +58,6 @@ def how_it_ended(code):
     return f"ended with {status_text(code << 8)}" if code >= 0 else f"was {status_text(-code)}"
 
 
-class Run:
-    """argv under an allocator, once. After run(): result, a dict of numbers."""
 def start_shell(launcher, command, **variables):
     """A shell command that is not measured. Its parent, `besom bench-child --guard`, ends as it does, and kills all
     that is below it when told to end, or when this process is killed."""
@@ -71,6 +71,8 @@ def stop_shell(shell):
     shell.wait()
 
 
+class Run:
+    """argv under an allocator, once. After run(): result, a dict of numbers."""
 
     def __init__(self, argv, allocator, launcher, phases, *, metric="pss", interval=0.01,
                  timeout=None, env=None, output="null"):
@@ -81,6 +83,7 @@ def stop_shell(shell):
         self.pid = self.begin = None
         self.status = self.ended_at = self.usage = None
         self.unread = self.said = b""
+        self.out, self.digest = None, hashlib.sha256()
         self.facts = {"end_kib": None, "idle_kib": None, "leftovers": 0, "mapped": None,
                       "other_malloc": ""}
         self.complaint = ""
@@ -107,11 +110,45 @@ def stop_shell(shell):
             if not self.listen(None):
                 raise RunError("besom bench-child ended without a word")
 
+    def start_compared(self, err):
+        """Its standard output is read and not kept: that may be more than fits anywhere."""
+        self.out, write_end = os.pipe()
+        try:
+            fcntl.fcntl(self.out, F_SETPIPE_SZ, OUTPUT_BLOCK)
+        except OSError:
+            pass    # beyond what a user may have: it waits for its reader more often
+        try:
+            self.start(write_end, err)
+        finally:
+            os.close(write_end)
+
+    def read_output(self):
+        block = os.read(self.out, OUTPUT_BLOCK)
+        self.digest.update(block)
+        if not block:
+            os.close(self.out)
+            self.out = None
+
+    def read_rest(self):
+        """What had been written when nothing was left below; not of who is not below and has it open as well."""
+        while self.out is not None:
+            if not select.select([self.out], [], [], 5)[0]:
+                raise RunError("its standard output is still open 5 s after its end, in a process that it did not "
+                               "start; --compare-output needs its end")
+            self.read_output()
+
     def listen(self, seconds):
-        """Reads what the parent says, for so long; False at its end."""
-        ready, _, _ = select.select([self.pipe], [], [], seconds)
-        if not ready:
-            return True
+        """Reads what the parent says, for so long, and what the command writes; False at the parent's end."""
+        until = None if seconds is None else time.monotonic() + seconds
+        ready = []
+        while self.pipe not in ready:
+            left = None if until is None else max(until - time.monotonic(), 0)
+            files = [self.pipe] if self.out is None else [self.pipe, self.out]
+            ready, _, _ = select.select(files, [], [], left)
+            if self.out in ready:
+                self.read_output()
+            if self.pipe not in ready and (not ready or left == 0):
+                return True
         data = os.read(self.pipe, 4096)
         *lines, self.unread = (self.unread + data).split(b"\n")
         for line in lines:
@@ -269,19 +306,22 @@ def stop_shell(shell):
         os.close(self.pipe)
 
     def run(self):
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with tempfile.TemporaryFile() as err:
             self.err = err.fileno()
             fcntl.fcntl(self.err, fcntl.F_SETFL, fcntl.fcntl(self.err, fcntl.F_GETFL) | os.O_APPEND)
             try:
-                self.start({"null": subprocess.DEVNULL, "inherit": None,
-                            "compare": out}[self.output],
-                           None if self.output == "inherit" else err)
+                if self.output == "compare":
+                    self.start_compared(err)
+                elif self.output == "inherit":
+                    self.start(None, None)
+                else:
+                    self.start(subprocess.DEVNULL, err)
                 self.watch()
             finally:
                 self.finish()
+            self.read_rest()
             err.seek(max(err.seek(0, os.SEEK_END) - 4096, 0))
             self.last_words = last_line(self.said + err.read())
-            self.digest = digest_of(out) if self.output == "compare" else ""
         self.judge()
         return self.result()
 
@@ -312,7 +352,8 @@ def stop_shell(shell):
             "mean_kib": series.mean(whole), "peak_kib": series.peak if series.n else None,
             "process_peak_kib": usage[6], "minor_faults": usage[2], "major_faults": usage[3],
             "voluntary_switches": usage[4], "involuntary_switches": usage[5],
-            "processes": self.sampler.nprocesses, **self.facts, "output": self.digest,
+            "processes": self.sampler.nprocesses, **self.facts,
+            "output": self.digest.hexdigest() if self.output == "compare" else "",
             "sampler_cpu_s": round(self.sampler.cpu_seconds, 6), "nsamples": series.n,
             "npss": self.sampler.npss, "pss_unreadable": self.sampler.unreadable,
             "samples": [[round(at, 4), kib] for at, kib in thinned(series.samples, 1000)],
@@ -323,11 +364,3 @@ def last_line(said):
     """Of what a program wrote, as a terminal shows it, less colours and what a terminal obeys."""
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", said.decode("utf-8", "replace")).strip()
     return "".join(c if c.isprintable() else "?" for c in re.split(r"[\r\n]", text)[-1][:300])
-
-
-def digest_of(file):
-    digest = hashlib.sha256()
-    file.seek(0)
-    for block in iter(lambda: file.read(1 << 20), b""):
-        digest.update(block)
-    return digest.hexdigest()
