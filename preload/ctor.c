@@ -14,6 +14,7 @@
 #include "record.h"
 #include "scan_start.h"
 #include "sink.h"
+#include "unlogged.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -38,6 +39,9 @@ __attribute__((constructor(101))) static void start(void) {
     bs_options_read(environ);
     if (bs_opt.check == BS_CHECK_FULL)
         bs_tcache_disable();
+    if ((bs_opt.log[0] == 0 && (bs_opt.log_interval | bs_opt.sample | bs_opt.trace | bs_opt.scan) != 0) ||
+        bs_opt.collect != 0)
+        besom_say_what_is_in_vain();
     besom_scan_start();
     /* (what the quarantine has to tell goes to a log alone) */
     bool scans = bs_opt.scan != BS_SCAN_MODE_OFF &&

@@ -159,6 +159,7 @@ uint64_t bs_os_tick_ns(void);       /* the same at the kernel's last tick, 10 ms
 uint64_t bs_os_wall_ns(void);       /* since 1970, for the log */
 uint64_t bs_os_thread_cpu_ns(void); /* CPU time of the calling thread */
 int bs_os_pid(void);                /* asked of the kernel: right in vfork children too */
+int bs_os_parent(void);
 int bs_os_tid(void);
 uintptr_t bs_os_thread_pointer(void); /* of the calling thread; on x86-64 its word at 0 */
 /* True while thread tid of this process exists. */

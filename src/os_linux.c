@@ -316,6 +316,9 @@ void bs_os_name(void *addr, size_t bytes, const char *name) {
 int bs_os_pid(void) {
     return (int)bs_sys0(SYS_getpid);
 }
+int bs_os_parent(void) {
+    return (int)bs_sys0(SYS_getppid);
+}
 int bs_os_tid(void) {
     return (int)bs_sys0(SYS_gettid);
 }

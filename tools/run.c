@@ -108,61 +108,35 @@ static bool add_options(const char *options) {
     return true;
 }
 
-/* What the library will be told of a key: the variable BESOM_KEY, else the last in BESOM_CONF, else NULL. Not
- * terminated: *len has its bytes. */
-static const char *told(const char *key, const char *variable, size_t *len) {
-    const char *pair = getenv("BESOM_CONF"), *value = getenv(variable);
-    size_t key_len = strlen(key);
+/* What the library will be told of the option scan, "" of nothing: the variable of its own, else the last in
+ * BESOM_CONF. Not terminated. */
+static const char *told_of_scan(size_t *len) {
+    static const char key[] = "scan:";
+    const char *pair = getenv("BESOM_CONF"), *value = getenv("BESOM_SCAN");
 
     if (value != NULL && value[0] != '\0') {
         *len = strlen(value);
         return value;
     }
-    value = NULL;
+    value = "";
+    *len = 0;
     while (pair != NULL && *pair != '\0') {
         size_t n = strcspn(pair, ",");
-        if (n > key_len && strncmp(pair, key, key_len) == 0 && pair[key_len] == ':') {
-            value = pair + key_len + 1;
-            *len = n - key_len - 1;
+        if (n >= sizeof(key) - 1 && strncmp(pair, key, sizeof(key) - 1) == 0) {
+            value = pair + sizeof(key) - 1;
+            *len = n - (sizeof(key) - 1);
         }
         pair += n + (pair[n] == ',');
     }
     return value;
 }
 
-static bool is_on(const char *key, const char *variable) {
-    static const char *const nothing[] = {"off", "none", "0"};
-    size_t len;
-    const char *value = told(key, variable, &len);
-
-    for (size_t i = 0; value != NULL && i < sizeof(nothing) / sizeof(nothing[0]); i++) {
-        if (len == strlen(nothing[i]) && strncmp(value, nothing[i], len) == 0) {
-            return false;
-        }
-    }
-    return value != NULL;
-}
-
 /* Threads will be stopped. */
 static bool options_ask_for_scan(void) {
-    return is_on("scan", "BESOM_SCAN");
-}
-
-/* What only a log shows is asked for, and there is none: the library goes on without a word, since the
- * programs that a program starts inherit its options. */
-static void warn_of_no_log(void) {
     size_t len;
-    const char *scan = told("scan", "BESOM_SCAN", &len);
-    bool is_leak = scan != NULL && len == 4 && strncmp(scan, "leak", len) == 0;
-    const char *key = is_on("log_interval", "BESOM_LOG_INTERVAL") ? "log_interval"
-                      : is_on("sample", "BESOM_SAMPLE")           ? "sample"
-                      : is_on("trace", "BESOM_TRACE")             ? "trace"
-                      : is_leak && !is_on("leak_exit_code", "BESOM_LEAK_EXIT_CODE") ? "scan"
-                                                                                   : NULL;
+    const char *value = told_of_scan(&len);
 
-    if (key != NULL && told("log", "BESOM_LOG", &len) == NULL) {
-        complain("option %s: there is no log that would show it; add log:stderr or log:FILE", key);
-    }
+    return len != 0 && !(len == 3 && strncmp(value, "off", len) == 0);
 }
 
 static bool is_besom(const char *path, size_t len) {
@@ -304,7 +278,6 @@ static int become(char **argv, const char *wanted_library, bool scan) {
         result = BS_EXIT_LAUNCHER;
     }
     if (result == 0) {
-        warn_of_no_log();
         /* With a slash in it nothing is searched; what execvp() adds to execv() is /bin/sh for a
          * script without "#!", as every shell and env(1) do. */
         execvp(path, argv);

@@ -174,6 +174,21 @@ with BESOM_LOG=/nowhere/at/all /bin/echo fine
 [ "$(cat "$tmp/out")$code" = fine0 ] || broken "unwritable log: $code, $(cat "$tmp/out")"
 said 'log file "/nowhere/at/all" cannot be written'
 
+# Reports that nobody would see: one line, by the first program that is asked for them, not by those that it starts.
+nowhere='there is no log that would show it; add log:stderr or log:FILE'
+with BESOM_CONF=log_interval:5,sample:all sh -c '/bin/true; sh -c "/bin/true; /bin/true"; true'
+said "option log_interval: $nowhere"
+with BESOM_SAMPLE=512k sh -c '/bin/true; /bin/true'
+said "option sample: $nowhere"
+with BESOM_CONF=log_interval:0,sample:off,trace:none,log_at:exit /bin/true
+well 'no report without a log'
+with sh -c 'BESOM_TRACE=sweep /bin/true; true'
+said "option trace: $nowhere"
+with BESOM_CONF="trace:sweep,log:$tmp/sweeps" sh -c '/bin/true; true'
+well 'a trace with a log'
+with BESOM_CONF=collect:reclaim-unreachable sh -c '/bin/true; true'
+said 'option collect: without scan:collect nothing is collected; add scan:collect'
+
 # A reader that is gone or a limit on files would kill who writes (SIGPIPE, SIGXFSZ): they cost the
 # log, not the program. Signals that wait for the program itself stay its own.
 count=$((count + 1))
