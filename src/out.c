@@ -7,6 +7,7 @@
 
 #include "os.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define LINE_MAX_BYTES 1024
@@ -159,6 +160,28 @@ static void line_to_stderr(const char *fmt, va_list ap, bool last) {
     bs_out_vprintf(&out, fmt, ap);
     buf[out.len++] = '\n';
     bs_os_write_stderr(buf, out.len, last);
+}
+
+/* libc's strerror may allocate, and speaks the program's language. (Texts in the table: a pointer to each would be a
+ * relocation in every process.) */
+BS_COLD const char *bs_out_error(int error) {
+    static const struct {
+        unsigned char number;
+        char text[32];
+    } known[] = {
+        {EACCES, ": permission denied"},   {EDQUOT, ": quota exceeded"},
+        {EFBIG, ": file too large"},       {EIO, ": input/output error"},
+        {EISDIR, ": it is a folder"},      {ELOOP, ": too many symbolic links"},
+        {EMFILE, ": too many open files"}, {ENAMETOOLONG, ": name too long"},
+        {ENFILE, ": too many open files"}, {ENOENT, ": no such file or folder"},
+        {ENOMEM, ": out of memory"},       {ENOSPC, ": no space left"},
+        {ENOTDIR, ": not in a folder"},    {ENXIO, ": nobody reads it"},
+        {EPERM, ": not permitted"},        {EROFS, ": read-only file system"},
+    };
+    for (size_t i = 0; i < BS_ARRAY_LEN(known); i++)
+        if (known[i].number == error)
+            return known[i].text;
+    return "";
 }
 
 void bs_warn(const char *fmt, ...) {

@@ -32,6 +32,9 @@ void bs_out_utc(struct bs_out *out, uint64_t ns);
 /* The text as a C string (a last NUL is always kept free). */
 const char *bs_out_text(struct bs_out *out);
 
+/* What a number of errno says of a file, with ": " before it; "" of others. */
+const char *bs_out_error(int error);
+
 /* "besom: ...\n" on stderr, in one write. */
 void bs_warn(const char *fmt, ...) BS_PRINTF(1, 2);
 /* The same, then SIGABRT. For crimes against the heap and for besom's own broken invariants. */

@@ -113,8 +113,8 @@ static void unlock_and_say(void) {
         bs_warn("record \"%s\" is written by process %d, process %d is not recorded; give a name "
                 "with %%p", rec.path, rec.other_pid, bs_os_pid());
     else
-        bs_warn("record \"%s\" cannot be %s (error %d); recording ends", rec.path, failed,
-                rec.error);
+        bs_warn("record \"%s\" cannot be %s (error %d%s); recording ends", rec.path, failed,
+                rec.error, bs_out_error(rec.error));
 }
 
 /* --- events ----------------------------------------------------------------------------------- */

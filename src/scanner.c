@@ -196,7 +196,8 @@ static void start_signal(int number) {
     if (number == 0)
         return;
     if (!may_be_asked_by(number)) {
-        bs_warn("option scan_signal: %d is no signal to ask by; there are no scans by signal", number);
+        bs_warn("option scan_signal: %d is a signal of faults, of libc, or one that nobody can handle; there are no scans by "
+                "signal; 10 (SIGUSR1) and 12 (SIGUSR2) are free as a rule", number);
         return;
     }
     if (!bs_opt.background)

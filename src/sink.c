@@ -56,8 +56,8 @@ static BS_COLD void open_sink(void) {
     }
     bs_lock_release(&sink.lock);
     if (fd < 0)
-        bs_warn("log file \"%s\" cannot be written (error %d); there will be no log", sink.path,
-                -fd);
+        bs_warn("log file \"%s\" cannot be written (error %d%s); there will be no log", sink.path,
+                -fd, bs_out_error(-fd));
 }
 BS_ALWAYS void bs_sink_open(void) {
     if (bs_opt.log[0] != '\0')
@@ -105,8 +105,8 @@ void bs_sink_write(const char *line, size_t bytes) {
     }
     if (error < 0 && !sink.complained) {
         sink.complained = true;
-        bs_warn("log file \"%s\" cannot be written (error %d); lines of the log are lost",
-                sink.path, (int)-error);
+        bs_warn("log file \"%s\" cannot be written (error %d%s); lines of the log are lost",
+                sink.path, (int)-error, bs_out_error((int)-error));
     }
     bs_lock_release(&sink.lock);
 }

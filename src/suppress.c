@@ -130,8 +130,8 @@ void bs_suppress_start(void) {
     }
     long n = read_file(text);
     if (n < 0)
-        bs_warn("leak_suppressions: \"%s\" cannot be read (error %ld); nothing is suppressed",
-                bs_opt.leak_suppressions, -n);
+        bs_warn("leak_suppressions: \"%s\" cannot be read (error %ld%s); nothing is suppressed",
+                bs_opt.leak_suppressions, -n, bs_out_error((int)-n));
     else if (n == (long)FILE_MAX_BYTES)
         bs_warn("leak_suppressions: \"%s\" has 64 KiB or more; nothing is suppressed",
                 bs_opt.leak_suppressions);

@@ -333,7 +333,7 @@ START_TEST(without_memory_it_ends_with_a_line) {
     struct outcome o = child_run(record_without_memory, NULL, 60);
     char line[160];
     snprintf(line, sizeof line,
-             "besom: record \"%s\" cannot be continued (error 12); recording ends\n", path);
+             "besom: record \"%s\" cannot be continued (error 12: out of memory); recording ends\n", path);
     ck_assert_str_eq(o.err, line);
     ck_assert_int_eq(o.status, 0);
     unlink(path);
@@ -362,7 +362,7 @@ START_TEST(a_number_that_cannot_be_put_back_ends_it) {
     choose_path();
     struct outcome o = child_run(resize_without_memory, NULL, 60);
     char line[160];
-    snprintf(line, sizeof line, "besom: record \"%s\" cannot be continued (error 12); recording ends\n", path);
+    snprintf(line, sizeof line, "besom: record \"%s\" cannot be continued (error 12: out of memory); recording ends\n", path);
     ck_assert_str_eq(o.err, line);
     ck_assert_int_eq(o.status, 0);
     unlink(path);
@@ -385,11 +385,11 @@ START_TEST(what_cannot_be_begun_is_said) {
     ck_assert_ptr_nonnull(mkdtemp(folder));
     ck_assert_int_eq(chdir(folder), 0);
     struct outcome o = child_run(begin_in_vain, folder, 60);
-    ck_assert_str_eq(o.err, "besom: record \"trace\" cannot be begun (error 12); recording ends\n");
+    ck_assert_str_eq(o.err, "besom: record \"trace\" cannot be begun (error 12: out of memory); recording ends\n");
     ck_assert_int_eq(o.status, 0);
     ck_assert_int_eq(rmdir(folder), 0);
     o = child_run(begin_in_vain, NULL, 60);
-    ck_assert_str_eq(o.err, "besom: record \"trace\" cannot be begun (error 2); recording ends\n");
+    ck_assert_str_eq(o.err, "besom: record \"trace\" cannot be begun (error 2: no such file or folder); recording ends\n");
     ck_assert_int_eq(o.status, 0);
 }
 END_TEST
@@ -404,10 +404,10 @@ static void record_into_full(void *arg) {
 START_TEST(a_file_that_cannot_be_begun_is_said) {
     struct outcome o = child_run(record_into_full, (char *)"/dev/full", 60);
     ck_assert_str_eq(o.err,
-                     "besom: record \"/dev/full\" cannot be written (error 28); recording ends\n");
+                     "besom: record \"/dev/full\" cannot be written (error 28: no space left); recording ends\n");
     o = child_run(record_into_full, (char *)"/nowhere/at/all", 60);
     ck_assert_str_eq(o.err,
-                     "besom: record \"/nowhere/at/all\" cannot be written (error 2); "
+                     "besom: record \"/nowhere/at/all\" cannot be written (error 2: no such file or folder); "
                      "recording ends\n");
 }
 END_TEST

@@ -135,7 +135,7 @@ END_TEST
 
 START_TEST(a_file_that_is_not_there_is_told) {
     strcpy(bs_opt.leak_suppressions, "no/such/file");
-    must_say("\"no/such/file\" cannot be read (error 2)");
+    must_say("\"no/such/file\" cannot be read (error 2: no such file or folder)");
 }
 END_TEST
 
@@ -151,7 +151,7 @@ START_TEST(what_is_no_text_is_told) {
     must_say(":1: \"xxx");
     unlink(bs_opt.leak_suppressions);
     strcpy(bs_opt.leak_suppressions, "/");
-    must_say("cannot be read (error 21)");
+    must_say("cannot be read (error 21: it is a folder)");
 }
 END_TEST
 

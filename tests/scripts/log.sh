@@ -231,7 +231,7 @@ run_without_reader("a fatal message without a reader", abort, "foreign:abort",
 done = run("a limit on files", ends + "sys.exit(5)", f"log:{tmp}/limit", files=0,
            stderr=subprocess.PIPE)
 lines = done.stderr.decode().splitlines()
-if len(lines) != 1 or f'log file "{tmp}/limit" cannot be written (error 27)' not in lines[0]:
+if len(lines) != 1 or f'log file "{tmp}/limit" cannot be written (error 27: file too large)' not in lines[0]:
     sys.exit(f"log.sh: a limit on files: stderr has {lines}")
 END
 
@@ -239,7 +239,7 @@ END
 mkfifo "$tmp/fifo"
 with BESOM_CONF=log:"$tmp/fifo" /bin/true
 [ "$code" -eq 0 ] || broken "a FIFO without a reader: exit status $code (124: it hangs)"
-said "log file \"$tmp/fifo\" cannot be written (error 6)"
+said "log file \"$tmp/fifo\" cannot be written (error 6: nobody reads it)"
 
 # What is mistyped is named, with the nearest word; the rest counts.
 with BESOM_CONF=backgrund:off /bin/true

@@ -302,13 +302,13 @@ fi
 
 # Where it cannot be written: one line, and the program runs.
 with /dev/full ./known many
-ends 'a full disk' 5 'record "/dev/full" cannot be written (error 28); recording ends'
+ends 'a full disk' 5 'record "/dev/full" cannot be written (error 28: no space left); recording ends'
 with /nowhere/at/all ./known many
-ends 'no folder' 5 'record "/nowhere/at/all" cannot be written (error 2); recording ends'
+ends 'no folder' 5 'record "/nowhere/at/all" cannot be written (error 2: no such file or folder); recording ends'
 with "$tmp" ./known many
-ends 'a folder' 5 "record \"$tmp\" cannot be written (error 21); recording ends"
+ends 'a folder' 5 "record \"$tmp\" cannot be written (error 21: it is a folder); recording ends"
 with limited sh -c 'ulimit -f 200; exec ./known many'
-ends 'a limit on files' 5 'limited" cannot be written (error 27); recording ends'
+ends 'a limit on files' 5 'limited" cannot be written (error 27: file too large); recording ends'
 [ "$(of limited events)" -gt 50000 ] || broken 'a record is lost when its file may not grow'
 with gone sh -c 'exec ./known many' # exec: the second image takes the file over
 ends 'an exec' 5 ''
