@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* suppressions.c - see suppressions.h. What is wrong in a line is the library's to say. */
+/* suppressions.c - see suppressions.h. What is wrong in rules that are the library's alone, it says itself. */
 #include "suppressions.h"
 #include "pattern.h"
 #include "run.h"
@@ -23,9 +23,22 @@ static bool add(const char *pattern) {
     return patterns[npatterns] != NULL && ++npatterns > 0;
 }
 
+/* False: there is no memory. */
+static bool take(const char *path, unsigned number, const char *rule) {
+    if (rule[0] == '\0' || rule[0] == '#' || strncmp(rule, "module:", 7) == 0 || strncmp(rule, "frame:", 6) == 0) {
+        return true;
+    }
+    if (strncmp(rule, "leak:", 5) == 0 && rule[5] != '\0') {
+        return add(rule + 5);
+    }
+    fprintf(stderr, "besom: symbolize: %s:%u: '%s' ignored: leak:PATTERN is wanted\n", path, number, rule);
+    return true;
+}
+
 bool bs_suppressions_read(const char *path) {
-    char *line = NULL, *rule;
+    char *line = NULL;
     size_t cap = 0;
+    unsigned number = 0;
     ssize_t n;
     bool ok = true;
     FILE *in = fopen(path, "re");
@@ -34,10 +47,7 @@ bool bs_suppressions_read(const char *path) {
         while (n > 0 && strchr(" \t\r\n", line[n - 1]) != NULL) {
             line[--n] = '\0';
         }
-        rule = line + strspn(line, " \t");
-        if (strncmp(rule, "leak:", 5) == 0 && rule[5] != '\0') {
-            ok = add(rule + 5);
-        }
+        ok = take(path, ++number, line + strspn(line, " \t"));
     }
     ok = ok && in != NULL && !ferror(in);
     if (!ok) {

@@ -146,12 +146,14 @@ rules = [l for l in lines if l["event"] == "suppression"]
 assert len(rules) == 1 and rules[0]["line"] == 2 and rules[0]["leaks"] == 21
 assert rules[0]["bytes"] == scans[0]["suppressed_bytes"] and rules[0]["rule"] == "module:/leaky$"
 '
-printf 'leak:^leak_by_n*\n' >"$tmp/rules"
+printf '# by name\nleak:^leak_by_n*\nleek:misspelt\nmodule:/other$\n' >"$tmp/rules"
 for format in text json; do
     run log_format:$format,scan_interval:0,sample:all "$tmp/leaky"
     "$BESOM" symbolize -s "$tmp/rules" "$tmp/log" >"$tmp/out" 2>"$tmp/err"
     if grep -q -e '] leak:' -e '"event":"leak"' "$tmp/out" || ! grep -q -e '] stack:' -e '"event":"stack"' "$tmp/out" ||
-        ! grep -q '2 leaks suppressed' "$tmp/err"; then
+        ! grep -q '2 leaks suppressed' "$tmp/err" ||
+        [ "$(grep -c "rules:[0-9]*: .* ignored" "$tmp/err")" != 1 ] ||
+        ! grep -q "rules:3: 'leek:misspelt' ignored: leak:PATTERN is wanted" "$tmp/err"; then
         broken "symbolize -s: $(cat "$tmp/out" "$tmp/err")"
     fi
 done
