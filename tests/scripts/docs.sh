@@ -79,12 +79,18 @@ for path, text in code.items():
 # Names.
 known = set(re.findall(r"\w+", " ".join(code.values())))
 files = {os.path.basename(path) for path in sources}
+stems = {name.partition(".")[0] for name in files}
 bad, names = [], 0
 for path in sorted(glob.glob(top + "/doc/*.md")) + [top + "/README.md", top + "/bench/README.md", top + "/NEWS"]:
     text = read(path)
     for name in re.findall(r"\b(?:bs_[a-z0-9_]*[a-z0-9]|BS_[A-Z0-9_]*[A-Z0-9])\b(?!_)", text):
         names += 1
         if name not in known:
+            bad.append(f"{os.path.basename(path)}: {name}")
+    # Fields and functions of a file's own, in the text that is about nothing else.
+    for name in re.findall(r"`([a-z][a-z0-9]*(?:_[a-z0-9]+)+)`", text) if path.endswith("DESIGN.md") else []:
+        names += 1
+        if not {name, "SYS_" + name} & (known | stems) and not name.startswith(("pthread_", "pidfd_", "rt_", "test_")):
             bad.append(f"{os.path.basename(path)}: {name}")
     # A name alone in its quotes; one with a place in it is a program's own.
     for name in re.findall(r"`((?:[\w.-]+/)*[a-z][\w-]*\.(?:c|h|def|sh|py|ld|map|pml))`", text):
