@@ -184,9 +184,16 @@ static char *find_library(const char *wanted) {
     char *library = bs_resolve_library(wanted);
 
     if (library == NULL) {
-        const char *named = wanted != NULL ? wanted : getenv("BESOM_LIB");
-        complain("cannot find the library %s: %s; name it with -l or in BESOM_LIB",
-                 named != NULL && named[0] != '\0' ? named : "libbesom.so", strerror(errno));
+        int error = errno;
+        const char *variable = getenv("BESOM_LIB");
+        if (wanted != NULL) {
+            complain("cannot find the library %s: %s; that is what -l says", wanted, strerror(error));
+        } else if (variable != NULL && variable[0] != '\0') {
+            complain("cannot find the library %s: %s; that is what BESOM_LIB says", variable, strerror(error));
+        } else {
+            complain("cannot find the library libbesom.so beside besom or where it was installed; name it with -l or in "
+                     "BESOM_LIB");
+        }
         return NULL;
     }
     if (!bs_preloadable_library(library, why, sizeof(why))) {

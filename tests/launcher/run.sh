@@ -181,7 +181,10 @@ library_search() {
         "cannot preload .*/beside/libbesom-scan.so': No such file.* it must lie beside .*/libbesom.so"
 
     run -l ./missing.so -- /bin/true
-    expect "library that is missing" 125 "cannot find the library ./missing.so: No such file"
+    expect "library that is missing" 125 "cannot find the library ./missing.so: No such file.*; that is what -l says$"
+    status=0
+    BESOM_LIB=gone.so "$besom" run -- true >out 2>err || status=$?
+    expect "library of BESOM_LIB that is missing" 125 "library gone.so: No such file.*; that is what BESOM_LIB says$"
     echo text >text.so
     run -l ./text.so -- /bin/true
     expect "library that is no ELF file" 125 "text.so': it is not an ELF file"
