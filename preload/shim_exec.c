@@ -7,7 +7,8 @@
  * back, is ended there. So who executes is in a round (round.h) while it does. It waits for that for a second
  * at most, and not for a round of its own thread, which it has interrupted as a handler: who stops others is
  * sent no signal; nor, in a program of one thread, for one of the helper's that waits for a lock which the
- * thread has. (Nor for its own exec's: tests/preload/exec_in_handler.)
+ * thread has. (Nor for its own exec's: tests/preload/exec_in_handler.) Who has waited in vain has the signal ignored
+ * meanwhile. The new program inherits that, which is why it is not done always.
  *
  * A vfork child has its parent's memory, but nobody stops it: then nothing is done. libc's own ways (posix_spawn, system,
  * popen) make such children. The functions with a list of arguments end in those with a table, as libc's do.
@@ -26,50 +27,60 @@
 
 static uintptr_t executes; /* [atomic] the thread pointer of who is in the round for it; 0: nobody */
 
+enum protection { NONE, ROUND, SIGNAL_FORGONE };
+
 /* It is alone where only the helper is there besides: of several threads another one may have what that waits for.
  * (A handler may have interrupted one that has begun, and executes as well: then the round is this thread's.) */
-static bool begin(void) {
+static enum protection begin(void) {
     uintptr_t self = bs_os_thread_pointer();
-    if (bs_load(&besom_shim.signal) == 0 || !bs_thread_are_ours() || bs_load(&executes) == self ||
-        !bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS, bs_thread_is_alone()))
-        return false;
-    bs_store(&executes, self);
-    return true;
+    int signal = bs_load(&besom_shim.signal);
+    if (signal == 0 || !bs_thread_are_ours() || bs_load(&executes) == self)
+        return NONE;
+    if (bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS, bs_thread_is_alone())) {
+        bs_store(&executes, self);
+        return ROUND;
+    }
+    if (bs_round_is_own())
+        return NONE;
+    bs_os_signal_forgo(signal);
+    return SIGNAL_FORGONE;
 }
 /* It has failed. */
-static int end(bool entered, int ret) {
+static int end(enum protection by, int ret) {
     int error = errno;
-    if (entered) {
+    if (by == ROUND) {
         bs_store(&executes, (uintptr_t)0);
         bs_round_leave();
+    } else if (by == SIGNAL_FORGONE) {
+        bs_os_signal_recall();
     }
     errno = error;
     return ret;
 }
-#define IN_ROUND(call)          \
-    ({                          \
-        bool entered = begin(); \
-        end(entered, call);     \
+#define PROTECTED(call)               \
+    ({                                \
+        enum protection by = begin(); \
+        end(by, call);                \
     })
 
 BS_EXPORT int execve(const char *path, char *const argv[], char *const env[]) {
-    return IN_ROUND(REAL(execve)(path, argv, env));
+    return PROTECTED(REAL(execve)(path, argv, env));
 }
 BS_EXPORT int execv(const char *path, char *const argv[]) {
     return execve(path, argv, environ);
 }
 BS_EXPORT int execvpe(const char *file, char *const argv[], char *const env[]) {
-    return IN_ROUND(REAL(execvpe)(file, argv, env));
+    return PROTECTED(REAL(execvpe)(file, argv, env));
 }
 BS_EXPORT int execvp(const char *file, char *const argv[]) {
     return execvpe(file, argv, environ);
 }
 BS_EXPORT int fexecve(int fd, char *const argv[], char *const env[]) {
-    return IN_ROUND(REAL(fexecve)(fd, argv, env));
+    return PROTECTED(REAL(fexecve)(fd, argv, env));
 }
 /* libc's, which older ones do not have, is the system call alone. */
 BS_EXPORT int execveat(int fd, const char *path, char *const argv[], char *const env[], int flags) {
-    return IN_ROUND((int)syscall(SYS_execveat, fd, path, argv, env, flags));
+    return PROTECTED((int)syscall(SYS_execveat, fd, path, argv, env, flags));
 }
 
 /* The arguments up to NULL, in a table on the caller's stack; what follows them stands in *rest. */

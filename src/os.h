@@ -402,10 +402,14 @@ void bs_os_signal_unblock(int signal);
  * has returned. */
 uint64_t bs_os_signals_hold(void);
 void bs_os_signals_let(uint64_t before);
-/* 0 or errno: ESRCH no such thread of ours, EAGAIN too many signals wait. */
+/* 0 or errno: ESRCH no such thread of ours, EAGAIN too many signals wait, or it is forgone. */
 int bs_os_signal_send(int signal, int tid, uint64_t value);
 /* Those that were sent and have not been delivered yet never will be. */
 void bs_os_signal_discard(int signal);
+/* The same, and until bs_os_signal_recall none is sent: the kernel ignores it. For any number of threads at a time. */
+void bs_os_signal_forgo(int signal);
+void bs_os_signal_recall(void); /* nothing, if nobody forgoes it */
+bool bs_os_signal_is_forgone(void);
 /* The calling thread's alternate signal stack; empty: it has none. */
 struct bs_range bs_os_signal_stack(void);
 /* The address of the handler that the kernel has for it; SIG_DFL and SIG_IGN are 0 and 1. */

@@ -425,8 +425,43 @@ void bs_os_signal_unblock(int signal) {
     (void)bs_sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof set);
 }
 
+static struct {
+    unsigned n; /* [atomic, seq_cst] who forgo it */
+    int signal; /* [who was the first of them; then the last] */
+    struct bs_kernel_sigaction before; /* likewise */
+} forgone;
+
+bool bs_os_signal_is_forgone(void) {
+    return __atomic_load_n(&forgone.n, __ATOMIC_SEQ_CST) != 0;
+}
+
+/* Who stops others may have seen a moment ago that it is not forgone: what it sends then is ignored. (Or it is in the
+ * middle of bs_os_signal_discard, sends nothing, and has seen it by the next time.) */
+void bs_os_signal_forgo(int signal) {
+    struct bs_kernel_sigaction ignore = {.handler = SIG_IGN}, now = {0};
+    bool first = __atomic_fetch_add(&forgone.n, 1, __ATOMIC_SEQ_CST) == 0;
+    (void)bs_sys4(SYS_rt_sigaction, signal, NULL, &now, sizeof now.mask);
+    if (first) {
+        forgone.signal = signal;
+        forgone.before = now;
+    }
+    if (now.handler == our_action().handler)
+        (void)exchange(signal, &now, &ignore);
+}
+
+void bs_os_signal_recall(void) {
+    struct bs_kernel_sigaction ignore = {.handler = SIG_IGN};
+    unsigned n = __atomic_load_n(&forgone.n, __ATOMIC_SEQ_CST);
+    if (n == 1 && forgone.before.handler == our_action().handler)
+        (void)exchange(forgone.signal, &ignore, &forgone.before);
+    if (n != 0)
+        (void)__atomic_fetch_sub(&forgone.n, 1, __ATOMIC_SEQ_CST);
+}
+
 int bs_os_signal_send(int signal, int tid, uint64_t value) {
     siginfo_t info;
+    if (bs_os_signal_is_forgone())
+        return EAGAIN;
     memset(&info, 0, sizeof info);
     int pid = bs_os_pid();
     bs_tsan_release(&handler);

@@ -244,7 +244,7 @@ static enum bs_world_result prepare(uint64_t deadline_ns) {
     bs_world.culprit = bs_world.error = 0;
     if (!bs_thread_are_ours())
         return BS_WORLD_NOT_OURS;
-    if (is_shared())
+    if (is_shared() || bs_os_signal_is_forgone())
         return BS_WORLD_SILENT;
     if (!bs_world_start())
         return BS_WORLD_UNAVAILABLE;
@@ -387,4 +387,6 @@ void bs_world_forked(void) {
     bs_store(&bs_world.sharers, 0u);
     bs_world.self = bs_os_tid(); /* whose handler may have forked while it was about to stop others */
     bs_store(&bs_world.wants_quiet, false);
+    while (bs_os_signal_is_forgone()) /* by threads of the parent */
+        bs_os_signal_recall();
 }

@@ -433,6 +433,29 @@ START_TEST(a_handler_installed_meanwhile_stays) {
 }
 END_TEST
 
+START_TEST(none_is_sent_that_is_forgone) {
+    struct sigaction now;
+    start_threads(1, busy);
+    must_stop();
+    resume();
+    int signal = bs_world_signal();
+    bs_os_signal_recall(); /* of nobody */
+    bs_os_signal_forgo(signal);
+    bs_os_signal_forgo(signal);
+    for (unsigned i = 0; i < 2; i++) {
+        sigaction(signal, NULL, &now);
+        ck_assert(now.sa_handler == SIG_IGN);
+        ck_assert_int_eq(bs_os_signal_send(signal, runners[0].tid, 0), EAGAIN);
+        ck_assert_int_eq(stop_within(LONG), BS_WORLD_SILENT);
+        bs_os_signal_recall();
+    }
+    must_stop();
+    resume();
+    ck_assert_int_eq(bs_world_signal(), signal);
+    join_threads(1);
+}
+END_TEST
+
 START_TEST(a_signal_that_is_waited_for_is_not_taken) {
     sigset_t set;
     sigemptyset(&set);
@@ -462,5 +485,6 @@ int main(void) {
     tcase_add_test(tc, a_signal_in_use_is_not_taken);
     tcase_add_test(tc, a_signal_that_is_waited_for_is_not_taken);
     tcase_add_test(tc, a_handler_installed_meanwhile_stays);
+    tcase_add_test(tc, none_is_sent_that_is_forgone);
     return run_suite(suite);
 }
