@@ -59,6 +59,11 @@ near("peak in PSS", mib("peak_kib"), 50.7, 2)
 near("largest process", mib("process_peak_kib"), 51.5, 2)
 assert first["processes"] == 2'
     note_share
+    bench --alloc glibc -r 1 --json j -- "$steps" dead
+    judge "a child with 30 MiB more beside a dead one" '
+skip_if_blind()
+near("peak in PSS", mib("peak_kib"), 130.7, 3)'
+    note_share
     bench --alloc glibc -r 1 --json j --metric rss -- "$steps" family
     judge "the same as RSS, which counts 20 MiB twice" '
 skip_if_blind()

@@ -177,6 +177,20 @@ static void below(int leave) {
     rest(leave ? 2.5 : 0.0);
     wait(NULL);
 }
+/* Above 100 MiB 30 more, in a child, after another one has been dead for a while. */
+static void beside_dead(void) {
+    hold(100);
+    if (fork() == 0)
+        _exit(0);
+    rest(2.0);
+    if (fork() == 0) {
+        hold(30);
+        rest(1.0);
+        _exit(0);
+    }
+    wait(NULL);
+    wait(NULL);
+}
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     void *(*volatile entry)(size_t) = malloc;
@@ -197,6 +211,8 @@ int main(int argc, char **argv) {
         below(0);
     } else if (strcmp(mode, "orphan") == 0) {
         below(1);
+    } else if (strcmp(mode, "dead") == 0) {
+        beside_dead();
     } else if (strcmp(mode, "which") == 0) {
         memcpy(&address, (const void *)&entry, sizeof(address));
         dladdr(address, &info);

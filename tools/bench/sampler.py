@@ -3,7 +3,7 @@
 
 PSS is what adds up over processes that share pages, and it is dear: the kernel walks every page
 (12 ms for 1 GiB). RSS is a sum that the kernel keeps (10 µs). So each process is read both ways
-when it appears, when it has become another program or its RSS has changed by a quarter, and then as
+when one appears, when it has become another program or its RSS has changed by a quarter, and then as
 often as PSS_SHARE of one CPU pays for; in between its memory is its RSS less what it shared at the
 last reading. The metric "rss" leaves PSS away and counts shared pages once a process.
 
@@ -66,6 +66,7 @@ class Sampler:
         self.series = Series()
         self.members = {}
         self.pids = []
+        self.due = set()            # processes whose PSS is to be read, fresh or not
         self.nprocesses = 0
         self.cpu_seconds = 0.0      # of this sampler
         self.tree_seconds = self.tree_read = 0.0
@@ -82,12 +83,16 @@ class Sampler:
         if self.pids and now - self.tree_read < self.tree_seconds / SHARE:
             return
         before = time.thread_time()
+        known = set(self.pids)
         self.pids = tree_of(self.parent)[1:]
         self.tree_seconds = time.thread_time() - before
         self.tree_read = now
         self.nprocesses = max(self.nprocesses, len(self.pids))
         for pid in set(self.members) - set(self.pids):
             del self.members[pid]
+        # A new process shares with those that are there, so they are all read again.
+        if not known.issuperset(self.pids):
+            self.due = set(self.pids)
 
     # How much.
 
@@ -107,8 +112,8 @@ class Sampler:
         self.npss += 1
         return pss
 
-    def memory_of(self, pid, everything):
-        """KiB, 0 when it has gone. everything: PSS is read although it is fresh."""
+    def memory_of(self, pid):
+        """KiB, 0 when it has gone."""
         statm = read_statm(pid)
         if statm is None or statm[0] == 0:
             return 0
@@ -117,7 +122,8 @@ class Sampler:
         member = self.members.get(pid)
         if member is None or member.text != statm[2]:
             member = self.members[pid] = Member(statm)
-        if self.pss_credit > 0 and (everything or member.is_stale(statm[0])):
+        if self.pss_credit > 0 and (pid in self.due or member.is_stale(statm[0])):
+            self.due.discard(pid)
             pss = self.read_pss(pid, member)
             if pss is not None:
                 return pss
@@ -132,13 +138,11 @@ class Sampler:
         self.pss_credit = min(self.pss_credit + (now - self.pss_at) * PSS_SHARE,
                               PSS_CREDIT_SECONDS)
         before_at, self.pss_at = self.pss_at, now
-        known = set(self.members)
         if final:
             self.pss_credit = max(self.pss_credit, PSS_CREDIT_SECONDS)
-        # A new process shares with those that are there, so they are all read again.
-        everything = (final or self.pss_credit >= PSS_CREDIT_SECONDS
-                      or not known.issuperset(self.pids))
-        kib = sum(self.memory_of(pid, everything) for pid in self.pids)
+        if self.pss_credit >= PSS_CREDIT_SECONDS:
+            self.due = set(self.pids)
+        kib = sum(self.memory_of(pid) for pid in self.pids)
         if kib:
             self.series.add(now - self.begin, kib)
         cost = time.thread_time() - before
