@@ -62,8 +62,8 @@ static uint64_t get_pointer(struct bs_cfi_reader *r, unsigned encoding, uintptr_
 /* The FDE that may cover pc, by binary search in .eh_frame_hdr; 0: none. */
 static uintptr_t search(struct bs_probe *m, uintptr_t hdr, uintptr_t pc) {
     struct bs_cfi_reader r = bs_cfi_reader_at(m, hdr, m->end);
-    unsigned version = (unsigned)bs_read(&r, 1), frame = (unsigned)bs_read(&r, 1);
-    unsigned count = (unsigned)bs_read(&r, 1), table = (unsigned)bs_read(&r, 1);
+    unsigned version = (unsigned)bs_read_byte(&r), frame = (unsigned)bs_read_byte(&r);
+    unsigned count = (unsigned)bs_read_byte(&r), table = (unsigned)bs_read_byte(&r);
     if (r.bad || version != 1 || table != (PE_DATAREL | 0x0b))
         return 0;
     (void)get_pointer(&r, frame, hdr);
@@ -73,9 +73,10 @@ static uintptr_t search(struct bs_probe *m, uintptr_t hdr, uintptr_t pc) {
     uintptr_t first = r.p;
     for (uint64_t high = n; high - low > 1;) { /* entry `low` begins at or before pc, if any does */
         uint64_t middle = low + (high - low) / 2;
-        r.p = first + middle * 8;
-        uintptr_t start = hdr + (uint64_t)(int32_t)bs_read(&r, 4);
-        if (start <= pc)
+        uint64_t start;
+        if (!bs_probe_read(m, first + middle * 8, 4, &start))
+            return 0;
+        if (hdr + (uint64_t)(int32_t)start <= pc)
             low = middle;
         else
             high = middle;
@@ -90,7 +91,7 @@ static uintptr_t open_entry(struct bs_cfi_reader *r) {
     uint64_t length = bs_read(r, 4);
     if (r->bad || length < 4 || length >= 0xfffffff0 || length > r->end - r->p)
         return 0;
-    r->end = r->p + length;
+    bs_read_until(r, r->p + length);
     return r->p;
 }
 
@@ -106,13 +107,13 @@ static bool read_augmentation(struct bs_cfi_reader *r, const char *text, struct 
             c->augmented = true;
             break;
         }
-        case 'R': c->pointers = (uint8_t)bs_read(r, 1); break;
-        case 'L': (void)bs_read(r, 1); break;
+        case 'R': c->pointers = (uint8_t)bs_read_byte(r); break;
+        case 'L': (void)bs_read_byte(r); break;
         case 'S': c->signal_frame = true; break;
         case 'B': break; /* aarch64: the key that signs return addresses */
         case 'G': break; /* aarch64: memory tags */
         case 'P': {
-            unsigned encoding = (unsigned)bs_read(r, 1);
+            unsigned encoding = (unsigned)bs_read_byte(r);
             (void)get_pointer(r, encoding & ~(unsigned)(PE_INDIRECT | PE_BASE), 0);
             break;
         }
@@ -131,17 +132,17 @@ static bool read_cie(struct bs_probe *m, uintptr_t at, struct cie *c) {
     memset(c, 0, sizeof *c);
     if (open_entry(&r) == 0 || bs_read(&r, 4) != 0)
         return false;
-    uint64_t version = bs_read(&r, 1);
+    uint64_t version = bs_read_byte(&r);
     if (version != 1 && version != 3)
         return false;
     do {
         if (n == sizeof augmentation)
             return false;
-        augmentation[n] = (char)bs_read(&r, 1);
+        augmentation[n] = (char)bs_read_byte(&r);
     } while (augmentation[n++] != '\0');
     c->code_align = bs_read_uleb(&r);
     c->data_align = bs_read_sleb(&r);
-    uint64_t ra = version == 1 ? bs_read(&r, 1) : bs_read_uleb(&r);
+    uint64_t ra = version == 1 ? bs_read_byte(&r) : bs_read_uleb(&r);
     if (r.bad || ra != BS_CFI_RA || !read_augmentation(&r, augmentation, c))
         return false;
     c->program = r.p;
@@ -277,7 +278,7 @@ static bool cfa_rule(struct machine *k, struct bs_cfi_reader *r, unsigned op) {
 }
 
 static void instruction(struct machine *k, struct bs_cfi_reader *r) {
-    unsigned op = (unsigned)bs_read(r, 1), low = op & 0x3f;
+    unsigned op = (unsigned)bs_read_byte(r), low = op & 0x3f;
     switch (op >> 6) {
     case 1: advance(k, low); return;
     case 2: set(k, low, BS_CFI_AT, scaled(k, (int64_t)bs_read_uleb(r))); return;
@@ -287,7 +288,7 @@ static void instruction(struct machine *k, struct bs_cfi_reader *r) {
     switch (op) {
     case 0x00: return;
     case 0x01: k->loc = get_pointer(r, k->cie->pointers, 0); return;
-    case 0x02: advance(k, bs_read(r, 1)); return;
+    case 0x02: advance(k, bs_read_byte(r)); return;
     case 0x03: advance(k, bs_read(r, 2)); return;
     case 0x04: advance(k, bs_read(r, 4)); return;
     case 0x0a: remember(k); return;

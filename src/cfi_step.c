@@ -67,8 +67,8 @@ static void binary(struct stack *s, unsigned op) {
 
 static bool constant(struct stack *s, struct bs_cfi_reader *r, unsigned op) {
     switch (op) {
-    case 0x08: push(s, bs_read(r, 1)); return true;
-    case 0x09: push(s, (uint64_t)(int8_t)bs_read(r, 1)); return true;
+    case 0x08: push(s, bs_read_byte(r)); return true;
+    case 0x09: push(s, (uint64_t)(int8_t)bs_read_byte(r)); return true;
     case 0x0a: push(s, bs_read(r, 2)); return true;
     case 0x0b: push(s, (uint64_t)(int16_t)bs_read(r, 2)); return true;
     case 0x0c: push(s, bs_read(r, 4)); return true;
@@ -117,11 +117,11 @@ static bool evaluate(struct bs_probe *m, struct bs_probe *memory, const struct b
     uint64_t length = bs_read_uleb(&r);
     if (r.bad || length > r.end - r.p)
         return false;
-    r.end = r.p + length;
+    bs_read_until(&r, r.p + length);
     if (cfa != NULL)
         push(&s, *cfa);
     for (unsigned step = 0; r.p < r.end; step++) {
-        operate(&s, &r, memory, regs, (unsigned)bs_read(&r, 1));
+        operate(&s, &r, memory, regs, (unsigned)bs_read_byte(&r));
         if (s.bad || r.bad || step == EXPR_STEPS)
             return false;
     }

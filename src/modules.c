@@ -69,7 +69,7 @@ uint64_t bs_modules_id_at(const struct bs_place *place, uintptr_t at) {
     struct bs_probe m = bs_probe_of(place->start, place->end);
     uint64_t x;
     /* a module's first page is there: no need to ask the kernel each time */
-    m.known[0] = bs_align_down(place->start, 4096);
+    bs_probe_know(&m, place->start);
     (void)bs_probe_read(&m, at, 8, &x);
     return x;
 }

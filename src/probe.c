@@ -4,36 +4,31 @@
 
 #include "os.h"
 
-#define PAGE ((uintptr_t)4096) /* the smallest there is: a larger OS page is asked several times */
-
-static bool page_is_readable(struct bs_probe *m, uintptr_t p) {
-    uintptr_t page = bs_align_down(p, PAGE);
-    if (BS_LIKELY(page == m->known[0] || page == m->known[1]))
+/* The page is readable, and among the bytes from `from` to `to`. */
+static bool admit(struct bs_probe *m, uintptr_t page) {
+    bool some = m->from < m->to;
+    uintptr_t low = bs_align_down(m->from, BS_PROBE_PAGE), high = bs_align_up(m->to, BS_PROBE_PAGE);
+    if (some && page >= low && page < high)
         return true;
-    if (page == 0 || !bs_os_readable(page))
+    if (page == 0 || (page != m->other && !bs_os_readable(page)))
         return false;
-    m->known[1] = m->known[0];
-    m->known[0] = page;
+    if (some && page == high) {
+        m->to = bs_min(page + BS_PROBE_PAGE, m->end);
+        return true;
+    }
+    if (some)
+        m->other = low;
+    bs_probe_know(m, page);
     return true;
 }
 
-/* Other frames' memory: what a sanitizer thinks of it does not matter. */
-__attribute__((no_sanitize("address", "thread", "undefined"))) static uint64_t
-load(uintptr_t p, size_t n) {
-    uint64_t x = 0;
-    if (n == 8 && p % 8 == 0)
-        return *(const volatile uint64_t *)p;
-    for (size_t i = 0; i < n; i++)
-        x |= (uint64_t)((const volatile uint8_t *)p)[i] << (8 * i);
-    return x;
-}
-
-bool bs_probe_read(struct bs_probe *m, uintptr_t p, size_t n, uint64_t *out) {
+bool bs_probe_read_elsewhere(struct bs_probe *m, uintptr_t p, size_t n, uint64_t *out) {
     *out = 0;
     if (BS_UNLIKELY(p < m->base || p >= m->end || m->end - p < n))
         return false;
-    if (!page_is_readable(m, p) || !page_is_readable(m, p + n - 1))
+    uintptr_t page = bs_align_down(p, BS_PROBE_PAGE), last = bs_align_down(p + n - 1, BS_PROBE_PAGE);
+    if (!admit(m, page) || (last != page && !admit(m, last)))
         return false;
-    *out = load(p, n);
+    *out = bs_probe_load(p, n);
     return true;
 }

@@ -240,12 +240,10 @@ static bool step(struct bs_walk *w, struct cursor *c, unsigned place) {
     if (!by_signal)
         c->pc = without_signature(c->regs.value[BS_CFI_RA]);
     c->exact = signal_frame;
-    if (signal_frame)
-        c->stack.end = top_above((uintptr_t)c->regs.value[BS_CFI_SP]);
-    c->stack.base = (uintptr_t)c->regs.value[BS_CFI_SP];
+    uintptr_t caller_sp = (uintptr_t)c->regs.value[BS_CFI_SP];
+    bs_probe_bound(&c->stack, caller_sp, signal_frame ? top_above(caller_sp) : c->stack.end);
     /* A caller's frame lies above; where a signal came in it may be any stack's. */
-    return c->pc > 1 && (signal_frame || is_above(sp, (uintptr_t)c->regs.value[BS_CFI_SP], was_exact)) &&
-           c->regs.value[BS_CFI_SP] % 8 == 0;
+    return c->pc > 1 && (signal_frame || is_above(sp, caller_sp, was_exact)) && caller_sp % 8 == 0;
 }
 
 /* The registers at a place in the function that this is put in. */
