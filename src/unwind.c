@@ -42,10 +42,14 @@ bool bs_unwind_find_place(const void *p, struct bs_place *place) {
     return true;
 }
 
+static bool is_in(const struct bs_place *place, uintptr_t pc) {
+    return pc - place->start < place->end - place->start;
+}
+
 /* The index of pc's module among the walk's; BS_UNWIND_PLACES: none, or one too many. */
 static unsigned place_of(struct bs_walk *w, uintptr_t pc) {
     for (unsigned i = 0; i < w->nplaces; i++)
-        if (pc - w->places[i].start < w->places[i].end - w->places[i].start)
+        if (is_in(&w->places[i], pc))
             return i;
     if (w->nplaces == BS_UNWIND_PLACES ||
         !bs_unwind_find_place((const void *)pc, &w->places[w->nplaces]))
@@ -69,11 +73,15 @@ static struct {
 
 enum { RULE_VALID = 1, RULE_CFA_BY_FP = 2, RULE_FP_SAVED = 4, RULE_RA_SAVED = 8 };
 
-static uint64_t key_of(const struct bs_place *place, uintptr_t pc) {
-    uint64_t x = pc * UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 29) ^ place->start) * UINT64_C(0xbf58476d1ce4e5b9);
+/* What the module has in each key; once for all frames in a row that lie in it. */
+static uint64_t seed_of(const struct bs_place *place) {
+    uint64_t x = place->start * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ (x >> 32) ^ place->eh_frame_hdr ^ place->end << 20) * UINT64_C(0x94d049bb133111eb);
     return x ^ (x >> 31);
+}
+static uint64_t key_of(uint64_t seed, uintptr_t pc) {
+    uint64_t x = (pc ^ seed) * UINT64_C(0x9e3779b97f4a7c15);
+    return x ^ (x >> 32);
 }
 
 static bool packs(const struct bs_cfi_rule *r) {
@@ -130,6 +138,8 @@ struct cursor {
     struct bs_probe stack; /* from the frame up */
     uintptr_t pc;
     bool exact; /* pc is where it stopped, not where it will go on */
+    unsigned place; /* pc's; BS_UNWIND_PLACES: none */
+    uint64_t seed;  /* of that */
 };
 
 /* Where the stack that sp lies in ends at the latest. */
@@ -152,7 +162,7 @@ enum answer { STEPPED, ENDED, UNKNOWN };
 
 static enum answer step_by_tables(const struct bs_place *place, struct cursor *c, uintptr_t at,
                                   bool *signal_frame) {
-    uint64_t key = key_of(place, at);
+    uint64_t key = key_of(c->seed, at);
     size_t i = key % CACHE_ENTRIES;
     uint64_t rule = bs_load(&cache[i].rule);
     *signal_frame = false;
@@ -169,6 +179,15 @@ static enum answer step_by_tables(const struct bs_place *place, struct cursor *c
     }
     *signal_frame = row.signal_frame;
     return bs_cfi_step(&module, &c->stack, &row, &c->regs) ? STEPPED : ENDED;
+}
+
+/* The module of the frame's instruction. Most calls stay in one. */
+static void enter(struct bs_walk *w, struct cursor *c, uintptr_t at) {
+    if (c->place < BS_UNWIND_PLACES && is_in(&w->places[c->place], at))
+        return;
+    c->place = place_of(w, at);
+    if (c->place < BS_UNWIND_PLACES)
+        c->seed = seed_of(&w->places[c->place]);
 }
 
 /* By the chain of frame pointers: [fp] is the caller's, above it stands the return address. */
@@ -227,8 +246,9 @@ static bool is_above(uintptr_t sp, uintptr_t caller_sp, bool was_exact) {
 }
 
 /* To the caller. False: that was the outermost frame, or the rest cannot be known. */
-static bool step(struct bs_walk *w, struct cursor *c, unsigned place) {
-    uintptr_t sp = (uintptr_t)c->regs.value[BS_CFI_SP], at = c->exact ? c->pc : c->pc - 1;
+static bool step(struct bs_walk *w, struct cursor *c, uintptr_t at) {
+    uintptr_t sp = (uintptr_t)c->regs.value[BS_CFI_SP];
+    unsigned place = c->place;
     bool signal_frame = false, was_exact = c->exact;
     enum answer answer = UNKNOWN;
     if (place < BS_UNWIND_PLACES)
@@ -272,19 +292,19 @@ static bool step(struct bs_walk *w, struct cursor *c, unsigned place) {
 
 /* The frame that ends a walk by itself has no caller; the first one is our own. */
 BS_NOINLINE void bs_unwind(struct bs_walk *w) {
-    struct cursor c = {.exact = true};
+    struct cursor c = {.exact = true, .place = BS_UNWIND_PLACES};
     w->n = w->nplaces = 0;
     HERE(&c);
     c.stack = bs_probe_of((uintptr_t)c.regs.value[BS_CFI_SP],
                           top_above((uintptr_t)c.regs.value[BS_CFI_SP]));
     for (bool own = true; w->n < BS_UNWIND_MAX; own = false) {
         uintptr_t at = c.exact ? c.pc : c.pc - 1;
-        unsigned place = place_of(w, at);
+        enter(w, &c, at);
         if (!own) {
             w->pc[w->n] = at;
-            w->place[w->n++] = (uint8_t)place;
+            w->place[w->n++] = (uint8_t)c.place;
         }
-        if (!step(w, &c, place))
+        if (!step(w, &c, at))
             break;
     }
 }
