@@ -34,8 +34,25 @@ uint64_t bs_sampler_threshold(uint64_t interval, size_t size, unsigned n) {
     return p < 1 ? (uint64_t)(p * 0x1p64) : UINT64_MAX;
 }
 
+/* The random number of this process that is not as those before it. */
+static uint64_t next_random(void) {
+    static uint64_t seed, chance; /* [atomic] */
+    uint64_t first = bs_load(&seed);
+    if (BS_UNLIKELY(first == 0)) { /* all who come here find the same */
+        first = bs_os_random() | 1;
+        bs_store(&seed, first);
+    }
+    uint64_t state = bs_add(&chance, UINT64_C(0x9e3779b97f4a7c15)) + first;
+    return bs_sampler_random(&state);
+}
+
 bool bs_sampler_hits_uncounted(size_t size) {
-    static uint64_t chance; /* [atomic] */
-    uint64_t state = bs_add(&chance, UINT64_C(0x9e3779b97f4a7c15)) + bs_os_random();
-    return bs_sampler_passes(&state, bs_sampler_threshold(bs_load(&bs_sample_interval), size, 1));
+    uint64_t interval = bs_load(&bs_sample_interval), random = next_random();
+    double x = (double)bs_max(size, 1) / (double)interval, drawn = (double)random * 0x1p-64;
+    /* x - x * x / 2 <= P <= x: nearly always that is enough */
+    if (drawn > x)
+        return false;
+    if (x < 1 && drawn < x - x * x / 2)
+        return true;
+    return random <= bs_sampler_threshold(interval, size, 1);
 }
