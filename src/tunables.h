@@ -98,7 +98,7 @@
 #define BS_CACHE_LEAST_BYTES (64 * BS_KIB)
 /* While blocks are sampled (tcache_gate.h): of so many places of a magazine one is a gate, at most; and of so many
  * allocations that meet one, at least, one is sampled, so that gates are no rarer where blocks are large. */
-#define BS_GATE_SPACING_MAX 128
+#define BS_GATE_SPACING_MAX 256
 #define BS_GATE_HITS_PART 16
 /* Before so many bytes more are taken from the kernel, and one part in so many of what the heap has in use, the
  * thread that takes them for a span of so many pages at most gives back what lies unused in its cache. Buffers that

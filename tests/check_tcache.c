@@ -169,18 +169,18 @@ static void count_visit(uintptr_t p) {
 /* Each height is a gate or none, for malloc as for free, until the magazine is filled or emptied: whoever comes through it
  * comes to the slow door. */
 START_TEST(gates_stay_where_they_are) {
-    sample(_i == 0 ? UINT64_C(1) << 40 : UINT64_C(1) << 11); /* a gate in 128 places, or in 8 */
+    sample(_i == 0 ? UINT64_C(1) << 40 : UINT64_C(1) << 11); /* a gate in 256 places, or in 8 */
     unsigned class = bs_class_of(16), gates = 0, plain = 0;
     struct bs_tcache *tc = bs_tcache_self();
     for (unsigned i = 0; i < 2000; i++)
         take(16);
-    while (height(tc, class) < 200)
+    while (height(tc, class) < 300)
         give(nlive - 1);
     bs_gate_lift(tc, class);
     bs_gate_set(tc, class);
-    bool gate[256] = {false}; /* by height */
+    bool gate[512] = {false}; /* by height */
     for (unsigned round = 0; round < 6; round++)
-        for (unsigned i = 0; i < 150; i++) {
+        for (unsigned i = 0; i < 290; i++) {
             size_t from = height(tc, class);
             bool up = round % 2 != 0;
             size_t place = up ? from + 1 : from;
@@ -195,8 +195,8 @@ START_TEST(gates_stay_where_they_are) {
             ck_assert_uint_eq(height(tc, class), up ? from + 1 : from - 1);
             check_conservation();
         }
-    ck_assert_uint_ge(gates, _i == 0 ? 6 : 6 * 18);
-    ck_assert_uint_le(gates, _i == 0 ? 12 : 6 * 19);
+    ck_assert_uint_ge(gates, _i == 0 ? 6 : 6 * 36);
+    ck_assert_uint_le(gates, _i == 0 ? 12 : 6 * 37);
     ck_assert_uint_ne(plain, 0);
 }
 END_TEST
