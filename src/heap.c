@@ -92,8 +92,6 @@ static void *filled(void *p, size_t size) {
 /* --- sampled blocks (sampler.h) --------------------------------------------------------------- */
 
 static BS_NOINLINE void sample_small(void *p, unsigned class, size_t size) {
-    if (!bs_tcache_is_sampled(bs_class_info[class].size))
-        return;
     bs_pagemap_count((uintptr_t)p, +1); /* before the block is known: who frees it finds both */
     if (BS_UNLIKELY(!bs_sample_made(p, size, bs_class_info[class].size)))
         bs_pagemap_count((uintptr_t)p, -1);
@@ -169,8 +167,10 @@ static void *alloc_class(unsigned class, size_t size) {
     if (BS_LIKELY(bs_tcache_take(&tc->tops, class, &p)))
         return p;
     if (BS_UNLIKELY(tc->gates != NULL)) { /* what a run gives is seen as well, behind the slow door */
-        if ((p = bs_tcache_pass_gate(tc, class)) != NULL) {
-            sample_small(p, class, size);
+        bool due;
+        if ((p = bs_tcache_pass_gate(tc, class, &due)) != NULL) {
+            if (due)
+                sample_small(p, class, size);
             return p;
         }
     } else if (bs_tcache_spread(tc, class, &p)) {
@@ -178,7 +178,7 @@ static void *alloc_class(unsigned class, size_t size) {
     }
     sample(class, size);
     p = alloc_small(class);
-    if (bs_sample_is_on() && p != NULL)
+    if (bs_sample_is_on() && p != NULL && bs_tcache_is_sampled(bs_class_info[class].size))
         sample_small(p, class, size);
     look_for_work();
     return filled(p, size);

@@ -289,7 +289,7 @@ void *bs_tcache_refill(struct bs_tcache *tc, unsigned class, unsigned want) {
 
 /* Blocks are sampled, and so the cache has gates, now if it had none; there may be no memory for them. */
 static inline bool is_gated(struct bs_tcache *tc) {
-    return bs_sample_is_on() && bs_gates_own(tc) != NULL;
+    return bs_sample_is_on() && (BS_LIKELY(tc->gates != NULL) || bs_gates_own(tc) != NULL);
 }
 
 void *bs_tcache_alloc_slow(unsigned class) {

@@ -104,9 +104,9 @@ BS_LOCAL extern struct bs_no_caches bs_no_caches;
  * *out: malloc's inline path does not serve them, and calloc asks for slots that were never used. */
 bool bs_tcache_spread(struct bs_tcache *tc, unsigned class, void **out);
 
-/* In a cache with gates (tc->gates): the block of the gate that the magazine's top has come to, of which
- * bs_tcache_is_sampled says whether it is to be sampled. NULL: the top is at none. */
-void *bs_tcache_pass_gate(struct bs_tcache *tc, unsigned class);
+/* In a cache with gates (tc->gates): the block of the gate that the magazine's top has come to, and whether it is to be
+ * sampled. NULL: the top is at none. */
+void *bs_tcache_pass_gate(struct bs_tcache *tc, unsigned class, bool *sampled);
 /* p comes back to such a cache, and its place is a gate. False: it is none; p is where it was. */
 bool bs_tcache_pass_gate_back(struct bs_tcache *tc, unsigned class, void *p);
 
@@ -151,8 +151,7 @@ void bs_tcache_give_word(struct bs_tcache *tc);
 /* Drains a borrowed cache and gives the room its magazines grew by back; the bytes it held. */
 size_t bs_tcache_strip(struct bs_tcache *tc);
 
-/* While sampling is on, after bs_tcache_alloc_slow or bs_tcache_pass_gate: the block that it gave, of `size` bytes, is to
- * be sampled. */
+/* While sampling is on, after bs_tcache_alloc_slow: the block that it gave, of `size` bytes, is to be sampled. */
 bool bs_tcache_is_sampled(size_t size);
 /* Sampling has begun: the calling thread's cache, if it has one, has gates from now on. Others' come to theirs at the slow
  * door. */

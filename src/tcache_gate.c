@@ -93,21 +93,21 @@ void bs_gate_set_there(struct bs_tcache *tc, unsigned class) {
     if (bs_tcache_is_closed(tc, class))
         return;
     struct bs_gate *gate = &tc->gates->gate[class];
-    size_t spacing = bs_gate_spacing(class), phase = 1 + bs_sampler_random(&tc->gates->chance) % spacing;
+    size_t spacing = rule_of(class)->spacing, phase = 1 + (bs_sampler_random(&tc->gates->chance) & (spacing - 1));
     void **first = bottom_of(tc, class) + phase, **top = tc->tops.top[class];
     if (top < first) {
         bs_store(&gate->at, first);
         set_limit(tc, class, first);
         return;
     }
-    void **at = top - (size_t)(top - first) % spacing;
+    void **at = top - ((size_t)(top - first) & (spacing - 1));
     shut(gate, at, *at);
     set_limit(tc, class, at + spacing);
 }
 
 /* --- through a gate --------------------------------------------------------------------------- */
 
-void *bs_tcache_pass_gate(struct bs_tcache *tc, unsigned class) {
+void *bs_tcache_pass_gate(struct bs_tcache *tc, unsigned class, bool *sampled) {
     struct bs_gates *gates = tc->gates;
     struct bs_gate *gate = &gates->gate[class];
     void **at = gate->at, *p = gate->aside;
@@ -119,7 +119,7 @@ void *bs_tcache_pass_gate(struct bs_tcache *tc, unsigned class) {
     if (at - bottom_of(tc, class) > (ptrdiff_t)rule->spacing)
         shut(gate, at - rule->spacing, at[-(ptrdiff_t)rule->spacing]);
     bs_store(&tc->tops.limit[class], at - 1);
-    gates->due = bs_sampler_passes(&gates->chance, rule->at_gate);
+    *sampled = bs_sampler_passes(&gates->chance, rule->at_gate);
     return p;
 }
 
@@ -141,7 +141,7 @@ bool bs_tcache_pass_gate_back(struct bs_tcache *tc, unsigned class, void *p) {
 }
 
 void *bs_gate_alloc(struct bs_tcache *tc, unsigned class) {
-    void *p = bs_tcache_pass_gate(tc, class);
+    void *p = bs_tcache_pass_gate(tc, class, &tc->gates->due);
     if (p != NULL)
         return p;
     bs_gate_lift_there(tc, class);
