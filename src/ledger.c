@@ -232,8 +232,9 @@ bool bs_ledger_take(struct bs_ledger *l) {
     struct bs_smaps maps;
     struct bs_heap_totals totals = bs_heap_totals();
     *l = (struct bs_ledger){.released = totals.released, .allocated = totals.allocated};
-    /* tables of a scan are unmapped in a round */
-    bool scans = bs_opt.scan != BS_SCAN_MODE_OFF;
+    /* Tables of a scan are unmapped in a round. Those of the quarantine never are: who ends in the middle of a search
+     * does not wait for it. */
+    bool scans = bs_opt.scan == BS_SCAN_MODE_LEAK || bs_opt.scan == BS_SCAN_MODE_COLLECT;
     if (scans)
         bs_round_enter();
     (void)bs_residency_take(&w.resident);

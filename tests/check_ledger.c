@@ -14,6 +14,7 @@
 #include "os.h"
 #include "quarantine.h"
 #include "reader.h"
+#include "round.h"
 #include "scavenge.h"
 #include "sides.h"
 #include "span.h"
@@ -23,6 +24,7 @@
 
 #include <check.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -581,6 +583,53 @@ START_TEST(taking_it_changes_nothing) {
 }
 END_TEST
 
+/* --- beside a search ------------------------------------------------------------------------------ */
+
+static struct {
+    sem_t is_in, may_leave;
+    int seconds; /* and so long at most */
+    bool left;   /* [atomic] */
+} search;
+
+static void *be_in_a_round(void *arg) {
+    struct timespec until;
+    bs_round_enter();
+    sem_post(&search.is_in);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += search.seconds;
+    (void)sem_timedwait(&search.may_leave, &until);
+    __atomic_store_n(&search.left, true, __ATOMIC_RELEASE);
+    bs_round_leave();
+    return arg;
+}
+/* Whether it was over when the ledger was there. */
+static bool waits_for_search(unsigned scan, int seconds) {
+    pthread_t thread;
+    search.seconds = seconds;
+    search.left = false;
+    sem_init(&search.is_in, 0, 0);
+    sem_init(&search.may_leave, 0, 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, be_in_a_round, NULL), 0);
+    sem_wait(&search.is_in);
+    bs_opt.scan = scan;
+    take();
+    bs_opt.scan = BS_SCAN_MODE_OFF;
+    bool waited = __atomic_load_n(&search.left, __ATOMIC_ACQUIRE);
+    sem_post(&search.may_leave);
+    pthread_join(thread, NULL);
+    return waited;
+}
+/* A search of the quarantine takes as long as its heap is large, and who writes the last report is about to end. A scan
+ * has tables that go when it ends. */
+START_TEST(a_search_of_the_quarantine_is_not_waited_for) {
+    fill_and_free_half(4 * BS_MIB);
+    ck_assert(!waits_for_search(BS_SCAN_MODE_QUARANTINE, 30));
+    assert_adds_up();
+    ck_assert(waits_for_search(BS_SCAN_MODE_LEAK, 1));
+    assert_adds_up();
+}
+END_TEST
+
 #if BS_FAULTS
 /* Threads go on while it is taken: between the look that finds a span and its reading the span is gone, and its descriptor
  * is that of another one, in a region that was visited. */
@@ -661,6 +710,7 @@ int main(void) {
     tcase_add_test(tc, blocks_moved_by_page_tables);
     tcase_add_test(tc, what_is_swapped_out_is_not_resident);
     tcase_add_test(tc, taking_it_changes_nothing);
+    tcase_add_test(tc, a_search_of_the_quarantine_is_not_waited_for);
 #if BS_FAULTS
     tcase_add_test(tc, spans_may_go_meanwhile);
     tcase_add_test(tc, without_proc_the_heaps_part_is_there);
