@@ -104,6 +104,16 @@ void bs_pageheap_scavenged(const struct bs_run *run, enum bs_fate fate);
 /* Runs of inaccessible free pages; cheap. */
 size_t bs_pageheap_closed_runs(void);
 
+/* For quarantine_trim.c: free pages of one region that are nobody's for a moment, and come back as they were. */
+struct bs_loan {
+    uintptr_t base;       /* of the region */
+    size_t first, npages; /* in it; multiples of 64 */
+    uint64_t released[BS_REGION_WORDS], fresh[BS_REGION_WORDS], closed[BS_REGION_WORDS]; /* as they were */
+};
+/* False: some are in use. */
+bool bs_pageheap_borrow(uintptr_t region, size_t first, size_t npages, struct bs_loan *loan);
+void bs_pageheap_return(const struct bs_loan *loan);
+
 /* For density.c: the kernel has put memory behind free pages that were given back or never used, by a
  * huge page. Those of the huge page at base with a bit set in `resident` are dirty now, if they are
  * still free and released; how many. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pageheap_internal.h - the page heap's state, shared by pageheap.c (taking and giving pages), pageheap_valid.c (tests
+ * pageheap_internal.h - the page heap's state, shared by pageheap.c (taking and giving pages), pageheap_loan.c, pageheap_valid.c (tests
  * ask it) and pageindex.c (where regions are, how the heap gets more of them). Nobody else includes it.
  */
 #ifndef BS_PAGEHEAP_INTERNAL_H

@@ -13,6 +13,8 @@
 #include "os.h"
 #include "unit.h"
 
+#include <string.h>
+
 #define ARENAS 14
 #define PAGES (ARENAS * BS_ARENA_PAGES)
 #define WINDOW ((uintptr_t)0x200000000000) /* the model's page 0 */
@@ -251,6 +253,32 @@ static void step_scavenge(void) {
     set_state(model_page(run.base), run.npages, released ? RELEASED : DIRTY);
 }
 
+/* Free pages that somebody has for a moment and gives back as they were. */
+static void step_borrow(void) {
+    static uint8_t states[BS_REGION_PAGES];
+    static bool uses[BS_REGION_PAGES];
+    size_t region = random_below(&seed, PAGES / BS_REGION_PAGES) * BS_REGION_PAGES;
+    size_t first = random_below(&seed, BS_REGION_WORDS) * 64, n = 64 * (1 + random_below(&seed, BS_REGION_WORDS - first / 64));
+    struct bs_loan loan;
+    bool all_free = true;
+    for (size_t i = 0; i < n; i++)
+        all_free &= is_free(region + first + i);
+    bool ok = bs_pageheap_borrow(address(region), first, n, &loan);
+    require(ok == all_free, "borrow %zu+%zu said %d", region + first, n, ok);
+    if (!ok)
+        return;
+    memcpy(states, &state[region + first], n * sizeof states[0]);
+    memcpy(uses, &used[region + first], n * sizeof uses[0]);
+    set_state(region + first, n, BORROWED);
+    check_heap(0);
+    if (random_below(&seed, 2) == 0) /* others go on meanwhile */
+        step_alloc(1 + random_skewed(&seed, 5), 1);
+    bs_pageheap_return(&loan);
+    for (size_t i = 0; i < n; i++)
+        set_state(region + first + i, 1, (enum state)states[i]);
+    memcpy(&used[region + first], uses, n * sizeof uses[0]);
+}
+
 /* --- checks ----------------------------------------------------------------------------------- */
 
 static void check_heap(unsigned step) {
@@ -321,6 +349,9 @@ static void random_step(void) {
     case 6:
     case 7:
         step_scavenge();
+        break;
+    case 9:
+        step_borrow();
         break;
     case 8:
         ck_assert_uint_eq(bs_pageheap_take_peak(), peak);
