@@ -20,7 +20,7 @@
  * the OS and only the addresses stay.
  *
  * It is NOT about when to search (warden.h) or how. No lock of its own. The tables of an arena are made
- * when the first block in it is freed, and stay.
+ * when the first block in it is freed, and stay mapped; their memory beside pages that nobody uses may go (bs_quarantine_trim).
  */
 #ifndef BS_QUARANTINE_H
 #define BS_QUARANTINE_H
@@ -63,5 +63,12 @@ struct bs_quarantine_released {
 /* Called for each block that stays, under no lock. `again`: it stayed the last time, too. */
 typedef void bs_quarantine_visitor(void *ctx, uintptr_t base, size_t size, bool again);
 void bs_quarantine_release(struct bs_quarantine_released *r, bs_quarantine_visitor *visit, void *ctx);
+
+/* Gives the memory of tables back that is for free pages of the heap; how many bytes. In a round, while no search is under
+ * way. (Not with OS pages above 32 KiB.) */
+size_t bs_quarantine_trim(void);
+#if BS_FAULTS
+extern void (*bs_quarantine_trims)(void); /* a test's: before memory is given back */
+#endif
 
 #endif

@@ -451,6 +451,11 @@
 #define BS_QUARANTINE_COMPANY_BYTES (8 * BS_MIB)
 /* Searches take at most one part in so many of the time, below that. */
 #define BS_QUARANTINE_REST 10
+/* Where so many bytes less are in use than there were, and one part in so many of these, the memory of the tables that were
+ * for them is given back; so long after the last time, in ns, at the earliest. */
+#define BS_QUARANTINE_TRIM_BYTES (8 * BS_MIB)
+#define BS_QUARANTINE_TRIM_PART 4
+#define BS_QUARANTINE_TRIM_NS UINT64_C(1000000000)
 /* After a search that could not be made the next one waits so long, in ns, and twice that the next time. */
 #define BS_QUARANTINE_RETRY_NS UINT64_C(100000000)
 #define BS_QUARANTINE_RETRY_MAX_NS UINT64_C(60000000000)

@@ -26,6 +26,8 @@ static struct {
     uint64_t not_before_ns;  /* [atomic] */
     uint64_t retry_ns;       /* [atomic] 0: the last search was made */
     uint32_t called;         /* [atomic] the helper is to search */
+    size_t peak_bytes;       /* [lock:round] in spans, the most since tables were trimmed */
+    uint64_t trimmed_ns;     /* [lock:round] when that was */
 } warden = {.soft_bytes = BS_QUARANTINE_FLOOR_BYTES};
 
 /* What the program has, in the heap and beside it: what a search reads. What is in quarantine itself does not count, or
@@ -59,6 +61,31 @@ static bool searches_itself(void) {
     return bs_opt.quarantine_mode == BS_HUNT_CONCURRENT && bs_thread_count() <= 1;
 }
 
+/* --- the tables --------------------------------------------------------------------------------- */
+
+static size_t span_bytes(void) {
+    return bs_sub_clamped(bs_pageheap_used_bytes(), bs_pageheap_dirty_bytes());
+}
+
+/* They are as large as the most that the heap has had. When much less is in use they are trimmed, not more often than once
+ * a second: a heap that breathes would have their pages back at once. */
+static void trim_tables(uint64_t now_ns) {
+    if (!bs_round_try())
+        return; /* a search, or whoever it is: later */
+    size_t now = span_bytes(), gone;
+    warden.peak_bytes = bs_max(warden.peak_bytes, now);
+    gone = warden.peak_bytes - now;
+    if (gone >= BS_QUARANTINE_TRIM_BYTES && gone >= warden.peak_bytes / BS_QUARANTINE_TRIM_PART &&
+        now_ns - warden.trimmed_ns >= BS_QUARANTINE_TRIM_NS) {
+        (void)bs_quarantine_trim();
+        warden.peak_bytes = now;
+        warden.trimmed_ns = now_ns;
+    }
+    bs_round_leave();
+}
+
+/* --- searches ----------------------------------------------------------------------------------- */
+
 static bool search(const char *reason, size_t above) {
     struct bs_hunt_result r;
     enum bs_hunt_mode mode = bs_opt.quarantine_mode == BS_HUNT_CONCURRENT && searches_itself()
@@ -83,6 +110,7 @@ static bool search(const char *reason, size_t above) {
     }
     bs_store(&warden.not_before_ns, now + pause);
     bs_store(&warden.soft_bytes, soft_bytes(whole_bytes()));
+    trim_tables(now);
     bs_log_hunt(reason, &r);
     bs_log_dangling();
     return r.end == BS_SCAN_DONE;
@@ -133,10 +161,11 @@ static void begin(uint64_t now_ns) {
     (void)now_ns;
 }
 static void search_if_called(uint64_t now_ns) {
-    (void)now_ns;
     (void)bs_linear_join();
-    if (bs_load(&warden.called) == 0)
+    if (bs_load(&warden.called) == 0) {
+        trim_tables(now_ns);
         return;
+    }
     (void)search("soft", 0);
     bs_store(&warden.called, 0u);
 }

@@ -14,6 +14,7 @@
 #include "opt.h"
 #include "pageheap.h"
 #include "reader.h"
+#include "round.h"
 #include "thread.h"
 #include "watch.h"
 
@@ -735,6 +736,111 @@ START_TEST(bytes_are_as_bits_say) {
 }
 END_TEST
 
+/* --- the tables' memory ------------------------------------------------------------------------- */
+
+struct tables {
+    uintptr_t arena;
+    size_t resident;
+};
+static size_t resident_of(const void *table, size_t bytes) {
+    static unsigned char vec[sizeof(struct bs_freed) / 4096];
+    size_t n = 0, os_page = bs_os_page_size();
+    if (table == NULL || bs_os_residency(table, bytes, vec) != 0)
+        return 0;
+    for (size_t i = 0; i < bytes / os_page; i++)
+        n += vec[i] & 1;
+    return n * os_page;
+}
+static bool add_tables(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
+    static const enum bs_side sides[] = {BS_SIDE_HELD, BS_SIDE_MARK, BS_SIDE_KEPT};
+    struct tables *t = ctx;
+    (void)alloc, (void)released;
+    if (t->arena == bs_align_down(base, BS_ARENA_SIZE))
+        return true;
+    t->arena = bs_align_down(base, BS_ARENA_SIZE);
+    t->resident += resident_of(bs_freed_table(base), sizeof(struct bs_freed));
+    for (size_t i = 0; i < BS_ARRAY_LEN(sides); i++)
+        t->resident += resident_of(bs_marks_table(base, sides[i]), sizeof(struct bs_marks));
+    return true;
+}
+static size_t table_bytes(void) {
+    struct tables t = {0, 0};
+    bs_pageheap_each_region(add_tables, &t);
+    return t.resident;
+}
+static size_t trim_tables(void) {
+    (void)bs_heap_trim(0);
+    bs_round_enter();
+    size_t bytes = bs_quarantine_trim();
+    bs_round_leave();
+    ck_assert(bs_pageheap_is_valid());
+    return bytes;
+}
+static const size_t in_tables[] = {16, 64, 500, 8000, 40000, 300000};
+
+/* A heap that was large once has the tables of a small one, and what is held in it is held. */
+START_TEST(tables_shrink_with_the_heap) {
+    enum { N = 40000, BYTES = 16 * BS_MIB };
+    static uintptr_t all[N];
+    size_t size = in_tables[_i], n = bs_min(N, BYTES / size), most, left, given;
+    setup(BS_HUNT_SOUND);
+    global[0] = SHOWN(make_freed(size));
+    must_hunt();
+    size_t few = table_bytes();
+    for (size_t i = 0; i < n; i++)
+        all[i] = make(size);
+    for (size_t i = 0; i < n; i++)
+        bs_heap_free(SHOWN(all[i]));
+    must_hunt();
+    must_hunt(); /* what was in a register */
+    most = table_bytes();
+    given = trim_tables();
+    left = table_bytes();
+    ck_assert_uint_le(left + given, most + 64 * BS_KIB);
+    /* 64 pages of the heap share an OS page of bytes, in each of the planes that their slots take; of bits, a region */
+    require(left <= few + 128 * BS_KIB, "%zu KiB of %zu at most are left, with few blocks it was %zu; %zu given", left / 1024,
+            most / 1024, few / 1024, given / 1024);
+    ck_assert(is_out(HIDE(global[0])));
+    ck_assert_uint_eq(trim_tables(), 0);
+    for (size_t i = 0; i < n; i++) /* the same pages again */
+        (void)make_freed(size);
+    must_hunt();
+    ck_assert_uint_ge(got.held.blocks, n);
+    ck_assert(visited(HIDE(global[0])));
+}
+END_TEST
+
+#if BS_FAULTS
+static uintptr_t meanwhile[500];
+static void use_pages(void) {
+    bs_quarantine_trims = NULL;
+    for (size_t i = 0; i < BS_ARRAY_LEN(meanwhile); i++)
+        meanwhile[i] = make(8000);
+    for (size_t i = 0; i < BS_ARRAY_LEN(meanwhile); i++)
+        bs_heap_free(SHOWN(meanwhile[i]));
+}
+/* A free whose byte goes with an OS page of the table would be a block that is nobody's for ever. */
+START_TEST(no_free_is_lost_by_trimming) {
+    static uintptr_t all[2000];
+    setup(BS_HUNT_SOUND);
+    for (size_t i = 0; i < BS_ARRAY_LEN(all); i++)
+        all[i] = make(8000);
+    for (size_t i = 0; i < BS_ARRAY_LEN(all); i++)
+        bs_heap_free(SHOWN(all[i]));
+    must_hunt();
+    must_hunt();
+    bs_quarantine_trims = use_pages;
+    ck_assert_uint_ne(trim_tables(), 0);
+    ck_assert(bs_quarantine_trims == NULL);
+    for (size_t i = 0; i < BS_ARRAY_LEN(meanwhile); i++) {
+        const struct bs_span *s = bs_span_of(~meanwhile[i]);
+        uint32_t slot = bs_class_slot(bs_span_class(s), (uint32_t)(~meanwhile[i] - s->base));
+        require((bs_freed_bits(s->base, slot / 64) >> slot % 64 & 1) != 0, "block %zu of class %u is lost", i, s->class);
+    }
+}
+END_TEST
+#endif
+
 int main(void) {
     Suite *suite = suite_create("quarantine");
     TCase *tc = add_case(suite, "quarantine");
@@ -765,5 +871,11 @@ int main(void) {
     add_but_tsan(tc, freed_bytes_are_told, UNIT_ALONE);
     tcase_add_test(tc, threads_that_are_gone_have_told);
     tcase_add_test(tc, bytes_are_as_bits_say);
+    if (!BS_SANITIZED) { /* whose tables are of other mappings */
+        tcase_add_loop_test(tc, tables_shrink_with_the_heap, 0, BS_ARRAY_LEN(in_tables));
+#if BS_FAULTS
+        tcase_add_test(tc, no_free_is_lost_by_trimming);
+#endif
+    }
     return run_suite(suite);
 }
