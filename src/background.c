@@ -39,6 +39,7 @@ static struct {
     uint32_t sleep;         /* [atomic] futex word; 1: do not sleep */
     int pid;                /* [init; child after fork] a vfork child is seen by its other pid */
     bool refused;           /* [atomic] no thread to be had: pieces from now on */
+    bool unsaid;            /* [atomic] and the log does not know yet: a handler has found out */
     uint64_t next_piece_ns; /* [atomic] no piece before */
     uint64_t looked_ns;     /* [atomic] when the clock was last asked for that */
     uint32_t skips;         /* [atomic] so many calls more do without */
@@ -301,43 +302,58 @@ static void wake_resting(void) {
         bs_background_nudge();
 }
 
-/* True: refused, and that is to be said. In a handler too. */
-static bool start_helper_quietly(void) {
+/* In a handler too. */
+static void start_helper_quietly(void) {
     uint32_t before = bs_load(&bg.state);
     if (before == RESTING) {
         wake_resting();
-        return false;
+        return;
     }
     if (before == RUNNING || !__atomic_compare_exchange_n(&bg.state, &before, RUNNING, false,
                                                           __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-        return false;
+        return;
     int err = bs_os_pid() != bg.pid ? EBUSY : bs_os_helper_start(helper, NULL);
     if (err == 0) {
         bs_count(background_starts, 1);
-        return false;
+        return;
     }
     bs_store_release(&bg.state, err == EBUSY ? before : (uint32_t)NONE);
     if (err == EBUSY) /* the last helper is about to end, or this is a vfork child */
-        return false;
+        return;
+    bs_store(&bg.unsaid, true);
     bs_store(&bg.refused, true);
-    return true;
+}
+
+/* Once in a process. */
+static BS_COLD void say_refused(void) {
+    if (__atomic_exchange_n(&bg.unsaid, false, __ATOMIC_RELAXED))
+        bs_log_note(bs_opt.scan == BS_SCAN_MODE_QUARANTINE
+                        ? "no helper thread can be had: memory is returned in small pieces, threads that free search themselves"
+                        : "no helper thread can be had: memory is returned in small pieces");
 }
 
 static void start_helper(void) {
-    if (start_helper_quietly())
-        bs_log_note("no helper thread can be had: memory is returned in small pieces");
+    start_helper_quietly();
+    if (bs_load(&bg.unsaid))
+        say_refused();
 }
 
 void bs_background_wake(void) {
     bs_background_nudge();
     if (bs_load(&bg.state) != RUNNING && bs_opt.background && !bs_load(&bg.refused))
-        (void)start_helper_quietly();
+        start_helper_quietly();
 }
 
+/* (One that rests does so no more when it sees the word.) */
+bool bs_background_is_there(void) {
+    uint32_t state = bs_load(&bg.state);
+    return (state == RUNNING || state == RESTING) && !bs_os_helper_is_lost();
+}
 bool bs_background_call(void) {
     bs_background_wake();
-    uint32_t state = bs_load(&bg.state);
-    return state == RUNNING || state == RESTING; /* it rests no more when it sees the word */
+    if (bs_load(&bg.unsaid))
+        say_refused();
+    return bs_background_is_there();
 }
 
 /* --- the slow doors' hook --------------------------------------------------------------------- */
@@ -373,6 +389,8 @@ static void piece(void) {
     bs_round_leave();
     bs_limit_note_excess(0);
     say_limit_notes(now);
+    if (BS_UNLIKELY(bs_load(&bg.unsaid)))
+        say_refused();
     say_sweep(&swept, &(struct bs_idle_work){0, 0, false}, now);
     if (work.calls != 0)
         bs_log_scavenge(&work, bs_pageheap_dirty_bytes(), goal_pages * BS_PAGE_SIZE,
@@ -415,6 +433,7 @@ void bs_background_forked(void) {
     bg.pid = bs_os_pid();
     bs_store(&bg.state, (uint32_t)NONE);
     bs_store(&bg.refused, false);
+    bs_store(&bg.unsaid, false);
     bs_os_helper_forget();
     if (bg.scans != NULL)
         bg.scans->forked();

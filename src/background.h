@@ -28,6 +28,8 @@ struct bs_background_scans {
 /* The helper does its round of scans soon; it is made for that if need be. False: there can be none. No
  * lock is held. */
 bool bs_background_call(void);
+/* There is a helper, or one is just being made. */
+bool bs_background_is_there(void);
 /* Before bs_background_start. */
 void bs_background_set_scans(const struct bs_background_scans *scans);
 /* The helper looks at once whether something is due; it is made if there is none. Async-signal-safe. */

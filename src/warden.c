@@ -139,7 +139,8 @@ static void look(size_t fresh_bytes) {
         (void)search("hard", hard);
         return;
     }
-    if (now < not_before || bs_load(&warden.called) != 0)
+    /* (a helper that was called may have ended since, and no other one is to be had) */
+    if (now < not_before || (bs_load(&warden.called) != 0 && bs_background_is_there()))
         return;
     if (searches_itself()) {
         (void)search("soft", soft);

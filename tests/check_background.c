@@ -13,6 +13,7 @@
 #include "heap.h"
 #include "limit.h"
 #include "linear.h"
+#include "log.h"
 #include "opt.h"
 #include "os.h"
 #include "scavenge.h"
@@ -267,6 +268,39 @@ START_TEST(pieces_when_no_helper_can_be_had) {
     ck_assert_uint_eq(bs_counted(background_starts), 0);
 }
 END_TEST
+
+static unsigned notes_in(const char *path) {
+    unsigned n = 0;
+    char line[1024];
+    FILE *f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    while (fgets(line, sizeof line, f) != NULL)
+        n += strstr(line, "no helper thread can be had") != NULL;
+    fclose(f);
+    return n;
+}
+/* Whoever finds out: the log knows, and once. */
+START_TEST(who_calls_in_vain_is_told) {
+    char path[] = "/tmp/check_background.XXXXXX";
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    snprintf(bs_opt.log, sizeof bs_opt.log, "%s", path);
+    bs_log_start();
+    bs_background_start();
+    (void)bs_os_fail(1, 12, false); /* the helper's stack is refused */
+    if (_i == 0)
+        ck_assert(!bs_background_call());
+    else
+        bs_background_wake(); /* a handler of a signal, which says nothing */
+    ck_assert_uint_eq(notes_in(path), _i == 0);
+    ck_assert(!bs_background_is_there());
+    ck_assert(!bs_background_call());
+    ck_assert_uint_eq(notes_in(path), 1);
+    ck_assert_uint_eq(bs_counted(background_starts), 0);
+    unlink(path);
+}
+END_TEST
 #endif
 
 /* --- company for who searches (linear.h) ---------------------------------------------------------- */
@@ -408,6 +442,7 @@ int main(void) {
     tcase_add_test(tc, a_helper_that_stays_is_there_when_it_is_due);
 #if BS_FAULTS && !BS_SANITIZED
     tcase_add_test(tc, pieces_when_no_helper_can_be_had);
+    tcase_add_loop_test(tc, who_calls_in_vain_is_told, 0, 2);
 #endif
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
