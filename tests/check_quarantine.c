@@ -628,6 +628,17 @@ static void free_again_after_search(void *p) {
     must_hunt();
     bs_heap_free(p);
 }
+static void __attribute__((noinline)) free_hidden(uintptr_t hidden) {
+    bs_heap_free(SHOWN(hidden));
+    __asm__ volatile("" ::: "memory"); /* no jump: the frame is wiped */
+}
+static void free_what_is_gone(void *hidden) {
+    bs_thread_forked();
+    free_hidden((uintptr_t)hidden);
+    must_hunt();
+    ck_assert(!is_out((uintptr_t)hidden));
+    free_hidden((uintptr_t)hidden);
+}
 static void free_inside(void *p) {
     bs_heap_free((char *)p + 8);
 }
@@ -664,6 +675,39 @@ START_TEST(crimes_are_found_at_once) {
 }
 END_TEST
 
+/* The slot is free by now, and nobody's. */
+START_TEST(a_second_free_is_found_after_the_block_is_gone) {
+    setup(0);
+    for (size_t k = 2; k < BS_ARRAY_LEN(sizes) && sizes[k] <= BS_SMALL_MAX; k++) {
+        uintptr_t hidden = make(sizes[k]), neighbour = make(sizes[k]);
+        wipe(); /* what the next frame, with the child's, lies on */
+        expect_abort(free_what_is_gone, (void *)hidden, "double free of");
+        bs_heap_free(SHOWN(hidden));
+        bs_heap_free(SHOWN(neighbour));
+    }
+}
+END_TEST
+
+#if BS_FAULTS
+START_TEST(without_memory_for_its_bits_nobody_gets_it) {
+    setup(0);
+    uintptr_t hidden = make(100);
+    ck_assert_ptr_null(bs_freed_table(~hidden));
+    bs_os_fail(1, ENOMEM, true);
+    bs_heap_free(SHOWN(hidden));
+    bs_os_fail(0, 0, false);
+    ck_assert_uint_eq(bs_counted(quarantine_lost), 1);
+    must_hunt();
+    ck_assert_uint_eq(got.held.blocks, 0);
+    ck_assert(is_out(hidden));
+    uintptr_t other = make_freed(100);
+    ck_assert_uint_eq(bs_counted(quarantine_lost), 1);
+    must_hunt();
+    ck_assert(!is_out(other));
+}
+END_TEST
+#endif
+
 /* --- how much ----------------------------------------------------------------------------------- */
 
 static size_t told, calls;
@@ -687,6 +731,67 @@ START_TEST(freed_bytes_are_told) {
     (void)bs_heap_trim(0);
     ck_assert_uint_eq(trims, 1);
     ck_assert_uint_eq(bs_central_counts(bs_class_of(1024)).slots_out, 0);
+    told = 0;
+    for (unsigned i = 0; i < 1024; i++) /* who has told much keeps no more back */
+        (void)make_freed(1024);
+    ck_assert_uint_gt(told + BS_QUARANTINE_TELL_BYTES, BS_MIB);
+}
+END_TEST
+
+/* Of a large block that lies there without its memory little counts. */
+START_TEST(large_blocks_count_in_part) {
+    setup(0);
+    uintptr_t small = make(40000), hidden = make(3 << 20);
+    size_t bytes = room(hidden), part = bytes / BS_QUARANTINE_LARGE_PART, fresh = room(small);
+    ck_assert_uint_eq(bs_quarantine_aside, 0);
+    free_hidden(small);
+    ck_assert_uint_eq(bs_quarantine_aside, 0);
+    ck_assert_uint_eq(bs_quarantine_fresh, fresh);
+    free_hidden(hidden);
+    ck_assert_uint_eq(bs_quarantine_aside, bytes - part);
+    ck_assert_uint_eq(bs_quarantine_fresh, fresh + part);
+    point(&global[0], hidden, 8); /* its beginning is the end of the other one */
+    for (unsigned i = 0; i < 2; i++) {
+        must_hunt();
+        ck_assert(is_out(hidden) && !is_out(small));
+        ck_assert_uint_eq(got.released.kept_aside, bytes - part);
+        ck_assert_uint_eq(bs_quarantine_aside, bytes - part);
+        ck_assert_uint_eq(bs_quarantine_fresh, 0);
+    }
+    global[0] = NULL;
+    must_hunt();
+    ck_assert(!is_out(hidden));
+    ck_assert_uint_eq(got.released.kept_aside, 0);
+    ck_assert_uint_eq(bs_quarantine_aside, 0);
+}
+END_TEST
+
+static bool __attribute__((noinline)) has_memory(uintptr_t hidden) {
+    unsigned char vec[64];
+    bool any = false;
+    size_t os_page = bs_os_page_size(), n = room(hidden) / os_page;
+    ck_assert_int_eq(bs_os_residency(SHOWN(hidden), n * os_page, vec), 0);
+    for (size_t i = 0; i < n; i++)
+        any |= (vec[i] & 1) != 0;
+    return any;
+}
+
+/* A short one, which is cleared in its place, gives its memory back when a search has kept it; what is used all the same
+ * is not taken away each time. */
+START_TEST(what_is_kept_gives_its_memory_back_once) {
+    setup(0);
+    uintptr_t hidden = make(48 * 1024);
+    free_hidden(hidden);
+    ck_assert(has_memory(hidden));
+    point(&global[0], hidden, 0);
+    must_hunt();
+    ck_assert(!has_memory(hidden));
+    touch(hidden, 100);
+    must_hunt();
+    ck_assert(is_out(hidden) && has_memory(hidden));
+    global[0] = NULL;
+    must_hunt();
+    ck_assert(!is_out(hidden));
 }
 END_TEST
 
@@ -867,6 +972,12 @@ int main(void) {
     add_but_tsan(tc, what_is_swapped_out_is_cleared, UNIT_ALONE);
     add_loop_but_tsan(tc, blocks_need_not_be_whole_os_pages, 0, MODES, UNIT_ALONE);
     add_but_tsan(tc, where_blocks_are_fresh_there_is_a_place_for_marks, UNIT_ALONE);
+    add_but_tsan(tc, a_second_free_is_found_after_the_block_is_gone, UNIT_ALONE);
+#if BS_FAULTS
+    add_but_tsan(tc, without_memory_for_its_bits_nobody_gets_it, UNIT_ALONE);
+#endif
+    add_but_tsan(tc, large_blocks_count_in_part, UNIT_ALONE);
+    add_but_tsan(tc, what_is_kept_gives_its_memory_back_once, UNIT_ALONE);
     add_but_tsan(tc, crimes_are_found_at_once, UNIT_ALONE);
     add_but_tsan(tc, freed_bytes_are_told, UNIT_ALONE);
     tcase_add_test(tc, threads_that_are_gone_have_told);
