@@ -425,10 +425,87 @@ START_TEST(a_component_goes_as_a_whole) {
     setup(_i);
     plant_components();
     wipe();
-    for (unsigned i = 0; i < 7; i++)
+    for (unsigned i = 0; i < 7; i++) {
         must_scan();
+        ck_assert_ptr_null(bs_park_find((uintptr_t)SHOWN(inner)));
+        ck_assert_ptr_null(bs_park_find((uintptr_t)SHOWN(deeper)));
+    }
     ck_assert(is_out_at(inner) && is_out_at(deeper));
     ck_assert(!is_out_at(own));
+}
+END_TEST
+
+/* Pairs that share an OS page: of each the second leads to the next one's first. So each time that what is doomed is
+ * looked through one more of them is not. */
+enum { NPAIRS = 100 };
+static uintptr_t chained[6 * NPAIRS];
+static unsigned __attribute__((noinline, noclone)) plant_chain(void) {
+    uintptr_t last = 0;
+    unsigned n = 0;
+    a_global = SHOWN(site_a(64));
+    void **head = (void **)SHOWN(site_a(64)); /* cannot be closed */
+    for (unsigned i = 0; i < BS_ARRAY_LEN(chained); i++)
+        chained[i] = site_a(2048);
+    for (unsigned i = 0; i < BS_ARRAY_LEN(chained) && n < NPAIRS; i++)
+        for (unsigned k = 0; k < BS_ARRAY_LEN(chained); k++)
+            if ((uintptr_t)SHOWN(chained[i]) % 4096 == 0 && (uintptr_t)SHOWN(chained[k]) == (uintptr_t)SHOWN(chained[i]) + 2048) {
+                *(n == 0 ? head + 3 : (void **)SHOWN(last) + 3) = SHOWN(chained[i]);
+                last = chained[k];
+                n++;
+                break;
+            }
+    return n;
+}
+
+/* Where that does not come to an end in time nothing is closed. */
+START_TEST(a_long_chain_closes_nothing) {
+    setup(_i);
+    if (bs_os_page_size() != 4096)
+        return;
+    ck_assert_uint_eq(plant_chain(), NPAIRS);
+    plant();
+    wipe();
+    for (unsigned i = 0; i < 5; i++) {
+        must_scan();
+        ck_assert_uint_eq(bs_park_count(), 0);
+    }
+    ck_assert(is_whole(large[1], LARGE));
+}
+END_TEST
+
+/* However often they were lost. */
+START_TEST(young_blocks_are_left_alone) {
+    collect.age_ns = UINT64_C(1000000000) * 86400;
+    setup(_i);
+    plant();
+    wipe();
+    for (unsigned i = 0; i < 5; i++) {
+        must_scan();
+        ck_assert_uint_eq(bs_park_count(), 0);
+    }
+    ck_assert(is_lost(large[1]));
+}
+END_TEST
+
+/* The way back to one block of a span opens the others as well. */
+START_TEST(a_span_is_opened_as_a_whole) {
+    setup(_i);
+    plant();
+    until_closed();
+    const struct bs_parked *e = bs_park_find((uintptr_t)SHOWN(small[NSMALL / 2]));
+    ck_assert_ptr_nonnull(e);
+    uintptr_t base = e->base, end = base + e->bytes;
+    a_global = SHOWN(small[NSMALL / 2]);
+    must_scan();
+    ck_assert_ptr_null(bs_park_find(base));
+    unsigned others = 0;
+    for (unsigned i = 0; i < NSMALL; i++)
+        if ((uintptr_t)SHOWN(small[i]) >= base && (uintptr_t)SHOWN(small[i]) < end) {
+            ck_assert(is_out_at(small[i]) && is_whole(small[i], SMALL));
+            others++;
+        }
+    ck_assert_uint_gt(others, 1);
+    ck_assert(!is_out_at(large[0]));
 }
 END_TEST
 
@@ -661,6 +738,9 @@ int main(void) {
     tcase_add_loop_test(tc, a_free_brings_back, 0, 2);
     tcase_add_loop_test(tc, a_double_free_is_found, 0, 2);
     tcase_add_loop_test(tc, a_component_goes_as_a_whole, 0, 2);
+    tcase_add_loop_test(tc, a_long_chain_closes_nothing, 0, 2);
+    tcase_add_loop_test(tc, young_blocks_are_left_alone, 0, 2);
+    tcase_add_loop_test(tc, a_span_is_opened_as_a_whole, 0, 2);
     tcase_add_loop_test(tc, what_is_reached_is_opened, 0, 2);
     tcase_add_loop_test(tc, an_incomplete_world_counts_from_the_start, 0, 2);
     tcase_add_loop_test(tc, scans_count_only_some_time_apart, 0, 2);
