@@ -16,6 +16,7 @@
 #include "reader.h"
 #include "round.h"
 #include "thread.h"
+#include "waiting.h"
 #include "watch.h"
 
 #include <errno.h>
@@ -795,6 +796,30 @@ START_TEST(what_is_kept_gives_its_memory_back_once) {
 }
 END_TEST
 
+/* Spans that a search has emptied wait for a block of their class, however few there are of each. */
+START_TEST(emptied_spans_wait_for_their_class) {
+    static const size_t each[] = {100, 1000, 5000, 20000};
+    static uintptr_t hidden[BS_ARRAY_LEN(each)][300];
+    setup(0);
+    for (size_t k = 0; k < BS_ARRAY_LEN(each); k++)
+        for (size_t i = 0; i < 300; i++)
+            hidden[k][i] = make(each[k]);
+    for (size_t k = 0; k < BS_ARRAY_LEN(each); k++)
+        for (size_t i = 0; i < 300; i++)
+            free_hidden(hidden[k][i]);
+    bs_tcache_drain_own();
+    must_hunt();
+    ck_assert_uint_eq(got.released.gone.blocks, 300 * BS_ARRAY_LEN(each));
+    for (size_t k = 0; k < BS_ARRAY_LEN(each); k++) {
+        unsigned class = bs_class_of(each[k]);
+        struct bs_span *s = bs_waiting_take_back(class);
+        require(s != NULL, "%zu bytes: no span waits", each[k]);
+        for (; s != NULL; s = bs_waiting_take_back(class))
+            require(s->class == class, "a span of class %u waits for class %u", s->class, class);
+    }
+}
+END_TEST
+
 /* Threads that free less than what is worth a word, and end. */
 static void *free_little(void *arg) {
     (void)make_freed(1024);
@@ -978,6 +1003,7 @@ int main(void) {
 #endif
     add_but_tsan(tc, large_blocks_count_in_part, UNIT_ALONE);
     add_but_tsan(tc, what_is_kept_gives_its_memory_back_once, UNIT_ALONE);
+    add_but_tsan(tc, emptied_spans_wait_for_their_class, UNIT_ALONE);
     add_but_tsan(tc, crimes_are_found_at_once, UNIT_ALONE);
     add_but_tsan(tc, freed_bytes_are_told, UNIT_ALONE);
     tcase_add_test(tc, threads_that_are_gone_have_told);
