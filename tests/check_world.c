@@ -8,6 +8,7 @@
 #include "world_unit.h"
 
 #include "heap.h"
+#include "thread.h"
 
 struct seen {
     unsigned n, known;
@@ -338,6 +339,33 @@ START_TEST(late_signals_change_nothing) {
 }
 END_TEST
 
+/* Processes that have our memory cannot be asked to stand: none is made meanwhile. Who has ended by now has none. */
+START_TEST(nobody_is_stopped_while_memory_becomes_anothers) {
+    int status;
+    start_threads(1, busy);
+    bs_world_sharer_comes();
+    ck_assert_int_eq(stop_within(LONG), BS_WORLD_SILENT);
+    pid_t child = fork();
+    if (child == 0) { /* has a copy, and nobody makes one of that */
+        bs_world_forked();
+        bs_thread_forked();
+        _exit(stop_within(LONG) == BS_WORLD_STOPPED ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    bs_world_sharer_came(0); /* it was not made */
+    must_stop();
+    resume();
+    for (unsigned i = 0; i < 20; i++) {
+        bs_world_sharer_comes();
+        bs_world_sharer_came(child);
+    }
+    must_stop();
+    resume();
+    join_threads(1);
+}
+END_TEST
+
 /* --- inside besom ----------------------------------------------------------------------------- */
 
 static uint32_t within; /* [atomic] 1 while a thread is in the middle of something */
@@ -558,6 +586,7 @@ int main(void) {
     tcase_add_test(tc, threads_come_and_go);
     tcase_add_test(tc, threads_that_make_their_successors);
     tcase_add_test(tc, late_signals_change_nothing);
+    add_but_tsan(tc, nobody_is_stopped_while_memory_becomes_anothers, "it forks beside a thread");
     tc = add_case(suite, "where");
     tcase_add_test(tc, registers_are_shown);
     add_but_tsan(tc, who_stops_others_gets_no_signals, "it waits for a signal that the sanitizer delivers later");

@@ -107,6 +107,7 @@ static void *toggler(void *arg) {
 
 START_TEST(who_blocks_it_for_a_while) {
     unsigned stopped = 0;
+    sigset_t blocked;
     start_threads(2, toggler);
     /* and as often as it takes until both were met without: where they are woken late, each state lasts long */
     for (unsigned i = 0; i < 200 / UNIT_SLOWNESS || (stopped == 0 && i < 20000); i++) {
@@ -123,6 +124,8 @@ START_TEST(who_blocks_it_for_a_while) {
         }
         for (unsigned k = 0; k < 2 && result != BS_WORLD_STOPPED; k++)
             require(!signal_waits(runners[k].tid), "our signal waits after result %d", result);
+        pthread_sigmask(SIG_BLOCK, NULL, &blocked); /* they are held while others are stopped */
+        require(sigismember(&blocked, SIGUSR1) == 0, "signals are blocked after result %d", result);
     }
     require(stopped > 0, "stopped %u times", stopped);
     bs_store(&end_all, 1u);
