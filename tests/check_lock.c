@@ -268,6 +268,33 @@ static void enter_and_want(void *arg) {
     bs_round_leave();
 }
 
+static void get_it(void *arg) {
+    (void)arg;
+    bs_lock_acquire(&shared);
+    bs_lock_release(&shared);
+    bs_store_release(&is_in, 1u);
+    while (bs_load_acquire(&is_in) == 1)
+        bs_os_pause(1000000);
+}
+
+/* Nor when somebody else has the lock that it once slept for. */
+START_TEST(a_helper_that_got_the_lock_is_not_stuck) {
+    bs_lock_acquire(&shared);
+    ck_assert(!bs_lock_helper_is_stuck());
+    ck_assert_int_eq(bs_os_helper_start(get_it, NULL), 0);
+    while (!bs_lock_helper_is_stuck())
+        bs_os_pause(100000);
+    bs_lock_release(&shared);
+    ck_assert(!bs_lock_helper_is_stuck()); /* it may not have woken up, but nothing keeps it */
+    while (bs_load_acquire(&is_in) == 0)
+        bs_os_pause(100000);
+    bs_lock_acquire(&shared);
+    ck_assert(!bs_lock_helper_is_stuck());
+    bs_lock_release(&shared);
+    bs_store_release(&is_in, 2u);
+}
+END_TEST
+
 /* Whoever has a lock is interrupted, and waits for a round, which waits for the lock: in vain, and that is seen. */
 START_TEST(a_round_that_waits_for_us_is_not_waited_for) {
     const uint64_t second = 1000000000;
@@ -300,6 +327,7 @@ int main(void) {
     tcase_add_test(tc, try_takes_a_free_lock_only);
     tcase_add_test(tc, reset_frees_it);
 #if !BS_SANITIZED
+    tcase_add_test(tc, a_helper_that_got_the_lock_is_not_stuck);
     tcase_add_test(tc, a_round_that_waits_for_us_is_not_waited_for);
 #endif
 #if BS_DEBUG >= 1
