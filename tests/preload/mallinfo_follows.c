@@ -8,6 +8,7 @@
  */
 #include "promise.h"
 
+#include <limits.h>
 #include <malloc.h>
 
 enum { nblocks = 100000 };
@@ -62,6 +63,13 @@ static void check_ints(void) {
              narrow.uordblks, wide.uordblks);
     BS_CHECK((size_t)narrow.arena == wide.arena, "mallinfo says %d, mallinfo2 %zu", narrow.arena,
              wide.arena);
+    free(p);
+    p = malloc(3072 * BS_MIB); /* the kernel may not have it */
+    _Pragma("GCC diagnostic push");
+    _Pragma("GCC diagnostic ignored \"-Wdeprecated-declarations\"");
+    narrow = mallinfo();
+    _Pragma("GCC diagnostic pop");
+    BS_CHECK(p == NULL || narrow.hblkhd == INT_MAX, "3 GiB are %d bytes in mallinfo", narrow.hblkhd);
     free(p);
 }
 
