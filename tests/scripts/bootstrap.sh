@@ -68,6 +68,20 @@ rm -r "$tmp/p/sub/Makefile.in" "$tmp/p/build"
 ends "autoreconf that was interrupted" 0 'bootstrap: built' "$tmp/p/bootstrap" build
 [ -e "$tmp/p/build/sub/made" ] || { echo "bootstrap.sh: nothing was built"; status=1; }
 
+# A test that failed does not hide that others never ran. (The functions of the script, not what it does.)
+mkdir -p "$tmp/late/build/tests"
+cat >"$tmp/late/build/Makefile" <<'END'
+TESTS = one two
+all:
+check:
+	[ -z '$(TESTS)' ] || { echo ':global-test-result: FAIL' >tests/one.trs; echo no >tests/one.log; sleep 100; }
+END
+# shellcheck disable=SC2016  # for the other shell
+sed -e '/^command=/,$d' -e 's,^top=.*,top=$2,' "$top/bootstrap" >"$tmp/functions"
+# shellcheck disable=SC2016  # for the other shell
+ends "tests that were not run in time" 0 'make check (status 124' \
+    bash -c 'source "$1"; make_check build 3; [ "$failed" = 2 ]' late "$tmp/functions" "$tmp/late"
+
 # Where there is neither root nor sudo the remedy is said, with the names that apt has: of Debian 12, 13, one whose
 # python3 is not its newest, and none where there are no lists yet.
 mkdir "$tmp/bin"
