@@ -2,39 +2,50 @@
 # SPDX-License-Identifier: MIT
 """pauses.py - how long scan:leak stops a program, and what it and scan:quarantine cost.
 
-    bench/pauses.py BUILD [pauses] [costs]
+    bench/pauses.py BUILD [pauses]
+    bench/pauses.py BUILD costs [PAIRS] [NAME...]
+    bench/pauses.py BUILD bursts [ROUNDS] [NAME...]
     bench/pauses.py BUILD shares [program|scans] [NAME...]
     bench/pauses.py BUILD quarantine [PROGRAM...]
 
 pauses: bench/pauses under a scan a second, by threads and kind of memory: median and longest time from the
 first signal to the resume (of the longer one, where a scan stops twice), all stops of a scan, and what of.
-Nothing else should run. costs: CPU time of programs without scans and with one a minute and two at the end, in
-turn, 3 rounds: the median of the ratios. shares: the same price counted instead of timed, where a machine that others
+Nothing else should run. costs: CPU time and time on the wall of programs under plain besom and with scan:leak, a run
+of each in turn, 16 pairs: the medians of the ratios, and between which two of them the true one lies with 95 %. The
+programs end without a scan, and before the first one is due (of redis-server, which redis-benchmark keeps busy,
+its own CPU time; the wall is redis-benchmark's). bursts: the same where two runs differ by more than the
+answer (pauses_bursts.py). shares: the same price counted instead of timed, where a machine that others
 use shows nothing below a tenth (pauses_shares.py). quarantine: the same for scan:quarantine, with time on the wall, the
 peak of RSS and page faults, and traces (bench/traces, --scale=1) as programs that do nothing but allocate.
 """
 import json
+import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import pauses_bursts
 import pauses_shares
 
 SHAPES = [(0, 64, "small"), (8, 64, "small"), (64, 64, "small"), (64, 0, "small"),
           (0, 1024, "small"), (0, 1024, "pages"), (0, 1024, "huge")]
 SECONDS = 12
 ROUNDS = 3
+PAIRS = 16
 
 PYTHON = """
-import json
-d = [{str(i): [i, str(i), {}] for i in range(j)} for j in range(600)]
-for _ in range(22):
+import json, os
+d = [{str(i): [i, str(i), {}] for i in range(j)} for j in range(400)]
+for _ in range(14):
     d = json.loads(json.dumps(d))
+os._exit(0)
 """
 PERL = "my %h; for my $k (1..13) { $h{$_ % 300000} .= $k for 1..600000 } print scalar keys %h"
+PERL_SHORT = "use POSIX; my %h; for my $k (1..6) { $h{$_ % 200000} .= $k for 1..400000 } POSIX::_exit(0)"
 SQL = """create table t(a, b); with recursive n(x) as (select 1 union all select x + 1 from n where x < 1200000)
 insert into t select x * 7919 % 1000003, 'text ' || x from n; create index i on t(b);
 select count(*), sum(a) from t where b like '%7%'; select b, count(*) from t group by b order by 2 limit 1;"""
@@ -51,8 +62,12 @@ for _ in range(20):
     for w in re.findall(r'[a-z]+|[0-9]+', text):
         c[w + str(len(c) % 5000)] = w.upper()
 """
-PROGRAMS = [("python3", ["python3", "-c", PYTHON]), ("perl", ["perl", "-e", PERL]),
-            ("sqlite3", ["sqlite3", ":memory:", SQL])]
+PROGRAMS = {"redis-server": None, "python3": [os.path.realpath(sys.executable), "-c", PYTHON],
+            "perl": ["perl", "-e", PERL_SHORT],
+            "sqlite3": ["sqlite3", ":memory:", SQL, ".shell kill -9 $PPID"]}  # whoever exits is scanned at exit
+REDIS = ["redis-server", "--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]
+REDIS_LOAD = ["redis-benchmark", "-q", "-t", "set,get,lpush,lpop,hset", "-n", "120000", "-r", "20000", "-d", "200",
+              "-P", "16", "-s"]
 
 
 def under(build, options, command):
@@ -86,19 +101,50 @@ def pauses(build):
                 *parts), flush=True)
 
 
-def costs(build):
-    print("program    plain s   ratio of CPU times with scan:leak, of %d: median, all" % ROUNDS)
-    for name, command in PROGRAMS:
-        ratios, times = [], []
-        for turn in range(ROUNDS):
-            with tempfile.TemporaryDirectory() as folder:
-                pair = [("log:%s/plain" % folder, "plain"), ("scan:leak,scan_interval:60,log:%s/scan" % folder, "scan")]
-                took = {what: under(build, options, command) for options, what in
-                        (pair if turn % 2 == 0 else reversed(pair))}
-            ratios.append(took["scan"] / took["plain"])
-            times.append(took["plain"])
-        print("%-10s %7.2f   %.3f   %s" % (name, statistics.median(times), statistics.median(ratios),
-                                         " ".join("%.3f" % r for r in sorted(ratios))), flush=True)
+def cost_of(env, command):
+    """CPU seconds, seconds of one run."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = command is None
+        end = [folder + "/socket", "--dir", folder]
+        start = time.monotonic()
+        process = subprocess.Popen(REDIS + end if server else command, env=dict(os.environ, **env),
+                                   stdout=subprocess.DEVNULL)
+        if server:
+            while not os.path.exists(end[0]):
+                time.sleep(0.01)
+            start = time.monotonic()
+            subprocess.run(REDIS_LOAD + end[:1], check=True, stdout=subprocess.DEVNULL)
+            took = time.monotonic() - start
+            process.kill()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in (0, -signal.SIGKILL):
+            sys.exit("%s ended with %d" % ((command or REDIS)[0], process.returncode))
+        return usage.ru_utime + usage.ru_stime, took if server else time.monotonic() - start
+
+
+def likely(ratios):
+    """Between which two of them the median lies with 95 %, as far as so many can say that."""
+    n, ratios = len(ratios), sorted(ratios)
+    k = max([k for k in range(n // 2) if 2 * sum(math.comb(n, i) for i in range(k + 1)) <= 0.05 * 2 ** n] or [0])
+    return "%.3f  %.3f to %.3f" % (statistics.median(ratios), ratios[k], ratios[n - 1 - k])
+
+
+def costs(build, wanted):
+    pairs = int(wanted.pop(0)) if wanted and wanted[0].isdigit() else PAIRS
+    kinds = [{"LD_PRELOAD": build + "/libbesom.so"},
+             {"LD_PRELOAD": build + "/libbesom-scan.so", "BESOM_CONF": "scan:leak,scan_interval:60"}]
+    print("program         plain s    ratio with scan:leak, median of %d and interval: CPU time         wall" % pairs)
+    for name in wanted or PROGRAMS:
+        if name not in PROGRAMS:
+            usage("no program is called %s; there are %s" % (name, ", ".join(PROGRAMS)))
+        got = ([], [])
+        for turn in range(pairs):
+            for i in (0, 1) if turn % 2 == 0 else (1, 0):
+                got[i].append(cost_of(kinds[i], PROGRAMS[name]))
+        ratios = [[b[i] / a[i] for a, b in zip(*got)] for i in (0, 1)]
+        print("%-14s %8.2f %51s   %s" % (name, statistics.median(a[0] for a in got[0]), likely(ratios[0]),
+                                         likely(ratios[1])), flush=True)
 
 
 def measured(library, conf, command):
@@ -159,17 +205,17 @@ def main():
         usage("no folder of a build is given")
     if not os.access(sys.argv[1] + "/besom", os.X_OK):
         usage("there is no %s/besom: give the folder of a build" % sys.argv[1])
-    with_names = {"quarantine": quarantine, "shares": pauses_shares.shares}
+    with_names = {"quarantine": quarantine, "shares": pauses_shares.shares, "costs": costs,
+                  "bursts": lambda build, rest: pauses_bursts.bursts(build, rest, likely)}
     if sys.argv[2:3] and sys.argv[2] in with_names:
         with_names[sys.argv[2]](os.path.abspath(sys.argv[1]), sys.argv[3:])
         return
-    build, wanted = os.path.abspath(sys.argv[1]), sys.argv[2:] or ["pauses", "costs"]
-    known = {"pauses": pauses, "costs": costs}
-    for what in wanted:
-        if what not in known:
-            usage("nothing is called %s; there are pauses, costs, shares and quarantine" % what)
-    for what in wanted:
-        known[what](build)
+    build, wanted = os.path.abspath(sys.argv[1]), sys.argv[2:]
+    if wanted not in ([], ["pauses"]):
+        usage("nothing is called %s; there are pauses, costs, bursts, shares and quarantine" % " ".join(wanted))
+    pauses(build)
+    if not wanted:
+        costs(build, [])
 
 
 main()
