@@ -39,8 +39,8 @@ PAIRS = 16
 
 PYTHON = """
 import json, os
-d = [{str(i): [i, str(i), {}] for i in range(j)} for j in range(400)]
-for _ in range(14):
+d = [{str(i): [i, str(i), {}] for i in range(j)} for j in range(200)]
+for _ in range(20):
     d = json.loads(json.dumps(d))
 os._exit(0)
 """
@@ -49,6 +49,7 @@ PERL_SHORT = "use POSIX; my %h; for my $k (1..6) { $h{$_ % 200000} .= $k for 1..
 SQL = """create table t(a, b); with recursive n(x) as (select 1 union all select x + 1 from n where x < 1200000)
 insert into t select x * 7919 % 1000003, 'text ' || x from n; create index i on t(b);
 select count(*), sum(a) from t where b like '%7%'; select b, count(*) from t group by b order by 2 limit 1;"""
+SQL_SHORT = SQL.replace("1200000", "300000")
 RUBY = """h = {}; 8.times { |k| 200000.times { |i| h[i % 100000] = (h[i % 100000] || '') + k.to_s } }
 puts h.size"""
 REGEX = """
@@ -64,7 +65,7 @@ for _ in range(20):
 """
 PROGRAMS = {"redis-server": None, "python3": [os.path.realpath(sys.executable), "-c", PYTHON],
             "perl": ["perl", "-e", PERL_SHORT],
-            "sqlite3": ["sqlite3", ":memory:", SQL, ".shell kill -9 $PPID"]}  # whoever exits is scanned at exit
+            "sqlite3": ["sqlite3", ":memory:", SQL_SHORT, ".shell kill -9 $PPID"]}  # whoever exits is scanned at exit
 REDIS = ["redis-server", "--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]
 REDIS_LOAD = ["redis-benchmark", "-q", "-t", "set,get,lpush,lpop,hset", "-n", "120000", "-r", "20000", "-d", "200",
               "-P", "16", "-s"]
