@@ -10,8 +10,6 @@
 #include "text.h"
 #include "thread.h"
 
-#include <sys/auxv.h>
-
 /* --- the signal ------------------------------------------------------------------------------- */
 
 /* Signals that some thread blocks which does not block all of them: it has a use for them. */
@@ -317,62 +315,6 @@ size_t bs_world_count(void) {
     for (size_t i = 0; i < bs_world.n; i++)
         n += stands(slot_of(i));
     return n;
-}
-
-/* The thread block is on the usual stack of all threads but the first, whose stack holds what the
- * kernel gave to the program. (After a fork the first thread may be on a stack of the other kind.) */
-void bs_world_see_mapping(uintptr_t base, uintptr_t end) {
-    uintptr_t first = getauxval(AT_RANDOM);
-    int pid = bs_os_pid();
-    for (size_t i = 0; i < bs_world.n; i++) {
-        struct bs_world_thread *t = &slot_of(i)->thread;
-        bool block = t->thread_pointer >= base && t->thread_pointer < end;
-        bool top = t->tid == pid && first >= base && first < end;
-        if (!(block || top) || !stands(slot_of(i)) || t->on_usual_stack)
-            continue;
-        t->on_usual_stack = t->sp >= base && t->sp < end;
-        if (t->on_usual_stack || top || t->tid != pid) {
-            t->stack_base = base;
-            t->stack_end = end;
-        }
-    }
-}
-
-/* "base-end ..." in hexadecimal. */
-static bool parse_mapping(const char *s, uintptr_t *base, uintptr_t *end) {
-    uintptr_t value[2] = {0, 0};
-    for (unsigned i = 0; i < 2; i++, s++)
-        for (; (*s >= '0' && *s <= '9') || (*s >= 'a' && *s <= 'f'); s++)
-            value[i] = value[i] << 4 | (uintptr_t)(*s <= '9' ? *s - '0' : *s - 'a' + 10);
-    *base = value[0];
-    *end = value[1];
-    return value[1] > value[0];
-}
-
-bool bs_world_find_stacks(void) {
-    char text[4096], start[64];
-    size_t len = 0; /* of the line's start; the rest of a line is passed over */
-    bool readable;
-    long n;
-    int fd = bs_os_open_own("maps");
-    if (fd < 0)
-        return false;
-    while ((n = bs_os_read(fd, text, sizeof text)) > 0)
-        for (long i = 0; i < n; i++) {
-            uintptr_t base, end;
-            if (text[i] != '\n') {
-                start[len] = text[i];
-                len += len < sizeof start - 1;
-                continue;
-            }
-            start[len] = '\0';
-            len = 0;
-            if (parse_mapping(start, &base, &end))
-                bs_world_see_mapping(base, end);
-        }
-    readable = n == 0;
-    bs_os_close(fd);
-    return readable;
 }
 
 /* --- fork ------------------------------------------------------------------------------------- */

@@ -70,19 +70,12 @@ struct bs_world_thread {
     uintptr_t alt_base, alt_end;  /* its alternate signal stack; both 0: none */
     bool regs_elsewhere;          /* the handler runs on the alternate stack, and sp is not on it */
     uintptr_t thread_pointer;     /* in the mapping of its usual stack, but for the first thread */
-    uintptr_t stack_base, stack_end; /* mapping of its usual stack (bs_world_find_stacks), or 0 */
-    bool on_usual_stack;             /* sp is in it; false: elsewhere, or it is not known */
 };
 typedef void bs_world_visitor(void *ctx, const struct bs_world_thread *thread);
 
 /* While stopped: calls visit for each thread that stands. */
 void bs_world_each(bs_world_visitor *visit, void *ctx);
 size_t bs_world_count(void);
-/* While stopped: reads /proc/self/maps for the stacks. False: it cannot be read. */
-bool bs_world_find_stacks(void);
-/* The same for a caller who reads it for other reasons: each mapping is shown once. */
-void bs_world_see_mapping(uintptr_t base, uintptr_t end);
-
 /* --- others ----------------------------------------------------------------------------------- */
 
 /* Around a call that makes a process which has this one's memory (CLONE_VM) and is none of its threads: nobody can stop it,

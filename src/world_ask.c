@@ -120,8 +120,6 @@ static struct slot *add_slot(int tid) {
     s->tid = tid;
     s->ended = s->again = false;
     s->thread.tid = tid;
-    s->thread.stack_base = s->thread.stack_end = 0;
-    s->thread.on_usual_stack = false;
     return s;
 }
 
