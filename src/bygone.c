@@ -12,7 +12,6 @@
 #include "tunables.h"
 
 static struct bs_numbers table; /* [lock:sample] from a block's address to its struct bs_bygone */
-static uint64_t lost;           /* [atomic] */
 static struct bs_meta_pool pool = BS_META_POOL_INIT(sizeof(struct bs_bygone));
 
 static struct bs_bygone *find_locked(uintptr_t p) {
@@ -20,18 +19,18 @@ static struct bs_bygone *find_locked(uintptr_t p) {
     return number != BS_NUMBERS_NONE ? (struct bs_bygone *)(uintptr_t)number : NULL;
 }
 
-static bool put_locked(uintptr_t p, const struct bs_bygone *freed) {
+/* Without room nothing is known of it. */
+static void put_locked(uintptr_t p, const struct bs_bygone *freed) {
     struct bs_bygone *f = find_locked(p);
     if (f == NULL) {
         if (table.n >= BS_BYGONE_MAX || (f = bs_meta_pool_alloc(&pool)) == NULL)
-            return false;
+            return;
         if (!bs_numbers_put(&table, p, (uintptr_t)f)) {
             bs_meta_pool_free(&pool, f);
-            return false;
+            return;
         }
     }
     *f = *freed;
-    return true;
 }
 
 static void drop_locked(uintptr_t p) {
@@ -47,10 +46,8 @@ bool bs_bygone_note(const void *p) {
     const struct bs_bygone freed = {bs_stacks_take(), made.stack,     made.size, made.bytes,
                                    made.blocks,      bs_os_now_ns(), false,     0};
     bs_sample_lock();
-    bool known = put_locked((uintptr_t)p, &freed);
+    put_locked((uintptr_t)p, &freed);
     bs_sample_unlock();
-    if (!known)
-        bs_add(&lost, 1);
     return true;
 }
 
@@ -60,21 +57,15 @@ void bs_bygone_forget(const void *p) {
     bs_sample_unlock();
 }
 
-static bool look_up(uintptr_t p, struct bs_bygone *out, bool keep) {
+bool bs_bygone_keep(uintptr_t p, struct bs_bygone *out) {
     bs_sample_lock();
     struct bs_bygone *f = find_locked(p);
     if (f != NULL) {
         *out = *f;
-        f->kept |= keep;
+        f->kept = true;
     }
     bs_sample_unlock();
     return f != NULL;
-}
-bool bs_bygone_find(uintptr_t p, struct bs_bygone *out) {
-    return look_up(p, out, false);
-}
-bool bs_bygone_keep(uintptr_t p, struct bs_bygone *out) {
-    return look_up(p, out, true);
 }
 
 void bs_bygone_looked(uintptr_t p) {
@@ -119,7 +110,4 @@ size_t bs_bygone_count(void) {
     size_t n = table.n;
     bs_sample_unlock();
     return n;
-}
-uint64_t bs_bygone_lost(void) {
-    return bs_load(&lost);
 }

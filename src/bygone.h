@@ -33,9 +33,7 @@ struct bs_bygone {
 bool bs_bygone_note(const void *p);
 /* It was not, in the end. */
 void bs_bygone_forget(const void *p);
-/* False: nothing is known of p. */
-bool bs_bygone_find(uintptr_t p, struct bs_bygone *out);
-/* Something points to p. The same answer, as it was before. */
+/* Something points to p: what is known of it, as it was before. False: nothing is. */
 bool bs_bygone_keep(uintptr_t p, struct bs_bygone *out);
 /* Something was looked for in vain. */
 void bs_bygone_looked(uintptr_t p);
@@ -47,6 +45,5 @@ typedef bool bs_bygone_visitor(void *ctx, uintptr_t p, const struct bs_bygone *f
 void bs_bygone_each(bs_bygone_visitor *visit, void *ctx);
 
 size_t bs_bygone_count(void);
-uint64_t bs_bygone_lost(void);
 
 #endif

@@ -82,11 +82,24 @@ SITE(free_elsewhere)
 static void __attribute__((noinline)) point(void **place, uintptr_t hidden, size_t offset) {
     *place = (char *)SHOWN(hidden) + offset;
 }
+/* (Under a lock, which nobody would give up who asserts something.) */
+struct known {
+    uintptr_t hidden;
+    bool is, whole;
+};
+static bool visit_known(void *ctx, uintptr_t p, const struct bs_bygone *f) {
+    struct known *known = ctx;
+    if (p == ~known->hidden) {
+        known->is = true;
+        known->whole = f->stack != NULL && f->origin != NULL && f->blocks == 1 && f->time_ns != 0;
+    }
+    return !known->is;
+}
 static bool __attribute__((noinline)) is_known(uintptr_t hidden) {
-    struct bs_bygone f;
-    bool known = bs_bygone_find(~hidden, &f);
-    ck_assert(!known || (f.stack != NULL && f.origin != NULL && f.blocks == 1 && f.time_ns != 0));
-    return known;
+    struct known known = {.hidden = hidden};
+    bs_bygone_each(visit_known, &known);
+    ck_assert(!known.is || known.whole);
+    return known.is;
 }
 
 static void *global[16];
@@ -111,7 +124,6 @@ START_TEST(knowledge_comes_and_goes) {
         hunt();
         ck_assert_uint_eq(bs_bygone_count(), 0);
     }
-    ck_assert_uint_eq(bs_bygone_lost(), 0);
 }
 END_TEST
 
