@@ -22,7 +22,9 @@ size_t bs_budget_from(struct bs_opt_limit option, size_t bytes) {
     }
 }
 
-size_t bs_budget_own_bytes(int pid) {
+/* Bytes in pages that the process has for itself, also of those that it has written; 0: the kernel does not
+ * say. pid 0: the caller's own. */
+static size_t own_bytes_of(int pid) {
     struct bs_lines lines;
     struct bs_out out;
     char path[48], line[96];
@@ -43,7 +45,7 @@ size_t bs_budget_own_bytes(int pid) {
 /* Each of its faults made at most one page its own. */
 size_t bs_budget_copied_bytes(void) {
     uint64_t minor = 0, major = 0;
-    size_t own = bs_budget_own_bytes(0);
+    size_t own = own_bytes_of(0);
     bs_os_faults(&minor, &major);
     return bs_sub_clamped(own, minor * bs_os_page_size());
 }
@@ -68,7 +70,7 @@ static bool memory_is_short(struct bs_budget *b, uint64_t now_ns) {
 static bool copied_too_much(struct bs_budget *b, uint64_t now_ns) {
     if (b->most_bytes == SIZE_MAX || now_ns < b->next_look_ns)
         return false;
-    b->own_bytes = bs_budget_own_bytes(b->pid);
+    b->own_bytes = own_bytes_of(b->pid);
     uint64_t after = bs_os_now_ns();
     b->next_look_ns = after + bs_max((after - now_ns) * BS_BUDGET_REST, BS_BUDGET_LOOK_NS);
     return b->own_bytes > b->most_bytes;

@@ -37,10 +37,7 @@ void bs_budget_begin(struct bs_budget *b, int pid, size_t most_bytes);
 /* True: over; see `end`. For bs_snapshot_wait, which calls it every few ms. */
 bool bs_budget_is_over(void *budget);
 
-/* Bytes in pages that the process has for itself, also of those that it has written; 0: the kernel does not
- * say. pid 0: the caller's own. */
-size_t bs_budget_own_bytes(int pid);
-/* In a copy: the same, less what it has written itself. */
+/* In a copy: bytes in pages that it has for itself, less what it has written; 0: the kernel does not say. */
 size_t bs_budget_copied_bytes(void);
 
 #endif

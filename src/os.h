@@ -224,8 +224,6 @@ long bs_os_read_link_in(int folder, const char *name, char *text, size_t cap);
 /* False: what is open there, of the calling thread's descriptors, is a file, a pipe, a socket or the like: nothing that
  * the kernel gives no type, as all that has its name from anon_inode. No file system is asked. */
 bool bs_os_may_be_anonymous(int fd);
-/* The calling thread's descriptors are not the program's. */
-bool bs_os_has_own_descriptors(void);
 long bs_os_write(int fd, const void *buf, size_t bytes);
 /* The same for what besom says of its own accord: where the reader is gone or the file may not grow
  * it fails (-EPIPE, -EFBIG) without the signal that would end the program. */

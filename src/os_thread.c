@@ -106,7 +106,8 @@ static bool nothing_is_filtered(void) {
            strstr(status, "\nSeccomp:\t0\n") != NULL;
 }
 
-bool bs_os_has_own_descriptors(void) {
+/* The calling thread's are not the program's. */
+static bool has_own_descriptors(void) {
     int tid = bs_load(&separate_tid);
     return tid != 0 && tid == bs_os_tid();
 }
@@ -173,7 +174,7 @@ static int find_stderr(bool last) {
 }
 
 void bs_os_write_stderr(const void *buf, size_t bytes, bool last) {
-    if (!bs_os_has_own_descriptors()) {
+    if (!has_own_descriptors()) {
         (void)bs_os_write_quietly(STDERR_FD, buf, bytes);
         return;
     }

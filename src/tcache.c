@@ -98,7 +98,8 @@ void bs_tcache_drain(struct bs_tcache *tc) {
     }
 }
 
-bool bs_tcache_grow(struct bs_tcache *tc, unsigned class) {
+/* Room for twice as many blocks, if the budgets allow. */
+static BS_NOINLINE bool grow_magazine(struct bs_tcache *tc, unsigned class) {
     struct bs_bin *bin = &tc->bin[class];
     if (bin->cap >= max_capacity(bin->size))
         return false;
@@ -264,7 +265,7 @@ void *bs_tcache_refill(struct bs_tcache *tc, unsigned class, unsigned want) {
         bs_tcache_open(tc, class);
     }
     if (want > bin->cap && wants_room(bin))
-        (void)bs_tcache_grow(tc, class);
+        (void)grow_magazine(tc, class);
     unsigned room = (unsigned)bs_min(bin->cap, want);
     r.blocks = bin->blocks;
     r.max_blocks = room;
@@ -314,7 +315,7 @@ static inline void put_slowly(struct bs_tcache *tc, unsigned class, void *p) {
         return;
     }
     uint16_t cap = tc->bin[class].cap;
-    if (tc->tops.top[class] == tc->tops.limit[class] && !bs_tcache_grow(tc, class))
+    if (tc->tops.top[class] == tc->tops.limit[class] && !grow_magazine(tc, class))
         flush(tc, class, cap, (cap + 1u) / 2);
     (void)bs_tcache_put(&tc->tops, class, p); /* there is room; into tc, whatever the word says by now */
 }

@@ -5,12 +5,10 @@
 #ifndef BS_TCACHE_INTERNAL_H
 #define BS_TCACHE_INTERNAL_H
 
-#include "lock.h"
 #include "tcache_inl.h"
 
 struct bs_meta_pool;
 
-BS_LOCAL extern struct bs_lock bs_tcache_borrowing;
 BS_LOCAL extern bool bs_tcache_disabled; /* [atomic] no new caches; set while options are read, or by mallopt */
 
 /* Slots of one refill, at most: bounded in bytes as well, so that no thread takes a span's worth of large
@@ -18,9 +16,6 @@ BS_LOCAL extern bool bs_tcache_disabled; /* [atomic] no new caches; set while op
 BS_INLINE uint32_t bs_tcache_max_claim(uint32_t size) {
     return (uint32_t)bs_max(1, bs_min(BS_CLAIM_MAX, BS_CLAIM_MAX_BYTES / size));
 }
-
-/* Blocks that a fresh magazine has room for: of large ones fewer, a bound in bytes. */
-uint16_t bs_tcache_start_capacity(uint32_t size);
 
 /* A new magazine is closed, full without a block, until its thread allocates of the class (bs_tcache_refill). What a
  * thread frees before was handed to it, often by who gave the neighbours on the same cache line to other
@@ -33,8 +28,6 @@ BS_INLINE void bs_tcache_open(struct bs_tcache *tc, unsigned class) {
     bs_store(&tc->tops.limit[class], tc->bin[class].blocks - 1 + tc->bin[class].cap);
 }
 
-/* Room for twice as many blocks, if the budgets allow. */
-bool bs_tcache_grow(struct bs_tcache *tc, unsigned class);
 /* Fills the cache, which has nothing of the class, with at most `want` slots; one of them, or NULL. */
 void *bs_tcache_refill(struct bs_tcache *tc, unsigned class, unsigned want);
 

@@ -10,6 +10,7 @@
 #include "tcache_kept.h"
 
 #include "counter.h"
+#include "lock.h"
 #include "meta.h"
 #include "os.h"
 #include "thread.h"
@@ -36,7 +37,7 @@ static struct bs_meta_pool storage_pool[] = {
 };
 _Static_assert(BS_MAGAZINE_MAX == 1024 && BS_MAGAZINE_START == 8, "pools fit the capacities");
 
-struct bs_lock bs_tcache_borrowing = BS_LOCK_INIT(BS_RANK_BORROW);
+static struct bs_lock borrowing = BS_LOCK_INIT(BS_RANK_BORROW);
 
 bool bs_tcache_disabled;
 
@@ -44,7 +45,8 @@ struct bs_meta_pool *bs_tcache_storage(uint32_t cap) {
     return &storage_pool[bs_ctz(cap) - 4];
 }
 
-uint16_t bs_tcache_start_capacity(uint32_t size) {
+/* Blocks that a fresh magazine has room for: of large ones fewer, a bound in bytes. */
+static uint16_t start_capacity(uint32_t size) {
     uint16_t cap = BS_MAGAZINE_START;
     while (cap > 2 && (size_t)cap * size > BS_MAGAZINE_MAX_BYTES)
         cap /= 2;
@@ -65,7 +67,7 @@ static void use_first_blocks(struct bs_tcache *tc, unsigned class, uint16_t cap)
 /* The magazine is empty. */
 static void free_storage(struct bs_tcache *tc, unsigned class) {
     struct bs_bin *bin = &tc->bin[class];
-    uint16_t start = bs_tcache_start_capacity(bin->size);
+    uint16_t start = start_capacity(bin->size);
     if (bin->cap <= start)
         return;
     size_t bytes = (size_t)(bin->cap - start) * bin->size;
@@ -87,21 +89,21 @@ static void destroy(struct bs_tcache *tc) {
 /* What the word leads to when nobody has borrowed it: under the lock, since a word that was put
  * back may be taken again at once. */
 struct bs_tcache *bs_tcache_look_again(void) {
-    bs_lock_acquire(&bs_tcache_borrowing);
+    bs_lock_acquire(&borrowing);
     struct bs_tcache *tc = bs_tcache_self();
-    bs_lock_release(&bs_tcache_borrowing);
+    bs_lock_release(&borrowing);
     return tc;
 }
 
 void bs_tcache_leave(void) {
     if (bs_tcache_self() == &bs_tcache_none)
         return;
-    bs_lock_acquire(&bs_tcache_borrowing);
+    bs_lock_acquire(&borrowing);
     struct bs_tcache *tc = bs_tcache_self();
     bs_store(&bs_self, &bs_tcache_none.tops);
     if (bs_tcache_is_real(tc))
         bs_thread_unregister(tc);
-    bs_lock_release(&bs_tcache_borrowing);
+    bs_lock_release(&borrowing);
     if (!bs_tcache_is_real(tc))
         return;
     bs_tcache_drain(tc);
@@ -151,7 +153,7 @@ static void init_bins(struct bs_tcache *tc) {
     for (unsigned class = 1; class < BS_NCLASSES; class++) {
         struct bs_bin *bin = &tc->bin[class];
         bin->size = (uint16_t)bs_class_info[class].size;
-        use_first_blocks(tc, class, bs_tcache_start_capacity(bin->size));
+        use_first_blocks(tc, class, start_capacity(bin->size));
         tc->tops.limit[class] = tc->tops.top[class];
         bin->claim = (uint16_t)bs_min(BS_MAGAZINE_START, bs_tcache_max_claim(bin->size));
     }
@@ -211,13 +213,13 @@ void bs_tcache_each_block(const struct bs_tcache *tc, void (*visit)(uintptr_t p)
 /* --- borrowing -------------------------------------------------------------------------------- */
 
 void bs_tcache_borrow_lock(void) {
-    bs_lock_acquire(&bs_tcache_borrowing);
+    bs_lock_acquire(&borrowing);
 }
 void bs_tcache_borrow_unlock(void) {
-    bs_lock_release(&bs_tcache_borrowing);
+    bs_lock_release(&borrowing);
 }
 void bs_tcache_borrow_reset_lock(void) {
-    bs_lock_reset(&bs_tcache_borrowing);
+    bs_lock_reset(&borrowing);
 }
 
 uint64_t bs_tcache_signature(const struct bs_tcache *tc) {
@@ -231,21 +233,21 @@ uint64_t bs_tcache_signature(const struct bs_tcache *tc) {
 }
 
 bool bs_tcache_take_word(struct bs_tcache *tc) {
-    BS_ASSERT_HELD(&bs_tcache_borrowing);
+    BS_ASSERT_HELD(&borrowing);
     struct bs_tops *expected = &tc->tops;
     return __atomic_compare_exchange_n(tc->word, &expected, &bs_tcache_empty.tops, false,
                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
 void bs_tcache_give_word(struct bs_tcache *tc) {
-    BS_ASSERT_HELD(&bs_tcache_borrowing);
+    BS_ASSERT_HELD(&borrowing);
     BS_CHECK(bs_load(tc->word) == &bs_tcache_empty.tops); /* the owner made no second cache meanwhile */
     /* release: pairs with the owner's next look, on the fast path by the address it loads */
     bs_store_release(tc->word, &tc->tops);
 }
 
 size_t bs_tcache_strip(struct bs_tcache *tc) {
-    BS_ASSERT_HELD(&bs_tcache_borrowing);
+    BS_ASSERT_HELD(&borrowing);
     size_t bytes = bs_tcache_bytes(tc) + bs_kept_bytes(tc);
     bs_tcache_drain(tc);
     for (unsigned class = 1; class < BS_NCLASSES; class++) {

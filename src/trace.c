@@ -146,7 +146,7 @@ static uintptr_t read_copied(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
     return end;
 }
 
-void bs_trace_push(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
+static void push(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
     if (BS_UNLIKELY(w->depth == w->capacity))
         bs_trace_forget(w, start, end);
     else
@@ -186,7 +186,7 @@ static uintptr_t read_some(struct bs_tracer *w, uintptr_t start, uintptr_t end, 
 static void leave_rest(struct bs_tracer *w, uintptr_t start, uintptr_t rest, uintptr_t end, uintptr_t copied) {
     w->sums.read_bytes += rest - start;
     if (rest < end)
-        bs_trace_push(w, rest, end | copied);
+        push(w, rest, end | copied);
 }
 static void read_part(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
     uintptr_t rest = read_some(w, start, end, &copied);
@@ -214,7 +214,7 @@ static void read_large(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
     struct bs_range part[LARGE_PARTS];
     size_t n = next_parts(w, &start, end, part);
     if (start < end)
-        bs_trace_push(w, start, end | BS_TRACE_LARGE);
+        push(w, start, end | BS_TRACE_LARGE);
     for (size_t i = 0; i < n; i++)
         read_part(w, part[i].start, part[i].end, is_copied(w, SIZE_MAX));
 }
@@ -381,7 +381,7 @@ void bs_trace_do(struct bs_tracer *w, const struct bs_job *job) {
                    job->limit, is_copied(w, SIZE_MAX));
         break;
     case BS_JOB_RANGE:
-        bs_trace_push(w, job->range.start, job->range.end);
+        push(w, job->range.start, job->range.end);
         break;
     case BS_JOB_REGION:
         reread_region(w, job);

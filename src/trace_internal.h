@@ -41,13 +41,10 @@ struct bs_job {
 
 /* All that the worker has, until it has nothing. */
 void bs_trace_drain(struct bs_tracer *w);
-void bs_trace_push(struct bs_tracer *w, uintptr_t start, uintptr_t end);
 void bs_trace_do(struct bs_tracer *w, const struct bs_job *job);
 
 /* --- trace_work.c ----------------------------------------------------------------------------- */
 
-/* Waits for work; BS_JOB_NONE: there is no more. The worker has nothing of its own. */
-void bs_trace_next(struct bs_tracer *w, struct bs_job *job);
 /* Leaves half of the stack, its oldest half, to those that wait. */
 void bs_trace_share(struct bs_tracer *w);
 /* A range that had no room. */

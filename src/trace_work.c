@@ -232,7 +232,8 @@ static bool finish_locked(struct bs_trace *t) {
     return t->nbusy == 0 && (bs_load(&t->cancelled) != 0 || !bs_trace_start_round(t));
 }
 
-void bs_trace_next(struct bs_tracer *w, struct bs_job *job) {
+/* Waits for work; BS_JOB_NONE: there is no more. The worker has nothing of its own. */
+static void next_job(struct bs_tracer *w, struct bs_job *job) {
     struct bs_trace *t = w->t;
     job->kind = BS_JOB_NONE;
     lock(t);
@@ -277,7 +278,7 @@ void bs_trace_work(struct bs_trace *t, unsigned worker) {
     lock(t);
     t->nbusy++;
     unlock(t);
-    for (bs_trace_next(w, &job); job.kind != BS_JOB_NONE; bs_trace_next(w, &job)) {
+    for (next_job(w, &job); job.kind != BS_JOB_NONE; next_job(w, &job)) {
         bs_trace_do(w, &job);
         bs_trace_drain(w);
     }
