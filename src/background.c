@@ -44,7 +44,7 @@ static struct {
     uint64_t looked_ns;     /* [atomic] when the clock was last asked for that */
     uint32_t skips;         /* [atomic] so many calls more do without */
     bool idle_noted;        /* [helper] */
-    uint64_t abandoned;     /* [helper] scans given up that were noted */
+    uint64_t marks_refused; /* [helper] of that counter, what was noted */
     uint64_t next_report_ns; /* [helper] of log_interval */
     uint64_t next_refusal_ns; /* [atomic] no line about a refused request before */
 } bg;
@@ -73,12 +73,12 @@ static void say_limit_notes(uint64_t now_ns) {
         bs_log_limit(&note);
 }
 
-static void note_if_abandoned(void) {
-    uint64_t abandoned = bs_counted(marks_refused);
-    if (abandoned == bg.abandoned)
+static void note_refused_marks(void) {
+    uint64_t refused = bs_counted(marks_refused);
+    if (refused == bg.marks_refused)
         return;
-    bg.abandoned = abandoned;
-    bs_log_note("a scan was given up: no memory for mark bits");
+    bg.marks_refused = refused;
+    bs_log_note("no memory for mark bits: a scan went another way, or was given up");
 }
 
 /* A line, if anything came of it. */
@@ -95,7 +95,7 @@ static bool sweep_round(void) {
     struct bs_idle_work idle = bs_idle_round();
     bs_round_leave();
     note_if_unavailable();
-    note_if_abandoned();
+    note_refused_marks();
     say_sweep(&work, &idle, start);
     return work.returned != 0 || idle.drained != 0 || idle.more;
 }
