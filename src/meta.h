@@ -38,12 +38,13 @@ void bs_meta_unmap_sparse(void *addr, size_t bytes, size_t used);
 /* A mapping counted as metadata that another module made (the page map's table). */
 void bs_meta_note_mapping(void *addr, size_t bytes);
 
-/* Bytes mapped for metadata, and how many of them are in memory now (slow: asks the kernel). */
-size_t bs_meta_mapped_bytes(void);
-size_t bs_meta_resident_bytes(void);
-/* The same of those in [start, end), whole pages. */
+/* Bytes mapped for metadata in [start, end), and how many of them, whole pages, are in memory now (slow: asks the
+ * kernel). */
 size_t bs_meta_mapped_within(uintptr_t start, uintptr_t end);
 size_t bs_meta_resident_within(uintptr_t start, uintptr_t end);
+/* For tests: wherever they are. */
+size_t bs_meta_mapped_bytes(void);
+size_t bs_meta_resident_bytes(void);
 /* Bytes handed out ever and mapped by themselves, less what was unmapped: what may be in memory.
  * Cheap. */
 size_t bs_meta_used_bytes(void);

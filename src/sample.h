@@ -38,9 +38,10 @@ struct bs_sampled {
 bool bs_sample_take(const void *p, struct bs_sampled *out);
 /* False: p is not sampled. */
 bool bs_sample_find(const void *p, struct bs_sampled *out);
-/* Samples that are alive, and those that had no room in the table. */
-size_t bs_sample_count(void);
+/* Blocks that were sampled and had no room in the table. */
 uint64_t bs_sample_lost(void);
+/* For tests: samples that are alive. */
+size_t bs_sample_count(void);
 
 void bs_sample_lock(void);
 void bs_sample_unlock(void);

@@ -3,8 +3,9 @@
  * sides.h - tables of one kind of side bits (marks.h) for every arena that the heap has, in one
  * mapping: what engines of a scan note beside the marks, whose tables are cycle.h's.
  *
- * Called while the heap does not grow: the program stands still, or in a forked child. One user of a
- * kind at a time; no lock of its own.
+ * The program stands still, or this is a copy of it; or it runs: then an arena that comes meanwhile has no table, which
+ * is what bs_marks_set and bs_marks_word say of it. One user of a kind at a time; no lock of its own, but the page
+ * heap's around the copy of a region's bits.
  */
 #ifndef BS_SIDES_H
 #define BS_SIDES_H

@@ -99,7 +99,7 @@ bool bs_thp_restore(uintptr_t base);
 
 /* Asks the kernel for its settings again, when that was long ago. Background only: opens files. */
 void bs_thp_refresh(uint64_t now_ns);
-/* Mappings that the advice costs at present. */
+/* For tests: mappings that the advice costs at present. */
 size_t bs_thp_borders(void);
 
 #if BS_FAULTS
