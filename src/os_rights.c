@@ -33,29 +33,36 @@ static uint64_t number(const char **s, unsigned base) {
     }
 }
 
-/* The lines Uid, Gid, Groups and CapEff of a status file; the length, or 0. */
-static size_t credentials(const char *path, char *out, size_t cap) {
-    char status[4096];
-    (void)bs_os_read_text(path, status, sizeof status);
-    size_t len = 0;
-    for (const char *line = status; *line != '\0';) {
-        size_t bytes = strcspn(line, "\n") + 1;
-        bool wanted = strncmp(line, "Uid:", 4) == 0 || strncmp(line, "Gid:", 4) == 0 ||
-                      strncmp(line, "Groups:", 7) == 0 || strncmp(line, "CapEff:", 7) == 0;
-        if (wanted && len + bytes <= cap) {
-            memcpy(out + len, line, bytes);
-            len += bytes;
+/* Of the lines Uid, Gid, Groups and CapEff of a status file, however many groups there are: FNV-1a, or 0 if they cannot
+ * be read. */
+static uint64_t credentials(const char *path) {
+    enum { NAME = 4 }; /* that much of a line says which one it is */
+    char piece[512], name[NAME];
+    uint64_t sum = 0xcbf29ce484222325;
+    size_t at = 0;
+    bool wanted = false;
+    int fd = bs_os_open_if_there(path);
+    if (fd < 0)
+        return 0;
+    long n;
+    while ((n = bs_os_read(fd, piece, sizeof piece)) > 0)
+        for (long i = 0; i < n; i++) {
+            if (at < NAME)
+                name[at] = piece[i];
+            else if (at == NAME)
+                wanted = memcmp(name, "Uid:", NAME) == 0 || memcmp(name, "Gid:", NAME) == 0 ||
+                         memcmp(name, "Grou", NAME) == 0 || memcmp(name, "CapE", NAME) == 0;
+            if (at >= NAME && wanted)
+                sum = (sum ^ (unsigned char)piece[i]) * 0x100000001b3;
+            at = piece[i] == '\n' ? 0 : at + 1;
         }
-        line += bs_min(bytes, strlen(line));
-    }
-    return len;
+    bs_os_close(fd);
+    return n == 0 ? sum : 0;
 }
 
 bool bs_os_same_credentials(void) {
-    char leader[512], self[512];
-    size_t n = credentials("/proc/self/status", leader, sizeof leader);
-    return n == 0 || (n == credentials("/proc/thread-self/status", self, sizeof self) &&
-                      memcmp(leader, self, n) == 0);
+    uint64_t leader = credentials("/proc/self/status");
+    return leader == 0 || leader == credentials("/proc/thread-self/status");
 }
 
 bool bs_os_has_capabilities(void) {
