@@ -16,7 +16,7 @@
 
 /* [lock:round], all of it */
 static struct {
-    uintptr_t cursor;  /* regions below it are done in this pass; 0: no pass under way */
+    uintptr_t cursor;  /* regions below it are done in this pass, 1 where it begins; 0: no pass under way */
     uint64_t began_ns; /* when the pass began */
     uint64_t activity; /* [atomic] of the page heap, then */
     bool again;        /* something is to be looked at a second time */
@@ -116,7 +116,7 @@ bool bs_density_round(uint64_t budget_ns, bool force, struct bs_density_work *wo
         struct walk w = {.work = work,
                          .deadline_ns = budget_ns != 0 ? bs_os_now_ns() + budget_ns : 0,
                          .os_page = bs_os_page_size()};
-        bs_pageheap_each_region(visit_region, &w);
+        bs_pageheap_each_region_from(pass.cursor - 1, visit_region, &w);
         if (!w.stopped)
             pass.cursor = 0;
     }

@@ -23,7 +23,7 @@
 
 /* [lock:round], all of it */
 static struct {
-    uintptr_t cursor;     /* regions below it are done in this pass; 0: no pass under way */
+    uintptr_t cursor;     /* regions below it are done in this pass, 1 where it begins; 0: no pass under way */
     uint64_t began_ns;    /* when the pass began */
     uint64_t flushes;     /* counter then; slow doors read it relaxed */
     bool later;           /* the pass met spans that were not quiet yet */
@@ -178,7 +178,7 @@ bool bs_holes_round(uint64_t budget_ns, size_t max_regions, bool force,
         if (!begin_pass(force))
             return pass.again || bs_counted(flushes) != pass.flushes;
     }
-    bs_pageheap_each_region(visit_region, &w);
+    bs_pageheap_each_region_from(pass.cursor - 1, visit_region, &w);
     if (!w.stopped || w.refused) { /* the pass is complete, or the OS takes nothing */
         pass.cursor = 0;
         pass.again = pass.later && !w.refused;
