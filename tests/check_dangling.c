@@ -149,7 +149,7 @@ START_TEST(knowledge_of_many_goes_at_once) {
 END_TEST
 
 #if BS_FAULTS
-START_TEST(what_there_is_no_memory_for_is_counted) {
+START_TEST(what_there_is_no_memory_for_is_not_known) {
     enum { N = 3000 };
     static uintptr_t hidden[N];
     setup();
@@ -160,8 +160,7 @@ START_TEST(what_there_is_no_memory_for_is_counted) {
     for (unsigned i = 1; i < N; i++)
         free_here(hidden[i]);
     bs_os_fail(0, 0, false);
-    ck_assert_uint_ne(bs_bygone_lost(), 0);
-    ck_assert_uint_eq(bs_bygone_count() + bs_bygone_lost(), N);
+    ck_assert_uint_lt(bs_bygone_count(), N);
     search();
     ck_assert_uint_eq(got.released.gone.blocks, N);
     ck_assert_uint_eq(bs_bygone_count(), 0);
@@ -423,7 +422,7 @@ int main(void) {
     tcase_add_test(tc, knowledge_comes_and_goes);
     tcase_add_test(tc, knowledge_of_many_goes_at_once);
 #if BS_FAULTS
-    tcase_add_test(tc, what_there_is_no_memory_for_is_counted);
+    tcase_add_test(tc, what_there_is_no_memory_for_is_not_known);
 #endif
     tcase_add_test(tc, a_block_that_stays_in_place_is_not_freed);
     tcase_add_test(tc, words_are_found_where_they_lie);
