@@ -391,6 +391,33 @@ START_TEST(a_free_brings_back) {
 }
 END_TEST
 
+/* Live ones are in spans of which other pages are closed. */
+START_TEST(a_free_beside_closed_memory_opens_nothing) {
+    static void *live[NSMALL];
+    size_t beside = 0;
+    setup(_i);
+    for (unsigned i = 0; i < NSMALL; i++) {
+        (void)site_a(SMALL);
+        live[i] = i % 12 == 0 ? (void *)SHOWN(site_a(SMALL)) : NULL;
+    }
+    plant();
+    until_closed();
+    for (unsigned i = 0; i < NSMALL; i++) {
+        const struct bs_parked *e = live[i] != NULL ? bs_park_find((uintptr_t)live[i]) : NULL;
+        if (e == NULL)
+            continue;
+        bs_heap_free(live[i]);
+        ck_assert_uint_eq(bs_load(&e->state), BS_PARK_CLOSED);
+        beside++;
+    }
+    ck_assert_uint_ne(beside, 0); /* else the test shows nothing */
+    must_scan();
+    ck_assert_uint_eq(blocks(BS_COLLECT_FREED), 0);
+    ck_assert_uint_ne(blocks(BS_COLLECT_RECLAIMED), 0);
+    ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
 static void free_again(void *arg) {
     bs_heap_free(arg);
     bs_heap_free(arg);
@@ -736,6 +763,7 @@ int main(void) {
     tcase_add_loop_test(tc, a_touch_brings_back, 0, 2);
     tcase_add_loop_test(tc, a_touch_spares_the_unknown_of_its_size, 0, 2);
     tcase_add_loop_test(tc, a_free_brings_back, 0, 2);
+    tcase_add_loop_test(tc, a_free_beside_closed_memory_opens_nothing, 0, 2);
     tcase_add_loop_test(tc, a_double_free_is_found, 0, 2);
     tcase_add_loop_test(tc, a_component_goes_as_a_whole, 0, 2);
     tcase_add_loop_test(tc, a_long_chain_closes_nothing, 0, 2);
