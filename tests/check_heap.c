@@ -8,6 +8,7 @@
 
 #include "central.h"
 #include "counter.h"
+#include "holes.h"
 #include "large.h"
 #include "opt.h"
 #include "os.h"
@@ -408,6 +409,35 @@ START_TEST(trim_gives_holes_back_whoever_scavenges) {
 }
 END_TEST
 
+static size_t holes_of_rounds(unsigned n) {
+    struct bs_holes_work work;
+    size_t bytes = 0;
+    for (unsigned i = 0; i < n; i++) {
+        (void)bs_holes_round(0, SIZE_MAX, false, &work);
+        bytes += work.bytes;
+    }
+    return bytes;
+}
+
+/* Pages of spans rest for an epoch before they go back: a pass in that time would be in vain, or too soon. */
+START_TEST(passes_over_spans_are_an_epoch_apart) {
+    static void *block[4000];
+    (void)bs_heap_trim(0); /* a pass, with which the epoch begins */
+    bs_opt.scavenge_delay = 86400000;
+    for (unsigned i = 0; i < BS_ARRAY_LEN(block); i++)
+        block[i] = memset(bs_heap_alloc(1024), 1, 1024);
+    for (unsigned i = 0; i < BS_ARRAY_LEN(block); i++)
+        if (i % 8 != 0)
+            bs_heap_free(block[i]);
+    bs_tcache_drain_own();
+    ck_assert_uint_eq(holes_of_rounds(5), 0);
+    bs_opt.scavenge_delay = 0;
+    size_t bytes = holes_of_rounds(5);
+    if (bs_os_page_size() == 4096)
+        ck_assert_uint_ge(bytes, BS_ARRAY_LEN(block) / 16 * 4096);
+}
+END_TEST
+
 START_TEST(trim_keeps_what_it_shall) {
     void *p = bs_heap_alloc(20 * BS_MIB);
     memset(p, 1, 20 * BS_MIB);
@@ -477,6 +507,7 @@ int main(void) {
     tcase_add_test(tc, totals_add_up);
     tcase_add_test(tc, trim_gives_everything_back);
     tcase_add_test(tc, trim_gives_holes_back_whoever_scavenges);
+    tcase_add_test(tc, passes_over_spans_are_an_epoch_apart);
     tcase_add_test(tc, trim_keeps_what_it_shall);
     tcase_add_test(tc, hook_is_asked_when_there_is_work);
     tcase_add_test(tc, rounding_is_measured);
