@@ -135,6 +135,37 @@ START_TEST(who_blocks_it_for_a_while) {
 }
 END_TEST
 
+static int the_only_one;
+static void *blocks_one(void *arg) {
+    struct runner *r = arg;
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, the_only_one);
+    pthread_sigmask(SIG_SETMASK, &one, NULL);
+    bs_store_release(&r->tid, bs_os_tid());
+    sem_wait(&go_on);
+    return NULL;
+}
+
+/* Of those that are next to besom's no thread is kept from being stopped. */
+START_TEST(who_blocks_one_of_all) {
+    must_stop();
+    resume();
+    int ours = bs_world_signal();
+    for (int signal = ours - 1; signal <= ours + 1; signal++) {
+        the_only_one = signal <= SIGRTMAX ? signal : SIGRTMIN;
+        start_threads(1, blocks_one);
+        enum bs_world_result result = stop_within(LONG);
+        if (result == BS_WORLD_STOPPED)
+            resume();
+        require(result == (signal == ours ? BS_WORLD_BLOCKED : BS_WORLD_STOPPED), "signal %d, ours is %d: result %d", signal,
+                ours, result);
+        join_threads(1);
+    }
+    ck_assert_int_eq(bs_world_signal(), ours);
+}
+END_TEST
+
 START_TEST(lost_signals_and_answers) {
     start_threads(8, busy);
     for (unsigned what = 1; what <= 3; what++) {
@@ -474,6 +505,7 @@ int main(void) {
     TCase *tc = add_case(suite, "cannot");
     tcase_add_loop_test(tc, who_blocks_the_signal_is_named, 0, 3);
     tcase_add_test(tc, who_blocks_it_for_a_while);
+    tcase_add_test(tc, who_blocks_one_of_all);
     tcase_add_test(tc, lost_signals_and_answers);
     tcase_add_test(tc, the_time_is_over);
     tcase_add_test(tc, who_does_not_answer_is_named);
