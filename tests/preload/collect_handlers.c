@@ -2,8 +2,9 @@
 /*
  * Promise: while scan:collect may close memory, the program's handlers of SIGSEGV are its own: a child that
  * resets its handlers between vfork and execve, as many do, leaves the parent's alone; one that is
- * installed with sysv_signal is called once, and is no reason not to see faults; and no thread begins with
- * SIGSEGV blocked, whatever its attributes say, or closed memory would end it.
+ * installed with sysv_signal is called once, and is no reason not to see faults; one that is sent ends the process, or
+ * does not if it is ignored; and no thread has SIGSEGV blocked, whatever its attributes, its mask or its handlers' masks
+ * say, or closed memory would end it.
  */
 #include "promise.h"
 
@@ -88,10 +89,53 @@ static void check_thread(void) {
     BS_CHECK(sigismember(&found, SIGSEGV) == 0, "SIGSEGV is blocked");
 }
 
+/* Sent by a program, to a child that has no handler or ignores it. */
+static void check_sent(__sighandler_t action, int times, int expected) {
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        signal(SIGSEGV, action);
+        for (int i = 0; i < times; i++)
+            kill(getpid(), SIGSEGV);
+        _exit(0);
+    }
+    BS_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid, "fork");
+    BS_CHECK((WIFSIGNALED(status) ? WTERMSIG(status) : 0) == expected, "one that was sent: the child ended with %x",
+             (unsigned)status);
+}
+
+static volatile sig_atomic_t nblocked, ncalls;
+static void note_mask(int signo) {
+    sigset_t now;
+    pthread_sigmask(SIG_SETMASK, NULL, &now);
+    nblocked += sigismember(&now, SIGSEGV);
+    ncalls += sigismember(&now, SIGUSR2);
+    (void)signo;
+}
+static void check_masks(void) {
+    struct sigaction action = {.sa_handler = note_mask};
+    sigset_t fault, now;
+    sigfillset(&action.sa_mask);
+    BS_CHECK(sigaction(SIGUSR1, &action, NULL) == 0 && sigaction(SIGSEGV, &action, NULL) == 0, "sigaction");
+    raise(SIGUSR1);
+    raise(SIGSEGV);
+    BS_CHECK(ncalls == 2 && nblocked == 0, "%d calls, with SIGSEGV blocked %d", (int)ncalls, (int)nblocked);
+    sigemptyset(&fault);
+    sigaddset(&fault, SIGSEGV);
+    sigaddset(&fault, SIGUSR2);
+    BS_CHECK(pthread_sigmask(SIG_BLOCK, &fault, NULL) == 0 && pthread_sigmask(SIG_BLOCK, NULL, &now) == 0, "mask");
+    BS_CHECK(sigismember(&now, SIGUSR2) == 1 && sigismember(&now, SIGSEGV) == 0, "pthread_sigmask blocks SIGSEGV");
+    BS_CHECK(sigprocmask(SIG_SETMASK, &fault, NULL) == 0 && pthread_sigmask(SIG_BLOCK, NULL, &now) == 0, "mask");
+    BS_CHECK(sigismember(&now, SIGUSR2) == 1 && sigismember(&now, SIGSEGV) == 0, "sigprocmask blocks SIGSEGV");
+}
+
 int main(void) {
     check_vfork();
     fall_in_vfork();
     check_sysv();
     check_thread();
+    check_sent(SIG_DFL, 1, SIGSEGV);
+    check_sent(SIG_IGN, 3, 0);
+    check_masks();
     return 0;
 }
