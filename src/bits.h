@@ -53,43 +53,38 @@ BS_INLINE void bs_bit_set(uint64_t *map, size_t i) {
     map[i / 64] |= (uint64_t)1 << (i % 64);
 }
 
-/* The part of word w that lies in bits [first, first+n) of the map, as a mask. */
-BS_INLINE uint64_t bs_range_mask(size_t w, size_t first, size_t n) {
-    size_t lo = w * 64, end = first + n;
-    if (first >= lo + 64 || end <= lo)
-        return 0;
-    uint64_t mask = ~(uint64_t)0;
-    if (first > lo)
-        mask &= ~bs_low_bits((unsigned)(first - lo));
-    if (end < lo + 64)
-        mask &= bs_low_bits((unsigned)(end - lo));
-    return mask;
+/* Of bits [*first, *first+*n), *n != 0, those that lie in the first one's word: their mask. The rest stays in *first, *n. */
+BS_INLINE uint64_t bs_range_next(size_t *first, size_t *n) {
+    unsigned bit = *first % 64, part = (unsigned)bs_min(*n, 64 - bit);
+    *first += part;
+    *n -= part;
+    return ~(uint64_t)0 >> (64 - part) << bit;
 }
 static inline void bs_range_set(uint64_t *map, size_t first, size_t n) {
-    for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
-        map[w] |= bs_range_mask(w, first, n);
+    for (uint64_t *word = &map[first / 64]; n != 0; word++)
+        *word |= bs_range_next(&first, &n);
 }
 static inline void bs_range_clear(uint64_t *map, size_t first, size_t n) {
-    for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
-        map[w] &= ~bs_range_mask(w, first, n);
+    for (uint64_t *word = &map[first / 64]; n != 0; word++)
+        *word &= ~bs_range_next(&first, &n);
 }
 static inline bool bs_range_is_set(const uint64_t *map, size_t first, size_t n) {
     uint64_t missing = 0;
-    for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
-        missing |= ~map[w] & bs_range_mask(w, first, n);
+    for (const uint64_t *word = &map[first / 64]; n != 0; word++)
+        missing |= ~*word & bs_range_next(&first, &n);
     return missing == 0;
 }
 static inline bool bs_range_is_clear(const uint64_t *map, size_t first, size_t n) {
     uint64_t there = 0;
-    for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
-        there |= map[w] & bs_range_mask(w, first, n);
+    for (const uint64_t *word = &map[first / 64]; n != 0; word++)
+        there |= *word & bs_range_next(&first, &n);
     return there == 0;
 }
 /* Not inline: it is long, and its callers have paid for a lock. */
 static __attribute__((noinline, unused)) size_t bs_range_count(const uint64_t *map, size_t first, size_t n) {
     size_t count = 0;
-    for (size_t w = first / 64; n != 0 && w <= (first + n - 1) / 64; w++)
-        count += bs_popcount(map[w] & bs_range_mask(w, first, n));
+    for (const uint64_t *word = &map[first / 64]; n != 0; word++)
+        count += bs_popcount(*word & bs_range_next(&first, &n));
     return count;
 }
 

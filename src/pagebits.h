@@ -27,12 +27,10 @@ BS_INLINE bool bs_sum_same(struct bs_sum a, struct bs_sum b) {
 
 /* Bit i set: bits i ... i+n-1 of x are all set (1 <= n <= 64). */
 BS_INLINE uint64_t bs_word_runs(uint64_t x, unsigned n) {
-    for (unsigned have = 1; have < n && x != 0;) {
-        unsigned step = have < n - have ? have : n - have;
-        x &= x >> step;
-        have += step;
-    }
-    return x;
+    unsigned have = 1;
+    for (; have <= n / 2 && x != 0; have *= 2)
+        x &= x >> have;
+    return x & x >> (n - have); /* what is 0 stays 0 */
 }
 
 /* The longest run of set bits in x, if it is longer than n (0 <= n < 64), else n. In steps that double
@@ -50,34 +48,6 @@ BS_INLINE uint32_t bs_word_longest_run(uint64_t x, uint32_t n) {
         for (; have + step <= 64 && (u = t & (t >> step)) != 0; have += step)
             t = u;
     return have;
-}
-
-static inline struct bs_sum bs_region_summary(const uint64_t alloc[BS_REGION_WORDS]) {
-    struct bs_sum sum = {0, 0, 0};
-    uint32_t run = 0; /* free pages directly below the word looked at */
-    bool at_start = true;
-    for (size_t w = 0; w < BS_REGION_WORDS; w++) {
-        uint64_t x = alloc[w];
-        if (x == 0) {
-            run += 64;
-            continue;
-        }
-        run += bs_ctz(x);
-        if (at_start)
-            sum.start = run;
-        at_start = false;
-        if (run > sum.max)
-            sum.max = run;
-        if (sum.max < 63)
-            sum.max = bs_word_longest_run(~x, sum.max);
-        run = 63 - bs_msb(x);
-    }
-    sum.end = run;
-    if (at_start)
-        sum.start = run;
-    if (run > sum.max)
-        sum.max = run;
-    return sum;
 }
 
 /* Free pages directly below page `first`, and from page `end` on. */
@@ -102,20 +72,45 @@ static inline size_t bs_region_free_above(const uint64_t alloc[BS_REGION_WORDS],
     return n;
 }
 
+/* The longest free run, which has at least `least` and at most `most` pages. */
+static inline uint32_t bs_region_longest(const uint64_t alloc[BS_REGION_WORDS], uint32_t least,
+                                         uint32_t most) {
+    uint32_t run = 0; /* free pages directly below the word looked at */
+    for (size_t w = 0; w < BS_REGION_WORDS && least < most; w++) {
+        uint64_t x = alloc[w];
+        if (x == 0) {
+            run += 64;
+            continue;
+        }
+        run += bs_ctz(x);
+        if (run > least)
+            least = run;
+        if (least < 63)
+            least = bs_word_longest_run(~x, least);
+        run = 63 - bs_msb(x);
+    }
+    return run > least ? run : least;
+}
+
+static inline struct bs_sum bs_region_summary(const uint64_t alloc[BS_REGION_WORDS]) {
+    return (struct bs_sum){.start = (uint32_t)bs_region_free_above(alloc, 0),
+                           .max = bs_region_longest(alloc, 0, BS_REGION_PAGES),
+                           .end = (uint32_t)bs_region_free_below(alloc, BS_REGION_PAGES)};
+}
+
 /* The summary after pages [first, first+n), all of one kind before, were taken or given back; `old`
  * is the one before. Only the run around them has changed, so most summaries follow from it; all
  * words are read only if the longest run was cut. */
 static inline struct bs_sum bs_region_took(const uint64_t alloc[BS_REGION_WORDS], size_t first,
                                            size_t n, struct bs_sum old) {
-    if (n == BS_REGION_PAGES)
-        return (struct bs_sum){0, 0, 0};
-    size_t below = bs_region_free_below(alloc, first), above = bs_region_free_above(alloc, first + n);
-    if (below + n + above >= old.max)
-        return bs_region_summary(alloc);
+    uint32_t below = (uint32_t)bs_region_free_below(alloc, first);
+    uint32_t above = (uint32_t)bs_region_free_above(alloc, first + n);
     if (below == first)
-        old.start = (uint32_t)below;
+        old.start = below;
     if (first + n + above == BS_REGION_PAGES)
-        old.end = (uint32_t)above;
+        old.end = above;
+    if (below + n + above == old.max)
+        old.max = bs_region_longest(alloc, below > above ? below : above, old.max);
     return old;
 }
 static inline struct bs_sum bs_region_gave(const uint64_t alloc[BS_REGION_WORDS], size_t first,

@@ -23,25 +23,35 @@ struct change {
     struct bs_sum (*sum)(const uint64_t *alloc, size_t first, size_t n, struct bs_sum old);
 };
 
+/* Takes the step for pages [first, first+n) of region i; what its summary is then. (Inline, as its callers are: a step
+ * takes as long as the calls would.) */
+BS_INLINE struct bs_sum one_part_locked(size_t i, size_t first, size_t n, struct change change,
+                                        void *ctx) {
+    struct bs_region *r = bs_region_at(i);
+    size_t runs = bs_closed_runs_near(i);
+    change.step(r, first, n, bs_page_address(i * BS_REGION_PAGES + first), ctx);
+    if (BS_UNLIKELY(bs_closed_runs_near(i) != runs))
+        count(&bs_pageheap.counts.closed_runs, bs_closed_runs_near(i), runs);
+    return change.sum(r->alloc, first, n, bs_pageheap.sums.level[0][i]);
+}
+
 /* Calls the step for each region's part of pages [page, page+n), then brings the summaries up to
  * date. */
-static inline void each_part_locked(size_t page, size_t n, struct change change, void *ctx) {
-    size_t first_region = page / BS_REGION_PAGES, i = first_region;
-    bool other = false;
-    for (size_t left = n; left != 0; i++) {
-        struct bs_region *r = bs_region_at(i);
-        size_t first = page % BS_REGION_PAGES, part = bs_min(left, BS_REGION_PAGES - first);
-        size_t runs = bs_closed_runs_near(i);
-        struct bs_sum *sum = &bs_pageheap.sums.level[0][i], old = *sum;
-        change.step(r, first, part, bs_page_address(page), ctx);
-        count(&bs_pageheap.counts.closed_runs, bs_closed_runs_near(i), runs);
-        *sum = change.sum(r->alloc, first, part, old);
-        other |= !bs_sum_same(old, *sum);
-        page += part;
-        left -= part;
+BS_INLINE void each_part_locked(size_t page, size_t n, struct change change, void *ctx) {
+    size_t region = page / BS_REGION_PAGES, first = page % BS_REGION_PAGES, i = region;
+    for (;; i++, first = 0) {
+        size_t part = bs_min(n, BS_REGION_PAGES - first);
+        struct bs_sum sum = one_part_locked(i, first, part, change, ctx);
+        if (BS_LIKELY(part == n && i == region)) {
+            bs_pagesum_set(&bs_pageheap.sums, i, sum);
+            return;
+        }
+        bs_pageheap.sums.level[0][i] = sum;
+        n -= part;
+        if (n == 0)
+            break;
     }
-    if (other)
-        bs_pagesum_update(&bs_pageheap.sums, first_region, i - first_region);
+    bs_pagesum_update(&bs_pageheap.sums, region, i + 1 - region);
 }
 
 static void note_dirty(struct bs_pages *out, uintptr_t base, uint64_t dirty, size_t word_page) {
@@ -61,12 +71,13 @@ static inline size_t count_of(uint64_t bits) {
     return bits == ~(uint64_t)0 ? 64 : bs_popcount(bits);
 }
 
-static void take_part(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx) {
+BS_INLINE void take_part(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx) {
     struct bs_pages *out = ctx;
     uintptr_t region_base = base - first * BS_PAGE_SIZE;
-    size_t nreleased = 0;
-    for (size_t w = first / 64; w <= (first + n - 1) / 64; w++) {
-        uint64_t mask = bs_range_mask(w, first, n), released = mask & r->released[w];
+    size_t nreleased = 0, w = first / 64;
+    r->ndirty -= (uint32_t)n;
+    for (; n != 0; w++) {
+        uint64_t mask = bs_range_next(&first, &n), released = mask & r->released[w];
         uint64_t fresh = mask & r->fresh[w], closed = mask & r->closed[w];
         BS_ASSERT((r->alloc[w] & mask) == 0);
         r->alloc[w] |= mask;
@@ -86,7 +97,7 @@ static void take_part(struct bs_region *r, size_t first, size_t n, uintptr_t bas
         r->closed[w] &= ~mask;
     }
     out->nreleased += nreleased;
-    r->ndirty -= (uint32_t)(n - nreleased);
+    r->ndirty += (uint32_t)nreleased;
 }
 
 /* What pages are that come back. */
@@ -94,7 +105,7 @@ struct gift {
     bool released, closed;
 };
 
-static void give_part(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx) {
+BS_INLINE void give_part(struct bs_region *r, size_t first, size_t n, uintptr_t base, void *ctx) {
     const struct gift *gift = ctx;
     (void)base;
     BS_CHECK(bs_range_is_set(r->alloc, first, n)); /* cheap: freed pages are allocated */

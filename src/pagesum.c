@@ -75,6 +75,29 @@ void bs_pagesum_update(struct bs_pagesum *t, size_t first, size_t n) {
     }
 }
 
+/* Does the parent's longest run follow from the child's change from old to sum? Where the child begins and ends as it did,
+ * the runs that lie across its borders are the same. */
+static bool follows(struct bs_sum *parent, struct bs_sum old, struct bs_sum sum) {
+    if (old.start != sum.start || old.end != sum.end ||
+        (old.max == parent->max && sum.max < old.max))
+        return false;
+    parent->max = (uint32_t)bs_max(parent->max, sum.max);
+    return true;
+}
+
+void bs_pagesum_set(struct bs_pagesum *t, size_t i, struct bs_sum sum) {
+    struct bs_sum old = t->level[0][i];
+    t->level[0][i] = sum;
+    for (unsigned level = 1; level < t->nlevels && !bs_sum_same(old, sum); level++) {
+        i /= BS_SUM_FANOUT;
+        struct bs_sum *parent = &t->level[level][i], before = *parent;
+        if (!follows(parent, old, sum))
+            *parent = merge_children(t, level, i);
+        old = before;
+        sum = *parent;
+    }
+}
+
 void bs_pagesum_adopt(struct bs_pagesum *t, const struct bs_pagesum *old) {
     for (unsigned level = 0; level < t->nlevels; level++) {
         if (level < old->nlevels) {

@@ -33,6 +33,8 @@ void bs_pagesum_attach(struct bs_pagesum *t, void *storage, size_t nregions);
  * two, so that every node of both has all its children). */
 void bs_pagesum_adopt(struct bs_pagesum *t, const struct bs_pagesum *old);
 
+/* Sets the summary of region i, and those above it. */
+void bs_pagesum_set(struct bs_pagesum *t, size_t i, struct bs_sum sum);
 /* Sets the summaries of regions [first, first+n) (leaf values already stored in level[0]) up to
  * the top. */
 void bs_pagesum_update(struct bs_pagesum *t, size_t first, size_t n);

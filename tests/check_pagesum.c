@@ -46,6 +46,10 @@ static void change(struct model *m, size_t page, size_t n, bool free_it) {
         bs_range_clear(m->alloc, page, n);
     else
         bs_range_set(m->alloc, page, n);
+    if (first == last) {
+        bs_pagesum_set(&m->tree, first, bs_region_summary(m->alloc + first * BS_REGION_WORDS));
+        return;
+    }
     for (size_t i = first; i <= last; i++)
         m->tree.level[0][i] = bs_region_summary(m->alloc + i * BS_REGION_WORDS);
     bs_pagesum_update(&m->tree, first, last - first + 1);
