@@ -140,6 +140,17 @@ bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *o
     }
 }
 
+bool bs_central_swap_pages(const struct bs_run *old, size_t npages, size_t align_pages,
+                           struct bs_pages *out) {
+    if (BS_LIKELY(bs_limit_has_room(npages))) {
+        if (BS_LIKELY(bs_pageheap_swap_warm(old, npages, align_pages, out)))
+            return bs_central_make_ready(out); /* with decommit:hard some may be closed */
+    } else {
+        bs_pageheap_free(old, 1);
+    }
+    return bs_central_take_pages(npages, align_pages, out);
+}
+
 static struct bs_span *new_span(unsigned class) {
     struct bs_pages pages;
     struct bs_span *waiting_one = bs_waiting_take_back(class);

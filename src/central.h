@@ -44,6 +44,9 @@ bool bs_central_has_room(size_t npages);
  * else by returning waiting spans, else by growing. False: no memory, or the limit is hard
  * and reached. */
 bool bs_central_take_pages(size_t npages, size_t align_pages, struct bs_pages *out);
+/* The same, for pages of a span that is gone: these go back first. */
+bool bs_central_swap_pages(const struct bs_run *old, size_t npages, size_t align_pages,
+                           struct bs_pages *out);
 /* Makes pages just taken ready to be used (bs_os_used). False: no memory, and they are given back. */
 bool bs_central_make_ready(const struct bs_pages *pages);
 

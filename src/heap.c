@@ -139,8 +139,8 @@ static void *alloc_small(unsigned class) {
     return bs_heap_settle(bs_heap_make_room() ? bs_tcache_alloc_slow(class) : NULL);
 }
 
-static void *alloc_large(size_t size, size_t align, bool zero) {
-    void *p = bs_large_alloc(size, align, zero);
+/* p: what bs_large_alloc gave. */
+static inline void *settle_large(void *p, size_t size, size_t align, bool zero) {
     if (BS_UNLIKELY(p == NULL))
         p = bs_heap_settle(bs_heap_make_room() ? bs_large_alloc(size, align, zero) : NULL);
     if (bs_sample_is_on())
@@ -185,7 +185,7 @@ static void *alloc_class(unsigned class, size_t size) {
 }
 
 static BS_NOINLINE void *alloc_new_large(size_t size, size_t align) {
-    void *p = alloc_large(size, align, false);
+    void *p = settle_large(bs_large_alloc_missed(size, align, false), size, align, false);
     look_for_work();
     return filled(p, size);
 }
@@ -210,7 +210,9 @@ void *bs_heap_alloc_slow(size_t size) {
 
 void *bs_heap_alloc_zero(size_t size) {
     if (size > BS_SMALL_MAX) {
-        void *p = size <= BS_REQUEST_MAX ? alloc_large(size, 1, true) : NULL;
+        if (size > BS_REQUEST_MAX)
+            return NULL;
+        void *p = settle_large(bs_large_alloc(size, 1, true), size, 1, true);
         look_for_work();
         return p;
     }

@@ -57,20 +57,37 @@ static void give_pages(uintptr_t base, size_t npages) {
     bs_pageheap_free(&run, 1);
 }
 
-/* A span that was freed lately, by this thread or any. Its pages may hold anything. counts: as an allocation. */
-static inline struct bs_span *reuse_span(size_t size, size_t npages, size_t align, bool counts) {
-    struct bs_span *s = bs_kept_take(npages, align, counts);
-    if (s == NULL) {
-        s = bs_waiting_take_large(npages, align);
-        if (s != NULL && counts)
-            bs_count(large_allocs, 1);
-    }
+/* A span that was freed lately, by this thread or any. Its pages may hold anything. NULL: then new_span wants
+ * *other. */
+static inline struct bs_span *reuse_span(size_t size, size_t npages, size_t align,
+                                         struct bs_span **other) {
+    struct bs_span *s = bs_kept_take(npages, align, false);
+    if (s == NULL)
+        s = bs_waiting_take_large(npages, align, other);
     if (s != NULL)
         bs_span_revive(s, size);
     return s;
 }
 
-static BS_NOINLINE struct bs_span *new_span(size_t size, size_t npages, size_t align, struct bs_pages *pages) {
+/* Another's pages, of about as many, were kept and are not needed: they go back and its descriptor is the new span's, so that
+ * a miss takes one visit to the page heap, and none to the descriptors. */
+static BS_NOINLINE struct bs_span *swap_span(struct bs_span *s, size_t size, size_t npages,
+                                             size_t align, struct bs_pages *pages) {
+    struct bs_run old = {.base = s->base, .npages = s->npages};
+    bs_span_forget(s);
+    if (!bs_central_swap_pages(&old, npages, bs_max(1, align / BS_PAGE_SIZE), pages)) {
+        bs_span_discard(s);
+        return NULL;
+    }
+    bs_span_remake(s, pages->base, npages, size);
+    bs_kept_count_swap();
+    return s;
+}
+
+static BS_NOINLINE struct bs_span *new_span(struct bs_span *other, size_t size, size_t npages,
+                                            size_t align, struct bs_pages *pages) {
+    if (other != NULL)
+        return swap_span(other, size, npages, align, pages);
     if (npages > BS_LARGE_PAGES_MAX || !bs_central_take_pages(npages, bs_max(1, align / BS_PAGE_SIZE), pages))
         return NULL;
     struct bs_span *s = bs_span_make_large(pages->base, npages, size);
@@ -79,14 +96,15 @@ static BS_NOINLINE struct bs_span *new_span(size_t size, size_t npages, size_t a
     return s;
 }
 
-static BS_NOINLINE void *alloc_new(size_t size, size_t npages, size_t align, bool zero) {
+static BS_NOINLINE void *alloc_new(struct bs_span *other, size_t size, size_t npages, size_t align,
+                                   bool zero) {
     struct bs_pages pages;
-    struct bs_span *s = new_span(size, npages, align, &pages);
+    struct bs_span *s = new_span(other, size, npages, align, &pages);
     if (s == NULL)
         return NULL;
     if (zero)
         bs_clear_block(s->base, size, pages.dirty_base, pages.dirty_end);
-    bs_count(large_allocs, 1);
+    bs_kept_count_alloc();
     return (void *)s->base;
 }
 
@@ -98,14 +116,25 @@ void *bs_large_alloc_kept(size_t size, size_t align) {
     return (void *)s->base;
 }
 
-void *bs_large_alloc(size_t size, size_t align, bool zero) {
-    size_t npages = pages_for(size);
-    struct bs_span *s = reuse_span(size, npages, align, true);
-    if (s == NULL)
-        return alloc_new(size, npages, align, zero);
+static inline void *reuse(struct bs_span *s, size_t size, bool zero) {
+    bs_span_revive(s, size);
     if (zero)
-        bs_clear_block(s->base, size, s->base, s->base + npages * BS_PAGE_SIZE);
+        bs_clear_block(s->base, size, s->base, s->base + pages_for(size) * BS_PAGE_SIZE);
     return (void *)s->base;
+}
+
+void *bs_large_alloc_missed(size_t size, size_t align, bool zero) {
+    size_t npages = pages_for(size);
+    struct bs_span *other, *s = bs_waiting_take_large(npages, align, &other);
+    if (s == NULL)
+        return alloc_new(other, size, npages, align, zero);
+    bs_kept_count_alloc();
+    return reuse(s, size, zero);
+}
+
+void *bs_large_alloc(size_t size, size_t align, bool zero) {
+    struct bs_span *s = bs_kept_take(pages_for(size), align, true);
+    return s != NULL ? reuse(s, size, zero) : bs_large_alloc_missed(size, align, zero);
 }
 
 /* A block so large is given to the OS when it is freed, not when the scavenger comes: its memory is
@@ -340,9 +369,9 @@ static enum moved move_pages(struct bs_span *from, struct bs_span *to, const str
 static void *move_content(struct bs_span *s, size_t size, bool *was_moved) {
     struct bs_pages pages = {.dirty_end = 0};
     size_t npages = pages_for(size), align = bs_vector_align(size);
-    struct bs_span *to = reuse_span(size, npages, align, false);
+    struct bs_span *other, *to = reuse_span(size, npages, align, &other);
     if (to == NULL)
-        to = new_span(size, npages, align, &pages);
+        to = new_span(other, size, npages, align, &pages);
     if (to == NULL)
         return NULL;
     enum moved moved = move_pages(s, to, &pages);

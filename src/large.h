@@ -17,6 +17,8 @@
 void *bs_large_alloc(size_t size, size_t align, bool zero);
 /* The same with what the calling thread keeps (tcache_kept.h), else NULL; not cleared. */
 void *bs_large_alloc_kept(size_t size, size_t align);
+/* The same with what it does not keep. */
+void *bs_large_alloc_missed(size_t size, size_t align, bool zero);
 void bs_large_free(struct bs_span *s);
 /* The same by the program's thread, which may keep it. True: it does, quietly (tcache_kept.h). */
 bool bs_large_free_own(struct bs_span *s);

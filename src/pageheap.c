@@ -81,20 +81,19 @@ BS_INLINE void take_part(struct bs_region *r, size_t first, size_t n, uintptr_t 
         uint64_t fresh = mask & r->fresh[w], closed = mask & r->closed[w];
         BS_ASSERT((r->alloc[w] & mask) == 0);
         r->alloc[w] |= mask;
-        if (released == 0 && closed == 0) { /* the rule in a heap that has its size */
-            note_dirty(out, region_base, mask, w * 64);
-            continue;
+        if (released != 0 || closed != 0) { /* seldom in a heap that has its size */
+            /* after MADV_FREE a page may still hold what it held */
+            uint64_t zero = bs_opt.advice == BS_ADVICE_FREE ? fresh : released;
+            nreleased += count_of(released);
+            out->nfresh += count_of(fresh);
+            out->nzero += count_of(zero);
+            out->nclosed += count_of(closed);
+            r->released[w] &= ~mask;
+            r->fresh[w] &= ~mask;
+            r->closed[w] &= ~mask;
+            mask &= ~zero;
         }
-        /* after MADV_FREE a page may still hold what it held */
-        uint64_t zero = bs_opt.advice == BS_ADVICE_FREE ? fresh : released;
-        nreleased += count_of(released);
-        out->nfresh += count_of(fresh);
-        out->nzero += count_of(zero);
-        out->nclosed += count_of(closed);
-        note_dirty(out, region_base, mask & ~zero, w * 64);
-        r->released[w] &= ~mask;
-        r->fresh[w] &= ~mask;
-        r->closed[w] &= ~mask;
+        note_dirty(out, region_base, mask, w * 64);
     }
     out->nreleased += nreleased;
     r->ndirty += (uint32_t)nreleased;
@@ -190,8 +189,19 @@ BS_INLINE bool part_is_free(const struct bs_region *r, size_t first, size_t n) {
     return r != NULL && r->mapped && bs_range_is_clear(r->alloc, first, n);
 }
 
-static bool alloc_run(size_t npages, size_t align_pages, bool warm, struct bs_pages *out) {
+static void give_dirty_locked(const struct bs_run *run) {
+    struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    give_locked(bs_page_index(run->base), run->npages, (struct gift){false, false});
+    count(&c->span_pages, 0, run->npages);
+    count(&c->dirty_pages, run->npages, 0);
+}
+
+/* old: pages to be freed before; or NULL. */
+static bool alloc_run(const struct bs_run *old, size_t npages, size_t align_pages, bool warm,
+                      struct bs_pages *out) {
     bs_lock_acquire(&bs_pageheap.lock);
+    if (old != NULL)
+        give_dirty_locked(old);
     size_t page = 0;
     /* an aligned run lies in every run that is longer by align-1 */
     bool found = find_locked(npages + align_pages - 1, &page);
@@ -213,11 +223,16 @@ static bool alloc_run(size_t npages, size_t align_pages, bool warm, struct bs_pa
 }
 
 bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out) {
-    return alloc_run(npages, align_pages, false, out);
+    return alloc_run(NULL, npages, align_pages, false, out);
 }
 
 bool bs_pageheap_alloc_warm(size_t npages, size_t align_pages, struct bs_pages *out) {
-    return alloc_run(npages, align_pages, true, out);
+    return alloc_run(NULL, npages, align_pages, true, out);
+}
+
+bool bs_pageheap_swap_warm(const struct bs_run *old, size_t npages, size_t align_pages,
+                           struct bs_pages *out) {
+    return alloc_run(old, npages, align_pages, true, out);
 }
 
 static bool all_free_locked(size_t page, size_t n) {
@@ -256,11 +271,8 @@ bool bs_pageheap_alloc_at(uintptr_t base, size_t npages, struct bs_pages *out) {
 void bs_pageheap_free(const struct bs_run *runs, size_t nruns) {
     struct bs_pageheap_counts *c = &bs_pageheap.counts;
     bs_lock_acquire(&bs_pageheap.lock);
-    for (size_t i = 0; i < nruns; i++) {
-        give_locked(bs_page_index(runs[i].base), runs[i].npages, (struct gift){false, false});
-        count(&c->span_pages, 0, runs[i].npages);
-        count(&c->dirty_pages, runs[i].npages, 0);
-    }
+    for (size_t i = 0; i < nruns; i++)
+        give_dirty_locked(&runs[i]);
     bs_store(&c->activity, c->activity + 1);
     bs_lock_release(&bs_pageheap.lock);
 }

@@ -65,6 +65,9 @@ struct bs_pageheap_counts {
 bool bs_pageheap_alloc(size_t npages, size_t align_pages, struct bs_pages *out);
 /* The same; false also if some of these pages have no memory (released). */
 bool bs_pageheap_alloc_warm(size_t npages, size_t align_pages, struct bs_pages *out);
+/* Gives a run back, and then does that, under one hold of the lock. */
+bool bs_pageheap_swap_warm(const struct bs_run *old, size_t npages, size_t align_pages,
+                           struct bs_pages *out);
 /* Are all of these pages free at this moment? (0 pages are.) */
 bool bs_pageheap_is_free(uintptr_t base, size_t npages);
 /* Takes exactly these pages if all are free (growth in place). */

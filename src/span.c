@@ -40,10 +40,8 @@ static struct bs_meta_pool *pool_of(unsigned nslots) {
     return &pools[i];
 }
 
-static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsigned nslots) {
-    struct bs_span *s = bs_meta_pool_alloc(pool_of(nslots));
-    if (s == NULL)
-        return NULL;
+static void set_up(struct bs_span *s, unsigned class, uintptr_t base, size_t npages,
+                   unsigned nslots) {
     bs_list_init(&s->link);
     bs_store(&s->base, base); /* a reader with a stale page map entry may look: no torn values */
     bs_store(&s->npages, (uint32_t)npages);
@@ -55,6 +53,13 @@ static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsig
     s->request = 0; /* and so no holes */
     for (size_t w = 0; w < bs_span_words(s); w++)
         bs_store(&s->alloc[w], (uint64_t)0);
+}
+
+static struct bs_span *make(unsigned class, uintptr_t base, size_t npages, unsigned nslots) {
+    struct bs_span *s = bs_meta_pool_alloc(pool_of(nslots));
+    if (s == NULL)
+        return NULL;
+    set_up(s, class, base, npages, nslots);
     bs_count(spans_made, 1);
     return s;
 }
@@ -79,16 +84,37 @@ struct bs_span *bs_span_make_small(unsigned class, uintptr_t base, bool fresh) {
     return s;
 }
 
+static void hold(struct bs_span *s, size_t request) {
+    s->request = request;
+    s->nalloc = 1;
+    bs_store(&s->alloc[0], (uint64_t)1);
+}
+
 struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request) {
     struct bs_span *s = make(0, base, npages, 1);
     if (s == NULL)
         return NULL;
-    s->request = request;
-    s->nalloc = 1;
-    bs_store(&s->alloc[0], (uint64_t)1);
+    hold(s, request);
     bs_span_count_large(npages, 0);
     publish(s, BS_SPAN_LARGE);
     return s;
+}
+
+void bs_span_forget(struct bs_span *s) {
+    BS_ASSERT(s->class == 0 && s->state == BS_SPAN_DEAD);
+    bs_pagemap_forget_large(s->base, s->npages, s);
+}
+
+void bs_span_remake(struct bs_span *s, uintptr_t base, size_t npages, size_t request) {
+    bs_span_count_large(npages, s->npages);
+    set_up(s, 0, base, npages, 1);
+    hold(s, request);
+    publish(s, BS_SPAN_LARGE);
+}
+
+void bs_span_discard(struct bs_span *s) {
+    bs_span_count_large(0, s->npages);
+    bs_span_drop(s);
 }
 
 void bs_span_rest(struct bs_span *s) {
@@ -101,9 +127,7 @@ void bs_span_rest(struct bs_span *s) {
 }
 
 void bs_span_revive(struct bs_span *s, size_t request) {
-    s->request = request;
-    s->nalloc = 1;
-    bs_store(&s->alloc[0], (uint64_t)1);
+    hold(s, request);
     bs_store_release(&s->state, (uint8_t)BS_SPAN_LARGE);
 }
 

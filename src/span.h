@@ -114,6 +114,11 @@ struct bs_span *bs_span_make_large(uintptr_t base, size_t npages, size_t request
 void bs_span_rest(struct bs_span *s);
 /* That span holds a block again. */
 void bs_span_revive(struct bs_span *s, size_t request);
+/* A resting span is forgotten by the page map, so that its pages can be given away; then its descriptor becomes a span of
+ * other pages, as bs_span_make_large makes one, or (bs_span_discard) goes. */
+void bs_span_forget(struct bs_span *s);
+void bs_span_remake(struct bs_span *s, uintptr_t base, size_t npages, size_t request);
+void bs_span_discard(struct bs_span *s);
 /* The span leaves the page map's class bytes and its descriptor goes back to its pool: nobody may
  * touch it afterwards. All alloc bits must be clear (large: the block is gone). */
 void bs_span_retire(struct bs_span *s);

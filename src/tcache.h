@@ -44,7 +44,8 @@ struct bs_kept {
     uint64_t lengths; /* [owner] byte i: pages of span[i]; 0: the place is free */
     uint32_t pages;   /* [owner; others may read] of all of them: the sum of the bytes of `lengths` */
     uint32_t room;    /* [owner] pages that may be kept, as far as was known when there were too many */
-    uint32_t allocs;  /* [owner] blocks handed out that bs_counters does not know of yet */
+    uint16_t allocs;  /* [owner] blocks handed out that bs_counters does not know of yet */
+    uint16_t swaps;   /* [owner] the same: spans made of others */
     uint16_t last;    /* [owner] the place that was taken last; before it, going round, they are older */
     uint16_t puts;    /* [owner] so many came: every eighth is one to look for work at */
     struct bs_span *span[8];

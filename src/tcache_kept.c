@@ -23,6 +23,9 @@ _Static_assert(BS_KEPT_SPAN_PAGES + BS_KEPT_SPAN_PAGES / BS_KEPT_SLACK_PART < 0x
 static inline uint64_t free_places(const struct bs_kept *kept) {
     return ~(bs_load(&kept->lengths) + (HIGH - EACH)) & HIGH;
 }
+static inline unsigned nplaces(uint64_t places) {
+    return (unsigned)((places >> 7) * EACH >> 56);
+}
 /* The same of those that have from npages to npages + slack. */
 static inline uint64_t places_of(const struct bs_kept *kept, size_t npages, size_t slack) {
     return ((kept->lengths | HIGH) - npages * EACH) & (((npages + slack) * EACH | HIGH) - kept->lengths) & HIGH;
@@ -53,11 +56,35 @@ static inline struct bs_span *leave(struct bs_kept *kept, unsigned i) {
     return s;
 }
 
-/* The allocations that were served from here: told now and then, since a common counter is a line that
- * all threads write to. */
-static BS_NOINLINE void tell_allocs(struct bs_kept *kept) {
+/* What is counted here is told now and then, since a common counter is a line that all threads write to. */
+static BS_NOINLINE void tell(struct bs_kept *kept) {
     bs_count(large_allocs, kept->allocs);
-    kept->allocs = 0;
+    if (kept->swaps != 0) {
+        bs_count(spans_made, kept->swaps);
+        bs_count(spans_returned, kept->swaps);
+    }
+    kept->allocs = kept->swaps = 0;
+}
+
+static inline void count_alloc(struct bs_kept *kept) {
+    if (BS_UNLIKELY(++kept->allocs >= BS_KEPT_COUNTED))
+        tell(kept);
+}
+
+/* In a cache that has no room, as the static ones have none, nothing may be written. */
+void bs_kept_count_alloc(void) {
+    struct bs_kept *kept = &bs_tcache_self()->kept;
+    if (BS_LIKELY(kept->room != 0))
+        count_alloc(kept);
+    else
+        bs_count(large_allocs, 1);
+}
+void bs_kept_count_swap(void) {
+    struct bs_kept *kept = &bs_tcache_self()->kept, one = {.swaps = 1};
+    if (kept->room == 0)
+        tell(&one);
+    else if (++kept->swaps >= BS_KEPT_COUNTED)
+        tell(kept);
 }
 
 /* Of such places the newest, since it is warm, whose span is aligned; PLACES: none. */
@@ -82,9 +109,8 @@ struct bs_span *bs_kept_take(size_t npages, size_t align, bool counts) {
         i = find_aligned(kept, places_of(kept, npages, slack) & ~exact, align);
     if (i == PLACES)
         return NULL;
-    kept->allocs += counts;
-    if (BS_UNLIKELY(kept->allocs == BS_KEPT_COUNTED))
-        tell_allocs(kept);
+    if (counts)
+        count_alloc(kept);
     return leave(kept, i);
 }
 
@@ -100,9 +126,9 @@ static uint32_t room(void) {
 static void let_go(struct bs_kept *kept, size_t most) {
     struct bs_span *gone[PLACES];
     size_t n = 0;
-    while (kept->pages > most || bs_popcount(free_places(kept)) < PLACES / 2) {
+    for (unsigned nfree = nplaces(free_places(kept)); kept->pages > most || nfree < PLACES / 2;
+         nfree++)
         gone[n++] = leave(kept, next_place(kept, ~free_places(kept) & HIGH));
-    }
     if (n != 0)
         bs_waiting_add_large(gone, n);
 }
@@ -155,8 +181,8 @@ static uint32_t pages_of(const struct bs_kept *kept) {
 /* A fork may have met the owner between a length and the sum. */
 void bs_kept_drain(struct bs_tcache *tc) {
     struct bs_kept *kept = &tc->kept;
-    if (kept->allocs != 0)
-        tell_allocs(kept);
+    if ((kept->allocs | kept->swaps) != 0)
+        tell(kept);
     if (kept->pages != 0 || kept->lengths != 0) {
         bs_store(&kept->pages, pages_of(kept));
         let_go(kept, 0);

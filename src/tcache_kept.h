@@ -28,6 +28,10 @@ enum bs_kept_put bs_kept_put(struct bs_span *s);
  * NULL. It is the caller's, who makes it live again (bs_span_revive). counts: as an allocation. */
 struct bs_span *bs_kept_take(size_t npages, size_t align, bool counts);
 
+/* A block was handed out that does not come from here; a span that waited became another one. Counted with those that do. */
+void bs_kept_count_alloc(void);
+void bs_kept_count_swap(void);
+
 /* All of them wait. The caller is the owner, or owns the cache. */
 void bs_kept_drain(struct bs_tcache *tc);
 

@@ -144,9 +144,11 @@
  * 100 blocks of 64 KiB among 17 MiB, takes 4 % less instructions so. With several lengths that cost 1.2 %
  * of the peak of large-random (2026-11-26). 256 KiB is what files are often read into: bench/micro realloc-shrink,
  * which shrinks one such block in 64 calls, takes 155 instructions a call and 185 with 16 pages, large-random the
- * same time. */
+ * same time. Where more than half of so many wait, a block that finds none of about its length has one of them swapped,
+ * so that not as many wait as could: large-threads has the same peak with 80 as it had with 64 before that, and 1.02 of it
+ * with 96 (2026-11-27). */
 #define BS_KEPT_SPAN_PAGES 32
-#define BS_KEPT_PAGES 64
+#define BS_KEPT_PAGES 80
 #define BS_KEPT_HEAP_PART 8
 #define BS_KEPT_PAGES_MAX 256
 /* And each thread keeps up to eight of its own (tcache_kept.h), of so many pages in all, but not more than its share of

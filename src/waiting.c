@@ -21,6 +21,7 @@ static struct {
     unsigned next;                     /* [lock] the class the sweeper takes from next */
     /* Large ones by their pages, the one that was freed last first; n[0] of them. */
     struct bs_link large[BS_KEPT_SPAN_PAGES + 1]; /* [lock] */
+    uint16_t nlarge[BS_KEPT_SPAN_PAGES + 1];      /* [lock] how many */
     uint64_t lengths;                  /* [lock], read relaxed: bit i: large[i] has a span */
     size_t large_pages;                /* [lock], read relaxed: of all of them */
 } waiting = {.lock = BS_LOCK_INIT(BS_RANK_WAITING)};
@@ -46,14 +47,27 @@ static void leave_locked(struct bs_span *s) {
 static void leave_large_locked(struct bs_span *s) {
     leave_locked(s);
     bs_store(&waiting.large_pages, waiting.large_pages - s->npages);
-    if (bs_list_empty(&waiting.large[s->npages]))
+    if (--waiting.nlarge[s->npages] == 0)
         bs_store(&waiting.lengths, waiting.lengths & ~((uint64_t)1 << s->npages));
 }
 
-/* Of large ones the longest, and of these the one that has waited longest. */
+/* The length whose spans have the most pages; the longest such. What other lengths there are is missed the least so. */
+static size_t fullest_length_locked(void) {
+    size_t most = 0, length = 0;
+    for (uint64_t left = waiting.lengths; left != 0; left &= left - 1) {
+        size_t npages = bs_ctz(left), pages = npages * waiting.nlarge[npages];
+        if (pages >= most) {
+            most = pages;
+            length = npages;
+        }
+    }
+    return length;
+}
+
+/* The one that has waited longest. */
 static struct bs_span *take_waiting_locked(unsigned class) {
-    struct bs_link *l = class != 0 ? waiting.spans[class].next
-                                   : waiting.large[bs_msb(waiting.lengths)].prev;
+    struct bs_link *l =
+        class != 0 ? waiting.spans[class].next : waiting.large[fullest_length_locked()].prev;
     struct bs_span *s = BS_LIST_ENTRY(l, struct bs_span, link);
     if (class != 0)
         leave_locked(s);
@@ -172,7 +186,7 @@ static size_t most_kept_locked(void) {
     return bs_min(BS_KEPT_PAGES_MAX, bs_max(part, BS_KEPT_PAGES));
 }
 
-/* One too many: half go, of the longest first. */
+/* One too many: half go, of the lengths that have the most pages. */
 static BS_NOINLINE void give_half_of_large(size_t most) {
     struct bs_span *gone[BS_EMPTY_BATCH];
     size_t n = 0;
@@ -190,6 +204,7 @@ static void add_large_locked(struct bs_span *s) {
     if (head->next == NULL)
         bs_list_init(head);
     bs_list_push_front(head, &s->link);
+    waiting.nlarge[npages]++;
     bs_store(&waiting.lengths, waiting.lengths | (uint64_t)1 << npages);
     bs_store(&waiting.large_pages, waiting.large_pages + npages);
     bs_store(&waiting.n[0], waiting.n[0] + 1);
@@ -227,15 +242,23 @@ static struct bs_span *find_aligned_locked(struct bs_link *head, size_t align) {
     return NULL;
 }
 
-struct bs_span *bs_waiting_take_large(size_t npages, size_t align) {
+/* So many wait that one can go without making the next miss likelier than it is. */
+BS_INLINE bool may_swap(void) {
+    return bs_load(&waiting.large_pages) > BS_KEPT_PAGES / 2;
+}
+
+struct bs_span *bs_waiting_take_large(size_t npages, size_t align, struct bs_span **other) {
     struct bs_span *found = NULL;
-    if (npages > BS_KEPT_SPAN_PAGES || lengths_for(npages) == 0)
+    *other = NULL;
+    if (npages > BS_KEPT_SPAN_PAGES || (lengths_for(npages) == 0 && !may_swap()))
         return NULL;
     bs_lock_acquire(&waiting.lock);
     for (uint64_t left = lengths_for(npages); left != 0 && found == NULL; left &= left - 1)
         found = find_aligned_locked(&waiting.large[npages + bs_ctz(left)], align);
     if (found != NULL)
         leave_large_locked(found);
+    else if (may_swap())
+        *other = take_waiting_locked(0);
     bs_lock_release(&waiting.lock);
     return found;
 }

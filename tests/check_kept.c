@@ -110,10 +110,73 @@ START_TEST(one_that_waits_will_do_as_well) {
     ck_assert_ptr_eq(bs_heap_alloc_aligned(PAGES(1), PAGES(9)), block[0]);
     char *p = take(8);
     ck_assert(p == block[1] || p == block[2]);
-    ck_assert_ptr_null(bs_waiting_take_large(7, PAGES(1)));
-    ck_assert_ptr_null(bs_waiting_take_large(11, PAGES(1)));
+    struct bs_span *other;
+    ck_assert_ptr_null(bs_waiting_take_large(7, PAGES(1), &other));
+    ck_assert_ptr_null(other); /* too few wait */
+    ck_assert_ptr_null(bs_waiting_take_large(11, PAGES(1), &other));
+    ck_assert_ptr_null(other);
     ck_assert_uint_eq(waiting(), 10);
     check_pages(19);
+}
+END_TEST
+
+/* Blocks of so many pages each, which then wait. What is free is behind them, and was used: before new pages are taken
+ * all would go. */
+static void make_wait(const size_t *npages, size_t n, char **block) {
+    bs_heap_free(take(200));
+    take_all(npages, n, block);
+    (void)take(5);
+    for (size_t i = 0; i < n; i++)
+        bs_large_free(bs_span_of((uintptr_t)block[i]));
+}
+
+/* Where none will do and half of what may wait does, one goes for it: the oldest of the length that has the most pages. */
+START_TEST(a_miss_swaps_one_that_waits) {
+    char *block[10];
+    make_wait((const size_t[]){5, 14, 5, 5, 5, 5, 6}, 7, block);
+    _Static_assert(45 > BS_KEPT_PAGES / 2 && 45 - 5 <= BS_KEPT_PAGES / 2,
+                   "one is swapped, and no second one");
+    ck_assert_uint_eq(waiting(), 45);
+    struct bs_span *first = bs_pagemap_span((uintptr_t)block[0]);
+    uint64_t made = bs_counted(spans_made), returned = bs_counted(spans_returned);
+    char *p = bs_heap_alloc_aligned(PAGES(4), PAGES(8));
+    ck_assert_ptr_eq(bs_span_of((uintptr_t)p), first);
+    ck_assert_uint_eq((uintptr_t)p % PAGES(4), 0);
+    ck_assert_uint_eq(bs_heap_usable(p), PAGES(8));
+    ck_assert_ptr_null(bs_span_of((uintptr_t)block[0]));
+    ck_assert_uint_eq(waiting(), 40);
+    check_pages(5 + 8);
+    char *q = take(8);
+    ck_assert_uint_eq(waiting(), 40);
+    check_pages(5 + 8 + 8);
+    bs_tcache_drain_own();
+    ck_assert_uint_eq(bs_counted(spans_made), made + 2);
+    ck_assert_uint_eq(bs_counted(spans_returned), returned + 1);
+    bs_heap_free(p);
+    bs_heap_free(q);
+    check_pages(5);
+}
+END_TEST
+
+/* Its pages may be the new block's, in part. */
+START_TEST(what_was_swapped_is_used_again) {
+    char *block[3];
+    make_wait((const size_t[]){32, 5, 6}, 3, block);
+    memset(block[0], 0xa5, PAGES(32)); /* as whoever had it */
+    char *p = bs_heap_alloc_zero(PAGES(20));
+    ck_assert_ptr_eq(p, block[0]);
+    for (size_t i = 0; i < PAGES(20); i++)
+        require(p[i] == 0, "byte %zu is not zero", i);
+    ck_assert_uint_eq(waiting(), 11);
+    check_pages(5 + 20);
+    char *wall = take(12), *gone = take(31);
+    ck_assert_ptr_eq(wall, p + PAGES(20));
+    bs_large_free(bs_span_of((uintptr_t)gone));
+    ck_assert_uint_eq(waiting(), 11 + 31);
+    char *q = bs_heap_realloc(p, PAGES(24)); /* one that grows does so, too */
+    ck_assert_ptr_ne(q, p);
+    ck_assert_uint_eq(waiting(), 11 + 20);
+    check_pages(5 + 12 + 24);
 }
 END_TEST
 
@@ -471,6 +534,23 @@ START_TEST(a_hard_limit_refuses_nothing_for_what_is_kept) {
 }
 END_TEST
 
+/* Then nobody has the span that went for it. */
+START_TEST(a_hard_limit_may_refuse_a_swap) {
+    char *block[2], *live = take(200);
+    make_wait((const size_t[]){30, 31}, 2, block);
+    bs_opt.limit.kind = BS_LIMIT_BYTES;
+    bs_opt.limit.value = PAGES(200);
+    bs_opt.limit_hard = true;
+    bs_limit_start();
+    ck_assert_uint_eq(waiting(), 61);
+    ck_assert_ptr_null(bs_large_alloc(PAGES(9), 1, false));
+    ck_assert_uint_eq(waiting(), 0);
+    check_pages(205);
+    bs_heap_free(live);
+    check_pages(5);
+}
+END_TEST
+
 START_TEST(too_long_ones_are_not_kept) {
     char *p = take(BS_KEPT_SPAN_PAGES + 1);
     bs_heap_free(p);
@@ -489,6 +569,8 @@ int main(void) {
     tcase_add_test(tc, a_little_longer_will_do);
     tcase_add_test(tc, the_length_itself_is_better);
     tcase_add_test(tc, one_that_waits_will_do_as_well);
+    tcase_add_test(tc, a_miss_swaps_one_that_waits);
+    tcase_add_test(tc, what_was_swapped_is_used_again);
     tcase_add_test(tc, alignment_is_kept);
     tcase_add_test(tc, content_is_as_promised);
     tcase_add_test(tc, all_is_within_bounds);
@@ -508,5 +590,6 @@ int main(void) {
     tcase_add_test(tc, a_thread_without_a_cache_keeps_none);
     tcase_add_test(tc, under_pressure_a_thread_keeps_none);
     tcase_add_test(tc, a_hard_limit_refuses_nothing_for_what_is_kept);
+    tcase_add_test(tc, a_hard_limit_may_refuse_a_swap);
     return run_suite(suite);
 }
