@@ -458,6 +458,10 @@
 #define BS_QUARANTINE_TRIM_BYTES (8 * BS_MIB)
 #define BS_QUARANTINE_TRIM_PART 4
 #define BS_QUARANTINE_TRIM_NS UINT64_C(1000000000)
+/* Free pages with memory that were not needed between so many searches go back, if they are so many bytes; in so much time. */
+#define BS_QUARANTINE_SPARE_SEARCHES 2
+#define BS_QUARANTINE_SPARE_BYTES (512 * BS_KIB)
+#define BS_QUARANTINE_SPARE_NS UINT64_C(2000000)
 /* After a search that could not be made the next one waits so long, in ns, and twice that the next time. */
 #define BS_QUARANTINE_RETRY_NS UINT64_C(100000000)
 #define BS_QUARANTINE_RETRY_MAX_NS UINT64_C(60000000000)

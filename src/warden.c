@@ -14,6 +14,7 @@
 #include "round.h"
 #include "sample.h"
 #include "sampler.h"
+#include "scavenge.h"
 #include "thread.h"
 #include "usage.h"
 #include "world.h"
@@ -28,6 +29,8 @@ static struct {
     uint32_t called;         /* [atomic] the helper is to search */
     size_t peak_bytes;       /* [lock:round] in spans, the most since tables were trimmed */
     uint64_t trimmed_ns;     /* [lock:round] when that was */
+    size_t spare_bytes;      /* [lock:round] free and dirty before each of so many searches, at least */
+    unsigned nspare;         /* [lock:round] */
 } warden = {.soft_bytes = BS_QUARANTINE_FLOOR_BYTES};
 
 /* What the program has, in the heap and beside it: what a search reads. What is in quarantine itself does not count, or
@@ -84,6 +87,21 @@ static void trim_tables(uint64_t now_ns) {
     bs_round_leave();
 }
 
+/* What is free and has memory before a search was not needed since the last one, and what that search releases comes on top
+ * of it. So the program has no use for pages that were not needed twice: often they are runs too short for its spans, left of
+ * longer ones that were released together and cut. The scavenger would keep them for as long as the heap grows. */
+static void give_spare(size_t dirty) {
+    if (!bs_opt.scavenge || !bs_round_try())
+        return;
+    warden.spare_bytes = warden.nspare == 0 ? dirty : bs_min(warden.spare_bytes, dirty);
+    if (++warden.nspare == BS_QUARANTINE_SPARE_SEARCHES) {
+        warden.nspare = 0;
+        if (warden.spare_bytes >= BS_QUARANTINE_SPARE_BYTES)
+            (void)bs_scavenge_pages(warden.spare_bytes / BS_PAGE_SIZE, 0, BS_QUARANTINE_SPARE_NS);
+    }
+    bs_round_leave();
+}
+
 /* --- searches ----------------------------------------------------------------------------------- */
 
 static bool search(const char *reason, size_t above) {
@@ -93,6 +111,7 @@ static bool search(const char *reason, size_t above) {
                                  : (enum bs_hunt_mode)bs_opt.quarantine_mode;
     const struct bs_hunt_guest *guest = bs_sample_is_on() && bs_log_is_on() ? bs_dangling_guest() : NULL;
     uint64_t cpu = bs_os_thread_cpu_ns();
+    size_t dirty = bs_pageheap_dirty_bytes();
     if (!bs_hunt_run(mode, above, guest, &r))
         return false;
     /* what it has cost, and not how long it took: where CPUs are few, others ran meanwhile */
@@ -111,6 +130,7 @@ static bool search(const char *reason, size_t above) {
     bs_store(&warden.not_before_ns, now + pause);
     bs_store(&warden.soft_bytes, soft_bytes(whole_bytes()));
     trim_tables(now);
+    give_spare(dirty);
     bs_log_hunt(reason, &r);
     bs_log_dangling();
     return r.end == BS_SCAN_DONE;

@@ -106,6 +106,31 @@ judge sparse '
 assert len(done) >= 15
 assert max(s["released"] for s in done[-10:]) < 6 * 2**20, [s["released"] for s in done]'
 
+# Spans of six pages that a search has released are cut by those of four: what is left of them, two pages each, nobody
+# needs, and goes back.
+cat >"$tmp/mixed.c" <<'END'
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+static char *live[8000], *other[100];
+int main(void) {
+    for (int i = 0; i < 8000; i++) {
+        memset(live[i] = malloc(4600), 1, 4600);
+        for (int k = 0; k < 4; k++) {
+            char **p = &other[(i * 4 + k) % 100];
+            free(*p);
+            memset(*p = malloc(9000), 1, 9000);
+        }
+    }
+    puts("done");
+}
+END
+"${CC:-cc}" -O1 -fno-builtin -o "$tmp/mixed" "$tmp/mixed.c"
+same mixed "$tmp/mixed"
+judge mixed '
+assert len(done) >= 15
+assert ends[0]["scavenged_bytes"] > 2 * 2**20, ends[0]["scavenged_bytes"]'
+
 cat >"$tmp/sqlite.py" <<'END'
 import sqlite3
 c = sqlite3.connect(":memory:")
