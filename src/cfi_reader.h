@@ -2,6 +2,8 @@
 /*
  * cfi_reader.h - reads the bytes of .eh_frame one after the other, for cfi.c and cfi_step.c; nobody
  * else includes it. What is not there reads as 0 and makes the reader bad, for good.
+ *
+ * No lock, no allocation: the reader is its user's own.
  */
 #ifndef BS_CFI_READER_H
 #define BS_CFI_READER_H

@@ -2,6 +2,8 @@
 /*
  * log_line.h - one line of the log: both forms, text and JSON, come from one list of fields, so they
  * cannot drift apart. For log.c and log_*.c; where the line goes is sink.c's matter.
+ *
+ * No lock of its own: a line is its thread's. Where it goes there is one (sink.h).
  */
 #ifndef BS_LOG_LINE_H
 #define BS_LOG_LINE_H

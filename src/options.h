@@ -4,7 +4,7 @@
  * range is named on stderr with the nearest known word, and the default stays.
  *
  * Grammar: BESOM_CONF=key:value,key:value ... and each key alone as BESOM_<KEY>=value, which wins.
- * Called once, while the process has one thread. Allocates nothing.
+ * Called once, while the process has one thread. No lock, no allocation.
  */
 #ifndef BS_OPTIONS_H
 #define BS_OPTIONS_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * smaps.h - resident bytes by owner, from /proc/self/smaps. Reads with a small buffer, line by
- * line; allocates nothing; holds a file descriptor only while it reads.
+ * line; allocates nothing; holds a file descriptor only while it reads. Takes the metadata's lock for each mapping that
+ * may hold some.
  */
 #ifndef BS_SMAPS_H
 #define BS_SMAPS_H
