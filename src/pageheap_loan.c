@@ -7,14 +7,6 @@
 
 #include <string.h>
 
-static void set_sum_locked(size_t region, struct bs_sum sum) {
-    struct bs_sum *leaf = &bs_pageheap.sums.level[0][region];
-    bool same = bs_sum_same(*leaf, sum);
-    *leaf = sum;
-    if (!same)
-        bs_pagesum_update(&bs_pageheap.sums, region, 1);
-}
-
 static void change_locked(const struct bs_loan *loan, bool borrowed) {
     size_t i = bs_page_index(loan->base) / BS_REGION_PAGES, bytes = loan->npages / 8, w = loan->first / 64;
     struct bs_region *r = bs_region_at(i);
@@ -32,7 +24,7 @@ static void change_locked(const struct bs_loan *loan, bool borrowed) {
         r->ndirty += (uint32_t)(loan->npages - released);
     }
     bs_store(&bs_pageheap.counts.closed_runs, bs_pageheap.counts.closed_runs + bs_closed_runs_near(i) - runs);
-    set_sum_locked(i, bs_region_summary(r->alloc));
+    bs_pagesum_set(&bs_pageheap.sums, i, bs_region_summary(r->alloc));
     /* meanwhile they count as dirty, as those in the scavenger's hands */
     struct bs_pageheap_counts *c = &bs_pageheap.counts;
     bs_store(&c->dirty_pages, borrowed ? c->dirty_pages + released : c->dirty_pages - released);
