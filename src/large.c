@@ -108,19 +108,16 @@ static BS_NOINLINE void *alloc_new(struct bs_span *other, size_t size, size_t np
     return (void *)s->base;
 }
 
-void *bs_large_alloc_kept(size_t size, size_t align) {
-    struct bs_span *s = bs_kept_take(pages_for(size), align, true);
-    if (s == NULL)
-        return NULL;
-    bs_span_revive(s, size);
-    return (void *)s->base;
-}
-
 static inline void *reuse(struct bs_span *s, size_t size, bool zero) {
     bs_span_revive(s, size);
     if (zero)
         bs_clear_block(s->base, size, s->base, s->base + pages_for(size) * BS_PAGE_SIZE);
     return (void *)s->base;
+}
+
+void *bs_large_alloc_kept(size_t size, size_t align) {
+    struct bs_span *s = bs_kept_take(pages_for(size), align, true);
+    return s != NULL ? reuse(s, size, false) : NULL;
 }
 
 void *bs_large_alloc_missed(size_t size, size_t align, bool zero) {
