@@ -42,20 +42,6 @@ struct look {
     bool any_lost, any_held;
 };
 
-/* Bytes of slots that are out within [from, to), which lies in the span. */
-static size_t bytes_out(const struct bs_shape *s, const uint64_t *bits, uintptr_t from, uintptr_t to) {
-    size_t out = 0;
-    uint32_t slot = bs_class_slot(&bs_class_info[s->class], (uint32_t)(from - s->base));
-    for (; slot < s->nslots; slot++) {
-        uintptr_t start = s->base + (uintptr_t)slot * s->size;
-        if (start >= to)
-            break;
-        if (bs_bit_test(bits, slot))
-            out += bs_min(start + s->size, to) - bs_max(start, from);
-    }
-    return out;
-}
-
 static size_t live_of_large(const struct look *l, uintptr_t from, uintptr_t to) {
     uintptr_t end = l->shape.base + l->request;
     return from < end ? bs_min(to, end) - from : 0;
@@ -65,16 +51,16 @@ static size_t live_of_large(const struct look *l, uintptr_t from, uintptr_t to) 
 static void lost_page(struct walk *w, const struct look *l, uintptr_t from, uintptr_t to) {
     unsigned class = l->shape.class;
     size_t live = class == 0 ? live_of_large(l, from, to) : 0;
-    w->lost[class] += class != 0 ? bytes_out(&l->shape, l->lost, from, to) : to - from;
+    w->lost[class] += class != 0 ? bs_shape_slots_out(&l->shape, l->lost, from, to).bytes : to - from;
     w->large_live -= live;
     w->large_rounding -= class == 0 ? to - from - live : 0;
 }
 
 static void small_page(struct walk *w, const struct look *l, uintptr_t from, uintptr_t to) {
-    size_t out = bytes_out(&l->shape, l->bits, from, to), bytes = to - from;
+    size_t out = bs_shape_slots_out(&l->shape, l->bits, from, to).bytes, bytes = to - from;
     w->out[l->shape.class] += out;
     if (l->any_held)
-        w->held[l->shape.class] += bytes_out(&l->shape, l->held, from, to);
+        w->held[l->shape.class] += bs_shape_slots_out(&l->shape, l->held, from, to).bytes;
     if (out == 0)
         w->span_free += bytes;
     else

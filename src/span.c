@@ -223,6 +223,21 @@ uint16_t bs_span_free_os_pages(const struct bs_span *s, size_t os_page) {
     return mask;
 }
 
+struct bs_slots_out bs_shape_slots_out(const struct bs_shape *s, const uint64_t *bits, uintptr_t from, uintptr_t to) {
+    struct bs_slots_out out = {0};
+    uint32_t slot = bs_class_slot(&bs_class_info[s->class], (uint32_t)(from - s->base));
+    for (; slot < s->nslots; slot++) {
+        uintptr_t start = s->base + (uintptr_t)slot * s->size;
+        if (start >= to)
+            break;
+        if (!bs_bit_test(bits, slot))
+            continue;
+        out.bytes += bs_min(start + s->size, to) - bs_max(start, from);
+        out.slots++;
+    }
+    return out;
+}
+
 bool bs_span_is_valid(const struct bs_span *s) {
     size_t n = 0;
     for (size_t w = 0; w < bs_span_words(s); w++) {

@@ -177,6 +177,14 @@ BS_INLINE bool bs_shape_slot(const struct bs_shape *shape, uintptr_t p, uint32_t
     return *slot < shape->nslots;
 }
 
+/* What of a part of a span's pages is in slots that are out, by a copy of its bits (bs_central_copy_bits). */
+struct bs_slots_out {
+    size_t bytes;
+    unsigned slots; /* that lie in the part, or reach into it */
+};
+/* Of [from, to), which lies in the span. */
+struct bs_slots_out bs_shape_slots_out(const struct bs_shape *s, const uint64_t *bits, uintptr_t from, uintptr_t to);
+
 /* Claims at most max slots of word w that are free and in `of`: their bits, now set in alloc. */
 uint64_t bs_span_claim(struct bs_span *s, size_t w, uint64_t of, unsigned max);
 
