@@ -11,6 +11,7 @@
 #include "log_line.h"
 #include "opt.h"
 #include "os.h"
+#include "pins.h"
 #include "sample.h"
 #include "sampler.h"
 #include "sink.h"
@@ -51,15 +52,16 @@ static void limit_fields(struct bs_line *l) {
 
 #define STACKS_MAX 200
 
-/* The stacks with the most live bytes, the most first. */
+/* The stacks that hold most, what they pin included, the most first. */
 struct top {
     unsigned n, max;
     uint64_t bytes, blocks, samples; /* over all stacks */
+    struct bs_pins pins;
     struct bs_stack *stack[STACKS_MAX];
-    uint64_t key[STACKS_MAX];
+    uint64_t key[STACKS_MAX]; /* live and pinned bytes */
 };
 
-static void count_stack(struct top *t, struct bs_stack *s) {
+static void count_stack(struct top *t, const struct bs_stack *s) {
     t->bytes += bs_load(&s->live_bytes);
     t->blocks += bs_load(&s->live_blocks);
     t->samples += bs_load(&s->live_samples);
@@ -67,9 +69,9 @@ static void count_stack(struct top *t, struct bs_stack *s) {
 
 static void rank_stack(void *ctx, struct bs_stack *s) {
     struct top *t = ctx;
-    uint64_t key = bs_load(&s->live_bytes);
+    uint64_t live = bs_load(&s->live_bytes), key = live + bs_pins_of(&t->pins, s);
     count_stack(t, s);
-    if (key == 0 || t->max == 0 || (t->n == t->max && key <= t->key[t->n - 1]))
+    if (live == 0 || t->max == 0 || (t->n == t->max && key <= t->key[t->n - 1]))
         return;
     unsigned i = t->n < t->max ? t->n++ : t->n - 1;
     for (; i > 0 && t->key[i - 1] < key; i--) {
@@ -80,12 +82,13 @@ static void rank_stack(void *ctx, struct bs_stack *s) {
     t->stack[i] = s;
 }
 
-static void stack_line(const struct bs_stack *s, uint64_t live_bytes) {
+static void stack_line(const struct bs_stack *s, uint64_t live, uint64_t pinned) {
     struct bs_line l;
     bs_line_begin(&l, "stack");
-    bs_line_bytes(&l, "bytes", live_bytes);
+    bs_line_bytes(&l, "bytes", live);
     bs_line_number(&l, "blocks", bs_load(&s->live_blocks));
     bs_line_number(&l, "samples", bs_load(&s->live_samples));
+    bs_line_bytes(&l, "pinned", pinned);
     bs_line_bytes(&l, "total_bytes", bs_load(&s->bytes));
     bs_line_number(&l, "total_blocks", bs_load(&s->blocks));
     bs_line_frames(&l, "frames", s);
@@ -95,6 +98,7 @@ static void stack_line(const struct bs_stack *s, uint64_t live_bytes) {
 static void log_stacks(void) {
     struct top t = {.max = (unsigned)bs_min(bs_opt.log_stacks, STACKS_MAX)};
     struct bs_line l;
+    bool known = bs_pins_take(&t.pins);
     bs_stacks_each(rank_stack, &t);
     count_stack(&t, &bs_stacks_other);
     bs_line_begin(&l, "stacks");
@@ -105,11 +109,17 @@ static void log_stacks(void) {
     bs_line_number(&l, "lost", bs_sample_lost());
     bs_line_bytes(&l, "bytes", t.bytes);
     bs_line_number(&l, "blocks", t.blocks);
+    bs_line_bytes(&l, "pinned", t.pins.bytes);
     bs_line_bytes(&l, "other", bs_load(&bs_stacks_other.live_bytes));
+    if (!known)
+        bs_line_string(&l, "note", "no memory to tell what is pinned by stack");
     bs_line_end(&l);
     bs_line_modules(t.stack, t.n);
-    for (unsigned i = 0; i < t.n; i++)
-        stack_line(t.stack[i], t.key[i]);
+    for (unsigned i = 0; i < t.n; i++) {
+        uint64_t pinned = bs_pins_of(&t.pins, t.stack[i]);
+        stack_line(t.stack[i], t.key[i] - pinned, pinned);
+    }
+    bs_pins_drop(&t.pins);
 }
 
 /* --- reports ---------------------------------------------------------------------------------- */

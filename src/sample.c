@@ -102,6 +102,22 @@ bool bs_sample_find(const void *p, struct bs_sampled *out) {
     return number != BS_NUMBERS_NONE;
 }
 
+bool bs_sample_part(size_t *place, struct bs_sampled_at out[BS_SAMPLE_PART], size_t *n) {
+    *n = 0;
+    bs_lock_acquire(&samples.lock);
+    size_t end = bs_min(*place + BS_SAMPLE_PART, samples.table.cap);
+    bool more = *place < end;
+    for (; *place < end; ++*place) {
+        const struct bs_number *at = &samples.table.slot[*place];
+        if (at->key == 0)
+            continue;
+        const struct bs_sampled *s = (const struct bs_sampled *)(uintptr_t)at->number;
+        out[(*n)++] = (struct bs_sampled_at){at->key, s->stack, s->blocks};
+    }
+    bs_lock_release(&samples.lock);
+    return more;
+}
+
 size_t bs_sample_count(void) {
     bs_lock_acquire(&samples.lock);
     size_t n = samples.table.n;

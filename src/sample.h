@@ -38,6 +38,17 @@ struct bs_sampled {
 bool bs_sample_take(const void *p, struct bs_sampled *out);
 /* False: p is not sampled. */
 bool bs_sample_find(const void *p, struct bs_sampled *out);
+/* Of one sampled block, while they are gone through. */
+struct bs_sampled_at {
+    uintptr_t p;
+    struct bs_stack *stack;
+    uint64_t blocks; /* what it stands for */
+};
+enum { BS_SAMPLE_PART = 24 }; /* places of the table that one call looks at, under the lock */
+/* Goes through the table: copies what lies at *place (0 to begin) and behind to out, and moves *place on. False: that was
+ * the end, and *n is 0. While blocks come and go the table may be put in another order, so that a block is missed, or
+ * seen twice. */
+bool bs_sample_part(size_t *place, struct bs_sampled_at out[BS_SAMPLE_PART], size_t *n);
 /* Blocks that were sampled and had no room in the table. */
 uint64_t bs_sample_lost(void);
 /* For tests: samples that are alive. */

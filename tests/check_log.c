@@ -13,14 +13,19 @@
 #include "log_line.h"
 #include "opt.h"
 #include "os.h"
+#include "out.h"
+#include "pins.h"
+#include "sample.h"
 
 #include <check.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 static char folder[64];
@@ -128,7 +133,7 @@ static const char judge_stacks[] =
     "lines = [json.loads(l) for l in open(sys.argv[1])]\n"
     "assert [l['event'] for l in lines[:2]] == ['exit', 'stacks'], lines\n"
     "t, rest = lines[1], lines[2:]\n"
-    "names = 'interval stacks shown samples lost bytes blocks other'.split()\n"
+    "names = 'interval stacks shown samples lost bytes blocks pinned other'.split()\n"
     "assert all(isinstance(t[n], int) for n in names), t\n"
     "assert (t['interval'], t['shown'], t['lost'], t['other']) == (1, 1, 0, 0), t\n"
     "assert t['samples'] == t['blocks'] == 30 and t['bytes'] == 300000 and t['stacks'] == 2, t\n"
@@ -139,6 +144,7 @@ static const char judge_stacks[] =
     "s = rest[-1]\n"
     "assert (s['bytes'], s['blocks'], s['samples']) == (200000, 20, 20), s\n"
     "assert (s['total_bytes'], s['total_blocks']) == (210000, 21), s\n"
+    "assert 0 < s['pinned'] <= t['pinned'], (t, s)\n"
     "for f in s['frames']:\n"
     "    module, offset = f.split('+')\n"
     "    assert int(offset, 16) > 0 and (module == '0' or int(module) in modules), f\n"
@@ -232,8 +238,8 @@ START_TEST(text_has_every_field) {
 }
 END_TEST
 
+static void *block[31];
 static void sample_some(void) {
-    static void *block[31];
     bs_opt.sample = 1;
     bs_opt.log_stacks = 1;
     bs_heap_start_sampling();
@@ -242,6 +248,22 @@ static void sample_some(void) {
     for (unsigned i = 21; i < 31; i++)
         block[i] = bs_heap_alloc(10000);
     bs_heap_free(block[7]);
+}
+
+static const struct bs_stack *stack_of(const void *p) {
+    struct bs_sampled s;
+    ck_assert(bs_sample_find(p, &s));
+    return s.stack;
+}
+
+/* The line begins with `before`, a number of bytes in both of its forms, and `after`. */
+static void expect_numbers(const char *line, const char *before, uint64_t bytes, const char *after) {
+    char want[512], buf[64];
+    struct bs_out out;
+    bs_out_init(&out, buf, sizeof buf);
+    bs_out_size(&out, bytes);
+    snprintf(want, sizeof want, "%s%ju (%s)%s", before, (uintmax_t)bytes, bs_out_text(&out), after);
+    ck_assert_msg(strncmp(line, want, strlen(want)) == 0, "'%s' does not begin with '%s'", line, want);
 }
 
 START_TEST(stacks_follow_a_report) {
@@ -255,14 +277,57 @@ START_TEST(stacks_follow_a_report) {
     bs_opt.log_format = BS_LOG_TEXT;
     bs_log_start();
     bs_log_report("interval");
-    const char *text = text_of("text");
-    ck_assert_ptr_nonnull(strstr(text, " stacks: interval 1 stacks 2 shown 1 samples 30 lost 0 bytes 300000 "
-                                       "(292.9 KiB) blocks 30 other 0\n"));
+    const char *text = text_of("text"), *line = strstr(text, " stacks: ");
+    ck_assert_ptr_nonnull(line);
+    struct bs_pins pins;
+    ck_assert(bs_pins_take(&pins));
+    expect_numbers(line, " stacks: interval 1 stacks 2 shown 1 samples 30 lost 0 bytes 300000 (292.9 KiB) blocks 30 pinned ",
+                   pins.bytes, " other 0\n");
     ck_assert_ptr_nonnull(strstr(text, " module: number 1 build_id "));
-    ck_assert_ptr_nonnull(strstr(text, " stack: bytes 200000 (195.3 KiB) blocks 20 samples 20 total_bytes "
-                                       "210000 (205.0 KiB) total_blocks 21 frames 1+0x"));
+    line = strstr(text, " stack: ");
+    ck_assert_ptr_nonnull(line);
+    expect_numbers(line, " stack: bytes 200000 (195.3 KiB) blocks 20 samples 20 pinned ", bs_pins_of(&pins, stack_of(block[0])),
+                   " total_bytes 210000 (205.0 KiB) total_blocks 21 frames 1+0x");
 }
 END_TEST
+
+/* Of two stacks the one that holds less itself and pins more comes first, and so is the one that is shown. */
+START_TEST(what_a_stack_pins_counts) {
+    static void *small[4000];
+    bs_opt.sample = 1;
+    bs_opt.log_stacks = 1;
+    bs_heap_start_sampling();
+    for (unsigned i = 0; i < BS_ARRAY_LEN(small); i++)
+        small[i] = bs_heap_alloc(64);
+    for (unsigned i = 0; i < BS_ARRAY_LEN(small); i++)
+        if (i % 64 != 0)
+            bs_heap_free(small[i]);
+    void *large = bs_heap_alloc(100000);
+    log_to("log");
+    bs_log_start();
+    bs_log_report("exit");
+    ck_assert_ptr_nonnull(strstr(text_of("log"), " shown 1 "));
+    ck_assert_ptr_nonnull(strstr(text_of("log"), " stack: bytes 4032 blocks 63 "));
+    bs_heap_free(large);
+}
+END_TEST
+
+#if !BS_SANITIZED /* then it is libc that makes the calls */
+/* The report says so, and what it knows without. */
+START_TEST(without_memory_for_what_is_pinned) {
+    log_to("log");
+    bs_log_start();
+    sample_some();
+    static struct bs_os_call_faults faults = {.number = SYS_mmap, .at = 1, .error = ENOMEM, .lasting = true};
+    bs_os_call_faults = &faults;
+    bs_log_report("exit");
+    bs_os_call_faults = NULL;
+    const char *text = text_of("log");
+    ck_assert_ptr_nonnull(strstr(text, " blocks 30 pinned 0 other 0 note no memory to tell what is pinned by stack\n"));
+    ck_assert_ptr_nonnull(strstr(text, " stack: bytes 200000 (195.3 KiB) blocks 20 samples 20 pinned 0 "));
+}
+END_TEST
+#endif
 
 START_TEST(traces_only_when_asked) {
     struct bs_scavenge_work work = {.calls = 1};
@@ -589,6 +654,10 @@ static TCase *form_tests(void) {
     tcase_add_test(tc, any_text_is_one_line);
     tcase_add_test(tc, text_has_every_field);
     tcase_add_test(tc, stacks_follow_a_report);
+    tcase_add_test(tc, what_a_stack_pins_counts);
+#if !BS_SANITIZED
+    tcase_add_test(tc, without_memory_for_what_is_pinned);
+#endif
     tcase_add_test(tc, traces_only_when_asked);
     tcase_add_test(tc, no_log_without_the_option);
     return tc;
