@@ -4,7 +4,7 @@
 # first_text.sh - preload/order.ld names every function that a small program runs: callgrind counts which
 # are run by a process that does nothing, by cat, ls and sed, and by one that allocates sizes up to 1 KiB; each
 # has to lie in the last window of 64 KiB of libbesom.so's text. One that does not costs every process 64 KiB.
-# And what cat, grep and sed say of themselves, and a shell that forks of itself and its child, has to have
+# And what cat, grep, sed and make say of themselves, and a shell that forks of itself and its child, has to have
 # no more of the text in memory: callgrind knows no names in .text.rest.
 #
 # Skipped aloud without valgrind, where the linker took no order, and where another level of optimisation
@@ -62,6 +62,13 @@ for program in "cat" "grep -E ^[0-9a-f]+-|^Rss:" "sed -n p"; do
     # shellcheck disable=SC2086
     (set -f; env -i PATH="$PATH" LD_PRELOAD="$lib" $program /proc/self/smaps) | small "${program%% *}"
 done
+# A cat that has freed the buffer of a file, which is a large block; a make that has run a recipe.
+env -i PATH="$PATH" LD_PRELOAD="$lib" cat "$0" /proc/self/smaps | small "cat after a file"
+if command -v make >/dev/null; then
+    # shellcheck disable=SC2016
+    printf 'all:\n\t@cat /proc/$$PPID/smaps\n' >"$scratch/recipe"
+    env -i PATH="$PATH" LD_PRELOAD="$lib" make -s -f "$scratch/recipe" | small make
+fi
 # A shell that has forked, and its child that is no other program yet.
 # shellcheck disable=SC2016
 env -i PATH="$PATH" LD_PRELOAD="$lib" sh -c '(:); cat "/proc/$$/smaps"' | small "a shell that forked"
