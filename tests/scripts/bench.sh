@@ -301,7 +301,8 @@ from head import code, shown_command
 from options import size_kib
 from plot import bars
 from report import sparkline, verdict
-from sampler import MAX_SAMPLES, Series, thinned
+import sampler
+from sampler import MAX_SAMPLES, Member, Sampler, Series, thinned
 from stats import interval, summarize
 assert interval([3]) == (3, 3, 0.0)
 assert interval(list(range(1, 6))) == (1, 5, 0.9375)
@@ -322,6 +323,25 @@ long = series(*((i, 100 if i == 7777 else 2 * (i % 2)) for i in range(50000)))
 assert abs(long.mean(50000) - 1) < 0.01 and long.peak == 100, (long.mean(50000), long.peak)
 assert len(long.samples) <= MAX_SAMPLES and max(k for _, k in long.samples) == 100
 assert [at for at, _ in long.samples] == sorted(at for at, _ in long.samples)
+# What a process shares with one that has grown since is not its alone any more.
+def smaps(anonymous, files, sharers):
+    shared = 60 if sharers > 1 else 0
+    pss = anonymous + files - shared + shared // sharers
+    return f"Rss: {anonymous + files} kB\nPss: {pss} kB\nPss_Anon: {anonymous} kB\nAnonymous: {anonymous} kB\n"
+tree = {7: (10, 60, 1)}
+sampler.tree_of = lambda parent: [parent, *tree]
+sampler.read_statm = lambda pid: [tree[pid][0] + tree[pid][1], tree[pid][1], pid]
+sampler.read_proc = lambda pid, name: smaps(*tree[pid])
+both = Sampler(1, 0)
+assert both.sample() == 70
+tree[8] = (1, 0, 1)
+both.tree_seconds = 0 # the tree is walked again
+assert both.sample() == 71
+tree.update({7: (10, 60, 2), 8: (20, 80, 2)})
+assert both.sample() == 110, both.sample()
+one = Member([20, 10, 1], 1.0)
+one.shared, one.files, one.own = 5, 10, 0.5
+assert one.memory([30, 14, 1]) == 30 - 5 - 4 * 0.5
 many = [[i, i % 7] for i in range(100)]
 assert len(thinned(many, 10)) == 10 and max(k for _, k in thinned(many, 10)) == 6
 assert sparkline([[0, 0], [4, 8]], 4, 8, 8, 8) == "▁▄▆█", sparkline([[0, 0], [4, 8]], 4, 8, 8, 8)

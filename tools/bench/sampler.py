@@ -5,7 +5,10 @@ PSS is what adds up over processes that share pages, and it is dear: the kernel 
 (12 ms for 1 GiB). RSS is a sum that the kernel keeps (10 µs). So each process is read both ways
 when one appears, when it has become another program or its RSS has changed by a quarter, and then as
 often as PSS_SHARE of one CPU pays for; in between its memory is its RSS less what it shared at the
-last reading. The metric "rss" leaves PSS away and counts shared pages once a process.
+last reading, and of the pages of files that came since so large a part counts as of those that were
+there: a compiler that has just been started maps what its driver has mapped. Where that has become
+much, the others are read as well, in the same sample. The metric "rss" leaves
+PSS away and counts shared pages once a process.
 
 The interval begins at 1 ms, so that a short program is seen too, grows to what was asked for, and
 further where what is not PSS would cost more than SHARE of one CPU beyond a small credit.
@@ -21,6 +24,7 @@ FIRST_INTERVAL = 0.001
 EARLY = 40                # the interval is at most 1/40 of the time since the start
 CREDIT_SECONDS = 0.01     # what a short program may cost beyond its share
 PSS_CREDIT_SECONDS = 0.03
+MOVED = 0.05              # of all memory: what one process shares more or less than before, and the others are read
 MAX_SAMPLES = 4000
 
 
@@ -47,12 +51,19 @@ def is_forbidden(path):
 
 
 class Member:
-    """One process of the tree. shared: what to take off its RSS; text: changes by exec."""
+    """One process of the tree. shared: what to take off its RSS; files: pages of files that were there
+    then; own: the part of such pages that is its own; text: changes by exec."""
 
-    def __init__(self, statm):
+    def __init__(self, statm, own):
         self.text = statm[2]
-        self.shared = statm[1]
+        self.shared = self.files = statm[1]
+        self.own = own
         self.read_at = None     # its RSS when PSS was read
+
+    def memory(self, statm):
+        """Between readings, in KiB."""
+        come = max(statm[1] - self.files, 0)
+        return max(statm[0] - self.shared - come * (1 - self.own), 0)
 
     def is_stale(self, resident):
         return self.read_at is None or abs(resident - self.read_at) > self.read_at / 4
@@ -73,6 +84,8 @@ class Sampler:
         self.pss_credit, self.pss_at = PSS_CREDIT_SECONDS, begin
         self.credit = CREDIT_SECONDS
         self.npss, self.pss_cost = 0, 0.0
+        self.moved, self.read_now = 0, set()    # in this sample: KiB by which `shared` changed; who was read
+        self.own = 1.0              # Member.own at the last reading of any process
         self.unreadable = False     # a process whose PSS is not ours to see counts as RSS
         self.next_at = begin
 
@@ -108,12 +121,17 @@ class Sampler:
         if pss is None:
             self.unreadable = self.unreadable or is_forbidden(f"/proc/{pid}/smaps_rollup")
             return None
+        self.moved += abs(rss - pss - member.shared)
         member.read_at, member.shared = rss, rss - pss
+        member.files = rss - (field_kib(text, "Anonymous") or 0)
+        if member.files > 0:
+            own = pss - (field_kib(text, "Pss_Anon") or 0)
+            self.own = member.own = min(max(own / member.files, 0), 1)
         self.npss += 1
         return pss
 
-    def memory_of(self, pid):
-        """KiB, 0 when it has gone."""
+    def memory_of(self, pid, again=False):
+        """KiB, 0 when it has gone. again: its PSS is read on credit."""
         statm = read_statm(pid)
         if statm is None or statm[0] == 0:
             return 0
@@ -121,13 +139,25 @@ class Sampler:
             return statm[0]
         member = self.members.get(pid)
         if member is None or member.text != statm[2]:
-            member = self.members[pid] = Member(statm)
-        if self.pss_credit > 0 and (pid in self.due or member.is_stale(statm[0])):
+            member = self.members[pid] = Member(statm, self.own)
+        wanted = again or pid in self.due or member.is_stale(statm[0])
+        if wanted and self.pss_credit > (-PSS_CREDIT_SECONDS if again else 0):
             self.due.discard(pid)
             pss = self.read_pss(pid, member)
             if pss is not None:
+                self.read_now.add(pid)
                 return pss
-        return max(statm[0] - member.shared, 0)
+        return member.memory(statm)
+
+    def memory_of_all(self):
+        """KiB. What one process shares now, others share with it: where that is much, these are read as well,
+        or it would count for them as theirs alone. (A compiler's driver had been read before its child.)"""
+        self.moved = 0
+        self.read_now = set()
+        each = {pid: self.memory_of(pid) for pid in self.pids}
+        if self.moved > sum(each.values()) * MOVED:
+            each.update({pid: self.memory_of(pid, again=True) for pid in self.pids if pid not in self.read_now})
+        return sum(each.values())
 
     def sample(self, final=False):
         """Takes one now. final: exact, whatever it costs. KiB."""
@@ -142,7 +172,7 @@ class Sampler:
             self.pss_credit = max(self.pss_credit, PSS_CREDIT_SECONDS)
         if self.pss_credit >= PSS_CREDIT_SECONDS:
             self.due = set(self.pids)
-        kib = sum(self.memory_of(pid) for pid in self.pids)
+        kib = self.memory_of_all()
         if kib:
             self.series.add(now - self.begin, kib)
         cost = time.thread_time() - before
