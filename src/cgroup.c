@@ -233,7 +233,7 @@ static bool own_dir(const char *text, int which, char dir[PATH_BYTES], size_t *t
 /* From a cgroup to its parent; false: it was the one at the mount point. */
 static bool go_up(char *dir, size_t top) {
     char *slash = strrchr(dir + top, '/');
-    if (slash == NULL || dir[top] == '\0')
+    if (slash == NULL)
         return false;
     *slash = '\0';
     return true;
@@ -343,7 +343,7 @@ static void read_process(char *text, struct bs_cgroup *out) {
     if (read_file("/proc/self", "status", text) &&
         (p = strstr(text, "\nCpus_allowed_list:")) != NULL) {
         p += strlen("\nCpus_allowed_list:");
-        take_quota(out, bs_min(count_of_list(p + strspn(p, " \t")), 65536), 1);
+        take_quota(out, count_of_list(p + strspn(p, " \t")), 1);
     }
     p = text;
     if (read_own("statm", text) && number(&p, &x) && *p++ == ' ' &&
