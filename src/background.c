@@ -143,7 +143,7 @@ bool bs_background_round(void) {
 
 /* The pause after a round that took worked_ns. The helper's share is of one CPU, or of what the
  * cgroup may use if that is less; under pressure it is larger. */
-static uint64_t pause_ns(struct bs_pacer *pacer, uint64_t worked_ns) {
+uint64_t bs_background_pause_ns(struct bs_pacer *pacer, uint64_t now_ns, uint64_t worked_ns) {
     enum bs_pressure pressure = bs_limit_pressure();
     uint32_t cpu = bs_limit_cpu_pct();
     uint64_t share = bs_opt.scavenge_cpu;
@@ -151,7 +151,7 @@ static uint64_t pause_ns(struct bs_pacer *pacer, uint64_t worked_ns) {
         worked_ns = worked_ns * 100 / cpu;
     if (pressure != BS_PRESSURE_NONE)
         share = bs_max(share, bs_min(share * BS_LIMIT_CPU_FACTOR, BS_LIMIT_CPU_MAX_PCT));
-    uint64_t ns = bs_pacer_pause_ns(pacer, bs_os_now_ns(), worked_ns, share);
+    uint64_t ns = bs_pacer_pause_ns(pacer, now_ns, worked_ns, share);
     /* the next tick comes soon only if there is something to give back */
     bool hurry = pressure == BS_PRESSURE_OVER && ns == BS_TICK_MS * NS_PER_MS &&
                  bs_limit_excess() > BS_LIMIT_HELP_MIN_BYTES;
@@ -275,7 +275,8 @@ static void helper(void *arg) {
                 worked = bs_sub_clamped(bs_os_now_ns(), start);
             bs_round_helper_gives_way();
             scan_round();
-            uint64_t pause = pause_ns(&pacer, worked), due = idle_ticks < BS_IDLE_TICKS ? 0 : next_due_ns();
+            uint64_t pause = bs_background_pause_ns(&pacer, bs_os_now_ns(), worked);
+            uint64_t due = idle_ticks < BS_IDLE_TICKS ? 0 : next_due_ns();
             if (due > bs_os_now_ns() + pause)
                 rights_given_up = rest(due);
             else

@@ -16,6 +16,9 @@
 void bs_background_start(void);
 /* One round of all work, as the helper does it (tests call it directly). True: more remains. */
 bool bs_background_round(void);
+/* How long the helper sleeps after one that took so much time of a CPU, and ended now (for tests, too). */
+struct bs_pacer;
+uint64_t bs_background_pause_ns(struct bs_pacer *pacer, uint64_t now_ns, uint64_t worked_ns);
 /* What scanner.h adds in libbesom-scan.so. */
 struct bs_background_scans {
     bool (*are_due)(void);          /* the helper stays for them, work or not */
