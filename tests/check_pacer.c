@@ -135,6 +135,42 @@ START_TEST(clocks_that_jump) {
 }
 END_TEST
 
+/* Whatever a clock says, no more than 100 ticks passed, and no round took longer. */
+START_TEST(what_a_jump_adds_is_bounded) {
+    const uint64_t longest = BS_PAUSE_MAX_TICKS * TICK_NS, step = 100 * TICK_NS;
+    const uint64_t jumps[] = {2 * step, 1000000 * SECOND_NS, UINT64_MAX / 100, UINT64_MAX / 2};
+    struct bs_pacer p;
+    for (size_t i = 0; i < BS_ARRAY_LEN(jumps); i++) {
+        bs_pacer_start(&p, SECOND_NS);
+        ck_assert_uint_eq(bs_pacer_pause_ns(&p, SECOND_NS, step, 1), longest);
+        ck_assert_uint_eq(bs_pacer_pause_ns(&p, SECOND_NS + jumps[i], 0, 1), longest);
+        ck_assert_int_eq(p.credit_ns, (int64_t)BS_CREDIT_START_NS - (int64_t)(step - step / 100));
+        bs_pacer_start(&p, SECOND_NS);
+        ck_assert_uint_eq(bs_pacer_pause_ns(&p, SECOND_NS, jumps[i], 1), longest);
+        ck_assert_int_eq(p.credit_ns, (int64_t)BS_CREDIT_START_NS - (int64_t)step);
+    }
+}
+END_TEST
+
+START_TEST(a_little_debt_waits_a_tick) {
+    struct bs_pacer p;
+    bs_pacer_start(&p, SECOND_NS);
+    ck_assert_uint_eq(bs_pacer_pause_ns(&p, SECOND_NS, BS_CREDIT_START_NS + 1, 1), TICK_NS);
+    ck_assert_int_eq(p.credit_ns, -1);
+}
+END_TEST
+
+/* However much they took, more than an hour of it is forgiven. */
+START_TEST(scans_owe_an_hour_at_most) {
+    struct bs_pacer p;
+    bs_pacer_start_scans(&p, SECOND_NS);
+    for (int i = 0; i < 5; i++)
+        (void)bs_pacer_scan_wait_ns(&p, SECOND_NS, 2 * BS_SCAN_WAIT_MAX_NS, 100);
+    ck_assert_uint_eq(bs_pacer_scan_wait_ns(&p, SECOND_NS, 0, 100), BS_SCAN_WAIT_MAX_NS);
+    ck_assert_uint_eq(bs_pacer_scan_wait_ns(&p, SECOND_NS + BS_SCAN_WAIT_MAX_NS, 0, 100), 0);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("pacer");
     TCase *tc = add_case(suite, "pacer");
@@ -142,8 +178,11 @@ int main(void) {
     tcase_add_test(tc, the_first_burst_is_free);
     tcase_add_test(tc, rest_saves_up_to_a_bound);
     tcase_add_test(tc, clocks_that_jump);
+    tcase_add_test(tc, what_a_jump_adds_is_bounded);
+    tcase_add_test(tc, a_little_debt_waits_a_tick);
     tcase_add_test(tc, scans_get_their_share);
     tcase_add_test(tc, scans_pay_what_others_owe);
     tcase_add_test(tc, scans_wait_an_hour_at_most);
+    tcase_add_test(tc, scans_owe_an_hour_at_most);
     return run_suite(suite);
 }
