@@ -25,21 +25,16 @@
 
 #define PATIENCE_NS UINT64_C(1000000000)
 
-static uintptr_t executes; /* [atomic] the thread pointer of who is in the round for it; 0: nobody */
-
 enum protection { NONE, ROUND, SIGNAL_FORGONE };
 
 /* It is alone where only the helper is there besides: of several threads another one may have what that waits for.
  * (A handler may have interrupted one that has begun, and executes as well: then the round is this thread's.) */
 static enum protection begin(void) {
-    uintptr_t self = bs_os_thread_pointer();
     int signal = bs_load(&besom_shim.signal);
-    if (signal == 0 || !bs_thread_are_ours() || bs_load(&executes) == self)
+    if (signal == 0 || !bs_thread_are_ours())
         return NONE;
-    if (bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS, bs_thread_is_alone())) {
-        bs_store(&executes, self);
+    if (bs_round_enter_until(bs_os_now_ns() + PATIENCE_NS, bs_thread_is_alone()))
         return ROUND;
-    }
     if (bs_round_is_own())
         return NONE;
     bs_os_signal_forgo(signal);
@@ -48,12 +43,10 @@ static enum protection begin(void) {
 /* It has failed. */
 static int end(enum protection by, int ret) {
     int error = errno;
-    if (by == ROUND) {
-        bs_store(&executes, (uintptr_t)0);
+    if (by == ROUND)
         bs_round_leave();
-    } else if (by == SIGNAL_FORGONE) {
+    else if (by == SIGNAL_FORGONE)
         bs_os_signal_recall();
-    }
     errno = error;
     return ret;
 }
