@@ -40,14 +40,12 @@ static enum protection begin(void) {
     bs_os_signal_forgo(signal);
     return SIGNAL_FORGONE;
 }
-/* It has failed. */
+/* It has failed, and errno says why: calls of ours leave that alone. */
 static int end(enum protection by, int ret) {
-    int error = errno;
     if (by == ROUND)
         bs_round_leave();
     else if (by == SIGNAL_FORGONE)
         bs_os_signal_recall();
-    errno = error;
     return ret;
 }
 #define PROTECTED(call)               \

@@ -91,9 +91,7 @@ static BS_COLD int clone_beside(any_clone *real, int (*fn)(void *), void *stack,
                                 void *tls, void *ctid) {
     bs_world_sharer_comes();
     int child = real(fn, stack, flags, arg, ptid, tls, ctid);
-    int error = errno;
     bs_world_sharer_came(child);
-    errno = error;
     return child;
 }
 
