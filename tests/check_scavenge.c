@@ -7,6 +7,7 @@
  */
 #include "central.h"
 #include "counter.h"
+#include "holes.h"
 #include "large.h"
 #include "opt.h"
 #include "os.h"
@@ -60,6 +61,13 @@ START_TEST(several_epochs_at_once_are_the_same) {
     struct bs_scavenge_input in = shrunken(START_NS + 3 * (uint64_t)EPOCH_NS, 2);
     (void)bs_scavenge_goal(&p, &in);
     ck_assert_uint_eq(p.peak_pages, 100 + 900 / 8);
+    const uint64_t many[] = {39, 40, 63, 64, 65, 128, 1000000}; /* a word has 64 bits to shift */
+    for (size_t i = 0; i < BS_ARRAY_LEN(many); i++) {
+        p = with_peak(1000);
+        in = shrunken(START_NS + many[i] * EPOCH_NS, 2);
+        (void)bs_scavenge_goal(&p, &in);
+        ck_assert_uint_eq(p.peak_pages, 100);
+    }
 }
 END_TEST
 
@@ -288,6 +296,25 @@ START_TEST(whole_huge_pages_first_then_the_highest) {
     ck_assert(is_gone(1000, 8) && is_gone(604, 4) && is_there(600, 4));
     ck_assert(is_there(HUGE_PAGES, 10));
     ck_assert(bs_pageheap_is_valid());
+}
+END_TEST
+
+/* After the whole huge pages the others, from the top again; counted is what was dirty. */
+START_TEST(huge_pages_do_not_hide_what_lies_above) {
+    take_heap();
+    give(0, 100);
+    uint64_t calls = bs_counted(scavenge_calls), bytes = bs_counted(scavenged_bytes);
+    struct bs_scavenge_work work = bs_scavenge_pages(SIZE_MAX, 0, 0);
+    ck_assert_uint_eq(bs_counted(scavenge_calls) - calls, work.calls);
+    ck_assert_uint_eq(work.page_bytes, 100 * BS_PAGE_SIZE);
+    give(100, HUGE_PAGES - 100); /* of the huge page the rest */
+    give(1500, 8);
+    work = bs_scavenge_pages(SIZE_MAX, 0, 0);
+    ck_assert_uint_eq(work.huge_bytes, (HUGE_PAGES - 100) * BS_PAGE_SIZE);
+    ck_assert_uint_eq(work.page_bytes, 8 * BS_PAGE_SIZE);
+    ck_assert_uint_eq(bs_counted(scavenged_bytes) - bytes, (HUGE_PAGES + 8) * BS_PAGE_SIZE);
+    ck_assert(is_gone(0, HUGE_PAGES) && is_gone(1500, 8));
+    ck_assert_uint_eq(bs_pageheap_dirty_bytes(), 0);
 }
 END_TEST
 
@@ -605,6 +632,38 @@ START_TEST(refused_pages_stay_dirty_and_are_counted) {
 END_TEST
 #endif
 
+#if BS_FAULTS
+/* With no hole in a span that was not looked at. */
+static bool pages_have_work(void) {
+    struct bs_holes_work holes;
+    (void)bs_holes_round(UINT64_MAX, SIZE_MAX, true, &holes);
+    return bs_scavenge_has_work();
+}
+
+/* Slow doors ask again after 4096 runs have come back, or once something went. */
+START_TEST(who_was_refused_waits) {
+    take_heap();
+    give(0, HEAP_PAGES);
+    for (int i = 0; i < 2; i++) {
+        ck_assert(pages_have_work());
+        (void)bs_os_fail(1, ENOMEM, false);
+        ck_assert(bs_scavenge_pages(100, 0, 0).failed);
+        (void)bs_os_fail(0, 0, false);
+        ck_assert(!pages_have_work());
+        bs_count(flushes, 4095);
+        ck_assert(!pages_have_work());
+        bs_count(flushes, 1);
+    }
+    (void)bs_os_fail(1, ENOMEM, false);
+    ck_assert(bs_scavenge_pages(100, 0, 0).failed);
+    (void)bs_os_fail(0, 0, false);
+    ck_assert(!pages_have_work());
+    ck_assert(!bs_scavenge_pages(100, 0, 0).failed);
+    ck_assert(pages_have_work());
+}
+END_TEST
+#endif
+
 START_TEST(rounds_keep_what_the_options_say) {
     struct bs_scavenge_work work;
     size_t goal_pages;
@@ -672,6 +731,7 @@ int main(void) {
     tcase_add_test(policy, absurd_numbers_stay_within_the_dirty_pages);
     tcase_add_test(policy, a_peak_near_the_end_of_numbers_keeps_all);
     tcase_add_test(pages, whole_huge_pages_first_then_the_highest);
+    tcase_add_test(pages, huge_pages_do_not_hide_what_lies_above);
     tcase_add_test(pages, all_that_is_free_and_nothing_else);
     tcase_add_test(pages, given_back_pages_come_again_as_zeros);
     tcase_add_test(pages, lazily_freed_pages_are_not_known_to_be_zero);
@@ -689,6 +749,7 @@ int main(void) {
     tcase_add_test(pages, down_to_what_is_to_be_kept);
 #if BS_FAULTS
     tcase_add_test(pages, refused_pages_stay_dirty_and_are_counted);
+    tcase_add_test(pages, who_was_refused_waits);
     tcase_add_test(pages, closed_pages_open_as_whole_os_pages);
     tcase_add_test(pages, what_is_locked_is_mapped_anew);
 #endif
