@@ -479,6 +479,43 @@ START_TEST(who_stays_inside_is_named) {
 }
 END_TEST
 
+static uint32_t left_inside; /* [atomic] */
+
+/* Inside for as long as nobody waits for it; then it sees nothing of that any more. */
+INSIDE static void stay_until_asked(struct runner *r) {
+    bs_store(&within, 1u);
+    while (!bs_world_wants_quiet() && !bs_load(&end_all))
+        turn(r);
+    bs_store(&within, 0u);
+}
+static void *polite(void *arg) {
+    struct runner *r = arg;
+    bs_store_release(&r->tid, bs_os_tid());
+    stay_until_asked(r);
+    bs_store(&left_inside, 1u);
+    while (!bs_load(&end_all))
+        turn(r);
+    return NULL;
+}
+
+START_TEST(who_is_asked_for_quiet_need_not_be_asked_twice) {
+    start_threads(1, polite);
+    while (bs_load(&within) == 0)
+        bs_os_yield();
+    uint64_t stopped_ns = bs_counted(world_stopped_ns), start = bs_os_now_ns();
+    ck_assert(!bs_world_wants_quiet());
+    ck_assert_int_eq(stop_within(LONG), BS_WORLD_STOPPED);
+    ck_assert_uint_eq(bs_load(&within), 0);
+    ck_assert(!bs_world_wants_quiet());
+    resume();
+    uint64_t most = bs_os_now_ns() - start;
+    ck_assert_uint_gt(bs_counted(world_stopped_ns), stopped_ns);
+    ck_assert_uint_le(bs_counted(world_stopped_ns) - stopped_ns, most);
+    join_threads(1);
+    ck_assert_uint_eq(bs_load(&left_inside), 1);
+}
+END_TEST
+
 /* In a frame with words that an earlier call may have left, or below one. */
 static void *was_inside(void *arg) {
     volatile uintptr_t left[512];
@@ -563,7 +600,8 @@ START_TEST(who_waits_for_the_round_is_outside) {
     bs_text_set(1, UINTPTR_MAX >> 17); /* all there is */
     for (unsigned i = 0; i < WAITERS; i++)
         sem_post(&go_on);
-    for (unsigned i = 0; i < 20 / UNIT_SLOWNESS + 1; i++) {
+    uint64_t end_ns = bs_os_now_ns() + 5000 * MS; /* on a busy machine fewer stops */
+    for (unsigned i = 0; i < 20 / UNIT_SLOWNESS + 1 && (i == 0 || bs_os_now_ns() < end_ns); i++) {
         bs_round_enter();
         usleep(1000); /* until they wait */
         for (unsigned k = 0; k < WAITERS; k++)
@@ -595,6 +633,7 @@ int main(void) {
     tcase_add_test(tc, nobody_is_inside);
     tcase_add_loop_test(tc, who_stays_inside_is_named, 0, 2);
     add_loop_but_tsan(tc, who_stays_inside_is_named, 2, (int)BS_ARRAY_LEN(insiders), "it calls handlers later, and not from where the signal came");
+    tcase_add_test(tc, who_is_asked_for_quiet_need_not_be_asked_twice);
     tcase_add_test(tc, what_is_left_on_a_stack_does_not_count);
     tcase_add_test(tc, who_only_yields_is_outside);
     tcase_add_test(tc, who_waits_for_the_round_is_outside);
