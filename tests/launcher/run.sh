@@ -88,6 +88,18 @@ exit_codes() {
     expect "program that is not executable" 126 "^besom: cannot run './plain-file': Permission"
     run -- "$dir"
     expect "a directory as program" 126 "^besom: cannot run"
+    run -- ./plain-file/prog
+    expect "program below a file" 127 "^besom: cannot run './plain-file/prog': Not a directory"
+    mkdir -p first/prog second third
+    echo text >second/prog
+    printf '#!/bin/sh\necho found\n' >third/prog
+    chmod +x third/prog
+    PATH=first:second:third:$PATH run -- prog
+    expect_out "folders and plain files in PATH are passed over" "found"
+    PATH=$PATH:first:second run -- prog
+    expect "a program in PATH that is not executable" 126 "^besom: cannot run 'prog': Permission"
+    run -- env -u PATH "$besom" run -l "$lib" -- ls -d /
+    expect_out "without PATH the system's folders are searched" "/"
     run -- /bin/echo one 'two  three' --help -o
     expect_out "arguments are passed on untouched" "one two  three --help -o"
     run /bin/echo -n -- x
@@ -125,6 +137,11 @@ environment() {
     expect_out "LD_PRELOAD is set" "$lib|"
     LD_PRELOAD=$other run -- sh -c "$show"
     expect_out "LD_PRELOAD is prepended to" "$lib:$other|"
+    LD_PRELOAD='' BESOM_CONF='' run -o log:stderr -- sh -c "$show"
+    expect_out "what is set and empty is not joined" "$lib|log:stderr"
+    ln -sf "$other" notlibbesom.so
+    LD_PRELOAD=$dir/notlibbesom.so run -- sh -c "$show"
+    expect_out "a library whose name ends alike stays" "$lib:$dir/notlibbesom.so|"
     LD_PRELOAD="$lib $other:/no/such/libbesom-scan.so:" run -s -- sh -c "$show" # started under besom
     expect_out "besom is there once" "$(dirname "$lib")/libbesom-scan.so:$other|"
     run -o log:stderr,trace:sweep+scavenge -o log_at:exit -- sh -c 'echo "$BESOM_CONF"'
@@ -142,6 +159,8 @@ environment() {
     expect_out "BESOM_SCAN asks for it" "$scan|"
     BESOM_SCAN=off run -o scan:leak -- sh -c "$show"
     expect_out "BESOM_SCAN wins" "$lib|scan:leak"
+    BESOM_SCAN='' run -o scan:leak -- sh -c "$show"
+    expect_out "an empty BESOM_SCAN says nothing" "$scan|scan:leak"
     run -s -- grep -c -F "$scan" /proc/self/maps
     if [ "$status" = 0 ] && [ "$(cat out)" -gt 0 ]; then
         ok
