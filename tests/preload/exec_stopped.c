@@ -42,6 +42,27 @@ static void execute(unsigned way, char **args) {
     }
 }
 
+/* Of this process, as /proc shows the set. */
+static uint64_t ignored(void) {
+    char line[128];
+    unsigned long set = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    BS_CHECK(f != NULL, "/proc/self/status");
+    while (fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, "SigIgn:", 7) == 0)
+            set = strtoul(line + 7, NULL, 16);
+    fclose(f);
+    return set;
+}
+
+/* Who was in vain about to do it is as before. */
+static void execute_none(void) {
+    char name[] = "program", *args[] = {name, NULL};
+    uint64_t before = ignored();
+    BS_CHECK(execve("/nowhere/program", args, environ) == -1 && errno == ENOENT, "execve: %d", errno);
+    BS_CHECK(ignored() == before, "signals %#jx are ignored, not %#jx", (uintmax_t)ignored(), (uintmax_t)before);
+}
+
 int main(int argc, char **argv) {
     static char text[string_bytes];
     char number[16];
@@ -57,6 +78,8 @@ int main(int argc, char **argv) {
     snprintf(number, sizeof number, "%d", left - 1);
     BS_CHECK(pthread_create(&thread, NULL, sleep_on, NULL) == 0, "pthread_create");
     usleep(2000 + (unsigned)left * 37 % 1000);
+    if (left % ways == 0)
+        execute_none();
     execute((unsigned)left % ways, args);
     if (errno == E2BIG)
         promise_skip("the limit of the stack is too low for so many arguments");

@@ -2,14 +2,16 @@
 /*
  * Promise: with scan_signal a scan is made when the signal comes, whoever gets it, and the program does not notice:
  * calls are not interrupted, it has no handler, its own handler for the signal runs as well once it
- * has one, and once it has none again the signal does not kill it. A forked child is asked in the same way, and its parent still is, also where
- * it was made without libc's fork.
- * What was lost is reported at the second signal. scan_signal.conf says which, and no interval.
+ * has one, and once it has none again the signal does not kill it. A forked child is asked in the same way, and its
+ * parent still is, also where it was made without libc's fork; and so is a program that has tried to execute another,
+ * or has a vfork child do so. What was lost is reported at the second signal. scan_signal.conf says which, and no
+ * interval.
  */
 #include "promise.h"
 
 #include <errno.h>
 #include <linux/sched.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -142,6 +144,18 @@ static pid_t copy_by(unsigned way) {
     }
 }
 
+/* The child has our memory until it is another program. */
+static void execute_beside(void) {
+    char name[] = "true", *const args[] = {name, NULL}, *const none[] = {NULL};
+    int status;
+    pid_t child = vfork();
+    if (child == 0) {
+        execve("/bin/true", args, none);
+        _exit(1);
+    }
+    BS_CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0, "child %#x of vfork", (unsigned)status);
+}
+
 int main(void) {
     promise_begin_log(log_path, sizeof log_path, "scan_signal");
     must_have(SIG_DFL);
@@ -166,6 +180,14 @@ int main(void) {
     raise(SIGNAL);
     BS_CHECK(handled == 1, "handled %d times", (int)handled);
     wait_for_scan();
+
+    char *const none[] = {NULL};
+    for (unsigned i = 0; i < 2; i++)
+        BS_CHECK(execve("/nowhere/program", none, none) == -1 && errno == ENOENT, "execve: errno %d", errno);
+    malloc_trim(0); /* who tried that keeps nobody waiting */
+    (void)scan_by(by_kill);
+    execute_beside();
+    (void)scan_by(by_kill);
 
     for (unsigned way = 0; way < 5; way++) {
         int status;
