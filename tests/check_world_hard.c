@@ -13,6 +13,7 @@
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 
 /* --- threads that cannot be stopped ----------------------------------------------------------- */
 
@@ -196,14 +197,36 @@ END_TEST
 START_TEST(who_does_not_answer_is_named) {
     start_threads(2, busy);
     bs_world_lose(1, 0);
-    uint64_t start = bs_os_now_ns();
+    uint64_t start = bs_os_now_ns(), resent = bs_counted(world_resent), most = 0;
     ck_assert_int_eq(stop_within(1000 * MS), BS_WORLD_SILENT);
+    for (uint64_t sum = 0, pause = BS_WORLD_RESEND_NS; sum < bs_os_now_ns() - start; pause *= BS_WORLD_RESEND_GROWTH) {
+        sum += pause;
+        most += 2; /* to each */
+    }
+    ck_assert_uint_gt(bs_counted(world_resent), resent);
+    ck_assert_uint_le(bs_counted(world_resent) - resent, most);
     ck_assert_uint_lt(bs_os_now_ns() - start, LONG / 2);
     ck_assert(bs_world_culprit() == runners[0].tid || bs_world_culprit() == runners[1].tid);
     bs_world_lose(0, 0);
     must_stop();
     resume();
     join_threads(2);
+}
+END_TEST
+
+/* The user may have so many signals waiting that none can be sent: it is tried again. */
+START_TEST(who_cannot_be_asked_now_is_asked_later) {
+    struct rlimit limit, none;
+    start_threads(1, busy);
+    ck_assert_int_eq(getrlimit(RLIMIT_SIGPENDING, &limit), 0);
+    none = (struct rlimit){0, limit.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_SIGPENDING, &none), 0);
+    enum bs_world_result result = stop_within(300 * MS);
+    ck_assert_int_eq(setrlimit(RLIMIT_SIGPENDING, &limit), 0);
+    ck_assert_msg(result == BS_WORLD_SILENT || result == BS_WORLD_LATE, "result %d", result);
+    must_stop();
+    resume();
+    join_threads(1);
 }
 END_TEST
 
@@ -509,6 +532,7 @@ int main(void) {
     tcase_add_test(tc, lost_signals_and_answers);
     tcase_add_test(tc, the_time_is_over);
     tcase_add_test(tc, who_does_not_answer_is_named);
+    tcase_add_test(tc, who_cannot_be_asked_now_is_asked_later);
     tcase_add_test(tc, a_debugger_is_left_alone);
     tc = add_case(suite, "beside");
     tcase_add_loop_test(tc, beside_forks, 0, 2);
