@@ -253,6 +253,56 @@ else
     echo "symbolize: skipped: C++: $(head -n 1 err)"
 fi
 
+# --- suppressions ---------------------------------------------------------------------------------------
+
+# Reports of two processes, made from one's stack. Of the second, module 1 is another file.
+sampled sample:all ./leak
+frames=$(sed -n 's/.* stack: bytes 300000 .* frames //p' log)
+module=$(sed -n 's/^besom.[0-9]*. \(module: number 1 .*\)/\1/p' log)
+libc=$(sed -n 's/^besom.[0-9]*. \(module: number 2 .*\)/\1/p' log)
+cat >reports <<END
+besom[1] $module
+besom[1] $libc
+besom[2] module: number 1 build_id none loaded 1 path /nowhere/else
+besom[1] leak: number 1 bytes 10 frames $frames
+besom[2] leak: number 1 bytes 20 frames $frames
+besom[1] dangling: number 5 bytes 30 frames $frames alloc_frames $frames
+besom[1] dangling_from: number 5 bytes 31 frames 1+0x1
+besom[2] dangling: number 5 bytes 40 frames $frames
+besom[2] dangling_from: number 5 bytes 41 frames 1+0x1
+besom[1] dangling: number 6 bytes 50 frames 1+0x1 alloc_frames 1+0x1
+besom[1] dangling_from: number 6 bytes 51 frames 1+0x1
+{"besom":1,"event":"leak","pid":1,"bytes":60,"frames":["${frames// /\",\"}"]}
+{"besom":1,"event":"leak","pid":2,"bytes":70,"frames":["1+0x1"]}
+{"besom":1,"event":"leak","pid":2,"bytes":80,"frames":["1+0x1"
+END
+names reports
+has out '^besom.1. leak: number 1 bytes 10 ' 'a leak'
+if [ "$(grep -A 100 '^besom.1. dangling: number 5' out | grep -A 1 'allocated by' | grep -c '#0  makes_block')" -eq 1 ]; then
+    ok
+else
+    bad 'the frames of each stack are counted from 0'
+fi
+has out '#0  .. ./nowhere/else.0x' 'modules are of a process'
+has_not err 'suppressed' 'without rules'
+for rule in leak:makes_block 'leak:*leak.c' 'leak:main'; do
+    printf '# words\n\nmodule:*\nframe:*\nleak:no_such_name\n \t%s \t\r\n' "$rule" >rules
+    names -s rules reports
+    has_not out ' bytes (10|30|31) |"bytes":60' "what $rule suppresses"
+    for bytes in 20 40 41 50 51; do
+        has out " bytes $bytes " "what $rule does not suppress"
+    done
+    has out '"bytes":70.*"symbols":.*}$' "what $rule does not suppress"
+    has out '"bytes":80,"frames":."1.0x1"$' 'a line that is cut off passes as it is'
+    has err '^besom: symbolize: 3 leaks suppressed$' "what $rule suppresses is counted"
+    if [ "$(wc -l <err)" -eq "$(grep -c 'suppressed\|nowhere' err)" ]; then ok; else bad "rules: $(cat err)"; fi
+done
+printf 'leak:\nlost:x\n' >rules
+names -s rules reports
+has err "^besom: symbolize: rules:1: 'leak:' ignored" 'a rule without a name'
+has err "^besom: symbolize: rules:2: 'lost:x' ignored" 'a rule of another kind'
+has out ' bytes 10 ' 'rules that are none suppress nothing'
+
 # --- what is wrong with the command ---------------------------------------------------------------------
 
 for bad_args in "-z" "-zd" "-d" "-d/nowhere" "/nowhere/log"; do
@@ -266,6 +316,14 @@ for bad_args in "-z" "-zd" "-d" "-d/nowhere" "/nowhere/log"; do
         bad "symbolize $bad_args: status $status"
     fi
 done
+
+# The others are read all the same.
+status=0
+timeout 120 "$besom" symbolize /nowhere/log mixed >out 2>err || status=$?
+if [ "$status" -eq 125 ]; then has out '^some words$' 'a file after one that cannot be read'; else bad "status $status"; fi
+status=0
+timeout 120 "$besom" symbolize mixed >/dev/full 2>err || status=$?
+if [ "$status" -eq 125 ]; then has err 'cannot write' 'a full device'; else bad "a full device: status $status"; fi
 
 echo "symbolize: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]
