@@ -317,6 +317,7 @@ def series(*samples):
     return s
 assert series((0, 10), (1, 10), (1, 30), (3, 30)).mean(4) == (10 + 3 * 30) / 4
 assert series((0, 0), (2, 20)).mean(2) == 10
+assert series((1, 10), (3, 10)).mean(2) == 10 # what ended before the last look at it
 assert series().mean(1) is None
 # A long run keeps its mean and its peak, and not its samples.
 long = series(*((i, 100 if i == 7777 else 2 * (i % 2)) for i in range(50000)))
@@ -367,9 +368,98 @@ END
     count=$((count + 1))
 }
 
+# What is judged, and how it is said, over invented numbers.
+judging() {
+    PYTHONDONTWRITEBYTECODE=1 python3 - "$top/tools/bench" <<'END' || broken "judging"
+import os, subprocess, sys, time
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+import proc
+from gates import baseline_gates, in_unit, max_rss_gates
+from report import cell, coverage_text, sampling_text, shown, verdict
+from rounds import Session
+from sampler import Member
+from stats import KEYS, interval, summarize, typical_run
+def passed(gates):
+    return [(g["allocator"], g["passed"]) for g in gates]
+# The highest peak of all runs, as seen or as the kernel has it; no run keeps no limit.
+runs = [{"allocator": "a", "peak_kib": 100, "process_peak_kib": 120}, {"allocator": "a", "peak_kib": None, "process_peak_kib": 80},
+        {"allocator": "b", "peak_kib": 300, "process_peak_kib": None}]
+assert passed(max_rss_gates([("a", 120), ("a", 119), ("", 300), ("c", 1)], runs, ["a", "b"])) == [
+    ("a", True), ("a", False), ("a", True), ("b", True), ("c", False)]
+# Of the medians, with the tolerance; what cannot be compared has not passed.
+old = {"summary": {"a": {"wall_s": {"median": 10, "low": 9, "high": 11}}, "b": {}}}
+def compared(median, low, high, tolerance=5):
+    new = {"a": {"wall_s": {"median": median, "low": low, "high": high}}, "b": {"wall_s": {"median": 1}}}
+    return list(baseline_gates(old, new, ["a", "b"], ["wall_s", "cpu_s"], tolerance))
+for median, low, high, wanted, words in ((10.5, 10.2, 10.8, True, "overlap"), (10.51, 9, 12, False, "overlap"),
+                                         (12, 11.5, 13, False, "apart"), (8, 7, 8.9, True, "apart"), (8, 7, 9, True, "overlap")):
+    gates = compared(median, low, high)
+    assert passed(gates) == [("a", wanted), ("a", None), ("b", None)], gates
+    assert words in gates[0]["text"] and f"{10 * median - 100:+.1f} %" in gates[0]["text"], gates
+assert passed(baseline_gates(old, {"a": {}}, ["a"], ["wall_s"], 5)) == [("a", False)]
+assert (in_unit("peak_kib", 2048), in_unit("wall_s", 1.5), in_unit("minor_faults", 7)) == ("2.0 MiB", "1.500 s", "7")
+# Six runs are the least of which the interval is no more than it covers.
+assert [interval(list(range(n)))[:2] for n in (8, 9, 12)] == [(0, 7), (1, 7), (2, 9)]
+assert typical_run([{"allocator": "a", "mean_kib": kib} for kib in (4, 1, None, 3, 2)], "a")["mean_kib"] == 2
+assert typical_run([{"allocator": "a", "mean_kib": kib} for kib in (5, 4, 6)], "a")["mean_kib"] == 5
+def summary(a, b):
+    cells = [{**dict.fromkeys(KEYS), "round": i, "allocator": name, "wall_s": value}
+             for name, values in (("a", a), ("b", b)) for i, value in enumerate(values)]
+    return summarize(cells, ["a", "b"], "a")
+assert summary([0], [2])["b"]["wall_s"]["ratio"] is None
+assert summary([1, 0, None, 1], [3, 2, 5, None])["b"]["wall_s"]["ratio"]["n"] == 1
+assert verdict(summary([1, 1, 1], [0.9, 1.1, 1.2]), ["a", "b"], "a") == [
+    "Fastest: a; the next, b, has 1.100 (0.900–1.200) times a's, which may be chance."]
+assert verdict(summary([1, 1], [0.5, 0.75]), ["a", "b"], "a") == ["Fastest: b has 0.625 (0.500–0.750) times a's."]
+assert verdict(summary([1, 1], [2, 1]), ["a", "b"], "a")[0].endswith(", which may be chance.")
+assert [shown("wall_s", x) for x in (0.1234, 1.234, 12.34, 999.96, 1234.6)] == ["0.123", "1.23", "12.3", "1000.0", "1235"]
+assert [shown("mean_kib", 2048), shown("minor_faults", 7.0), shown("wall_s", 0.5, 20)] == ["2.00", "7", "0.5"]
+entry = {"median": 1.0, "low": 0.9, "high": 1.1, "n": 3, "ratio": {"median": 2}}
+assert cell(entry, "wall_s", False) == "1.00 (0.90–1.10) ×2.00" and cell(entry, "wall_s", True) == "1.00 (0.90–1.10)"
+assert cell({**entry, "n": 1}, "wall_s", True) == "1.00" and cell(None, "wall_s", True) == "–"
+covers = {"a": {"wall_s": {"coverage": 0.96}}, "b": {"wall_s": {"coverage": 0.5}}}
+assert "covers 50 %" in coverage_text(covers, 2, "a") and "no intervals" in coverage_text(covers, 1, "a")
+text = sampling_text([{"whole_s": 2, "nsamples": 20, "sampler_cpu_s": 0.1}, {"whole_s": 8, "nsamples": 0, "sampler_cpu_s": 0}], "pss")
+assert "every 100 ms, for 1.0 % of a CPU" in text, text
+# The first run of all says what is right; what a server ends with says nothing.
+session = Session.__new__(Session)
+for server in (False, True):
+    seen = {}
+    session.args = SimpleNamespace(phases=SimpleNamespace(is_server=server))
+    said = [session.differs(name, value, seen, "ended with ") for name, value in (("a", "0"), ("b", "0"), ("b", "1"), ("a", "1"))]
+    assert said == (["", "", "ended with 1, but 0 under a", "ended with 1, but 0 under a before"] if not server else [""] * 4), said
+assert session.differs("b", "x", {"first": ("a", "y")}, "output ") == ""
+# A quarter more or less is another size.
+member = Member([100, 20, 5], 1.0)
+assert member.is_stale(100) and member.shared == 20
+member.read_at = 100
+assert [member.is_stale(kib) for kib in (74, 75, 125, 126)] == [True, False, False, True]
+text = "Pss_Dirty:  3 kB\nRss:  9 kB\nPss:  12 kB\n"
+assert (proc.field_kib(text, "Pss"), proc.field_kib(text, "Rss"), proc.field_kib(text, "Swap")) == (12, 9, None)
+# Where the kernel does not list children they are found all the same.
+child = subprocess.Popen(["sh", "-c", "sleep 100 & wait"])
+try:
+    trees = []
+    for lists in (proc.lists_children(), False):
+        proc.lists_children = lambda lists=lists: lists
+        until = time.monotonic() + 100
+        while len(tree := proc.tree_of(os.getpid())) != 3 and time.monotonic() < until:
+            time.sleep(0.001)
+        trees.append(tree)
+    assert trees[0] == trees[1] and trees[0][:2] == [os.getpid(), child.pid], trees
+    assert proc.tree_of(trees[0][2]) == [trees[0][2]]
+finally:
+    for pid in proc.tree_of(child.pid)[::-1]:
+        os.kill(pid, 9)
+    child.wait()
+END
+    count=$((count + 1))
+}
+
 # Without arguments everything, else the parts that are named.
 [ $# -gt 0 ] ||
-    set -- arithmetic known_memory servers allocators failures files gates interrupt killed without_sigchld
+    set -- arithmetic judging known_memory servers allocators failures files gates interrupt killed without_sigchld
 for part in "$@"; do
     "$part"
 done
