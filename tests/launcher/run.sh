@@ -219,6 +219,8 @@ library_search() {
     else
         expect "library on a noexec mount" 125 "noexec/libbesom.so': it lies on a file system.* noexec"
     fi
+    run -l /bin/true -- /bin/true
+    expect "library that is a program" 125 "true': it is not a shared library"
     head -c 100 "$lib" >short.so
     run -l ./short.so -- /bin/true
     expect "library that is cut off" 125 "short.so': it is not an ELF file"
@@ -239,11 +241,21 @@ refusals() {
         run -- ./static-script
         expect "script of a static interpreter" 125 \
             "static', the interpreter of './static-script': it is a static"
+        for line in "/usr/bin/env -S$dir/static" "/usr/bin/env -S A=b $dir/static" "$dir/static-script"; do
+            printf '#!%s\n' "$line" >static-script-2
+            chmod +x static-script-2
+            run -- ./static-script-2
+            expect "a static interpreter by $line" 125 "static', the interpreter of './static-script-2': it is a static"
+        done
         gcc -static-pie -o static-pie main.c 2>err && run -- ./static-pie
         expect "static PIE" 125 "it is a static executable"
     else
         skip "static program" "no static libc (package libc6-dev)"
     fi
+    local loader
+    loader=$(readelf -l /bin/true | sed -n 's/.*program interpreter: \(.*\)\]/\1/p')
+    run -- "$loader" /bin/echo loaded
+    expect_out "the dynamic loader itself" "loaded"
     if gcc -o lost main.c -Wl,--dynamic-linker=/no/such/loader 2>err; then
         run -- ./lost
         expect "program whose loader is missing" 127 "'./lost': the dynamic loader that it names is missing"
@@ -280,6 +292,11 @@ privileges() {
     chmod 2755 sgid
     run -- ./sgid
     expect "setgid program" 125 "'./sgid': it is setgid to group nogroup"
+    cp /bin/true locked
+    chgrp nogroup locked
+    chmod 2745 locked
+    run -- ./locked
+    expect "a setgid bit without execution is no obstacle" 0
     run -- setpriv --no-new-privs "$besom" run -l "$lib" -- ./suid
     expect "a setuid bit that no_new_privs disarms is no obstacle" 0
     cp /bin/true root-suid

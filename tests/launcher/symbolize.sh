@@ -303,6 +303,22 @@ has err "^besom: symbolize: rules:1: 'leak:' ignored" 'a rule without a name'
 has err "^besom: symbolize: rules:2: 'lost:x' ignored" 'a rule of another kind'
 has out ' bytes 10 ' 'rules that are none suppress nothing'
 
+# The newest line about a module counts, and its build-id.
+leak=${module##* path }
+cat >again <<END
+besom[1] $module
+besom[1] $libc
+besom[1] leak: number 1 bytes 10 frames $frames
+besom[3] module: number 1 build_id 0123456789 loaded 1 path $leak
+besom[3] leak: number 1 bytes 30 frames $frames
+besom[1] module: number 1 build_id none loaded 1 path /nowhere/else
+besom[1] leak: number 2 bytes 20 frames $frames
+END
+names again
+if [ "$(grep -c '#0  makes_block' out)" -eq 1 ]; then ok; else bad 'another build-id, or an older line'; fi
+has out '#0  .. ./nowhere/else.0x' 'a module of the same number that came later'
+has err "$leak with build-id 0123456789: the file there now has build-id" 'the same path with another build-id'
+
 # --- what is wrong with the command ---------------------------------------------------------------------
 
 for bad_args in "-z" "-zd" "-d" "-d/nowhere" "/nowhere/log"; do
