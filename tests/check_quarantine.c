@@ -356,6 +356,32 @@ START_TEST(roots_that_grow_are_read_in_place_once) {
 }
 END_TEST
 
+/* Each by its own address, also beyond the first 64 of a span; and counted in bytes. */
+START_TEST(what_is_kept_is_told_one_by_one) {
+    enum { N = 300 };
+    static uintptr_t hidden[N];
+    setup(_i);
+    void **mapped = mmap(NULL, N * sizeof *mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (unsigned i = 0; i < N; i++) {
+        hidden[i] = make_freed(64);
+        point(mapped + i, hidden[i], 0);
+    }
+    for (unsigned again = 0; again < 2; again++) {
+        must_hunt();
+        for (unsigned i = 0; i < N; i++)
+            require(visited(hidden[i]), "hunt %u: block %u was not told", again, i);
+        ck_assert_uint_ge(got.released.kept.blocks, N);
+        ck_assert_uint_ge(got.released.kept.bytes, N * room(hidden[0]));
+        if (again != 0) {
+            ck_assert_uint_ge(got.released.again.blocks, N);
+            ck_assert_uint_ge(got.released.again.bytes, N * room(hidden[0]));
+        }
+        ck_assert_uint_le(got.released.again.bytes, got.released.kept.bytes);
+    }
+    munmap(mapped, N * sizeof *mapped);
+}
+END_TEST
+
 START_TEST(without_a_copy_all_stand) {
     setup(BS_HUNT_SOUND);
     unsigned in_place = 0, in_copy = 0;
@@ -986,6 +1012,7 @@ int main(void) {
         tcase_add_test(tc, roots_that_grow_are_read_in_place_once);
         tcase_add_test(tc, of_much_the_helper_reads_a_part);
     }
+    add_loop_but_tsan(tc, what_is_kept_is_told_one_by_one, 0, MODES, UNIT_ALONE);
     add_but_tsan(tc, without_a_copy_all_stand, UNIT_ALONE);
     add_loop_but_tsan(tc, the_kernel_holds_it, 0, MODES, UNIT_ALONE);
     if (!BS_SANITIZED) /* without a list of pages each of the shadow is asked for */
