@@ -61,17 +61,21 @@ static unsigned place_of(struct bs_walk *w, uintptr_t pc) {
 
 /*
  * One word that says what nearly every row says: the CFA is SP or FP plus so much, the return
- * address is at or in its usual place, FP is saved or not. Entries are two words without a lock: the
- * first is the key xor the second, so that a torn pair is nobody's. The key holds the module's
- * place, so that a rule does not outlive the module it was read from.
+ * address is at or in its usual place, FP is saved or not; or that there is no caller. Entries are two words without a
+ * lock: the first is the key xor the second, so that a torn pair is nobody's. The key holds the module's
+ * place, so that a rule does not outlive the module it was read from. Four entries share a line of the CPU's cache, the
+ * newest first: with one place for each key one in ten of a hundred had it in turns with another, and a search
+ * of the tables asks the kernel ten times.
  */
-#define CACHE_ENTRIES 1024
+#define CACHE_SETS 256
+#define CACHE_WAYS 4
 
-static struct {
+struct cached {
     uint64_t check, rule; /* [atomic] */
-} cache[CACHE_ENTRIES];
+};
+static struct cached cache[CACHE_SETS][CACHE_WAYS] __attribute__((aligned(64)));
 
-enum { RULE_VALID = 1, RULE_CFA_BY_FP = 2, RULE_FP_SAVED = 4, RULE_RA_SAVED = 8 };
+enum { RULE_VALID = 1, RULE_CFA_BY_FP = 2, RULE_FP_SAVED = 4, RULE_RA_SAVED = 8, RULE_END = 16 };
 
 /* What the module has in each key; once for all frames in a row that lie in it. */
 static uint64_t seed_of(const struct bs_place *place) {
@@ -89,11 +93,33 @@ static bool packs(const struct bs_cfi_rule *r) {
            (r->how == BS_CFI_AT && r->value % 8 == 0 && r->value / 8 == (int16_t)(r->value / 8));
 }
 
+/* The rule that is known by this key; 0: none. */
+static uint64_t known_rule(uint64_t key) {
+    struct cached *set = cache[key % CACHE_SETS];
+    for (unsigned i = 0; i < CACHE_WAYS; i++) {
+        uint64_t rule = bs_load(&set[i].rule);
+        if ((bs_load(&set[i].check) ^ rule) == key && (rule & RULE_VALID) != 0)
+            return rule;
+    }
+    return 0;
+}
+static void learn_rule(uint64_t key, uint64_t rule) {
+    struct cached *set = cache[key % CACHE_SETS];
+    for (unsigned i = CACHE_WAYS - 1; i > 0; i--) {
+        bs_store(&set[i].rule, bs_load(&set[i - 1].rule));
+        bs_store(&set[i].check, bs_load(&set[i - 1].check));
+    }
+    bs_store(&set[0].rule, rule);
+    bs_store(&set[0].check, key ^ rule);
+}
+
 /* The row as a word; 0: it says something else. */
 static uint64_t pack(const struct bs_cfi_row *row) {
     const struct bs_cfi_rule *cfa = &row->cfa, *fp = &row->reg[BS_CFI_FP],
                              *ra = &row->reg[BS_CFI_RA];
     bool by_fp = cfa->reg == BS_CFI_FP;
+    if (ra->how == BS_CFI_UNDEFINED)
+        return RULE_VALID | RULE_END;
     if (row->signal_frame || cfa->how != BS_CFI_IS || (!by_fp && cfa->reg != BS_CFI_SP) ||
         cfa->value < 0 || cfa->value % 8 != 0 || cfa->value / 8 >= 1 << 24 || !packs(fp) ||
         !packs(ra))
@@ -108,7 +134,7 @@ static bool step_packed(struct bs_probe *stack, uint64_t rule, struct bs_cfi_reg
     const uint32_t fp = UINT32_C(1) << BS_CFI_FP, sp = UINT32_C(1) << BS_CFI_SP,
                    ra = UINT32_C(1) << BS_CFI_RA;
     bool by_fp = (rule & RULE_CFA_BY_FP) != 0;
-    if ((regs->known & (by_fp ? fp : sp)) == 0)
+    if ((rule & RULE_END) != 0 || (regs->known & (by_fp ? fp : sp)) == 0)
         return false;
     uint64_t cfa = regs->value[by_fp ? BS_CFI_FP : BS_CFI_SP] + (rule >> 8 & 0xffffff) * 8;
     regs->known &= fp | sp | ra;
@@ -162,21 +188,17 @@ enum answer { STEPPED, ENDED, UNKNOWN };
 
 static enum answer step_by_tables(const struct bs_place *place, struct cursor *c, uintptr_t at,
                                   bool *signal_frame) {
-    uint64_t key = key_of(c->seed, at);
-    size_t i = key % CACHE_ENTRIES;
-    uint64_t rule = bs_load(&cache[i].rule);
+    uint64_t key = key_of(c->seed, at), rule = known_rule(key);
     *signal_frame = false;
-    if ((bs_load(&cache[i].check) ^ rule) == key && (rule & RULE_VALID) != 0)
+    if (rule != 0)
         return step_packed(&c->stack, rule, &c->regs) ? STEPPED : ENDED;
     struct bs_probe module = bs_probe_of(place->start, place->end);
     struct bs_cfi_row row;
     if (place->eh_frame_hdr == 0 || !bs_cfi_find(&module, place->eh_frame_hdr, at, &row))
         return UNKNOWN;
     rule = pack(&row);
-    if (rule != 0) {
-        bs_store(&cache[i].rule, rule);
-        bs_store(&cache[i].check, key ^ rule);
-    }
+    if (rule != 0)
+        learn_rule(key, rule);
     *signal_frame = row.signal_frame;
     return bs_cfi_step(&module, &c->stack, &row, &c->regs) ? STEPPED : ENDED;
 }
@@ -290,6 +312,15 @@ static bool step(struct bs_walk *w, struct cursor *c, uintptr_t at) {
     (c)->pc = (uintptr_t)(c)->regs.value[0]
 #endif
 
+/* What is there without a question: the page of our own frame, and the walk's if it is our caller's and begins on that or
+ * the next one. */
+static void know_own(struct bs_probe *stack, const struct bs_walk *w) {
+    uintptr_t own = bs_align_down(stack->base, BS_PROBE_PAGE), past = (uintptr_t)(w + 1);
+    bs_probe_know(stack, own);
+    if (past > stack->to && (uintptr_t)w - own < 2 * BS_PROBE_PAGE)
+        stack->to = bs_min(bs_align_up(past, BS_PROBE_PAGE), stack->end);
+}
+
 /* The frame that ends a walk by itself has no caller; the first one is our own. */
 BS_NOINLINE void bs_unwind(struct bs_walk *w) {
     struct cursor c = {.exact = true, .place = BS_UNWIND_PLACES};
@@ -297,6 +328,7 @@ BS_NOINLINE void bs_unwind(struct bs_walk *w) {
     HERE(&c);
     c.stack = bs_probe_of((uintptr_t)c.regs.value[BS_CFI_SP],
                           top_above((uintptr_t)c.regs.value[BS_CFI_SP]));
+    know_own(&c.stack, w);
     for (bool own = true; w->n < BS_UNWIND_MAX; own = false) {
         uintptr_t at = c.exact ? c.pc : c.pc - 1;
         enter(w, &c, at);
