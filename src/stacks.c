@@ -12,6 +12,7 @@
 #include "tunables.h"
 
 #include <string.h>
+#include <sys/auxv.h>
 
 #define STACK_SLOTS (2 * BS_STACKS_MAX)
 #define MAPPING_SLOTS (4 * BS_MODULES_MAX)
@@ -39,6 +40,7 @@ static struct {
     struct mapping *unused;     /* [lock] */
     struct mapping *gone;       /* [lock] taken out of the table last; somebody may look at them still */
     uint32_t turned_away;       /* [lock] so many times more the table is full, and not looked through */
+    struct mapping *lasting[BS_UNWIND_LASTING]; /* [atomic] of those places; NULL: not looked for yet */
     struct bs_module **module;  /* [init] BS_MODULES_MAX; the same; number i + 1 */
     uint32_t nmodules, nmappings; /* [lock], read with acquire */
     const void *own;            /* [init] link map of besom; NULL: it is part of the program */
@@ -53,6 +55,9 @@ bool bs_stacks_start(void) {
         return false;
     if (bs_unwind_find_place(&bs_stacks_other, &place) && !bs_modules_is_program(&place))
         stacks.own = place.link_map;
+    bs_unwind_note_lasting(&bs_stacks_other);
+    bs_unwind_note_lasting((const void *)getauxval(AT_PHDR)); /* the program */
+    bs_unwind_note_lasting((const void *)(uintptr_t)getauxval);  /* libc */
     bs_store_release(&stacks.slot, slot);
     return true;
 }
@@ -215,14 +220,19 @@ static struct mapping *add_mapping_locked(const struct bs_place *place) {
     return m;
 }
 
-/* NULL: there are too many. */
-static struct mapping *mapping_of(const struct bs_place *place) {
-    struct mapping *m = find_mapping(place);
+/* NULL: there are too many. What lasts is never taken out of the table, and its build-id need not be compared. */
+static struct mapping *mapping_of(const struct bs_place *place, unsigned lasts) {
+    struct mapping **known = lasts != 0 ? &stacks.lasting[lasts - 1] : NULL;
+    struct mapping *m = known != NULL ? bs_load_acquire(known) : NULL;
     if (BS_LIKELY(m != NULL))
         return m;
-    bs_lock_acquire(&stacks.lock);
-    m = add_mapping_locked(place);
-    bs_lock_release(&stacks.lock);
+    if ((m = find_mapping(place)) == NULL) {
+        bs_lock_acquire(&stacks.lock);
+        m = add_mapping_locked(place);
+        bs_lock_release(&stacks.lock);
+    }
+    if (known != NULL)
+        bs_store_release(known, m);
     return m;
 }
 
@@ -241,7 +251,7 @@ static uint32_t encode(const struct bs_walk *w, uint64_t frame[BS_UNWIND_MAX]) {
             continue;
         inside = false;
         if (known && mapping[place] == NULL)
-            mapping[place] = mapping_of(&w->places[place]);
+            mapping[place] = mapping_of(&w->places[place], w->lasts[place]);
         if (known && mapping[place] != NULL)
             frame[n++] = (uint64_t)mapping[place]->module->number << 48 |
                          BS_FRAME_OFFSET(w->pc[i] - mapping[place]->bias);
@@ -309,7 +319,7 @@ uint64_t bs_stacks_frame(uintptr_t address) {
     struct bs_place place;
     const struct mapping *m = NULL;
     if (bs_load_acquire(&stacks.slot) != NULL && bs_unwind_find_place((const void *)address, &place))
-        m = mapping_of(&place);
+        m = mapping_of(&place, 0);
     if (m == NULL)
         return BS_FRAME_OFFSET(address);
     return (uint64_t)m->module->number << 48 | BS_FRAME_OFFSET(address - m->bias);

@@ -25,6 +25,7 @@
 
 #define BS_UNWIND_MAX 32
 #define BS_UNWIND_PLACES 16
+#define BS_UNWIND_LASTING 4
 
 /* A module as it is mapped. */
 struct bs_place {
@@ -41,6 +42,7 @@ struct bs_walk {
     uintptr_t pc[BS_UNWIND_MAX];
     uint8_t place[BS_UNWIND_MAX]; /* index below; BS_UNWIND_PLACES: in no module that is known */
     struct bs_place places[BS_UNWIND_PLACES];
+    uint8_t lasts[BS_UNWIND_PLACES]; /* its number, from 1 on, if it is known to stay (bs_unwind_note_lasting), or 0 */
 };
 
 /* Frame 0 is the caller of this function. */
@@ -48,6 +50,10 @@ BS_NOINLINE void bs_unwind(struct bs_walk *w);
 
 /* The module that holds p. False: none, or there is no way to know. */
 bool bs_unwind_find_place(const void *p, struct bs_place *place);
+
+/* The module that holds p stays as long as the process, so walks need not ask the loader for it. While the process has one
+ * thread. */
+void bs_unwind_note_lasting(const void *p);
 
 /* For tests: by frame pointers only, as on an older libc. */
 void bs_unwind_set_tables(bool on);

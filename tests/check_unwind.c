@@ -143,6 +143,31 @@ START_TEST(calls_through_libc) {
 }
 END_TEST
 
+/* What is noted is not looked for, and is what is found. */
+START_TEST(modules_that_stay) {
+    int x[] = {2, 1};
+    struct bs_place place;
+    for (int i = 0; i < 2; i++) /* the second says nothing new */
+        bs_unwind_note_lasting((const void *)(uintptr_t)take);
+    bs_unwind_note_lasting((const void *)(uintptr_t)dl_iterate_phdr);
+    bs_unwind_note_lasting(x);
+    reset();
+    qsort(x, 2, sizeof *x, through_libc);
+    check_returns();
+    for (unsigned i = 0; i < walk.nplaces; i++) {
+        const struct bs_place *w = &walk.places[i];
+        ck_assert(bs_unwind_find_place((const void *)w->start, &place));
+        ck_assert(place.start == w->start && place.end == w->end && place.eh_frame_hdr == w->eh_frame_hdr &&
+                  place.link_map == w->link_map);
+    }
+    ck_assert_uint_eq(walk.lasts[walk.place[0]], 1);
+    bool libc = false;
+    for (unsigned i = 0; i < walk.n; i++)
+        libc |= walk.place[i] < walk.nplaces && walk.lasts[walk.place[i]] == 2;
+    ck_assert(libc);
+}
+END_TEST
+
 /* From now on the kernel ends the process where a walk asks whether a page is there, but for pages of this stack. */
 static bool forbid_questions(void) {
     uint64_t here = (uintptr_t)__builtin_frame_address(0), low = here - 65536, high = here + 65536;
@@ -442,6 +467,7 @@ int main(void) {
     tcase_add_test(tc, odd_kinds_of_frames);
     tcase_add_test(tc, a_deep_stack_gives_the_innermost_frames);
     tcase_add_test(tc, calls_through_libc);
+    tcase_add_test(tc, modules_that_stay);
     tcase_add_test(tc, what_was_walked_once_is_remembered);
     tcase_add_test(tc, a_thread_ends_where_it_began);
     tcase_add_test(tc, an_interrupted_leaf);
