@@ -212,6 +212,12 @@ static void pause_for(uint64_t ns) {
     }
 }
 
+/* The heap, with what is still to be given back of one that was larger. Doors do such a heap's work themselves, by
+ * pieces: without something that is due there would be no helper. */
+static bool is_small(void) {
+    return bs_pageheap_used_bytes() + bs_pageheap_dirty_bytes() < BS_BACKGROUND_THRESHOLD_BYTES;
+}
+
 /* When somebody wants the helper, work or not; 0: now, or nobody does. */
 static uint64_t next_due_ns(void) {
     uint64_t due = reports_are_due() ? bg.next_report_ns : UINT64_MAX;
@@ -225,13 +231,18 @@ static bool rights_are_lost(void) {
     return !bs_os_same_credentials() && !bs_os_take_credentials();
 }
 
-/* Nothing was to be done for a while, and something will be due: until then, or until a door finds work. A program that
- * is idle is not disturbed in between, unless it has rights that it may give up, which this thread would keep.
- * True: it has. */
+/* (Called for: also in a small heap.) */
+static bool wants_helper(void) {
+    return is_small() ? bs_load(&bg.sleep) != 0 : has_work();
+}
+
+/* Nothing was to be done for a while, or the heap is small, and something will be due: until then, or until a door finds
+ * work for the helper. A program that is idle is not disturbed in between, unless it has rights that it may give up, which
+ * this thread would keep. True: it has. */
 static bool rest(uint64_t until_ns) {
     bool watchful = bs_os_has_capabilities(), given_up = false;
     say_state(RESTING);
-    for (uint64_t now = bs_os_now_ns(); now < until_ns && !given_up && bs_load(&bg.state) == RESTING && !has_work();
+    for (uint64_t now = bs_os_now_ns(); now < until_ns && !given_up && bs_load(&bg.state) == RESTING && !wants_helper();
          now = bs_os_now_ns()) {
         bs_round_helper_ends();
         bs_os_wait(&bg.sleep, 0, watchful ? bs_min(until_ns - now, BS_RIGHTS_LOOK_NS) : until_ns - now);
@@ -250,7 +261,7 @@ static void ask_kernel(void) {
 
 static void helper(void *arg) {
     unsigned idle_ticks = 0, ticks = 0;
-    bool rights_given_up = false;
+    bool rights_given_up = false, was_large = false;
     struct bs_pacer pacer;
     (void)arg;
     if (!bs_sink_is_stderr()) /* lines go to the program's, as it is at that moment */
@@ -276,11 +287,15 @@ static void helper(void *arg) {
             bs_round_helper_gives_way();
             scan_round();
             uint64_t pause = bs_background_pause_ns(&pacer, bs_os_now_ns(), worked);
-            uint64_t due = idle_ticks < BS_IDLE_TICKS ? 0 : next_due_ns();
-            if (due > bs_os_now_ns() + pause)
+            was_large |= !is_small(); /* then what is left of it is given back first */
+            uint64_t due = idle_ticks < BS_IDLE_TICKS && was_large ? 0 : next_due_ns();
+            if (due > bs_os_now_ns() + pause) {
+                was_large = false;
                 rights_given_up = rest(due);
-            else
+                bs_store(&bg.sleep, 0u); /* before the round that looks what was called for */
+            } else {
                 pause_for(pause);
+            }
             if (rights_given_up)
                 break;
             if (bs_os_now_ns() < due) /* a door has found work */
@@ -404,9 +419,9 @@ static void work_hook(void) {
     uint32_t state = bs_load(&bg.state);
     if (state == RUNNING)
         return;
-    if (state == RESTING)
+    if (state == RESTING && !is_small())
         wake_resting();
-    else if (bs_opt.background && !bs_load(&bg.refused) &&
+    else if (state != RESTING && bs_opt.background && !bs_load(&bg.refused) &&
         (state == OWED || bs_pageheap_used_bytes() >= BS_BACKGROUND_THRESHOLD_BYTES))
         start_helper();
     else

@@ -692,6 +692,30 @@ START_TEST(a_helper_that_stays_sleeps_while_there_is_no_work) {
 }
 END_TEST
 
+/* Doors do its work there, as where nothing is due. */
+START_TEST(a_helper_that_stays_leaves_a_small_heap_alone) {
+    static const struct bs_background_scans scans = {always, ignore, count_round, later, no_leaks, not_forked};
+    later_ns = UINT64_MAX;
+    bs_background_set_scans(&scans);
+    bs_background_start();
+    AWAIT(helper_is_there());
+    AWAIT(stands_still());
+    uint64_t wakes = bs_counted(background_wakes), rounds = bs_load(&rounds_of_scans);
+    for (int i = 0; i < 20; i++) {
+        free_dirty(BS_BACKGROUND_THRESHOLD_BYTES / 8);
+        leave_spans_waiting();
+        usleep(BS_TICK_MS * 1000 / 4);
+    }
+    ck_assert_uint_eq(bs_counted(background_wakes), wakes);
+    ck_assert(bs_background_call());
+    AWAIT(bs_load(&rounds_of_scans) > rounds);
+    AWAIT(stands_still());
+    free_dirty(2 * BS_BACKGROUND_THRESHOLD_BYTES);
+    AWAIT(dirty() <= BS_RETAIN_MIN_BYTES);
+    ck_assert_uint_eq(bs_counted(background_starts), 1);
+}
+END_TEST
+
 START_TEST(a_helper_that_stays_is_there_when_it_is_due) {
     static const struct bs_background_scans scans = {always, ignore, count_round, later, no_leaks, not_forked};
     uint64_t due = later_ns = bs_os_now_ns() + 4 * BS_IDLE_TICKS * BS_TICK_MS * UINT64_C(1000000);
@@ -753,6 +777,7 @@ int main(void) {
     tcase_add_test(tc, pieces_when_there_is_no_helper);
     tcase_add_test(tc, who_searches_calls_the_helper);
     tcase_add_test(tc, a_helper_that_stays_sleeps_while_there_is_no_work);
+    tcase_add_test(tc, a_helper_that_stays_leaves_a_small_heap_alone);
     tcase_add_test(tc, a_helper_that_stays_is_there_when_it_is_due);
     tcase_add_loop_test(tc, a_helper_that_stays_reports_when_it_is_due, 0, 2);
 #if BS_FAULTS && !BS_SANITIZED
