@@ -4,7 +4,7 @@
 
     bench/pauses.py BUILD [pauses]
     bench/pauses.py BUILD costs [PAIRS] [NAME...]
-    bench/pauses.py BUILD bursts [ROUNDS] [NAME...]
+    bench/pauses.py BUILD bursts [ROUNDS] [NAME...] [LIBRARY[@CONF]...]
     bench/pauses.py BUILD shares [program|scans] [NAME...]
     bench/pauses.py BUILD quarantine [PROGRAM...]
 

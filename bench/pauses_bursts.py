@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""What scan:leak costs by the clock between two scans: `bench/pauses.py BUILD bursts [ROUNDS] [NAME...]`.
+"""What scan:leak costs by the clock between two scans: `bench/pauses.py BUILD bursts [ROUNDS] [NAME...] [LIBRARY[@CONF]...]`.
 
 Two runs of a program differ by a tenth where others use the machine, so whole runs in pairs say little. Here two
 processes of a program are alive at once, one under plain besom and one with scan:leak, and are given the same work of
 some 20 ms in turn. The CPU time of all threads is read before and after. A round is one pair of processes, whose
 addresses are chance: the median of its ratios is one value, and the interval is that of the medians of all rounds.
+
+With libraries, each a path with a / and perhaps options behind an @, these are compared instead with the first of them,
+all alive at once: which part of the price is whose.
 """
 import glob
 import os
+import random
 import socket
 import statistics
 import subprocess
@@ -15,10 +19,10 @@ import sys
 import tempfile
 import time
 
-BURSTS = 80
-ROUNDS = 12
+BURSTS = 30
+ROUNDS = 40
 WARM = 6
-CONF = "scan:leak,scan_interval:600"
+CONF = "scan:leak,scan_interval:600,log:/dev/null"  # (without a log there is no helper, nor a scan)
 
 PYTHON = """
 import json, sys
@@ -85,28 +89,34 @@ class Worker:
         self.process.wait()
 
 
-def round_of(folder, name, kinds, turn):
-    """The median ratio of one pair of processes, and the CPU time of a plain burst."""
-    order = (0, 1) if turn % 2 == 0 else (1, 0)
+def round_of(folder, name, kinds):
+    """The median ratios of one process of each kind to that of the first, and the CPU time of its burst."""
+    order = random.sample(range(len(kinds)), len(kinds))
     made = {i: Worker(folder, name, kinds[i]) for i in order}
-    ratios, plain = [], []
+    took = [[] for _ in kinds]
     for burst in range(WARM + BURSTS):
-        order = order[::-1]
-        took = {i: made[i].work(burst) for i in order}
-        if burst >= WARM:
-            ratios.append(took[1] / took[0])
-            plain.append(took[0])
+        random.shuffle(order)
+        for i in order:
+            took[i].append(made[i].work(burst))
     for worker in made.values():
         worker.end()
-    return statistics.median(ratios), statistics.median(plain)
+    plain = took[0][WARM:]
+    return [statistics.median(t / p for t, p in zip(other[WARM:], plain)) for other in took[1:]], statistics.median(plain)
+
+
+def kind_of(text):
+    library, _, conf = text.partition("@")
+    return dict({"LD_PRELOAD": os.path.abspath(library)}, **({"BESOM_CONF": conf} if conf else {}))
 
 
 def bursts(build, wanted, likely):
     rounds = int(wanted.pop(0)) if wanted and wanted[0].isdigit() else ROUNDS
-    kinds = [{"LD_PRELOAD": build + "/libbesom.so"}, {"LD_PRELOAD": build + "/libbesom-scan.so", "BESOM_CONF": CONF}]
+    texts = [w for w in wanted if "/" in w] or [build + "/libbesom.so", build + "/libbesom-scan.so@" + CONF]
+    kinds = [kind_of(text) for text in texts]
     print("program       plain ms a burst   ratio of CPU times with scan:leak: median of %d rounds, interval" % rounds)
-    for name in wanted or PROGRAMS:
+    for name in [w for w in wanted if "/" not in w] or PROGRAMS:
         with tempfile.TemporaryDirectory() as folder:
-            got = [round_of(folder, name, kinds, turn) for turn in range(rounds)]
-        print("%-14s %15.2f %31s" % (name, statistics.median(g[1] for g in got) / 1e6, likely([g[0] for g in got])),
-              flush=True)
+            got = [round_of(folder, name, kinds) for _ in range(rounds)]
+        for i, text in enumerate(texts[1:]):
+            print("%-14s %15.2f %31s%s" % (name, statistics.median(g[1] for g in got) / 1e6, likely([g[0][i] for g in got]),
+                                           "   " + text if len(texts) > 2 else ""), flush=True)
