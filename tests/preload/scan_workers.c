@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+enum { limit_ms = 100000 /* for a busy machine */ };
+
 /* Three reads of a pipe that never end, in workers of the kernel's own. False: it makes no such queues. */
 static bool start_workers(void) {
     struct io_uring_params params = {.flags = 0};
@@ -49,7 +51,7 @@ int main(void) {
         puts("no threads of the kernel's own here");
         return BS_EXIT_SKIP;
     }
-    for (unsigned i = 0; i < 2000 && done < 2; i++) {
+    for (uint64_t start_ms = now_ms(); done < 2 && now_ms() - start_ms < limit_ms;) {
         FILE *f = fopen(path, "r");
         usleep(10000);
         for (done = 0; f != NULL && fgets(line, sizeof line, f) != NULL;)
@@ -60,7 +62,7 @@ int main(void) {
         if (f != NULL)
             fclose(f);
     }
-    BS_CHECK(done == 2, "no scan");
+    BS_CHECK(done >= 2, "%u scans", done); /* more came if this thread had to wait for a CPU */
     BS_CHECK(count_workers() != 0, "no workers by the end");
     unlink(path);
     _exit(0); /* no report at exit */
