@@ -136,13 +136,18 @@ static void *alloc_small(unsigned class) {
     void *p = bs_tcache_alloc_slow(class);
     if (BS_LIKELY(p != NULL))
         return p;
-    return bs_heap_settle(bs_heap_make_room() ? bs_tcache_alloc_slow(class) : NULL);
+    for (unsigned tries = 0; p == NULL && bs_heap_make_room(tries); tries++)
+        p = bs_tcache_alloc_slow(class);
+    return bs_heap_settle(p);
 }
 
 /* p: what bs_large_alloc gave. */
 static inline void *settle_large(void *p, size_t size, size_t align, bool zero) {
-    if (BS_UNLIKELY(p == NULL))
-        p = bs_heap_settle(bs_heap_make_room() ? bs_large_alloc(size, align, zero) : NULL);
+    if (BS_UNLIKELY(p == NULL)) {
+        for (unsigned tries = 0; p == NULL && bs_heap_make_room(tries); tries++)
+            p = bs_large_alloc(size, align, zero);
+        p = bs_heap_settle(p);
+    }
     if (bs_sample_is_on())
         sample_large(p, size);
     return p;
@@ -154,8 +159,11 @@ static void *resize_large(struct bs_span *s, size_t size) {
         forget_large(s);
     void *(*resize)(struct bs_span *, size_t) = bs_heap_keeper != NULL ? bs_heap_keeper->resize : bs_large_resize;
     void *p = resize(s, size);
-    if (BS_UNLIKELY(p == NULL))
-        p = bs_heap_settle(bs_heap_make_room() ? resize(s, size) : NULL);
+    if (BS_UNLIKELY(p == NULL)) {
+        for (unsigned tries = 0; p == NULL && bs_heap_make_room(tries); tries++)
+            p = resize(s, size);
+        p = bs_heap_settle(p);
+    }
     if (bs_sample_is_on())
         sample_large(p != NULL ? p : (void *)s->base, p != NULL ? size : s->request);
     return p;

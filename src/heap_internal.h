@@ -10,10 +10,10 @@
 
 BS_LOCAL extern const struct bs_heap_keeper *bs_heap_keeper; /* [init] with hidden classes only; NULL: nobody */
 
-/* A hard limit has refused: everything that can go goes, at most once in a while, whatever it costs,
- * since the alternative is no memory; what is held back whenever there is some. True: another try is worth
- * it. */
-BS_COLD bool bs_heap_make_room(void);
+/* There is no memory. Under a hard limit everything that can go goes then, at most once in a while, whatever it costs,
+ * since the alternative is none; what is held back whenever there is some. True: another try is worth it. `tries`: how
+ * often that was said of this request. */
+BS_COLD bool bs_heap_make_room(unsigned tries);
 /* The answer to a request that was tried again, or could not be. */
 BS_COLD void *bs_heap_settle(void *p);
 

@@ -86,16 +86,22 @@ void bs_heap_set_keep(size_t bytes) {
 
 /* --- when there is no memory ------------------------------------------------------------------ */
 
-bool bs_heap_make_room(void) {
+/* The note that a request was refused may be taken back by another thread that was served. And who waits for another
+ * thread's search finds nothing to let go, but room, which a third one may have filled by then: so that there was nothing
+ * says little, and it is tried some times more. */
+bool bs_heap_make_room(unsigned tries) {
     static uint64_t next_ns; /* [atomic] */
-    if (!bs_limit_has_refused())
+    if (!bs_opt.limit_hard || bs_limit_bytes() == BS_LIMIT_NONE)
         return false;
     uint64_t now = bs_os_now_ns(), due = bs_load(&next_ns);
     bool turn = now >= due && __atomic_compare_exchange_n(&next_ns, &due, now + BS_LIMIT_ROOM_NS,
                                                           false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     if (turn)
         (void)bs_heap_trim(0);
-    return turn || (bs_heap_keeper != NULL && bs_heap_keeper->trim(false));
+    if (turn || bs_heap_keeper == NULL || tries >= BS_LIMIT_ROOM_TRIES)
+        return turn;
+    (void)bs_heap_keeper->trim(false);
+    return true;
 }
 
 void *bs_heap_settle(void *p) {

@@ -234,6 +234,8 @@
 /* limit_hard: a request that would be refused has all caches and free memory given back first, once
  * in so many ns. */
 #define BS_LIMIT_ROOM_NS 1000000000u
+/* And with blocks that are held back it is tried so often, since other threads want the same room. */
+#define BS_LIMIT_ROOM_TRIES 8
 /* Slow visits between two trim passes of a thread cache, without and under pressure. */
 #define BS_TRIM_VISITS 1024
 #define BS_TRIM_VISITS_NEAR 64
