@@ -15,7 +15,7 @@ static struct rule {
 
 static struct bs_meta_pool pool = BS_META_POOL_INIT(sizeof(struct bs_gates));
 
-/* Several threads may make the same one. */
+/* Several threads may make the same one, also while others read it. */
 static BS_NOINLINE const struct rule *make_rule(unsigned class) {
     uint64_t interval = bs_load(&bs_sample_interval);
     size_t size = bs_class_info[class].size;
@@ -32,7 +32,7 @@ static inline const struct rule *rule_of(unsigned class) {
 }
 
 uint32_t bs_gate_spacing(unsigned class) {
-    return rule_of(class)->spacing;
+    return bs_load(&rule_of(class)->spacing);
 }
 
 struct bs_gates *bs_gates_own(struct bs_tcache *tc) {
@@ -93,7 +93,7 @@ void bs_gate_set_there(struct bs_tcache *tc, unsigned class) {
     if (bs_tcache_is_closed(tc, class))
         return;
     struct bs_gate *gate = &tc->gates->gate[class];
-    size_t spacing = rule_of(class)->spacing, phase = 1 + (bs_sampler_random(&tc->gates->chance) & (spacing - 1));
+    size_t spacing = bs_load(&rule_of(class)->spacing), phase = 1 + (bs_sampler_random(&tc->gates->chance) & (spacing - 1));
     void **first = bottom_of(tc, class) + phase, **top = tc->tops.top[class];
     if (top < first) {
         bs_store(&gate->at, first);
@@ -116,10 +116,11 @@ void *bs_tcache_pass_gate(struct bs_tcache *tc, unsigned class, bool *sampled) {
     const struct rule *rule = &rules[class];
     bs_store(&tc->tops.top[class], at - 1);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (at - bottom_of(tc, class) > (ptrdiff_t)rule->spacing)
-        shut(gate, at - rule->spacing, at[-(ptrdiff_t)rule->spacing]);
+    ptrdiff_t spacing = (ptrdiff_t)bs_load(&rule->spacing);
+    if (at - bottom_of(tc, class) > spacing)
+        shut(gate, at - spacing, at[-spacing]);
     bs_store(&tc->tops.limit[class], at - 1);
-    *sampled = bs_sampler_passes(&gates->chance, rule->at_gate);
+    *sampled = bs_sampler_passes(&gates->chance, bs_load(&rule->at_gate));
     return p;
 }
 
@@ -128,7 +129,7 @@ bool bs_tcache_pass_gate_back(struct bs_tcache *tc, unsigned class, void *p) {
     void **at = gate->at, **place = tc->tops.top[class] + 1;
     if (at == NULL || place - 1 != tc->tops.limit[class] || place > bottom_of(tc, class) + tc->bin[class].cap)
         return false;
-    size_t spacing = rules[class].spacing;
+    size_t spacing = bs_load(&rules[class].spacing);
     if (place == at + spacing)
         open_up(gate);
     else if (place != at)
@@ -148,6 +149,6 @@ void *bs_gate_alloc(struct bs_tcache *tc, unsigned class) {
     if (!bs_tcache_take(&tc->tops, class, &p) && !bs_tcache_spread(tc, class, &p))
         p = bs_tcache_refill(tc, class, tc->bin[class].claim);
     bs_gate_set_there(tc, class);
-    tc->gates->due = p != NULL && bs_sampler_passes(&tc->gates->chance, rule_of(class)->elsewhere);
+    tc->gates->due = p != NULL && bs_sampler_passes(&tc->gates->chance, bs_load(&rule_of(class)->elsewhere));
     return p;
 }
