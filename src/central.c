@@ -248,7 +248,7 @@ static inline unsigned claim_listed_locked(struct bs_central *c, struct bs_span 
     unsigned looked = claim_span(s, want, got, r);
     if (before == 0 && s->nalloc != 0)
         c->nempty--;
-    c->slots_out += s->nalloc - before;
+    bs_store(&c->slots_out, c->slots_out + (s->nalloc - before));
     touch(s);
     fill_holes_locked(c, s);
     relist_locked(c, s);
@@ -278,7 +278,7 @@ bool bs_central_refill(unsigned class, unsigned want, struct bs_refill *r) {
         if (s == NULL)
             return false;
         bs_lock_acquire(&c->lock);
-        c->spans++;
+        bs_store(&c->spans, c->spans + 1);
         c->nempty++;
         c->holes += bs_popcount(s->holes); /* one that waited for the sweeper may have some */
         list_locked(c, s);
@@ -376,7 +376,7 @@ static unsigned release_batch(struct bs_central *c, unsigned class, void *const 
             empty[nempty++] = s;
     }
     unsigned done = pieces[npieces - 1].end;
-    c->slots_out -= done;
+    bs_store(&c->slots_out, c->slots_out - done);
     bs_lock_release(&c->lock);
     if (nempty != 0) {
         bs_waiting_add(class, empty, nempty);
@@ -393,6 +393,15 @@ void bs_central_release(unsigned class, void *const *blocks, unsigned n) {
 }
 
 /* --- questions, fork -------------------------------------------------------------------------- */
+
+size_t bs_central_spans(unsigned class) {
+    return bs_load(&bs_centrals[class].spans);
+}
+
+struct bs_central_counts bs_central_glance(unsigned class) {
+    const struct bs_central *c = &bs_centrals[class];
+    return (struct bs_central_counts){.spans = bs_load(&c->spans), .slots_out = bs_load(&c->slots_out)};
+}
 
 struct bs_central_counts bs_central_counts(unsigned class) {
     struct bs_central *c = &bs_centrals[class];

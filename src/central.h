@@ -84,6 +84,9 @@ struct bs_central_counts {
     size_t spans, slots_out, holes;
 };
 struct bs_central_counts bs_central_counts(unsigned class);
+/* The first, and the first two, without the lock: hints, each of its own moment. */
+size_t bs_central_spans(unsigned class);
+struct bs_central_counts bs_central_glance(unsigned class);
 
 /* True if p is a block that has left its span (live, cached or held). Takes the class's lock. */
 bool bs_central_is_allocated(struct bs_span *s, uintptr_t p);

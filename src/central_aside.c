@@ -70,7 +70,7 @@ void bs_central_reserve(struct bs_span *s, const uint64_t *bits) {
         n += bs_popcount(bits[w]);
     }
     s->nalloc = (uint16_t)(s->nalloc + n);
-    c->slots_out += n;
+    bs_store(&c->slots_out, c->slots_out + n);
     fill_holes_locked(c, s);
     relist_locked(c, s);
     bs_lock_release(&c->lock);
@@ -87,7 +87,7 @@ bool bs_central_release_bits(struct bs_span *s, const uint64_t *bits) {
     }
     s->nalloc = (uint16_t)(s->nalloc - n);
     bs_span_drop_flags(s, BS_SPAN_FRESH);
-    c->slots_out -= n;
+    bs_store(&c->slots_out, c->slots_out - n);
     touch(s);
     bool left = n != 0 && settle_locked(c, s);
     bs_lock_release(&c->lock);
@@ -101,7 +101,7 @@ bool bs_central_release_held(struct bs_span *s, struct bs_found *found) {
     bs_lock_acquire(&c->lock);
     bs_settle_held(s, found);
     if (found->released != 0) {
-        c->slots_out -= found->released;
+        bs_store(&c->slots_out, c->slots_out - found->released);
         touch(s);
     }
     bool left = found->released != 0 && settle_locked(c, s);

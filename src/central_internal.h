@@ -24,8 +24,8 @@ struct bs_central {
     struct bs_lock lock;
     uint32_t groups;   /* [lock] bit g: group g has a span */
     uint32_t nempty;   /* [lock] spans without any slot out, kept on group 0's list */
-    size_t spans;      /* [lock] of this class, waiting ones not counted */
-    size_t slots_out;  /* [lock] sum of nalloc over them */
+    size_t spans;      /* [lock; read relaxed] of this class, waiting ones not counted */
+    size_t slots_out;  /* [lock; read relaxed] sum of nalloc over them */
     size_t holes;      /* [lock] OS pages given back inside them */
     struct bs_link group[BS_GROUPS]; /* [lock] */
 } BS_PADDED;
@@ -105,7 +105,7 @@ static inline struct bs_span *fullest_locked(struct bs_central *c) {
 /* The empty span is the class's no more. */
 static inline void leave_locked(struct bs_central *c, struct bs_span *s) {
     unlist_locked(c, s);
-    c->spans--;
+    bs_store(&c->spans, c->spans - 1);
     c->holes -= bs_popcount(s->holes); /* they go with the span, as released pages */
 }
 

@@ -14,6 +14,7 @@
 #include "opt.h"
 #include "out.h"
 #include "relief.h"
+#include "route.h"
 #include "sample.h"
 #include "sampler.h"
 #include "scavenge.h"
@@ -169,7 +170,8 @@ static void *resize_large(struct bs_span *s, size_t size) {
     return p;
 }
 
-static void *alloc_class(unsigned class, size_t size) {
+/* room: what the class, or another one, is to hold; 0: no other will do. */
+static void *alloc_class(unsigned class, size_t size, size_t room) {
     struct bs_tcache *tc = bs_tcache_self();
     void *p;
     if (BS_LIKELY(bs_tcache_take(&tc->tops, class, &p)))
@@ -184,6 +186,8 @@ static void *alloc_class(unsigned class, size_t size) {
     } else if (bs_tcache_spread(tc, class, &p)) {
         return p;
     }
+    if (room > BS_TINY_MAX)
+        class = bs_route_choose(class, room);
     sample(class, size);
     p = alloc_small(class);
     if (bs_sample_is_on() && p != NULL && bs_tcache_is_sampled(bs_class_info[class].size))
@@ -210,7 +214,7 @@ static void *alloc_kept_large(size_t size, size_t align) {
 
 void *bs_heap_alloc_slow(size_t size) {
     if (BS_LIKELY(size <= BS_SMALL_MAX))
-        return alloc_class(bs_class_of(size), size);
+        return alloc_class(bs_class_of(size), size, size);
     if (size > BS_REQUEST_MAX)
         return NULL;
     return alloc_kept_large(size, 1);
@@ -231,7 +235,7 @@ void *bs_heap_alloc_zero(size_t size) {
      * clearing costs more than a cold line. */
     if (size > BS_TINY_MAX && tc->bin[class].run_zero && BS_LIKELY(tc->gates == NULL) && bs_tcache_take_run(tc, class, &p))
         return p;
-    p = alloc_class(class, size);
+    p = alloc_class(class, size, size);
     return p != NULL ? memset(p, 0, size) : NULL;
 }
 
@@ -240,7 +244,7 @@ void *bs_heap_alloc_aligned(size_t align, size_t size) {
         return NULL;
     unsigned class = bs_class_of_aligned(align, size);
     if (class != 0)
-        return alloc_class(class, size);
+        return alloc_class(class, size, 0);
     return alloc_kept_large(size, align);
 }
 
@@ -385,7 +389,7 @@ static void *copy_to_new(void *p, unsigned class, size_t keep, size_t size, size
     void *q;
     unsigned to = room <= BS_SMALL_MAX ? bs_class_of(room) : 0; /* class 0 has no block */
     if (!bs_tcache_take(bs_tcache_tops(), to, &q))
-        q = to != 0 ? alloc_class(to, size) : bs_heap_alloc_slow(size);
+        q = to != 0 ? alloc_class(to, size, room) : bs_heap_alloc_slow(size);
     if (BS_UNLIKELY(q == NULL) && room > size) /* no memory for more than was asked */
         q = bs_heap_alloc_slow(size);
     if (q == NULL)
@@ -407,6 +411,11 @@ static inline size_t room_for(size_t have, size_t size) {
     return bs_max(size, bs_min(room, BS_SMALL_MAX));
 }
 
+/* The same for any block that does not stay. */
+static inline size_t room_of(size_t have, size_t size) {
+    return size > have ? room_for(have, size) : size;
+}
+
 /* It stays while it fits and is not less than half used. */
 static inline bool stays(unsigned class, size_t size) {
     size_t have = bs_class_info[class].size;
@@ -416,7 +425,7 @@ static inline bool stays(unsigned class, size_t size) {
 /* A small block that does not stay, and whose free is to be seen. */
 static void *resize_small(void *p, unsigned class, size_t size) {
     size_t have = bs_class_info[class].size;
-    return copy_to_new(p, 0, have, size, size > have ? room_for(have, size) : size);
+    return copy_to_new(p, 0, have, size, room_of(have, size));
 }
 
 /* A large block or size, or a small one too far away, held back by a keeper, or whose free somebody waits for. */
@@ -452,7 +461,7 @@ static BS_NOINLINE void *having_freed_slowly(void *p, void *answer) {
 static BS_NOINLINE void *move_small(void *p, size_t size, size_t class, size_t have, size_t to) {
     void *q;
     if (BS_UNLIKELY(!bs_tcache_take(bs_tcache_tops(), to, &q)))
-        return copy_to_new(p, (unsigned)class, have, size, bs_class_info[to].size);
+        return copy_to_new(p, (unsigned)class, have, size, room_of(have, size));
     q = memcpy(q, p, bs_min(have, size));
     return BS_LIKELY(bs_tcache_put(bs_tcache_tops(), class, p)) ? q : having_freed_slowly(p, q);
 }

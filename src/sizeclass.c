@@ -14,8 +14,21 @@ const uint8_t bs_class_by_byte[] = {
 #undef BS_CLASS_BY_8
 };
 
-const uint8_t bs_class_by_128[] = {
+uint8_t bs_class_by_128[] = {
 #define BS_CLASS_BY_128(class) class,
 #include "sizeclass.def"
 #undef BS_CLASS_BY_128
 };
+
+const uint8_t bs_smallest_by_128[] = {
+#define BS_CLASS_BY_128(class) class,
+#include "sizeclass.def"
+#undef BS_CLASS_BY_128
+};
+
+void bs_class_route(unsigned class, unsigned to) {
+    size_t first = (bs_class_info[class - 1].size - BS_TINY_MAX) / 128 + 1;
+    size_t last = (bs_class_info[class].size - BS_TINY_MAX) / 128;
+    for (size_t i = first; i <= last; i++)
+        bs_store(&bs_class_by_128[i], (uint8_t)to);
+}

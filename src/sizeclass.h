@@ -2,7 +2,8 @@
 /*
  * sizeclass.h - the size classes: request size -> class, class -> block size and span shape.
  *
- * All of it is constant data from sizeclass.def. Class 0 means "not a small block" everywhere.
+ * All of it is data from sizeclass.def, and constant but for one table: a size above BS_TINY_MAX is served by the smallest
+ * class that holds it as long as nobody has said otherwise (route.h). Class 0 means "not a small block" everywhere.
  */
 #ifndef BS_SIZECLASS_H
 #define BS_SIZECLASS_H
@@ -31,7 +32,8 @@ BS_LOCAL extern const struct bs_class_info bs_class_info[BS_NCLASSES];
  * the steps are of 128. An entry stands for size 0 at 7: the generator's steps of 8, spelled out. */
 #define BS_TINY_MAX ((size_t)1024)
 BS_LOCAL extern const uint8_t bs_class_by_byte[BS_TINY_MAX + 8];
-BS_LOCAL extern const uint8_t bs_class_by_128[(BS_SMALL_MAX - BS_TINY_MAX) / 128 + 1];
+BS_LOCAL extern uint8_t bs_class_by_128[(BS_SMALL_MAX - BS_TINY_MAX) / 128 + 1]; /* [atomic] */
+BS_LOCAL extern const uint8_t bs_smallest_by_128[(BS_SMALL_MAX - BS_TINY_MAX) / 128 + 1];
 
 /* size <= BS_TINY_MAX; 0 is served as 1. */
 BS_INLINE uint8_t bs_class_of_tiny(size_t size) {
@@ -39,14 +41,22 @@ BS_INLINE uint8_t bs_class_of_tiny(size_t size) {
 }
 /* BS_TINY_MAX < size <= BS_SMALL_MAX */
 BS_INLINE uint8_t bs_class_of_medium(size_t size) {
-    return bs_class_by_128[(size - BS_TINY_MAX + 127) / 128];
+    return bs_load(&bs_class_by_128[(size - BS_TINY_MAX + 127) / 128]);
 }
-/* size <= BS_SMALL_MAX */
+/* The class that serves so many bytes now. size <= BS_SMALL_MAX */
 BS_INLINE uint8_t bs_class_of(size_t size) {
     if (BS_LIKELY(size <= BS_TINY_MAX))
         return bs_class_of_tiny(size);
     return bs_class_of_medium(size);
 }
+/* The smallest one that holds them. */
+BS_INLINE uint8_t bs_class_smallest(size_t size) {
+    if (BS_LIKELY(size <= BS_TINY_MAX))
+        return bs_class_of_tiny(size);
+    return bs_smallest_by_128[(size - BS_TINY_MAX + 127) / 128];
+}
+/* From now on `to`, which is not smaller, serves the sizes whose smallest class is this one, of slots above BS_TINY_MAX. */
+void bs_class_route(unsigned class, unsigned to);
 
 /* The smallest class whose blocks hold size bytes and are aligned to align (a power of two) in a
  * page-aligned span; 0 if there is none (align above a page, or size above BS_SMALL_MAX). It is the class
@@ -55,7 +65,7 @@ BS_INLINE uint8_t bs_class_of(size_t size) {
 BS_INLINE uint8_t bs_class_of_aligned(size_t align, size_t size) {
     if (BS_UNLIKELY(align > BS_PAGE_SIZE || size > BS_SMALL_MAX))
         return 0;
-    return bs_class_of(bs_align_up(size + (size == 0), align));
+    return bs_class_smallest(bs_align_up(size + (size == 0), align));
 }
 
 /* The slot that byte `offset` of a span of this class lies in. */

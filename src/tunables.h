@@ -124,6 +124,13 @@
 /* A refill visits at most so many bitmap words, so that a fragmented class stays bounded. */
 #define BS_REFILL_MAX_WORDS 16
 
+/* The sizes of a class without a span may be served by another (route.h) if its spans have at least so many pages, and if the
+ * other's slots are at most so many times as large, and at most one in so many of them is in use. With 4 of them instead of 2
+ * trace-ruby peaks 3 % higher, with spans from 2 pages on trace-redis 1 %; doc/MEASURED.md has more (2026-11-27). */
+#define BS_ROUTE_PAGES 3
+#define BS_ROUTE_TIMES 2
+#define BS_ROUTE_PART 2
+
 /* Caches that a walk over all of them visits under one hold of the registry's lock, at most 0.4 us
  * each. */
 #define BS_REGISTRY_LOOKS 32

@@ -76,9 +76,13 @@ static struct bs_span *take_waiting_locked(unsigned class) {
     return s;
 }
 
+bool bs_waiting_has(unsigned class) {
+    return bs_load(&waiting.n[class]) != 0;
+}
+
 struct bs_span *bs_waiting_take_back(unsigned class) {
     struct bs_span *s = NULL;
-    if (bs_load(&waiting.n[class]) == 0)
+    if (!bs_waiting_has(class))
         return NULL;
     bs_lock_acquire(&waiting.lock);
     if (waiting.n[class] != 0)

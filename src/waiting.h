@@ -20,6 +20,8 @@
 
 /* Adds n empty spans of one class that are on no list. */
 void bs_waiting_add(unsigned class, struct bs_span *const *spans, size_t n);
+/* Is there one of the class? A hint. */
+bool bs_waiting_has(unsigned class);
 /* A waiting span of the class, or NULL. */
 struct bs_span *bs_waiting_take_back(unsigned class);
 /* The same for large spans that rest (bs_span_rest), of at most BS_KEPT_SPAN_PAGES. */

@@ -24,6 +24,25 @@ START_TEST(request_gets_smallest_class) {
 }
 END_TEST
 
+/* All sizes are served by their smallest class, but those of `class` by `to`. */
+static void check_routed(unsigned class, unsigned to) {
+    for (size_t size = 0; size <= BS_SMALL_MAX; size++) {
+        unsigned smallest = bs_class_smallest(size), expected = smallest == class ? to : smallest;
+        require(bs_class_of(size) == expected, "class %u by %u: size %zu is in class %u", class, to, size,
+                bs_class_of(size));
+    }
+}
+
+START_TEST(sizes_of_a_class_are_routed) {
+    for (unsigned class = bs_class_smallest(BS_TINY_MAX + 1); class + 1 < BS_NCLASSES; class++) {
+        bs_class_route(class, class + 1);
+        check_routed(class, class + 1);
+        bs_class_route(class, class);
+        check_routed(class, class);
+    }
+}
+END_TEST
+
 START_TEST(waste_is_bounded) {
     for (unsigned c = 2; c < BS_NCLASSES; c++) {
         size_t size = bs_class_info[c].size, least = bs_class_info[c - 1].size + 1;
@@ -135,6 +154,7 @@ int main(void) {
     Suite *suite = suite_create("sizeclass");
     TCase *tc = add_case(suite, "sizeclass");
     tcase_add_test(tc, request_gets_smallest_class);
+    tcase_add_test(tc, sizes_of_a_class_are_routed);
     tcase_add_test(tc, waste_is_bounded);
     tcase_add_test(tc, alignment_is_the_abis);
     tcase_add_test(tc, aligned_request_gets_smallest_class);
