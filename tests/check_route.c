@@ -70,9 +70,12 @@ END_TEST
 /* realloc asks for more than its caller did: the class of that is meant. */
 START_TEST(a_class_that_realloc_uses_much_has_spans_too) {
     bs_heap_free(take(8192));
+    ck_assert_uint_eq(bs_heap_usable(take(5120)), 8192);
     void *p = NULL;
-    for (int i = 0; i < 100; i++)
-        require((p = bs_heap_realloc(take(4000), 5000)) != NULL, "no memory");
+    for (int i = 0; i < 100; i++) {
+        p = bs_heap_alloc_aligned(4096, 4096); /* in its own class */
+        require(p != NULL && (p = bs_heap_realloc(p, 5000)) != NULL, "no memory");
+    }
     ck_assert_uint_eq(bs_heap_usable(p), 5120);
     ck_assert_uint_eq(spans_of(8192), 1);
 }
