@@ -11,10 +11,6 @@
 
 struct bs_pageheap bs_pageheap = {.lock = BS_LOCK_INIT(BS_RANK_PAGE_HEAP)};
 
-static void count(size_t *counter, size_t plus, size_t minus) {
-    bs_store(counter, *counter + plus - minus);
-}
-
 /* --- bits of a range of pages, region by region ----------------------------------------------- */
 
 /* What a step does to the pages: the bits, and what the summary is then. */
@@ -31,7 +27,7 @@ BS_INLINE struct bs_sum one_part_locked(size_t i, size_t first, size_t n, struct
     size_t runs = bs_closed_runs_near(i);
     change.step(r, first, n, bs_page_address(i * BS_REGION_PAGES + first), ctx);
     if (BS_UNLIKELY(bs_closed_runs_near(i) != runs))
-        count(&bs_pageheap.counts.closed_runs, bs_closed_runs_near(i), runs);
+        bs_pageheap_count(&bs_pageheap.counts.closed_runs, bs_closed_runs_near(i), runs);
     return change.sum(r->alloc, first, n, bs_pageheap.sums.level[0][i]);
 }
 
@@ -155,9 +151,9 @@ static void take_bits_locked(size_t page, size_t n, struct bs_pages *out) {
 static void take_locked(size_t page, size_t n, struct bs_pages *out) {
     take_bits_locked(page, n, out);
     struct bs_pageheap_counts *c = &bs_pageheap.counts;
-    count(&c->span_pages, n, 0);
-    count(&c->released_pages, 0, out->nreleased);
-    count(&c->dirty_pages, 0, n - out->nreleased);
+    bs_pageheap_count(&c->span_pages, n, 0);
+    bs_pageheap_count(&c->released_pages, 0, out->nreleased);
+    bs_pageheap_count(&c->dirty_pages, 0, n - out->nreleased);
     if (c->span_pages > c->peak_pages)
         bs_store(&c->peak_pages, c->span_pages);
     bs_store(&c->activity, c->activity + 1);
@@ -185,15 +181,11 @@ BS_INLINE bool every_part_locked(size_t page, size_t n,
 BS_INLINE bool part_is_warm(const struct bs_region *r, size_t first, size_t n) {
     return bs_range_is_clear(r->released, first, n);
 }
-BS_INLINE bool part_is_free(const struct bs_region *r, size_t first, size_t n) {
-    return r != NULL && r->mapped && bs_range_is_clear(r->alloc, first, n);
-}
-
 static void give_dirty_locked(const struct bs_run *run) {
     struct bs_pageheap_counts *c = &bs_pageheap.counts;
     give_locked(bs_page_index(run->base), run->npages, (struct gift){false, false});
-    count(&c->span_pages, 0, run->npages);
-    count(&c->dirty_pages, run->npages, 0);
+    bs_pageheap_count(&c->span_pages, 0, run->npages);
+    bs_pageheap_count(&c->dirty_pages, run->npages, 0);
 }
 
 /* old: pages to be freed before; or NULL. */
@@ -237,7 +229,7 @@ bool bs_pageheap_swap_warm(const struct bs_run *old, size_t npages, size_t align
 
 static bool all_free_locked(size_t page, size_t n) {
     size_t total = bs_pageheap.narenas * BS_ARENA_REGIONS * BS_REGION_PAGES;
-    return page < total && n <= total - page && every_part_locked(page, n, part_is_free);
+    return page < total && n <= total - page && every_part_locked(page, n, bs_region_part_is_free);
 }
 
 bool bs_pageheap_is_free(uintptr_t base, size_t npages) {
@@ -282,8 +274,8 @@ void bs_pageheap_free_closed(uintptr_t base, size_t npages) {
     bs_lock_acquire(&bs_pageheap.lock);
     bool renewed_later = bs_opt.decommit != BS_DECOMMIT_HARD;
     give_locked(bs_page_index(base), npages, (struct gift){renewed_later, true});
-    count(&c->span_pages, 0, npages);
-    count(renewed_later ? &c->released_pages : &c->dirty_pages, npages, 0);
+    bs_pageheap_count(&c->span_pages, 0, npages);
+    bs_pageheap_count(renewed_later ? &c->released_pages : &c->dirty_pages, npages, 0);
     bs_store(&c->activity, c->activity + 1);
     bs_lock_release(&bs_pageheap.lock);
 }
@@ -292,8 +284,8 @@ void bs_pageheap_free_released(uintptr_t base, size_t npages) {
     struct bs_pageheap_counts *c = &bs_pageheap.counts;
     bs_lock_acquire(&bs_pageheap.lock);
     give_locked(bs_page_index(base), npages, (struct gift){true, false});
-    count(&c->span_pages, 0, npages);
-    count(&c->released_pages, npages, 0);
+    bs_pageheap_count(&c->span_pages, 0, npages);
+    bs_pageheap_count(&c->released_pages, npages, 0);
     bs_store(&c->activity, c->activity + 1);
     bs_lock_release(&bs_pageheap.lock);
 }
@@ -348,8 +340,8 @@ static void borrow_locked(size_t region, size_t first, size_t n, struct bs_run *
     struct bs_pages taken;
     take_bits_locked(region * BS_REGION_PAGES + first, n, &taken);
     /* released pages among them (a huge page may hold some) count as dirty until given back */
-    count(&bs_pageheap.counts.released_pages, 0, taken.nreleased);
-    count(&bs_pageheap.counts.dirty_pages, taken.nreleased, 0);
+    bs_pageheap_count(&bs_pageheap.counts.released_pages, 0, taken.nreleased);
+    bs_pageheap_count(&bs_pageheap.counts.dirty_pages, taken.nreleased, 0);
     *out = (struct bs_run){taken.base, n, n - taken.nreleased, taken.nclosed};
 }
 
@@ -422,8 +414,8 @@ void bs_pageheap_scavenged(const struct bs_run *run, enum bs_fate fate) {
     if (r->ndirty == 0)
         r->dense_epoch = 0; /* what is freed next rests anew */
     if (released) {
-        count(&c->dirty_pages, 0, run->npages);
-        count(&c->released_pages, run->npages, 0);
+        bs_pageheap_count(&c->dirty_pages, 0, run->npages);
+        bs_pageheap_count(&c->released_pages, run->npages, 0);
     }
     bs_lock_release(&bs_pageheap.lock);
 }
@@ -443,8 +435,8 @@ size_t bs_pageheap_note_resident(uintptr_t base, const uint64_t resident[BS_HUGE
     r->ndirty += (uint32_t)found;
     if (found != 0)
         bs_pageheap.dirty_top = bs_max(bs_pageheap.dirty_top, region + 1);
-    count(&c->dirty_pages, found, 0);
-    count(&c->released_pages, 0, found);
+    bs_pageheap_count(&c->dirty_pages, found, 0);
+    bs_pageheap_count(&c->released_pages, 0, found);
     bs_lock_release(&bs_pageheap.lock);
     return found;
 }

@@ -46,6 +46,14 @@ BS_INLINE struct bs_region *bs_region_at(size_t index) {
     struct bs_heap_arena *a = bs_pageheap.arena[index / BS_ARENA_REGIONS];
     return a != NULL ? &a->region[index % BS_ARENA_REGIONS] : NULL;
 }
+/* Mapped, and none of the region's pages [first, first+n) is in use. NULL: there is no region. */
+BS_INLINE bool bs_region_part_is_free(const struct bs_region *r, size_t first, size_t n) {
+    return r != NULL && r->mapped && bs_range_is_clear(r->alloc, first, n);
+}
+/* Changes one of the counts, under the lock; others read them without. */
+BS_INLINE void bs_pageheap_count(size_t *counter, size_t plus, size_t minus) {
+    bs_store(counter, *counter + plus - minus);
+}
 /* Runs of closed pages that begin in region i; and those with one that begins with the next region: all that a
  * change in region i can change. With decommit:hard alone. */
 BS_LOCAL size_t bs_closed_runs_from(size_t i);

@@ -23,12 +23,12 @@ static void change_locked(const struct bs_loan *loan, bool borrowed) {
         memcpy(&r->closed[w], &loan->closed[w], bytes);
         r->ndirty += (uint32_t)(loan->npages - released);
     }
-    bs_store(&bs_pageheap.counts.closed_runs, bs_pageheap.counts.closed_runs + bs_closed_runs_near(i) - runs);
+    struct bs_pageheap_counts *c = &bs_pageheap.counts;
+    bs_pageheap_count(&c->closed_runs, bs_closed_runs_near(i), runs);
     bs_pagesum_set(&bs_pageheap.sums, i, bs_region_summary(r->alloc));
     /* meanwhile they count as dirty, as those in the scavenger's hands */
-    struct bs_pageheap_counts *c = &bs_pageheap.counts;
-    bs_store(&c->dirty_pages, borrowed ? c->dirty_pages + released : c->dirty_pages - released);
-    bs_store(&c->released_pages, borrowed ? c->released_pages - released : c->released_pages + released);
+    bs_pageheap_count(&c->dirty_pages, borrowed ? released : 0, borrowed ? 0 : released);
+    bs_pageheap_count(&c->released_pages, borrowed ? 0 : released, borrowed ? released : 0);
 }
 
 bool bs_pageheap_borrow(uintptr_t region, size_t first, size_t npages, struct bs_loan *loan) {
@@ -38,7 +38,7 @@ bool bs_pageheap_borrow(uintptr_t region, size_t first, size_t npages, struct bs
     bs_lock_acquire(&bs_pageheap.lock);
     if (map != NULL && map->pages != NULL) {
         const struct bs_region *r = bs_region_at(bs_page_index(region) / BS_REGION_PAGES);
-        free = r != NULL && r->mapped && bs_range_is_clear(r->alloc, first, npages);
+        free = bs_region_part_is_free(r, first, npages);
         if (free) {
             *loan = (struct bs_loan){.base = region, .first = first, .npages = npages};
             memcpy(loan->released, r->released, sizeof loan->released);
