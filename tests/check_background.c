@@ -669,14 +669,18 @@ static bool stands_still(void) {
     return wakes == bs_counted(background_wakes);
 }
 
-/* It comes when a slow door finds work, when it is called, and when it is due; in between it sleeps. */
-START_TEST(a_helper_that_stays_sleeps_while_there_is_no_work) {
+static void start_one_that_stays(void) {
     static const struct bs_background_scans scans = {always, ignore, count_round, later, no_leaks, not_forked};
     later_ns = UINT64_MAX;
     bs_background_set_scans(&scans);
     bs_background_start();
     AWAIT(helper_is_there());
     AWAIT(stands_still());
+}
+
+/* It comes when a slow door finds work, when it is called, and when it is due; in between it sleeps. */
+START_TEST(a_helper_that_stays_sleeps_while_there_is_no_work) {
+    start_one_that_stays();
     for (int i = 0; i < 3; i++) {
         uint64_t rounds = bs_load(&rounds_of_scans);
         free_dirty(2 * BS_BACKGROUND_THRESHOLD_BYTES);
@@ -694,12 +698,7 @@ END_TEST
 
 /* Doors do its work there, as where nothing is due. */
 START_TEST(a_helper_that_stays_leaves_a_small_heap_alone) {
-    static const struct bs_background_scans scans = {always, ignore, count_round, later, no_leaks, not_forked};
-    later_ns = UINT64_MAX;
-    bs_background_set_scans(&scans);
-    bs_background_start();
-    AWAIT(helper_is_there());
-    AWAIT(stands_still());
+    start_one_that_stays();
     uint64_t wakes = bs_counted(background_wakes), rounds = bs_load(&rounds_of_scans);
     for (int i = 0; i < 20; i++) {
         free_dirty(BS_BACKGROUND_THRESHOLD_BYTES / 8);
