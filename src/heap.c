@@ -133,22 +133,26 @@ static inline unsigned class_of_block(uintptr_t p) {
 
 /* --- allocation, continued -------------------------------------------------------------------- */
 
+/* The answer of a call that gave NULL, tried again as long as room can be made. */
+#define WITH_ROOM(call)                                                                       \
+    ({                                                                                        \
+        void *given = NULL;                                                                   \
+        for (unsigned tries = 0; given == NULL && bs_heap_make_room(tries); tries++)          \
+            given = call;                                                                     \
+        bs_heap_settle(given);                                                                \
+    })
+
 static void *alloc_small(unsigned class) {
     void *p = bs_tcache_alloc_slow(class);
     if (BS_LIKELY(p != NULL))
         return p;
-    for (unsigned tries = 0; p == NULL && bs_heap_make_room(tries); tries++)
-        p = bs_tcache_alloc_slow(class);
-    return bs_heap_settle(p);
+    return WITH_ROOM(bs_tcache_alloc_slow(class));
 }
 
 /* p: what bs_large_alloc gave. */
 static inline void *settle_large(void *p, size_t size, size_t align, bool zero) {
-    if (BS_UNLIKELY(p == NULL)) {
-        for (unsigned tries = 0; p == NULL && bs_heap_make_room(tries); tries++)
-            p = bs_large_alloc(size, align, zero);
-        p = bs_heap_settle(p);
-    }
+    if (BS_UNLIKELY(p == NULL))
+        p = WITH_ROOM(bs_large_alloc(size, align, zero));
     if (bs_sample_is_on())
         sample_large(p, size);
     return p;
@@ -160,11 +164,8 @@ static void *resize_large(struct bs_span *s, size_t size) {
         forget_large(s);
     void *(*resize)(struct bs_span *, size_t) = bs_heap_keeper != NULL ? bs_heap_keeper->resize : bs_large_resize;
     void *p = resize(s, size);
-    if (BS_UNLIKELY(p == NULL)) {
-        for (unsigned tries = 0; p == NULL && bs_heap_make_room(tries); tries++)
-            p = resize(s, size);
-        p = bs_heap_settle(p);
-    }
+    if (BS_UNLIKELY(p == NULL))
+        p = WITH_ROOM(resize(s, size));
     if (bs_sample_is_on())
         sample_large(p != NULL ? p : (void *)s->base, p != NULL ? size : s->request);
     return p;
