@@ -21,24 +21,30 @@ static bool concurrent;
 
 /* --- bits ------------------------------------------------------------------------------------- */
 
-/* Of word w of the span. */
+/* Of that side, word w of the span: while the program runs it may become another one at any moment, but not while a
+ * block of it is lost. */
+static uint64_t bits_of(const struct bs_span *s, enum bs_side side, size_t w) {
+    return bs_marks_bits(bs_load(&s->base), side, w);
+}
 static uint64_t unreached(const struct bs_span *s, size_t w) {
     if (concurrent)
-        return bs_marks_bits(bs_load(&s->base), BS_SIDE_NOW, w);
+        return bits_of(s, BS_SIDE_NOW, w);
     return s->alloc[w] &
-           ~(bs_marks_bits(s->base, BS_SIDE_IDLE, w) | bs_marks_bits(s->base, BS_SIDE_HELD, w) |
-             bs_marks_bits(s->base, BS_SIDE_MARK, w));
+           ~(bits_of(s, BS_SIDE_IDLE, w) | bits_of(s, BS_SIDE_HELD, w) | bits_of(s, BS_SIDE_MARK, w));
 }
 static uint64_t seen(const struct bs_span *s, size_t w) {
-    return unreached(s, w) & bs_marks_bits(s->base, BS_SIDE_SEEN, w);
+    return unreached(s, w) & bits_of(s, BS_SIDE_SEEN, w);
 }
 static uint64_t claimed(const struct bs_span *s, size_t w) {
-    return unreached(s, w) & ~bs_marks_bits(s->base, BS_SIDE_SEEN, w);
+    return unreached(s, w) & ~bits_of(s, BS_SIDE_SEEN, w);
+}
+static bool set(const struct bs_span *s, enum bs_side side, uint32_t slot) {
+    return bs_marks_set(bs_load(&s->base), side, slot);
 }
 
 /* Clears the bit; false: it was clear. */
 static bool claim(const struct bs_span *s, uint32_t slot) {
-    uint64_t *word = bs_marks_word(s->base, BS_SIDE_SEEN, slot / 64),
+    uint64_t *word = bs_marks_word(bs_load(&s->base), BS_SIDE_SEEN, slot / 64),
              bit = (uint64_t)1 << (slot % 64);
     if (word == NULL) /* an arena that has come since the tables were made */
         return false;
@@ -68,7 +74,7 @@ static enum bs_lead take_seen(struct bs_span *s, uintptr_t p, struct bs_marked *
     uint32_t slot;
     if (!find(s, p, &slot, block))
         return BS_LEAD_NONE;
-    return bs_marks_set(s->base, BS_SIDE_SEEN, slot) ? BS_LEAD_NEW : BS_LEAD_OLD;
+    return set(s, BS_SIDE_SEEN, slot) ? BS_LEAD_NEW : BS_LEAD_OLD;
 }
 static enum bs_lead take_claimed(struct bs_span *s, uintptr_t p, struct bs_marked *block) {
     uint32_t slot;
@@ -81,9 +87,9 @@ static enum bs_lead take_claimed(struct bs_span *s, uintptr_t p, struct bs_marke
 
 static void begin_at(struct search *q, const struct bs_span *s, uint32_t slot) {
     struct bs_marked block;
-    if (!block_in(s, slot, &block) || !bs_marks_set(s->base, BS_SIDE_SEEN, slot))
+    if (!block_in(s, slot, &block) || !set(s, BS_SIDE_SEEN, slot))
         return;
-    (void)bs_marks_set(s->base, BS_SIDE_HEAD, slot);
+    (void)set(s, BS_SIDE_HEAD, slot);
     bs_trace_flood(q->t, &block);
 }
 
@@ -108,7 +114,7 @@ static void up_span(struct search *q, const struct bs_span *s) {
 }
 static void down_span(struct search *q, const struct bs_span *s) {
     for (size_t w = bs_span_words(s); w-- > 0;)
-        for (uint64_t bits = unreached(s, w) & bs_marks_bits(s->base, BS_SIDE_HEAD, w);
+        for (uint64_t bits = unreached(s, w) & bits_of(s, BS_SIDE_HEAD, w);
              bits != 0;) {
             unsigned bit = bs_msb(bits);
             bits &= ~((uint64_t)1 << bit);

@@ -70,9 +70,10 @@ static void add_to_stack(struct bs_scan_verdict *v, const struct bs_leak *leak,
 }
 
 static bool was_lost(const struct bs_span *s, uintptr_t p) {
+    struct bs_shape shape; /* while the program runs the span may have become another one */
     uint32_t slot;
-    return bs_slot_of(s, p, &slot) &&
-           (bs_marks_bits(s->base, BS_SIDE_LOST, slot / 64) >> (slot % 64) & 1) != 0;
+    return bs_span_shape(s, &shape) && bs_shape_slot(&shape, p, &slot) &&
+           (bs_marks_bits(shape.base, BS_SIDE_LOST, slot / 64) >> (slot % 64) & 1) != 0;
 }
 
 static void judge_leak(void *ctx, const struct bs_leak *leak) {

@@ -62,10 +62,10 @@ static enum bs_lead take_concurrent(struct bs_span *s, uintptr_t p, struct bs_ma
     return bs_marks_set(shape.base, BS_SIDE_MARK, slot) ? BS_LEAD_NEW : BS_LEAD_OLD;
 }
 
-/* Slots of thread caches are marked as well, so that nobody goes there, but lead nowhere. */
+/* Slots of thread caches are marked as well, so that nobody goes there, but lead nowhere. The program may run. */
 static uint64_t taken_marked(const struct bs_span *s, size_t w) {
-    return bs_load(&s->alloc[w]) & bs_marks_bits(s->base, BS_SIDE_MARK, w) &
-           ~bs_marks_bits(s->base, BS_SIDE_IDLE, w);
+    uintptr_t base = bs_load(&s->base);
+    return bs_load(&s->alloc[w]) & bs_marks_bits(base, BS_SIDE_MARK, w) & ~bs_marks_bits(base, BS_SIDE_IDLE, w);
 }
 
 void bs_trace_use(struct bs_trace *t, bs_trace_take *take, bs_trace_taken *taken) {
