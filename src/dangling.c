@@ -3,13 +3,11 @@
 #include "dangling.h"
 
 #include "bygone.h"
-#include "lines.h"
 #include "meta.h"
 #include "opt.h"
 #include "settle.h"
 #include "suppress.h"
 
-#include <string.h>
 
 #define REFERRERS_BYTES bs_align_up(sizeof(struct bs_referrers), bs_os_page_size())
 
@@ -195,9 +193,7 @@ static void add_words(struct bs_dangling *item, uintptr_t base) {
     for (unsigned i = 0; w != NULL && i < w->n; i++) {
         struct bs_dangling_word *word = &item->word[item->nwords++];
         *word = (struct bs_dangling_word){.by = w->by[i], .base = base};
-        if (word->by.kind == BS_REFERRER_MEMORY)
-            word->variable.frame = bs_stacks_frame(word->by.at);
-        word->variable.stack.n = 1;
+        bs_variable_begin(&word->variable, word->by.kind == BS_REFERRER_MEMORY ? word->by.at : 0);
     }
 }
 
@@ -214,30 +210,19 @@ static void tell(struct bs_dangling *item, struct group *g) {
     g->told = true;
 }
 
-/* The word may lie in this mapping. */
-static void name_word(struct bs_dangling_word *word, const struct bs_mapping *m) {
-    if (word->by.kind != BS_REFERRER_MEMORY || word->by.at < m->start || word->by.at >= m->end)
-        return;
-    if (strcmp(m->name, "[stack]") == 0) {
-        word->by.kind = BS_REFERRER_STACK;
-        word->by.tid = bs_os_pid();
-        return;
-    }
-    word->offset = word->by.at - m->start + m->offset;
-    strncpy(word->name, m->name, sizeof word->name - 1);
-}
-
 static void name_words(struct bs_dangling_report *report) {
-    struct bs_lines lines;
-    struct bs_mapping m = {.start = 0};
-    char line[256];
-    if (!bs_lines_open_own(&lines, "maps"))
-        return;
-    while (bs_lines_next(&lines, line, sizeof line) && bs_lines_mapping(line, &m))
-        for (size_t i = 0; i < report->n; i++)
-            for (unsigned k = 0; k < report->item[i].nwords; k++)
-                name_word(&report->item[i].word[k], &m);
-    bs_lines_close(&lines);
+    struct bs_variable **variable = (struct bs_variable **)(void *)report->stack; /* nobody has filled it yet */
+    size_t nvariables = 0;
+    for (size_t i = 0; i < report->n; i++)
+        for (unsigned k = 0; k < report->item[i].nwords; k++)
+            variable[nvariables++] = &report->item[i].word[k].variable;
+    bs_variables_find(variable, nvariables);
+    for (size_t i = 0; i < report->n; i++)
+        for (unsigned k = 0; k < report->item[i].nwords; k++)
+            if (report->item[i].word[k].variable.is_first_stack) {
+                report->item[i].word[k].by.kind = BS_REFERRER_STACK;
+                report->item[i].word[k].by.tid = bs_os_pid();
+            }
 }
 
 static void end(void) {

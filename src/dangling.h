@@ -19,21 +19,15 @@
 
 #include "hunt.h"
 #include "referrers.h"
-#include "stacks.h"
+#include "variable.h"
 
 #define BS_DANGLING_WORDS (BS_REFERRERS_OF_STACK * BS_REFERRERS_EACH)
-#define BS_DANGLING_NAME 96
 
 /* A word that points to one of them. */
 struct bs_dangling_word {
     struct bs_referrer by;
     uintptr_t base; /* of the freed block that it points to */
-    struct { /* of memory: a stack of one frame, the word's address; number 0: it is in no module */
-        struct bs_stack stack;
-        uint64_t frame;
-    } variable;
-    uint64_t offset;             /* else from the beginning of the mapping, or of its file */
-    char name[BS_DANGLING_NAME]; /* of the mapping; "": it has none */
+    struct bs_variable variable; /* of memory */
 };
 
 /* Blocks that were freed from one stack. Estimates, unless every block is sampled. */

@@ -12,7 +12,7 @@
 static struct bs_stack *stack_of(struct bs_dangling_word *w) {
     if (w->by.kind == BS_REFERRER_HEAP)
         return w->by.origin;
-    return BS_FRAME_MODULE(w->variable.frame) != 0 ? &w->variable.stack : NULL;
+    return bs_variable_frame(&w->variable);
 }
 
 static void modules(struct bs_dangling_report *r) {
@@ -47,14 +47,6 @@ static void dangling_line(const struct bs_dangling *d, uint64_t number,
     bs_line_end(&l);
 }
 
-static void address(struct bs_line *l, const char *name, uintptr_t x) {
-    char text[24];
-    struct bs_out out;
-    bs_out_init(&out, text, sizeof text);
-    bs_out_printf(&out, "0x%jx", (uintmax_t)x);
-    bs_line_string(l, name, bs_out_text(&out));
-}
-
 static void word_line(struct bs_dangling_word *w, uint64_t number) {
     static const char *const kinds[] = {"register", "stack", "memory", "heap", "kernel"};
     const struct bs_stack *stack = stack_of(w);
@@ -64,16 +56,16 @@ static void word_line(struct bs_dangling_word *w, uint64_t number) {
     bs_line_string(&l, "kind", kinds[w->by.kind]);
     if (w->by.tid != 0)
         bs_line_number(&l, "thread", (uint64_t)w->by.tid);
-    address(&l, "at", w->by.at);
-    address(&l, "block", w->base);
+    bs_line_address(&l, "at", w->by.at);
+    bs_line_address(&l, "block", w->base);
     bs_line_number(&l, "offset", w->by.value - w->base);
     if (w->by.kind == BS_REFERRER_HEAP) {
-        address(&l, "in", w->by.block);
+        bs_line_address(&l, "in", w->by.block);
         bs_line_number(&l, "in_size", w->by.block_size);
     }
     if (w->by.kind == BS_REFERRER_MEMORY) {
-        bs_line_number(&l, "map_offset", w->offset);
-        bs_line_string(&l, "map", w->name[0] != '\0' ? w->name : "-");
+        bs_line_number(&l, "map_offset", w->variable.offset);
+        bs_line_string(&l, "map", w->variable.name[0] != '\0' ? w->variable.name : "-");
     }
     if (stack != NULL)
         bs_line_frames(&l, "frames", stack);

@@ -73,6 +73,10 @@ static const char *json_piece(struct bs_out *out, const char *s) {
     return s + bs_max(n, (size_t)1);
 }
 
+void bs_line_address(struct bs_line *l, const char *name, uintptr_t x) {
+    bs_out_printf(&l->out, l->json ? ",\"%s\":\"0x%jx\"" : " %s 0x%jx", name, (uintmax_t)x);
+}
+
 #define PIECE_MAX 8 /* "\u0000", the string's end, and what bs_out keeps free */
 
 /* Cut where the line is full: the line stays one, and JSON. */

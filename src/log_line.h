@@ -28,6 +28,7 @@ void bs_line_signed(struct bs_line *l, const char *name, int64_t x);
 /* Bytes, raw first; text adds the human form where that says more. */
 void bs_line_bytes(struct bs_line *l, const char *name, uint64_t x);
 void bs_line_string(struct bs_line *l, const char *name, const char *s);
+void bs_line_address(struct bs_line *l, const char *name, uintptr_t x);
 void bs_line_frames(struct bs_line *l, const char *name, const struct bs_stack *s);
 /* Of text, since JSON has one in each line: the time of day, behind all numbers of a line that says what has just
  * happened. */

@@ -273,7 +273,7 @@ static void __attribute__((noinline)) check_words(const struct bs_dangling *d) {
         ck_assert(at >= (uintptr_t)global && at < (uintptr_t)(global + 10));
         ck_assert_uint_eq(d->word[i].by.value - d->word[i].base, 8 * (at - (uintptr_t)global) / 8);
         ck_assert_int_eq(d->word[i].by.kind, BS_REFERRER_MEMORY);
-        ck_assert_uint_ne(BS_FRAME_MODULE(d->word[i].variable.frame), 0);
+        ck_assert_uint_ne(BS_FRAME_MODULE(d->word[i].variable.as.frame), 0);
     }
 }
 
