@@ -232,4 +232,6 @@ void bs_log_scan(const char *reason, const struct bs_scan_result *result) {
     leak_lines(result);
     size_lines(result);
     rule_lines(result->verdict);
+    if (result->verdict->owners != NULL)
+        bs_log_owners(result->verdict);
 }

@@ -21,7 +21,7 @@
 #include <errno.h>
 #include <sys/auxv.h>
 
-/* Memory that a copy writes to: a verdict, and behind it tables of side bits. */
+/* Memory that a copy writes to: a verdict, and behind it owners if they are wanted, and tables of side bits. */
 struct shared {
     struct bs_scan_verdict *verdict; /* NULL: none */
     size_t bytes, ntables;
@@ -41,12 +41,17 @@ static struct {
 static size_t verdict_bytes(void) {
     return bs_align_up(sizeof(struct bs_scan_verdict), BS_MIB);
 }
+static size_t owners_bytes(const struct bs_scan_rules *rules) {
+    return rules->owners ? bs_align_up(sizeof(struct bs_owners), BS_MIB) : 0;
+}
 
 static bool make_shared(const struct bs_scan_rules *rules) {
     size_t n = bs_sides_count(), kinds = rules->guest != NULL ? 2 : 1;
-    scan.now.bytes = verdict_bytes() + n * kinds * sizeof(struct bs_marks);
+    scan.now.bytes = verdict_bytes() + owners_bytes(rules) + n * kinds * sizeof(struct bs_marks);
     scan.now.ntables = n;
     scan.now.verdict = bs_os_alloc_shared(scan.now.bytes);
+    if (scan.now.verdict != NULL && rules->owners)
+        scan.now.verdict->owners = (struct bs_owners *)(void *)((char *)scan.now.verdict + verdict_bytes());
     return scan.now.verdict != NULL;
 }
 
@@ -67,7 +72,7 @@ size_t bs_scan_verdicts(struct bs_range *range) {
 }
 
 static void publish_tables(const struct bs_scan_rules *rules) {
-    struct bs_marks *tables = (struct bs_marks *)(void *)((char *)scan.now.verdict + verdict_bytes());
+    struct bs_marks *tables = (struct bs_marks *)(void *)((char *)scan.now.verdict + verdict_bytes() + owners_bytes(rules));
     bs_sides_publish(BS_SIDE_NOW, tables, scan.now.ntables);
     if (rules->guest != NULL)
         bs_sides_publish(BS_SIDE_DOOMED, tables + scan.now.ntables, scan.now.ntables);
@@ -357,7 +362,8 @@ static BS_NOINLINE void run(const struct bs_scan_rules *rules, bs_scan_reporter 
     struct bs_scan_result result = {.end = BS_SCAN_NO_MEMORY};
     struct shared old = {NULL, 0, 0};
     uint64_t start = bs_os_now_ns();
-    struct bs_scan_work *w = bs_meta_map_sparse(sizeof *w, offsetof(struct bs_scan_work, word));
+    size_t bytes = rules->owners ? sizeof(struct bs_scan_work) : offsetof(struct bs_scan_work, from);
+    struct bs_scan_work *w = bs_meta_map_sparse(bytes, offsetof(struct bs_scan_work, word));
     if (w != NULL) {
         w->rules = *rules;
         w->first_stack = getauxval(AT_RANDOM);
@@ -367,7 +373,7 @@ static BS_NOINLINE void run(const struct bs_scan_rules *rules, bs_scan_reporter 
         result.end = scan_with(w, &result);
         if (w->trace.worker != NULL)
             bs_trace_drop(&w->trace);
-        bs_meta_unmap_sparse(w, sizeof *w, offsetof(struct bs_scan_work, word));
+        bs_meta_unmap_sparse(w, bytes, offsetof(struct bs_scan_work, word));
     }
     result.before = scan.before.verdict;
     if (result.end == BS_SCAN_DONE) {

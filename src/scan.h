@@ -21,6 +21,7 @@
 #define BS_SCAN_H
 
 #include "budget.h"
+#include "owners.h"
 #include "sizeclass.h"
 #include "suppress.h"
 #include "trace.h"
@@ -68,6 +69,7 @@ struct bs_scan_rules {
     const struct bs_scan_guest *guest; /* NULL: none */
     unsigned searchers;    /* threads of a copy that search, BS_SCAN_SEARCHERS at most; 0: one */
     size_t searchers_bytes; /* one alone searches less than that */
+    bool owners;           /* what the program's words own is summed up, by one searcher alone */
     uint64_t copy_ns;      /* a copy is ended after so long; 0: BS_SCAN_TIME_NS */
     struct bs_opt_limit copied; /* what it may have for itself: bytes, or a share of what is searched */
 };
@@ -104,6 +106,7 @@ struct bs_scan_verdict {
     struct bs_leak_sums other;                /* sampled, without a place in the table */
     struct bs_leak_sums suppressed;           /* not reported: exact, and by the rule */
     struct bs_leak_sums rule[BS_SUPPRESS_RULES];
+    struct bs_owners *owners;                 /* in the same memory; NULL: nobody wants it */
     size_t nstacks;
     struct bs_leak_stack stack[BS_SCAN_STACKS]; /* hashed by address */
 };

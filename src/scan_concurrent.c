@@ -168,7 +168,7 @@ static bool mark(struct bs_scan_work *w, struct bs_scan_result *result) {
     w->trace.gives_way = true;
     w->trace.quit = w->quit;
     w->trace.deadline_ns = bs_os_now_ns() + (w->rules.copy_ns != 0 ? w->rules.copy_ns : BS_SCAN_TIME_NS);
-    bs_trace_work(&w->trace, 0);
+    bs_scan_mark(w);
     if (bs_load(&w->trace.cancelled) != 0 && bs_os_now_ns() > w->trace.deadline_ns)
         result->why = BS_BUDGET_TIME;
     for (unsigned tries = 0; tries < BS_SCAN_REREADS; tries++) {

@@ -29,6 +29,8 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     uintptr_t first_sp;  /* stack pointer of the process's first thread; 0: not seen */
     size_t nstacks;
     struct bs_root_stack stack[BS_BOUNDS_MAX + 2]; /* with a dead part */
+    size_t nstood;
+    uintptr_t stood[2 * (BS_BOUNDS_MAX + 2)];      /* stack pointers, and where registers lie: whose stacks these are */
     struct bs_range without[BS_BOUNDS_MAX + 5];    /* stacks of threads that ended; our own memory */
     struct bs_range shared;        /* the guest's: no root; empty: none */
     uintptr_t first_stack; /* an address above all frames of that thread's usual stack */
@@ -37,6 +39,7 @@ struct bs_scan_work { /* in a mapping of metadata, for one scan */
     struct bs_sieve sieve; /* for it */
     size_t nwords;
     uintptr_t word[BS_SCAN_WORDS]; /* stack pointers and the like; what the copy would not see */
+    uintptr_t from[BS_SCAN_WORDS]; /* for owners alone, else not mapped: the address of each; 0: it has none */
 };
 
 /* --- scan.c ------------------------------------------------------------------------------------ */
@@ -73,6 +76,8 @@ bool bs_scan_add_own_words(struct bs_scan_work *w);
 /* The whole search, from the tables to the verdict, while nothing moves. Leaves marks and tables
  * (cycle.h) to the caller, unless it is a copy, which ends. */
 enum bs_scan_end bs_scan_judge(struct bs_scan_work *w);
+/* The one searcher's work on the roots; by owner, if that is wanted. */
+void bs_scan_mark(struct bs_scan_work *w);
 /* Of a trace that is over: the sums, and the bits of what is lost. False: no memory, or it was cancelled. */
 bool bs_scan_sum(struct bs_scan_work *w);
 

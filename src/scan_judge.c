@@ -170,12 +170,48 @@ static void help(void *arg) {
     bs_add(&s->w->others_ns, bs_os_thread_cpu_ns());
 }
 
+static bool is_stack(const struct bs_scan_work *w, const struct bs_range *range) {
+    bool is = w->first_stack - range->start < range->end - range->start;
+    for (size_t i = 0; !is && i < w->nstood; i++)
+        is = w->stood[i] - range->start < range->end - range->start;
+    return is;
+}
+static bool is_own(const struct bs_scan_work *w, const struct bs_range *range) {
+    return range->start - (uintptr_t)w->word < sizeof w->word;
+}
+
+static void mark_for_owners(struct bs_scan_work *w, bool stacks) {
+    struct bs_trace *t = &w->trace;
+    for (size_t i = 0; i < w->roots.n; i++) {
+        const struct bs_range *range = &w->roots.range[i];
+        bool words = (w->roots.flags[i] & BS_ROOT_WORDS) != 0;
+        if (is_stack(w, range) != stacks)
+            continue;
+        t->owner = stacks ? (struct bs_owner){BS_OWNER_STACK, range->start}
+                          : (struct bs_owner){words ? BS_OWNER_KERNEL : BS_OWNER_MEMORY, 0};
+        t->from = words && is_own(w, range) ? &w->from[(range->start - (uintptr_t)w->word) / sizeof *w->from] : NULL;
+        bs_trace_more(t, range, 1);
+        bs_trace_work(t, 0);
+    }
+}
+
+void bs_scan_mark(struct bs_scan_work *w) {
+    if (!w->rules.owners) {
+        bs_trace_work(&w->trace, 0);
+        return;
+    }
+    w->trace.owners = w->verdict->owners;
+    mark_for_owners(w, false);
+    mark_for_owners(w, true);
+    w->trace.owners = NULL;
+}
+
 /* Marks what is reached. In a copy of enough memory others help: it is nobody else's, so that threads may be
  * made that nobody knows. */
 static void mark_all(struct bs_scan_work *w) {
     struct searcher helping[BS_SCAN_SEARCHERS];
     const size_t each = bs_os_searcher_bytes();
-    unsigned n = w->is_copy && bs_pageheap_used_bytes() + w->roots.bytes >= w->rules.searchers_bytes
+    unsigned n = w->is_copy && !w->rules.owners && bs_pageheap_used_bytes() + w->roots.bytes >= w->rules.searchers_bytes
                      ? w->trace.nworkers - 1
                      : 0;
     char *memory = n != 0 ? bs_os_alloc(n * each) : NULL;
@@ -186,7 +222,7 @@ static void mark_all(struct bs_scan_work *w) {
         if (bs_os_searcher_start(memory + started * each, &s->tid, help, s) != 0)
             break;
     }
-    bs_trace_work(&w->trace, 0);
+    bs_scan_mark(w);
     for (unsigned i = 0; i < started; i++)
         bs_os_searcher_join(&helping[i].tid);
     w->verdict->searchers = started + 1;

@@ -18,6 +18,11 @@ static void add_stack(struct bs_scan_work *w, uintptr_t thread_pointer, uintptr_
         w->stack[w->nstacks++] = (struct bs_root_stack){low, sp};
 }
 
+static void add_place(struct bs_scan_work *w, uintptr_t p) {
+    if (w->nstood < BS_ARRAY_LEN(w->stood))
+        w->stood[w->nstood++] = p;
+}
+
 /* A stack pointer and the like is a pointer as well: it holds the stack of a coroutine, say. */
 static void visit_thread(void *ctx, const struct bs_world_thread *t) {
     struct bs_scan_work *w = ctx;
@@ -26,6 +31,8 @@ static void visit_thread(void *ctx, const struct bs_world_thread *t) {
     bs_scan_add_word(w, t->sp);
     bs_scan_add_word(w, t->alt_base);
     bs_scan_add_word(w, t->thread_pointer);
+    add_place(w, t->sp);
+    add_place(w, t->regs);
     if (t->tid == bs_os_pid())
         w->first_sp = sp;
     add_stack(w, t->thread_pointer, sp);
@@ -58,6 +65,7 @@ static void add_caller(struct bs_scan_work *w) {
     uintptr_t sp = on_alternate ? 0 : w->caller_sp;
     bs_scan_add_word(w, w->caller_sp);
     bs_scan_add_word(w, alternate.start); /* only the kernel may know it */
+    add_place(w, w->caller_sp);
     if (bs_os_tid() == bs_os_pid())
         w->first_sp = sp;
     add_stack(w, bs_os_thread_pointer(), sp);
@@ -66,6 +74,7 @@ static void add_caller(struct bs_scan_work *w) {
 /* Dead parts of stacks: the first thread's, whose mapping nobody shares, comes first. */
 static void take_stacks(struct bs_scan_work *w) {
     w->nwords = 0;
+    w->nstood = 0;
     w->nstacks = 1;
     w->first_sp = 0;
     if (w->caller_sp != 0)

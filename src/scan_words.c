@@ -11,10 +11,17 @@
 
 #include <errno.h>
 
-void bs_scan_add_word(struct bs_scan_work *w, uintptr_t x) {
-    if (w->nwords < BS_SCAN_WORDS)
+/* It lay at that address; 0: nowhere. */
+static void add_word_of(struct bs_scan_work *w, uintptr_t x, uintptr_t at) {
+    if (w->nwords < BS_SCAN_WORDS) {
         w->word[w->nwords] = x;
+        if (w->rules.owners)
+            w->from[w->nwords] = at;
+    }
     w->nwords++;
+}
+void bs_scan_add_word(struct bs_scan_work *w, uintptr_t x) {
+    add_word_of(w, x, 0);
 }
 
 struct bounds {
@@ -29,9 +36,9 @@ static bool visit_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
     return true;
 }
 
-static void add_if_in_heap(struct bs_scan_work *w, uintptr_t x) {
+static void add_if_in_heap(struct bs_scan_work *w, uintptr_t x, uintptr_t at) {
     if (bs_span_of(x) != NULL || bs_span_of(x - 1) != NULL)
-        bs_scan_add_word(w, x);
+        add_word_of(w, x, at);
 }
 
 static void copy_aligned(struct bs_scan_work *w, const struct bounds *b, uintptr_t p, uintptr_t end) {
@@ -44,21 +51,22 @@ static void copy_aligned(struct bs_scan_work *w, const struct bounds *b, uintptr
         sieve->n = 0;
         p += bs_sieve_words(sieve, way, p, (end - p) / sizeof(uintptr_t)) * sizeof(uintptr_t);
         for (size_t i = 0; i < sieve->n; i++)
-            add_if_in_heap(w, sieve->found[i]);
+            add_if_in_heap(w, sieve->found[i], 0);
     }
 }
 
-/* The words in [p, end) that may lead to a block, also as its end. */
+/* The words in [p, end), which lie `moved` bytes further on, that may lead to a block, also as its end. (Of what the sieve
+ * finds nobody knows where it was.) */
 BS_UNCHECKED static void copy_words(struct bs_scan_work *w, const struct bounds *b, uintptr_t p,
-                                    uintptr_t end, size_t step) {
-    if (step == sizeof(uintptr_t)) {
+                                    uintptr_t end, uintptr_t moved, size_t step) {
+    if (step == sizeof(uintptr_t) && !w->rules.owners) {
         copy_aligned(w, b, p, end);
         return;
     }
     for (; p + sizeof(uintptr_t) <= end && w->nwords <= BS_SCAN_WORDS; p += step) {
         uintptr_t x = *(const bs_any_word *)p;
         if (x - b->low <= b->high - b->low)
-            add_if_in_heap(w, x);
+            add_if_in_heap(w, x, p + moved);
     }
 }
 
@@ -71,14 +79,14 @@ static void copy_file(struct bs_scan_work *w, const struct bounds *b, uintptr_t 
     while (p + sizeof(uintptr_t) <= end) {
         long got = bs_os_read_memory(p, part, bs_min(end - p, sizeof w->part));
         if (got < 0 && got != -EFAULT) { /* it copies nothing here */
-            copy_words(w, b, p, end, step);
+            copy_words(w, b, p, end, 0, step);
             return;
         }
         if (got < (long)sizeof(uintptr_t)) {
             p = bs_align_up(p + sizeof(uintptr_t), bs_os_page_size());
             continue;
         }
-        copy_words(w, b, (uintptr_t)part, (uintptr_t)part + (size_t)got, step);
+        copy_words(w, b, (uintptr_t)part, (uintptr_t)part + (size_t)got, p - (uintptr_t)part, step);
         p += ((size_t)got - sizeof(uintptr_t)) / step * step + step;
     }
 }
@@ -92,7 +100,11 @@ static void copy(struct bs_scan_work *w, unsigned flags, bool instead) {
             continue;
         size_t step = (w->roots.flags[i] & BS_ROOT_CODE) != 0 ? 1 : sizeof(uintptr_t);
         bool may_go = (w->roots.flags[i] & (BS_ROOT_SHARED | BS_ROOT_FILE)) != 0;
-        (may_go ? copy_file : copy_words)(w, &b, bs_align_up(r->start, step), r->end, step);
+        uintptr_t start = bs_align_up(r->start, step);
+        if (may_go)
+            copy_file(w, &b, start, r->end, step);
+        else
+            copy_words(w, &b, start, r->end, 0, step);
         if (instead && r->start < r->end)
             w->roots.whole[i] = *r;
         if (instead)

@@ -85,7 +85,8 @@ static struct bs_scan_rules rules_now(uint64_t age_ns) {
                                   .searchers_bytes =
                                       bs_opt.scan_threads != 0 ? 0 : BS_SCAN_SEARCHERS_BYTES,
                                   .copy_ns = bs_opt.scan_time * 1000u * NS_PER_MS,
-                                  .copied = bs_opt.scan_copied};
+                                  .copied = bs_opt.scan_copied,
+                                  .owners = bs_opt.scan_owners != 0};
 }
 
 static void scan_if_due(uint64_t now_ns) {

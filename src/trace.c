@@ -16,6 +16,8 @@
 /* Bytes of a large block whose populated pages are asked for at once, and the parts taken then. */
 #define LARGE_PIECE (1 * BS_MIB)
 #define LARGE_PARTS 16
+/* Of roots that are copied again after each word that leads somewhere: what was copied for it took the place. */
+#define OWNER_COPY_BYTES 512
 /* Of so many steps, some microseconds, one asks whether to go on. */
 #define STEPS 64
 
@@ -105,8 +107,9 @@ BS_UNCHECKED static uintptr_t sift_words(struct bs_tracer *w, uintptr_t p, uintp
         uintptr_t x = *(const bs_any_word *)p & mask;
         if (BS_LIKELY(x - low > reach))
             continue;
-        if (w->n == BS_TRACE_QUEUE)
+        if (w->n == w->room)
             return p;
+        w->at = p + w->moved;
         enqueue(w, x);
     }
     return end;
@@ -127,8 +130,9 @@ static uintptr_t read_words(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
 /* The same of what the program may take away at any moment. */
 static uintptr_t read_copied(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
     const struct bs_trace *t = w->t;
+    const size_t most = w->room < BS_TRACE_QUEUE ? OWNER_COPY_BYTES : BS_TRACE_COPY_BYTES;
     while (p < end) {
-        long got = bs_os_read_memory(p, t->copy, bs_min(end - p, BS_TRACE_COPY_BYTES));
+        long got = bs_os_read_memory(p, t->copy, bs_min(end - p, most));
         if (got < 0 && got != -EFAULT)
             bs_trace_cancel(w->t); /* the kernel copies nothing here */
         if (got < (long)sizeof(uintptr_t)) {
@@ -136,7 +140,9 @@ static uintptr_t read_copied(struct bs_tracer *w, uintptr_t p, uintptr_t end) {
             continue;
         }
         uintptr_t from = (uintptr_t)t->copy, to = from + bs_align_down((size_t)got, sizeof(uintptr_t));
+        w->moved = p - from;
         uintptr_t rest = sift_words(w, from, to);
+        w->moved = 0;
         p += rest - from;
         if (rest < to)
             return p;
@@ -247,6 +253,8 @@ static enum bs_lead take(struct bs_tracer *w, struct bs_span *s, uintptr_t p, st
         found(w, s, block);
     else if (running)
         bs_reader_let_go();
+    if (BS_UNLIKELY(w->t->owners != NULL) && lead == BS_LEAD_NEW)
+        bs_owners_found(w->t->owners, block->base); /* it takes a lock, so nothing is held any more */
     if (BS_UNLIKELY(lead == BS_LEAD_NO_MEMORY))
         bs_trace_cancel(w->t);
     return lead;
@@ -306,10 +314,55 @@ void bs_trace_drain(struct bs_tracer *w) {
 
 /* --- jobs ------------------------------------------------------------------------------------- */
 
+/* One worker's: until nothing is forgotten. */
+static void reread_forgotten(struct bs_tracer *w) {
+    struct bs_job job;
+    while (bs_trace_start_round(w->t))
+        while (bs_trace_next_region(w->t, &job)) {
+            bs_trace_do(w, &job);
+            bs_trace_drain(w);
+        }
+}
+
 /* All words of the range, without a place on the stack for its rest: nothing of it can be forgotten. */
 static void read_whole(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
     while ((start = read_some(w, start, end, &copied)) < end && !is_over(w))
         bs_trace_drain(w);
+}
+
+/* Of the word that the queue's candidate is from. */
+static struct bs_owner owner_of(const struct bs_tracer *w) {
+    const struct bs_trace *t = w->t;
+    if (t->from != NULL) {
+        uintptr_t at = t->from[(w->at - t->roots->start) / sizeof *t->from];
+        return (struct bs_owner){at != 0 ? BS_OWNER_MEMORY : BS_OWNER_KERNEL, at};
+    }
+    return (struct bs_owner){t->owner.kind, t->owner.kind == BS_OWNER_MEMORY ? w->at : t->owner.at};
+}
+
+/* The same, but each word is followed to the end by itself. */
+static void read_for_owners(struct bs_tracer *w, uintptr_t start, uintptr_t end, uintptr_t copied) {
+    struct bs_owners *owners = w->t->owners;
+    do {
+        struct bs_trace_sums before = w->sums;
+        w->room = 1;
+        start = read_some(w, start, end, &copied);
+        w->room = BS_TRACE_QUEUE;
+        if (w->n == 0)
+            continue;
+        bs_owners_turn(owners, owner_of(w));
+        bs_trace_drain(w);
+        if (BS_UNLIKELY(w->sums.forgotten != before.forgotten))
+            reread_forgotten(w);
+        bs_owners_sum(owners, w->sums.blocks - before.blocks, w->sums.bytes - before.bytes);
+    } while (start < end && !is_over(w));
+}
+
+static void read_root(struct bs_tracer *w, uintptr_t start, uintptr_t end) {
+    if (w->t->owners != NULL)
+        read_for_owners(w, start, end, is_copied(w, SIZE_MAX));
+    else
+        read_whole(w, start, end, is_copied(w, SIZE_MAX));
 }
 
 /* Words of a block of `size` bytes. */
@@ -377,8 +430,7 @@ void bs_trace_do(struct bs_tracer *w, const struct bs_job *job) {
     switch (job->kind) {
     case BS_JOB_ROOT:
         w->sums.root_bytes += job->range.end - job->range.start;
-        read_whole(w, bs_align_up(job->range.start, w->t->rules.unaligned ? 1 : sizeof(uintptr_t)),
-                   job->limit, is_copied(w, SIZE_MAX));
+        read_root(w, bs_align_up(job->range.start, w->t->rules.unaligned ? 1 : sizeof(uintptr_t)), job->limit);
         break;
     case BS_JOB_RANGE:
         push(w, job->range.start, job->range.end);
@@ -397,12 +449,7 @@ void bs_trace_reread(struct bs_trace *t, uintptr_t start, uintptr_t end) {
 
 void bs_trace_flood(struct bs_trace *t, const struct bs_marked *block) {
     struct bs_tracer *w = &t->worker[0];
-    struct bs_job job;
     reread_block(w, block);
     bs_trace_drain(w);
-    while (bs_trace_start_round(t))
-        while (bs_trace_next_region(t, &job)) {
-            bs_trace_do(w, &job);
-            bs_trace_drain(w);
-        }
+    reread_forgotten(w);
 }

@@ -30,6 +30,9 @@
  * marked block was read after its words were written for the last time, but for words that nobody has written
  * since it became this block.
  *
+ * Who wants to know which word leads to what (owners.h) gives one root at a time to one worker: each word is followed to
+ * the end before the next is read.
+ *
  * No memory is taken between prepare and drop. No lock but a word that spins, around the list of
  * shared work, and the page heap's around the copy of a region's bits.
  */
@@ -37,6 +40,7 @@
 #define BS_TRACE_H
 
 #include "os.h"
+#include "owners.h"
 #include "settle.h"
 
 /* Does a pointer just past a block's end hold it? Where a slot is larger than what was asked for,
@@ -94,6 +98,9 @@ struct bs_trace {
     unsigned nworkers;
     size_t mapped_bytes;
 
+    struct bs_owners *owners; /* after begin: who leads to what is noted, by worker 0 alone; NULL: it is not, */
+    struct bs_owner owner;    /* whose these roots are; MEMORY: each word is an owner, */
+    const uintptr_t *from;    /* or, where they are copies, of that address each; 0: the KERNEL's. NULL: no copies */
     const struct bs_range *closed; /* after begin: what cannot be read is passed over; in address order */
     size_t nclosed;
     char *copy;           /* the same: BS_TRACE_COPY_BYTES for what may go away; NULL: nothing may */

@@ -23,6 +23,8 @@ struct bs_tracer {
         struct bs_span *span; /* what the page map says of p, or NULL */
     } queue[BS_TRACE_QUEUE];
     unsigned head, n;
+    unsigned room;       /* candidates that may be in it, at most BS_TRACE_QUEUE */
+    uintptr_t at, moved; /* where the last one that came lay: its address as it was read, and what to add to such */
     unsigned steps; /* so that not each asks whether it is to go on */
     size_t depth, capacity;
     struct bs_range *stack;

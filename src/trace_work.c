@@ -78,6 +78,8 @@ void bs_trace_begin(struct bs_trace *t, const struct bs_trace_rules *rules,
         t->rules.mask = ~(uintptr_t)0;
     for (unsigned i = 0; i < t->nworkers; i++) {
         t->worker[i].n = 0;
+        t->worker[i].room = BS_TRACE_QUEUE;
+        t->worker[i].moved = 0;
         t->worker[i].depth = 0;
         t->worker[i].sums = (struct bs_trace_sums){0};
     }

@@ -327,6 +327,24 @@ START_TEST(without_memory_for_what_is_pinned) {
     ck_assert_ptr_nonnull(strstr(text, " stack: bytes 200000 (195.3 KiB) blocks 20 samples 20 pinned 0 "));
 }
 END_TEST
+START_TEST(without_memory_for_owners) {
+    static struct bs_owners owners;
+    const struct bs_scan_verdict verdict = {.owners = &owners, .trace.bytes = 500};
+    log_to("log");
+    bs_log_start();
+    bs_owners_turn(&owners, (struct bs_owner){BS_OWNER_MEMORY, (uintptr_t)&owners});
+    bs_owners_sum(&owners, 2, 300);
+    bs_opt.scan_owners = 5;
+    bs_log_owners(&verdict);
+    ck_assert_ptr_nonnull(strstr(text_of("log"), " owners: shown 1 stacks 0 bytes 300 other 200\n"));
+    ck_assert_ptr_nonnull(strstr(text_of("log"), " owner: bytes 300 blocks 2 kind memory at 0x"));
+    static struct bs_os_call_faults faults = {.number = SYS_mmap, .at = 1, .error = ENOMEM, .lasting = true};
+    bs_os_call_faults = &faults;
+    bs_log_owners(&verdict);
+    bs_os_call_faults = NULL;
+    ck_assert_ptr_nonnull(strstr(text_of("log"), " owners: shown 0 stacks 0 bytes 300 other 200 note no memory to tell which words these are\n"));
+}
+END_TEST
 #endif
 
 START_TEST(traces_only_when_asked) {
@@ -657,6 +675,7 @@ static TCase *form_tests(void) {
     tcase_add_test(tc, what_a_stack_pins_counts);
 #if !BS_SANITIZED
     tcase_add_test(tc, without_memory_for_what_is_pinned);
+    tcase_add_test(tc, without_memory_for_owners);
 #endif
     tcase_add_test(tc, traces_only_when_asked);
     tcase_add_test(tc, no_log_without_the_option);

@@ -223,23 +223,27 @@ static void note_line(long pid, const char *number, const char *id, const char *
     free(name);
 }
 
+static bool is_event(const char *line, const char *event) {
+    char text[64], json[64];
+
+    snprintf(text, sizeof(text), "] %s: ", event);
+    snprintf(json, sizeof(json), "\"event\":\"%s\"", event);
+    return strstr(line, text) != NULL || strstr(line, json) != NULL;
+}
 static bool is_leak(const char *line) {
-    return strstr(line, "] leak: ") != NULL || strstr(line, "] leak_possible: ") != NULL ||
-           strstr(line, "\"event\":\"leak\"") != NULL ||
-           strstr(line, "\"event\":\"leak_possible\"") != NULL;
+    return is_event(line, "leak") || is_event(line, "leak_possible");
 }
 
-static bool is_dangling(const char *line) {
-    return strstr(line, "] dangling: ") != NULL || strstr(line, "\"event\":\"dangling\"") != NULL;
-}
-static bool is_dangling_from(const char *line) {
-    return strstr(line, "] dangling_from: ") != NULL ||
-           strstr(line, "\"event\":\"dangling_from\"") != NULL;
-}
-
+/* Its frames are to be named. */
 static bool is_stack(const char *line) {
-    return is_leak(line) || is_dangling(line) || is_dangling_from(line) ||
-           strstr(line, "] stack: ") != NULL || strstr(line, "\"event\":\"stack\"") != NULL;
+    static const char *const events[] = {"stack", "dangling", "dangling_from", "owner", "owned", "owned_by"};
+
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+        if (is_event(line, events[i])) {
+            return true;
+        }
+    }
+    return is_leak(line);
 }
 
 /* What was suppressed takes the lines with it that say where its pointers are. */
@@ -256,13 +260,13 @@ static bool is_suppressed(const char *line, const struct frame *f, long pid) {
     if (is_leak(line)) {
         return f->suppressed;
     }
-    if (is_dangling(line) && f->suppressed) {
+    if (is_event(line, "dangling") && f->suppressed) {
         gone = needed(realloc(gone, (ngone + 1) * sizeof(*gone)));
         gone[ngone].pid = pid;
         gone[ngone++].number = number;
         return true;
     }
-    for (size_t i = 0; i < ngone && is_dangling_from(line); i++) {
+    for (size_t i = 0; i < ngone && is_event(line, "dangling_from"); i++) {
         if (gone[i].pid == pid && gone[i].number == number) {
             nsuppressed--; /* it was counted */
             return true;
@@ -307,7 +311,7 @@ static bool json_line(const char *line) {
     struct frame f = {.json = true};
     if (!is_stack(line) || frames == NULL || line[length - 1] != '}') {
         fprintf(out, "%s\n", line);
-        return is_dangling_from(line) && is_suppressed(line, &f, pid);
+        return is_event(line, "dangling_from") && is_suppressed(line, &f, pid);
     }
     fwrite(line, 1, length - 1, out);
     fputs(",\"symbols\":[", out);

@@ -6,6 +6,7 @@
 #include "config.h"
 #endif
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,9 +225,28 @@ static const char *tell_inlined(Dwarf_Die *cu, Dwarf_Addr pc, struct place *at,
     return name;
 }
 
+/* Of a variable with the offset in it, such as a member's: to be freed. NULL: no symbol is there. */
+static char *name_at(Dwfl_Module *module, GElf_Addr pc) {
+    GElf_Sym symbol;
+    GElf_Off offset;
+    const char *name = dwfl_module_addrinfo(module, pc, &offset, &symbol, NULL, NULL, NULL);
+    char *text = NULL;
+
+    if (name == NULL) {
+        return NULL;
+    }
+    char *plain = bs_demangle(name);
+    bool inside = GELF_ST_TYPE(symbol.st_info) == STT_OBJECT && offset != 0;
+    int n = inside ? asprintf(&text, "%s+0x%" PRIx64, plain != NULL ? plain : name, (uint64_t)offset)
+                   : asprintf(&text, "%s", plain != NULL ? plain : name);
+    free(plain);
+    return n >= 0 ? text : NULL;
+}
+
 bool bs_symbols_find(struct bs_symbols *s, uint64_t address, bs_symbol_found *found, void *ctx) {
     struct place at = {NULL, 0};
     const char *name = NULL;
+    char *symbol = NULL;
     Dwarf_Addr bias;
 
     if (s->module == NULL) {
@@ -242,12 +262,17 @@ bool bs_symbols_find(struct bs_symbols *s, uint64_t address, bs_symbol_found *fo
         name = tell_inlined(cu, pc - bias, &at, found, ctx);
     }
     if (name == NULL) {
-        name = dwfl_module_addrname(s->module, pc);
+        symbol = name_at(s->module, pc);
     }
-    if (name == NULL && at.file == NULL) {
+    if (name == NULL && symbol == NULL && at.file == NULL) {
         return false;
     }
-    tell(found, ctx, name, at, false);
+    if (symbol != NULL) {
+        found(ctx, symbol, at.file, at.line, false);
+    } else {
+        tell(found, ctx, name, at, false);
+    }
+    free(symbol);
     return true;
 }
 
