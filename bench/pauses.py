@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: MIT
 """pauses.py - how long scan:leak stops a program, and what it and scan:quarantine cost.
 
-    bench/pauses.py BUILD [pauses]
+    bench/pauses.py BUILD [pauses [copy]]
     bench/pauses.py BUILD costs [PAIRS] [NAME...]
     bench/pauses.py BUILD bursts [ROUNDS] [NAME...] [LIBRARY[@CONF]...]
     bench/pauses.py BUILD shares [program|scans] [NAME...]
     bench/pauses.py BUILD quarantine [PROGRAM...]
 
 pauses: bench/pauses under a scan a second, by threads and kind of memory: median and longest time from the
-first signal to the resume (of the longer one, where a scan stops twice), all stops of a scan, and what of.
-Nothing else should run. costs: CPU time and time on the wall of programs under plain besom and with scan:leak, a run
+first signal to the resume (of the longer one, where a scan stops twice), all stops of a scan, and what of; with
+`copy` those of scan_way:copy. Nothing else should run, or else it at `nice -n -15`. costs: CPU time and time on the wall of programs under plain besom and with scan:leak, a run
 of each in turn, 16 pairs: the medians of the ratios, and between which two of them the true one lies with 95 %. The
 programs end without a scan, and before the first one is due (of redis-server, which redis-benchmark keeps busy,
 its own CPU time; the wall is redis-benchmark's). bursts: the same where two runs differ by more than the
@@ -85,13 +85,13 @@ def scans_of(log):
     return [line for line in lines if line["event"] == "scan" and line["reason"] == "interval"]
 
 
-def pauses(build):
+def pauses(build, way="concurrent"):
     print("                                   ms: stop  longest  a scan  median of: standing  roots  clone  waking  scan")
     print("threads   MiB  kind   scans way")
     for threads, mib, kind in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
             log = folder + "/log"
-            under(build, "scan:leak,scan_interval:1,scavenge_cpu:100,log_format:json,log:" + log,
+            under(build, "scan:leak,scan_way:%s,scan_interval:1,scavenge_cpu:100,log_format:json,log:%s" % (way, log),
                   [build + "/bench/pauses", str(threads), str(mib), str(SECONDS), kind])
             scans = [s for s in scans_of(log) if s["verdict"] == "done"]
             stops = [s["stop_ns"] / 1e6 for s in scans]
@@ -212,9 +212,9 @@ def main():
         with_names[sys.argv[2]](os.path.abspath(sys.argv[1]), sys.argv[3:])
         return
     build, wanted = os.path.abspath(sys.argv[1]), sys.argv[2:]
-    if wanted not in ([], ["pauses"]):
+    if wanted not in ([], ["pauses"], ["pauses", "copy"]):
         usage("nothing is called %s; there are pauses, costs, bursts, shares and quarantine" % " ".join(wanted))
-    pauses(build)
+    pauses(build, *wanted[1:])
     if not wanted:
         costs(build, [])
 
