@@ -17,7 +17,7 @@
 /* Where all pages have to be tried, 100 ns each, a mapping of more bytes makes the scan impossible. */
 #define BLIND_MAX (4 * BS_GIB)
 
-enum { DEVICE = 1, WAITS = 2, SWAPPED = 4, NO_FORK = 8, WIPED = 16, THERE = 32, OPENED = 64 };
+enum { DEVICE = 1, WAITS = 2, SWAPPED = 4, NO_FORK = 8, WIPED = 16, THERE = 32, OPENED = 64, WRITES_WAIT = 128 };
 
 struct bs_special {
     struct bs_range range;
@@ -80,7 +80,8 @@ static unsigned read_flags(const char *line) {
     static const struct {
         char name[3];
         unsigned what;
-    } known[] = {{"io", DEVICE}, {"pf", DEVICE}, {"um", WAITS}, {"ui", WAITS}, {"dc", NO_FORK}, {"wf", WIPED}};
+    } known[] = {{"io", DEVICE}, {"pf", DEVICE}, {"um", WAITS}, {"ui", WAITS},
+                 {"uw", WRITES_WAIT}, {"dc", NO_FORK}, {"wf", WIPED}};
     unsigned what = 0;
     if (strncmp(line, "VmFlags:", 8) != 0)
         return 0;
@@ -104,7 +105,7 @@ static bool read_smaps(struct bs_roots *r) {
     struct bs_mapping m = {.start = 0};
     char line[160];
     r->nspecial = r->nforked = r->needed = 0;
-    r->some_unforked = false;
+    r->some_unforked = r->some_wait = false;
     if (!bs_lines_open_own(&lines, "smaps"))
         return false;
     bool is_new = false, flags_seen = false;
@@ -120,6 +121,9 @@ static bool read_smaps(struct bs_roots *r) {
             what |= SWAPPED;
         flags_seen |= line[0] == 'V';
         r->some_unforked |= (what & NO_FORK) != 0;
+        /* (the heap is our own to watch, and waits for nobody) */
+        r->some_wait |= (what & WAITS) != 0 || ((what & WRITES_WAIT) != 0 && bs_pagemap_arena(m.start) == NULL);
+        what &= ~(unsigned)WRITES_WAIT;
         if (line[0] == 'V' && (what & (NO_FORK | WIPED)) == 0)
             note_forked(r, &m);
         if (what == 0)

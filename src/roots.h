@@ -74,6 +74,7 @@ struct bs_roots {
     struct bs_range *forked; /* [learn] what a copy would have */
     size_t nforked, next_forked;
     bool some_unforked; /* [learn] the program has memory that it would not */
+    bool some_wait;     /* [learn] and some whose pages a handler brings in, or lets be written to */
     uintptr_t *words;
     size_t mapped_bytes;
     int pages;

@@ -120,6 +120,8 @@ bool bs_scan_copy(struct bs_scan_work *w, struct bs_snapshot *copy, void (*fn)(v
     bool made = whole && bs_snapshot_start(copy, fn, arg);
     unlock_all();
     bs_roots_close(&w->roots);
+    if (made && !w->roots.some_wait)
+        bs_world_own_pages();
     *clone_ns = bs_os_now_ns() - start;
     return made;
 }

@@ -70,12 +70,17 @@ struct bs_world_thread {
     uintptr_t alt_base, alt_end;  /* its alternate signal stack; both 0: none */
     bool regs_elsewhere;          /* the handler runs on the alternate stack, and sp is not on it */
     uintptr_t thread_pointer;     /* in the mapping of its usual stack, but for the first thread */
+    uintptr_t low;                /* its handler's stack is in use from about here */
 };
 typedef void bs_world_visitor(void *ctx, const struct bs_world_thread *thread);
 
 /* While stopped: calls visit for each thread that stands. */
 void bs_world_each(bs_world_visitor *visit, void *ctx);
 size_t bs_world_count(void);
+/* While stopped, after the memory was shared with a copy of the process: what each thread writes to when it goes on
+ * becomes its own again. Not where anything waits for a handler of page faults (userfaultfd), which may stand. */
+void bs_world_own_pages(void);
+
 /* --- others ----------------------------------------------------------------------------------- */
 
 /* Around a call that makes a process which has this one's memory (CLONE_VM) and is none of its threads: nobody can stop it,

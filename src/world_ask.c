@@ -33,8 +33,12 @@ static bool is_lost(uint32_t *count, const uint32_t *nth) {
 
 /* --- in the handler --------------------------------------------------------------------------- */
 
+/* What the handler calls on its way out needs so much stack. */
+#define WAY_OUT_BYTES 256
+
 static void publish(struct slot *s, const struct bs_os_frame *f) {
     struct bs_world_thread *t = &s->thread;
+    t->low = (uintptr_t)__builtin_frame_address(0) - WAY_OUT_BYTES;
     t->sp = f->sp;
     t->pc = f->pc;
     t->in_call = f->in_call;

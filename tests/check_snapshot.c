@@ -2,25 +2,26 @@
 /*
  * check_snapshot.c - a copy of the process sees memory as it stood, leaves its result, and nothing else:
  * no SIGCHLD, no child for wait, no descriptor; it ends when its time is over, and a crash of it is
- * known as one; and what it costs in memory is seen, and bounded.
+ * known as one; and what it costs in memory is seen, and bounded. Threads that stood go on as if there was none.
  */
 #define _GNU_SOURCE
 #include "budget.h"
+#include "heap.h"
 #include "limit.h"
 #include "meta.h"
 #include "os.h"
+#include "scan.h"
 #include "snapshot.h"
-#include "unit.h"
+#include "world_unit.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-
-#define MS UINT64_C(1000000)
 
 struct shared {
     uint64_t value, done, nice, parent;
@@ -290,6 +291,81 @@ START_TEST(budgets_by_option) {
 }
 END_TEST
 
+#if !BS_SANITIZED
+/* Without a timeout: the kernel begins it again by itself after a stop. */
+static void *waits(void *arg) {
+    struct runner *r = arg;
+    bs_store_release(&r->tid, bs_os_tid());
+    while (!bs_load(&end_all))
+        syscall(SYS_futex, &end_all, FUTEX_WAIT_PRIVATE, 0, NULL);
+    return NULL;
+}
+static unsigned long faults_of(int tid) {
+    char path[64], text[512] = "";
+    unsigned long faults = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+    FILE *f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_ptr_nonnull(fgets(text, sizeof text, f));
+    fclose(f);
+    ck_assert_int_eq(sscanf(strrchr(text, ')'), ") %*c %*d %*d %*d %*d %*d %*u %lu", &faults), 1);
+    return faults;
+}
+static unsigned long faults_of_all(unsigned n) {
+    unsigned long faults = 0;
+    for (unsigned i = 0; i < n; i++)
+        faults += faults_of(runners[i].tid);
+    return faults;
+}
+
+static void must_be_by_copy(void *ctx, const struct bs_scan_result *r) {
+    (void)ctx;
+    ck_assert_int_eq(r->end, BS_SCAN_DONE);
+    ck_assert(!r->in_place && !r->concurrent);
+}
+static void scan_a_copy(void) {
+    static const struct bs_scan_rules rules = {.concurrent = BS_SCAN_CONCURRENT_NEVER};
+    bs_heap_free(bs_heap_alloc(10));
+    ck_assert(bs_scan_run(&rules, must_be_by_copy, NULL));
+}
+static void just_copy(void) {
+    struct bs_snapshot s;
+    must_stop();
+    bool made = bs_snapshot_start(&s, stay, NULL);
+    resume();
+    must_stop(); /* all have been back */
+    resume();
+    ck_assert(made);
+    ck_assert_int_eq(bs_snapshot_wait(&s, 0, NULL, NULL), BS_SNAPSHOT_KILLED);
+}
+
+/* Neither in the stop's handler nor where they came from. Else each has one to three, as after a mere copy. */
+START_TEST(threads_go_on_without_a_fault) {
+    char page[2 * 4096] = "";
+    enum { N = 4 };
+    if (bs_os_populate((void *)bs_align_up((uintptr_t)page, 4096), 4096) == EINVAL)
+        return; /* before Linux 5.14 */
+    start_threads(N, waits);
+    for (unsigned i = 0; i < 3; i++) { /* the frame's pages are there then */
+        must_stop();
+        resume();
+        usleep(10000);
+    }
+    unsigned long before = faults_of_all(N);
+    if (_i == 0)
+        scan_a_copy();
+    else
+        just_copy();
+    unsigned long faults = faults_of_all(N) - before;
+    ck_assert_msg(_i == 0 ? faults < N : faults >= 2 * N, "%lu faults", faults); /* (one may be caught on its way) */
+    bs_store(&end_all, 1u);
+    syscall(SYS_futex, &end_all, FUTEX_WAKE_PRIVATE, N);
+    join_threads(N);
+    must_be_gone();
+}
+END_TEST
+#endif
+
 START_TEST(a_refusal_is_told) {
     struct bs_snapshot s;
     bs_os_fail(1, EAGAIN, false);
@@ -314,6 +390,9 @@ int main(void) {
     tcase_add_test(tc, a_copy_knows_what_was_copied);
     tcase_add_test(tc, looks_are_seldom);
     tcase_add_test(tc, budgets_by_option);
+#if !BS_SANITIZED
+    tcase_add_loop_test(tc, threads_go_on_without_a_fault, 0, 2);
+#endif
     tcase_add_test(tc, a_refusal_is_told);
     return run_suite(suite);
 }
