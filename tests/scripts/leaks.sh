@@ -14,6 +14,7 @@ set -eu
 export BESOM_LIMIT=off # no scan ends because the machine stalls for want of memory
 
 : "${BESOM_LIB:?leaks.sh: BESOM_LIB must name libbesom.so}" "${BESOM:?leaks.sh: BESOM must name besom}"
+here=$(cd "$(dirname "$0")" && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 status=0
@@ -53,10 +54,8 @@ END
 }
 
 cat >"$tmp/leaky.c" <<'END'
-#include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "scans_in.h"
 static void *kept, *inside;
 __attribute__((noinline)) void leak_by_name(size_t bytes) {
     void **volatile p = calloc(1, bytes);
@@ -71,18 +70,6 @@ __attribute__((noinline)) static void wipe(void) {
     for (size_t i = 0; i < sizeof junk; i++)
         junk[i] = 0;
 }
-/* Scans in the log that came to an end. */
-static int scans_in(const char *path) {
-    static char text[1 << 20];
-    int fd = open(path, O_RDONLY), n = 0;
-    ssize_t bytes = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        close(fd);
-    text[bytes > 0 ? bytes : 0] = '\0';
-    for (char *at = text; (at = strstr(at, "\"interval\",\"verdict\":\"done\"")) != NULL; at++)
-        n++;
-    return n;
-}
 int main(int argc, char **argv) {
     kept = calloc(1, 5000);
     inside = hold_inside();
@@ -95,7 +82,7 @@ int main(int argc, char **argv) {
     return kept == NULL || inside == NULL;
 }
 END
-${CC:-cc} -g -O1 -fno-builtin -o "$tmp/leaky" "$tmp/leaky.c"
+${CC:-cc} -g -O1 -fno-builtin -I"$here" -o "$tmp/leaky" "$tmp/leaky.c"
 
 run log_format:json,scan_interval:0,sample:all "$tmp/leaky"
 [ "$code" -eq 0 ] || broken "exit status $code: $(cat "$tmp/err")"
@@ -115,7 +102,7 @@ assert scans[0]["interior_blocks"] == 1
 run log_format:text,scan_interval:0,sample:all "$tmp/leaky"
 grep '] scan: ' "$tmp/log" | grep -q ' time 2[0-9-]*T[0-9:]*\.[0-9]*Z$' ||
     broken "no time of day: $(grep '] scan: ' "$tmp/log")"
-"$BESOM" symbolize "$tmp/log" | grep -q '#0 .*leak_by_name at .*leaky.c:7' ||
+"$BESOM" symbolize "$tmp/log" | grep -q '#0 .*leak_by_name at .*leaky.c:5' ||
     broken "no name of the function: $("$BESOM" symbolize "$tmp/log" | grep -A3 leak:)"
 
 "$BESOM" symbolize "$tmp/log" | grep -A1 '] leak_possible:' | grep -q 'hold_inside' ||

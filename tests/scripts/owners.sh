@@ -11,6 +11,7 @@ set -eu
 export BESOM_LIMIT=off # no scan ends because the machine stalls for want of memory
 
 : "${BESOM_LIB:?owners.sh: BESOM_LIB must name libbesom.so}" "${BESOM:?owners.sh: BESOM must name besom}"
+here=$(cd "$(dirname "$0")" && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 status=0
@@ -21,12 +22,10 @@ broken() {
 }
 
 cat >"$tmp/owner.c" <<'END'
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "scans_in.h"
 struct node { struct node *next, *before; char body[200]; };
 struct { int unused[6]; struct node *list; } lists; /* not its first member */
 void **table;
@@ -46,18 +45,6 @@ static void *wait_with_a_buffer(void *arg) {
     for (;;)
         pause();
     return buffer;
-}
-/* Scans in the log that came to an end. */
-static int scans_in(const char *path) {
-    static char text[1 << 20];
-    int fd = open(path, O_RDONLY), n = 0;
-    ssize_t bytes = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        close(fd);
-    text[bytes > 0 ? bytes : 0] = '\0';
-    for (char *at = text; (at = strstr(at, "\"interval\",\"verdict\":\"done\"")) != NULL; at++)
-        n++;
-    return n;
 }
 int main(int argc, char **argv) {
     static pthread_barrier_t begun;
@@ -85,7 +72,7 @@ int main(int argc, char **argv) {
 }
 END
 # shellcheck disable=SC2086 # CC may have options
-${CC:-cc} -g -O1 -pthread -o "$tmp/owner" "$tmp/owner.c"
+${CC:-cc} -g -O1 -pthread -I"$here" -o "$tmp/owner" "$tmp/owner.c"
 
 # run OPTIONS: the program, with its log in $tmp/log. False: this machine stops no threads.
 run() {

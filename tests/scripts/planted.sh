@@ -15,6 +15,7 @@ export BESOM_LIMIT=off # no scan ends because the machine stalls for want of mem
 export LC_ALL=C # or the first line may be bash's warning that there is no such locale
 
 : "${BESOM_LIB:?planted.sh: BESOM_LIB must name libbesom.so}" "${BESOM:?planted.sh: BESOM must name besom}"
+here=$(cd "$(dirname "$0")" && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 status=0
@@ -63,21 +64,11 @@ PYTHON
 }
 
 cat >"$tmp/scans.h" <<'END_H'
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "scans_in.h"
 static int scans(void) {
-    static char text[1 << 20];
-    int fd = open(getenv("PLANTED_LOG"), O_RDONLY), n = 0;
-    ssize_t bytes = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        close(fd);
-    text[bytes > 0 ? bytes : 0] = '\0';
-    for (char *at = text; (at = strstr(at, "\"interval\",\"verdict\":\"done\"")) != NULL; at++)
-        n++;
-    return n;
+    return scans_in(getenv("PLANTED_LOG"));
 }
 static void wait_for_scans(void) {
     int before = scans();
@@ -136,7 +127,7 @@ int main(void) {
     return used == NULL;
 }
 END_C
-${CC:-cc} -g -O1 -fno-builtin -o "$tmp/planted" "$tmp/planted.c"
+${CC:-cc} -g -O1 -fno-builtin -I"$here" -o "$tmp/planted" "$tmp/planted.c"
 planted C lost_malloc=3,lost_realloc=1,lost_aligned=1,lost_string=1,lost_printed=1,lost_list=1,lost_ring=1,lost_large=1 \
     "$tmp/planted"
 
@@ -182,7 +173,7 @@ int main() {
     wait_for_scans();
 }
 END_CC
-${CXX:-c++} -g -O1 -pthread -o "$tmp/planted++" "$tmp/planted.cc"
+${CXX:-c++} -g -O1 -pthread -I"$here" -o "$tmp/planted++" "$tmp/planted.cc"
 planted C++ lost_object=2,lost_map=1,lost_array=1,lost_vector=1 "$tmp/planted++"
 
 include=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
@@ -207,7 +198,7 @@ static PyMethodDef methods[] = {
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "leaky", NULL, -1, methods};
 PyMODINIT_FUNC PyInit_leaky(void) { return PyModule_Create(&module); }
 END_PY
-    ${CC:-cc} -g -O1 -fno-builtin -fPIC -shared -I"$include" -o "$tmp/leaky.so" "$tmp/leaky.c"
+    ${CC:-cc} -g -O1 -fno-builtin -fPIC -shared -I"$include" -I"$here" -o "$tmp/leaky.so" "$tmp/leaky.c"
     planted python3 lost_raw=50,lost_buffer=5 env PYTHONPATH="$tmp" python3 -c '
 import leaky, os, time
 for i in range(50): leaky.lost_raw()
