@@ -5,7 +5,8 @@
 # are run by a process that does nothing, by cat, ls and sed, and by one that allocates sizes up to 1 KiB; each
 # has to lie in the last window of 64 KiB of libbesom.so's text. One that does not costs every process 64 KiB.
 # And what cat, grep, sed and make say of themselves, and a shell that forks of itself and its child, has to have
-# no more of the text in memory: callgrind knows no names in .text.rest.
+# no more of the text in memory: callgrind knows no names in .text.rest. A program of 2 MiB, whose slow doors give back
+# by pieces, has the window before that one as well, and no other.
 #
 # Skipped aloud without valgrind, where the linker took no order, and where another level of optimisation
 # or compiler makes other functions. Exit status: 0 all are there, 1 not, 77 skipped.
@@ -37,7 +38,9 @@ run() {
 }
 
 { run "$build/bench/starter" nothing; run /bin/cat; run /bin/ls -l /; run /bin/sed s/a/b/ /dev/null
-  run "$build/bench/micro" pair-mixed --scale=0.001; } | sort -u >"$scratch/run"
+  run "$build/bench/micro" pair-mixed --scale=0.001
+  run "$build/bench/micro" realloc-shrink --scale=0.001
+  run "$build/bench/micro" thread-churn --scale=0.01; } | sort -u >"$scratch/run"
 [ "$(wc -l <"$scratch/run")" -gt 50 ] || { echo "first_text.sh: callgrind saw next to nothing"; exit 1; }
 nm "$lib" >"$scratch/names"
 awk -v malloc="$(awk '$3 == "malloc" { print $1 }' "$scratch/names")" '
@@ -75,3 +78,12 @@ env -i PATH="$PATH" LD_PRELOAD="$lib" sh -c '(:); cat "/proc/$$/smaps"' | small 
 # shellcheck disable=SC2016
 env -i PATH="$PATH" LD_PRELOAD="$lib" sh -c '(cat "/proc/$(cut -d " " -f 4 /proc/self/stat)/smaps"; :)' |
     small "a shell's child"
+# What gives back by pieces; looked at as long as it runs, since a piece is done each BS_TICK_MS.
+env -i PATH="$PATH" LD_PRELOAD="$lib" "$build/bench/micro" random-10k --scale=1 >/dev/null &
+while cat "/proc/$!/smaps" >"$scratch/smaps" 2>/dev/null && [ -s "$scratch/smaps" ]; do
+    cp "$scratch/smaps" "$scratch/last"
+    sleep 0.02
+done
+wait "$!"
+most=$((most + 64))
+small "a program of 2 MiB" <"$scratch/last"
