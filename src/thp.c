@@ -18,6 +18,7 @@ static struct {
     bool grown;          /* [atomic] some have been */
     uint64_t asked_ns;   /* [lock:round] when the kernel was asked; 0: never */
     bool pretended;      /* tests only */
+    uint64_t slow_ns;    /* tests only: what one takes then */
 } thp = {.lock = BS_LOCK_INIT(BS_RANK_THP)};
 
 /* Every thread finds the same answer, or none yet. */
@@ -50,6 +51,9 @@ void bs_thp_pretend(enum bs_thp_kernel kernel, size_t ready) {
     thp.pretended = true;
     bs_store(&thp.ready, ready);
     bs_store(&thp.kernel, (uint32_t)kernel);
+}
+void bs_thp_pretend_to_take(uint64_t ns) {
+    thp.slow_ns = ns;
 }
 #endif
 
@@ -189,8 +193,8 @@ bool bs_thp_may_advise(void) {
     return bs_opt.thp == BS_THP_AUTO && bs_load(&thp.kernel) == BS_THP_KERNEL_MADVISE && bs_load(&thp.ready) != 0;
 }
 
-/* Are there n huge pages to be had? (n is not 0.) */
-static bool may_take_locked(size_t n) {
+/* Are there n huge pages to be had? */
+static bool may_take(size_t n) {
     return bs_thp_may_advise() && n <= bs_load(&thp.ready);
 }
 
@@ -203,7 +207,7 @@ static void taken_locked(size_t n) {
 bool bs_thp_grown(uintptr_t base, size_t bytes) {
     size_t n = bytes / BS_HUGE_SIZE;
     bs_lock_acquire(&thp.lock);
-    bool ok = may_take_locked(n) && advise_locked(base, base + bytes, BS_THP_HUGE);
+    bool ok = may_take(n) && advise_locked(base, base + bytes, BS_THP_HUGE);
     if (ok)
         taken_locked(n);
     bs_lock_release(&thp.lock);
@@ -222,19 +226,25 @@ bool bs_thp_is_filled(uintptr_t start, uintptr_t end, size_t part) {
     return present >= n - n / part;
 }
 
-bool bs_thp_extended(uintptr_t base, size_t bytes) {
-    uintptr_t start = bs_align_up(base, BS_HUGE_SIZE), end = bs_align_down(base + bytes, BS_HUGE_SIZE);
+static void extend(uintptr_t start, uintptr_t end) {
     size_t n = 0;
-    if (start >= end)
-        return false;
     bs_lock_acquire(&thp.lock);
-    if (may_take_locked((end - start) / BS_HUGE_SIZE))
+    if (may_take((end - start) / BS_HUGE_SIZE))
         for (uintptr_t p = start; p < end; p += BS_HUGE_SIZE)
             n += advise_locked(p, p + BS_HUGE_SIZE, BS_THP_HUGE);
     if (n != 0)
         taken_locked(n);
     bs_lock_release(&thp.lock);
-    return n != 0;
+}
+
+/* If the first takes long the others are small. */
+void bs_thp_extended(uintptr_t base, size_t bytes) {
+    uintptr_t start = bs_align_up(base, BS_HUGE_SIZE), end = bs_align_down(base + bytes, BS_HUGE_SIZE);
+    if (start >= end || !may_take((end - start) / BS_HUGE_SIZE))
+        return;
+    extend(start, start + BS_HUGE_SIZE);
+    bs_thp_try(start);
+    extend(start + BS_HUGE_SIZE, end);
 }
 
 bool bs_thp_unify(uintptr_t base, size_t bytes) {
@@ -263,8 +273,8 @@ void bs_thp_took(uint64_t ns) {
 
 void bs_thp_try(uintptr_t base) {
     uint64_t start = bs_os_thread_cpu_ns();
-    if (bs_os_populate((void *)base, bs_os_page_size()) == 0 && !thp.pretended)
-        bs_thp_took(bs_sub_clamped(bs_os_thread_cpu_ns(), start));
+    if (bs_os_populate((void *)base, bs_os_page_size()) == 0)
+        bs_thp_took(thp.pretended ? thp.slow_ns : bs_sub_clamped(bs_os_thread_cpu_ns(), start));
 }
 
 static void turn(uintptr_t start, uintptr_t end, enum bs_thp_state from, enum bs_thp_state to) {

@@ -50,9 +50,9 @@ bool bs_thp_may_advise(void);
 /* All but one in `part` OS pages of [start, end), at most BS_THP_FILLED_PAGES, are in memory. Where the kernel does not
  * say, no. */
 bool bs_thp_is_filled(uintptr_t start, uintptr_t end, size_t part);
-/* The same for the whole huge pages in [base, base+bytes), whatever they were advised before, by which a block grew
- * that is filled from its beginning on. */
-bool bs_thp_extended(uintptr_t base, size_t bytes);
+/* The same as bs_thp_grown for the whole huge pages in [base, base+bytes), whatever they were advised before, by which a block
+ * grew that is filled from its beginning on. The first is tried (bs_thp_try) before the others are asked for. */
+void bs_thp_extended(uintptr_t base, size_t bytes);
 /* All of a block that was extended so, to its last byte, so that it can be moved as one. Until it is mapped anew the
  * huge pages that it covers in part have two advices, as with a moved one. */
 bool bs_thp_unify(uintptr_t base, size_t bytes);
@@ -106,6 +106,8 @@ size_t bs_thp_borders(void);
 /* For tests: from now on the kernel's setting is this, whatever it is, and so many huge pages may be
  * asked for. */
 void bs_thp_pretend(enum bs_thp_kernel kernel, size_t ready);
+/* And one that is tried takes so long. */
+void bs_thp_pretend_to_take(uint64_t ns);
 #endif
 
 void bs_thp_lock(void);

@@ -12,8 +12,7 @@ void bs_vector_grew(const struct bs_span *s, size_t old) {
     uintptr_t last = more - bs_min(old, BS_THP_FILLED_PAGES * bs_os_page_size());
     if (bytes < BS_THP_VECTOR_BYTES || !bs_thp_may_advise() || !bs_thp_is_filled(last, more, BS_THP_FILLED_PART))
         return;
-    if (bs_thp_extended(more, bytes - old))
-        bs_thp_try(bs_align_up(more, BS_HUGE_SIZE));
+    bs_thp_extended(more, bytes - old);
 }
 
 bool bs_vector_unify(const struct bs_span *s) {

@@ -234,6 +234,22 @@ START_TEST(nor_where_too_few_lie_ready) {
 }
 END_TEST
 
+#if BS_FAULTS
+/* Where the host has taken back what lies free each costs more than its small pages: one is tried, and the others are not asked
+ * for. Nor is one that the next block grows by. */
+START_TEST(nor_where_the_first_is_slow) {
+    bs_thp_pretend(BS_THP_KERNEL_MADVISE, READY);
+    bs_thp_pretend_to_take(BS_THP_SLOW_NS + 1);
+    char *p = grown(0, 40 * BS_MIB);
+    bool tried = bs_counted(thp_slow) != 0; /* Linux 5.14 */
+    ck_assert_uint_eq(huge_in(p, 12 * BS_MIB, 40 * BS_MIB), tried ? 1 : whole_in(p, 12 * BS_MIB, 40 * BS_MIB));
+    release(p);
+    if (tried)
+        release(of_no_huge_pages(40 * BS_MIB));
+}
+END_TEST
+#endif
+
 /* Between walls, so that it has to move: by page tables although its advice differs, and nothing of that stays. */
 START_TEST(it_moves_and_leaves_plain_pages) {
     size_t before = 0;
@@ -283,6 +299,7 @@ int main(void) {
     tcase_add_test(tc, nor_where_too_few_lie_ready);
 #if BS_FAULTS
     tcase_add_test(tc, nor_is_anything_asked_then);
+    tcase_add_test(tc, nor_where_the_first_is_slow);
 #endif
     tcase_add_test(tc, it_moves_and_leaves_plain_pages);
 #if BS_FAULTS
