@@ -63,7 +63,7 @@ static inline struct bs_span *reuse_span(size_t size, size_t npages, size_t alig
                                          struct bs_span **other) {
     struct bs_span *s = bs_kept_take(npages, align, false);
     if (s == NULL)
-        s = bs_waiting_take_large(npages, align, other);
+        s = bs_kept_trade(npages, align, other);
     if (s != NULL)
         bs_span_revive(s, size);
     return s;
@@ -122,7 +122,7 @@ void *bs_large_alloc_kept(size_t size, size_t align) {
 
 void *bs_large_alloc_missed(size_t size, size_t align, bool zero) {
     size_t npages = pages_for(size);
-    struct bs_span *other, *s = bs_waiting_take_large(npages, align, &other);
+    struct bs_span *other, *s = bs_kept_trade(npages, align, &other);
     if (s == NULL)
         return alloc_new(other, size, npages, align, zero);
     bs_kept_count_alloc();

@@ -122,19 +122,32 @@ static uint32_t room(void) {
     return (uint32_t)bs_min(BS_KEPT_THREAD_PAGES, bs_max(1, bs_thread_share(all) / BS_PAGE_SIZE));
 }
 
-/* Those that have been here longest wait, until no more than `most` pages and half of the places are taken. */
-static void let_go(struct bs_kept *kept, size_t most) {
-    struct bs_span *gone[PLACES];
+/* Those that have been here longest leave, until no more than `most` pages and half of the places are taken; how many. */
+static inline size_t pick_oldest(struct bs_kept *kept, size_t most, struct bs_span **gone) {
     size_t n = 0;
     for (unsigned nfree = nplaces(free_places(kept)); kept->pages > most || nfree < PLACES / 2;
          nfree++)
         gone[n++] = leave(kept, next_place(kept, ~free_places(kept) & HIGH));
+    return n;
+}
+
+static void let_go(struct bs_kept *kept, size_t most) {
+    struct bs_span *gone[PLACES];
+    size_t n = pick_oldest(kept, most, gone);
     if (n != 0)
         bs_waiting_add_large(gone, n);
 }
 
+/* The last one may be too many, by half: as a rule a block is asked for next, and then some go (bs_kept_trade). */
 static inline bool has_room(const struct bs_kept *kept, uint32_t npages) {
-    return kept->pages + npages <= kept->room && free_places(kept) != 0;
+    return kept->pages < kept->room && kept->pages + npages <= kept->room + kept->room / 2 && free_places(kept) != 0;
+}
+
+struct bs_span *bs_kept_trade(size_t npages, size_t align, struct bs_span **other) {
+    struct bs_kept *kept = &bs_tcache_self()->kept;
+    struct bs_span *gone[PLACES];
+    size_t n = kept->pages <= kept->room || npages > BS_KEPT_SPAN_PAGES ? 0 : pick_oldest(kept, kept->room / 2, gone);
+    return bs_waiting_trade_large(gone, n, npages, align, other);
 }
 
 static inline void put(struct bs_kept *kept, struct bs_span *s, uint32_t npages) {
@@ -154,7 +167,7 @@ static BS_NOINLINE enum bs_kept_put make_room_and_put(struct bs_span *s) {
         return BS_KEPT_REFUSED;
     kept->room = room();
     if (!has_room(kept, s->npages))
-        let_go(kept, bs_min(kept->room / 2, bs_sub_clamped(kept->room, s->npages)));
+        let_go(kept, kept->room / 2);
     if (kept->room == 0)
         return BS_KEPT_REFUSED;
     put(kept, s, s->npages);

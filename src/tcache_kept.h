@@ -28,6 +28,9 @@ enum bs_kept_put bs_kept_put(struct bs_span *s);
  * NULL. It is the caller's, who makes it live again (bs_span_revive). counts: as an allocation. */
 struct bs_span *bs_kept_take(size_t npages, size_t align, bool counts);
 
+/* What bs_kept_take has not is taken of what waits (bs_waiting_trade_large), where those go that are too many here. */
+struct bs_span *bs_kept_trade(size_t npages, size_t align, struct bs_span **other);
+
 /* A block was handed out that does not come from here; a span that waited became another one. Counted with those that do. */
 void bs_kept_count_alloc(void);
 void bs_kept_count_swap(void);

@@ -152,15 +152,16 @@
  * of the peak of large-random (2026-11-26). 256 KiB is what files are often read into: bench/micro realloc-shrink,
  * which shrinks one such block in 64 calls, takes 155 instructions a call and 185 with 16 pages, large-random the
  * same time. Where more than half of so many wait, a block that finds none of about its length has one of them swapped,
- * so that not as many wait as could: large-threads has the same peak with 80 as it had with 64 before that, and 1.02 of it
- * with 96 (2026-11-27). */
+ * so that not as many wait as could: large-threads has the same peak with 96 as it had with 64 before that, and 80 before
+ * threads handed on what they have too many of when they miss (2026-11-28). */
 #define BS_KEPT_SPAN_PAGES 32
-#define BS_KEPT_PAGES 80
+#define BS_KEPT_PAGES 96
 #define BS_KEPT_HEAP_PART 8
 #define BS_KEPT_PAGES_MAX 256
 /* And each thread keeps up to eight of its own (tcache_kept.h), of so many pages in all, but not more than its share of
- * so many bytes, or of a part of what the heap has in use; one span in any case. With 64 pages 8 threads that use 70 MiB, in
- * 24 lengths, took 0.90 of the CPU time that they take without, and 1.10 of the memory; with 32 it is 0.95 and 1.03. */
+ * so many bytes, or of a part of what the heap has in use; one span in any case, and the last one may be too many, by half of
+ * that. With 64 pages 8 threads that use 70 MiB, in 24 lengths, took 0.90 of the CPU time that they take without, and 1.10 of
+ * the memory; with 32 it is 0.95 and 1.03. */
 #define BS_KEPT_THREAD_PAGES 32
 #define BS_KEPT_THREADS_BYTES (768 * BS_KIB)
 #define BS_KEPT_THREADS_PART 16

@@ -215,16 +215,21 @@ static void add_large_locked(struct bs_span *s) {
     bs_store(&waiting.total, waiting.total + 1);
 }
 
+/* Pages that are too many now: SIZE_MAX, none, else the most that may be kept. */
+static size_t over_locked(void) {
+    if (BS_LIKELY(waiting.large_pages <= BS_KEPT_PAGES))
+        return SIZE_MAX;
+    size_t most = most_kept_locked();
+    return waiting.large_pages > most ? most : SIZE_MAX;
+}
+
 void bs_waiting_add_large(struct bs_span *const *spans, size_t n) {
-    size_t most = SIZE_MAX;
     bs_lock_acquire(&waiting.lock);
     for (size_t i = 0; i < n; i++)
         add_large_locked(spans[i]);
-    if (BS_UNLIKELY(waiting.large_pages > BS_KEPT_PAGES))
-        most = most_kept_locked();
-    bool over = waiting.large_pages > most;
+    size_t most = over_locked();
     bs_lock_release(&waiting.lock);
-    if (BS_UNLIKELY(over))
+    if (BS_UNLIKELY(most != SIZE_MAX))
         give_half_of_large(most);
 }
 
@@ -251,19 +256,25 @@ BS_INLINE bool may_swap(void) {
     return bs_load(&waiting.large_pages) > BS_KEPT_PAGES / 2;
 }
 
-struct bs_span *bs_waiting_take_large(size_t npages, size_t align, struct bs_span **other) {
+struct bs_span *bs_waiting_trade_large(struct bs_span *const *spans, size_t n, size_t npages, size_t align,
+                                       struct bs_span **other) {
     struct bs_span *found = NULL;
     *other = NULL;
-    if (npages > BS_KEPT_SPAN_PAGES || (lengths_for(npages) == 0 && !may_swap()))
+    if (npages > BS_KEPT_SPAN_PAGES || (n == 0 && lengths_for(npages) == 0 && !may_swap()))
         return NULL;
     bs_lock_acquire(&waiting.lock);
+    for (size_t i = 0; i < n; i++)
+        add_large_locked(spans[i]);
     for (uint64_t left = lengths_for(npages); left != 0 && found == NULL; left &= left - 1)
         found = find_aligned_locked(&waiting.large[npages + bs_ctz(left)], align);
     if (found != NULL)
         leave_large_locked(found);
     else if (may_swap())
         *other = take_waiting_locked(0);
+    size_t most = n != 0 ? over_locked() : SIZE_MAX;
     bs_lock_release(&waiting.lock);
+    if (BS_UNLIKELY(most != SIZE_MAX))
+        give_half_of_large(most);
     return found;
 }
 

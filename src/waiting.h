@@ -26,10 +26,12 @@ bool bs_waiting_has(unsigned class);
 struct bs_span *bs_waiting_take_back(unsigned class);
 /* The same for large spans that rest (bs_span_rest), of at most BS_KEPT_SPAN_PAGES. */
 void bs_waiting_add_large(struct bs_span *const *spans, size_t n);
-/* A span of so many pages, or one part in BS_KEPT_SLACK_PART more, at an address aligned to `align`, one that was freed
- * lately, or NULL. It is the caller's, who makes it live again. Where there is none, but others, the one that would go
- * first is *other, and the caller's as well: its pages shall go back, since others are taken. */
-struct bs_span *bs_waiting_take_large(size_t npages, size_t align, struct bs_span **other);
+/* n of these wait from now on, and one of so many pages leaves, or of one part in BS_KEPT_SLACK_PART more, at an address
+ * aligned to `align`: one that was freed lately. It is the caller's, who makes it live again. NULL: there is none. Where
+ * many others wait, the one that would go first is *other then, else NULL, and the caller's as well: its pages shall go back,
+ * since others are taken. */
+struct bs_span *bs_waiting_trade_large(struct bs_span *const *spans, size_t n, size_t npages, size_t align,
+                                       struct bs_span **other);
 /* Returns at most max waiting spans to the page heap, in batches; how many. */
 size_t bs_waiting_return(size_t max);
 /* Spans waiting now, of small blocks / with the large ones (relaxed). */

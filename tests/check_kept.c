@@ -111,9 +111,9 @@ START_TEST(one_that_waits_will_do_as_well) {
     char *p = take(8);
     ck_assert(p == block[1] || p == block[2]);
     struct bs_span *other;
-    ck_assert_ptr_null(bs_waiting_take_large(7, PAGES(1), &other));
+    ck_assert_ptr_null(bs_waiting_trade_large(NULL, 0, 7, PAGES(1), &other));
     ck_assert_ptr_null(other); /* too few wait */
-    ck_assert_ptr_null(bs_waiting_take_large(11, PAGES(1), &other));
+    ck_assert_ptr_null(bs_waiting_trade_large(NULL, 0, 11, PAGES(1), &other));
     ck_assert_ptr_null(other);
     ck_assert_uint_eq(waiting(), 10);
     check_pages(19);
@@ -133,10 +133,10 @@ static void make_wait(const size_t *npages, size_t n, char **block) {
 /* Where none will do and half of what may wait does, one goes for it: the oldest of the length that has the most pages. */
 START_TEST(a_miss_swaps_one_that_waits) {
     char *block[10];
-    make_wait((const size_t[]){5, 14, 5, 5, 5, 5, 6}, 7, block);
-    _Static_assert(45 > BS_KEPT_PAGES / 2 && 45 - 5 <= BS_KEPT_PAGES / 2,
+    make_wait((const size_t[]){5, 14, 5, 5, 5, 5, 5, 6}, 8, block);
+    _Static_assert(50 > BS_KEPT_PAGES / 2 && 50 - 5 <= BS_KEPT_PAGES / 2,
                    "one is swapped, and no second one");
-    ck_assert_uint_eq(waiting(), 45);
+    ck_assert_uint_eq(waiting(), 50);
     struct bs_span *first = bs_pagemap_span((uintptr_t)block[0]);
     uint64_t made = bs_counted(spans_made), returned = bs_counted(spans_returned);
     char *p = bs_heap_alloc_aligned(PAGES(4), PAGES(8));
@@ -144,10 +144,10 @@ START_TEST(a_miss_swaps_one_that_waits) {
     ck_assert_uint_eq((uintptr_t)p % PAGES(4), 0);
     ck_assert_uint_eq(bs_heap_usable(p), PAGES(8));
     ck_assert_ptr_null(bs_span_of((uintptr_t)block[0]));
-    ck_assert_uint_eq(waiting(), 40);
+    ck_assert_uint_eq(waiting(), 45);
     check_pages(5 + 8);
     char *q = take(8);
-    ck_assert_uint_eq(waiting(), 40);
+    ck_assert_uint_eq(waiting(), 45);
     check_pages(5 + 8 + 8);
     bs_tcache_drain_own();
     ck_assert_uint_eq(bs_counted(spans_made), made + 2);
@@ -161,21 +161,21 @@ END_TEST
 /* Its pages may be the new block's, in part. */
 START_TEST(what_was_swapped_is_used_again) {
     char *block[3];
-    make_wait((const size_t[]){32, 5, 6}, 3, block);
+    make_wait((const size_t[]){32, 8, 10}, 3, block);
     memset(block[0], 0xa5, PAGES(32)); /* as whoever had it */
     char *p = bs_heap_alloc_zero(PAGES(20));
     ck_assert_ptr_eq(p, block[0]);
     for (size_t i = 0; i < PAGES(20); i++)
         require(p[i] == 0, "byte %zu is not zero", i);
-    ck_assert_uint_eq(waiting(), 11);
+    ck_assert_uint_eq(waiting(), 18);
     check_pages(5 + 20);
     char *wall = take(12), *gone = take(31);
     ck_assert_ptr_eq(wall, p + PAGES(20));
     bs_large_free(bs_span_of((uintptr_t)gone));
-    ck_assert_uint_eq(waiting(), 11 + 31);
+    ck_assert_uint_eq(waiting(), 18 + 31);
     char *q = bs_heap_realloc(p, PAGES(24)); /* one that grows does so, too */
     ck_assert_ptr_ne(q, p);
-    ck_assert_uint_eq(waiting(), 11 + 20);
+    ck_assert_uint_eq(waiting(), 18 + 20);
     check_pages(5 + 12 + 24);
 }
 END_TEST
@@ -237,7 +237,7 @@ START_TEST(all_is_within_bounds) {
     for (unsigned i = 0; i < N; i++) {
         bs_heap_free(block[i]);
         all -= npages[i];
-        ck_assert_uint_le(kept(), BS_KEPT_THREAD_PAGES);
+        ck_assert_uint_le(kept(), BS_KEPT_THREAD_PAGES + BS_KEPT_THREAD_PAGES / 2);
         check_pages(all);
     }
     ck_assert_uint_ne(kept(), 0);
@@ -251,15 +251,51 @@ END_TEST
 /* No more than half of the places and of the pages stay taken, by the newest. */
 START_TEST(the_oldest_leave_in_batches) {
     char *block[20];
-    size_t npages[] = {5, 5, 5, 5, 5, 5, 5};
-    free_of(npages, 7, block); /* 32 pages have room for 6 */
-    ck_assert_uint_eq(waiting(), 5 * 3); /* half of the pages */
+    size_t npages[] = {5, 5, 5, 5, 5, 5, 5, 5};
+    free_of(npages, 8, block); /* 32 pages have room for 6, and one is too many */
+    ck_assert_uint_eq(waiting(), 5 * 4); /* half of the pages */
     ck_assert_uint_eq(kept(), 5 * 4);
-    for (int i = 6; i >= 3; i--)
+    for (int i = 7; i >= 4; i--)
         ck_assert_ptr_eq(take(5), block[i]);
     check_pages(20);
-    ck_assert_ptr_eq(take(5), block[2]); /* the one of those that wait that came last */
+    ck_assert_ptr_eq(take(5), block[3]); /* the one of those that wait that came last */
     check_pages(25);
+}
+END_TEST
+
+/* One more than there is room for stays, if it is not longer than half of that, until a block finds none here: then those
+ * that are too many leave, by the visit that looks for one among those that wait. */
+START_TEST(what_is_too_many_leaves_with_a_miss) {
+    char *block[20];
+    size_t npages[] = {9, 5, 5, 5, 5, 5, 5, 5};
+    take_all(npages, 8, block);
+    bs_large_free(bs_span_of((uintptr_t)block[0]));
+    free_all(block + 1, 7);
+    ck_assert_uint_eq(kept(), 5 * 7);
+    ck_assert_uint_eq(waiting(), 9);
+    ck_assert_ptr_eq(take(9), block[0]);
+    ck_assert_uint_eq(kept(), 5 * 3);
+    ck_assert_uint_eq(waiting(), 5 * 4);
+    check_pages(9);
+    for (int i = 7; i >= 1; i--) /* the newest have stayed, of the others the last one is first */
+        ck_assert_ptr_eq(take(5), block[i]);
+    check_pages(9 + 5 * 7);
+}
+END_TEST
+
+/* One too many that no block of such a length is asked for after: it leaves with the next that comes. And one that is longer than
+ * half of the room at once, for others. */
+START_TEST(no_more_are_too_many_than_one) {
+    char *block[20];
+    free_of((const size_t[]){16, 15, 16, 17}, 4, block);
+    ck_assert_uint_eq(kept(), 16 + 17); /* 47 of them were there before */
+    ck_assert_uint_eq(waiting(), 16 + 15);
+    bs_tcache_drain_own();
+    free_of((const size_t[]){16, 15, 18}, 3, block);
+    ck_assert_uint_eq(kept(), 18 + 15);
+    bs_heap_free(take(BS_KEPT_SPAN_PAGES + 1)); /* asks for none of these */
+    ck_assert_uint_eq(kept(), 18 + 15);
+    check_pages(0);
 }
 END_TEST
 
@@ -575,6 +611,8 @@ int main(void) {
     tcase_add_test(tc, content_is_as_promised);
     tcase_add_test(tc, all_is_within_bounds);
     tcase_add_test(tc, the_oldest_leave_in_batches);
+    tcase_add_test(tc, what_is_too_many_leaves_with_a_miss);
+    tcase_add_test(tc, no_more_are_too_many_than_one);
     tcase_add_test(tc, too_long_ones_are_not_kept);
     tcase_add_test(tc, the_last_page_of_the_room_is_used);
     tcase_add_test(tc, there_may_be_no_place_for_more);
