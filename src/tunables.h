@@ -83,8 +83,9 @@
 #define BS_MAGAZINE_LEAST 4
 /* And twice as many where that is at most one part in so many of what the heap has in use, divided by the caches there
  * are: bench/micro memalign-page flushes 28 % less often. In every heap it took the peak of trace-git from 5.3 to 6.2 MiB
- * (2026-11-26). */
-#define BS_MAGAZINE_HEAP_PART 64
+ * (2026-11-26). With 48 instead of 64 its blocks of 32 KiB have them as well: 0.95 of the CPU time, and peaks of traces are
+ * 0.99 to 1.00; with 24 the same (2026-11-28). */
+#define BS_MAGAZINE_HEAP_PART 48
 /* Capacity that all magazines of one thread / of the process may have beyond the start, in bytes
  * of blocks. 1 MiB a thread saves 2 % of the instructions of bench/micro random-10k and costs bench/micro
  * thread-churn 0.4 MB (2026-11-26). */

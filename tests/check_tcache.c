@@ -576,6 +576,22 @@ START_TEST(bounds_grow_with_the_heap) {
 }
 END_TEST
 
+/* From 12 MiB on, for the largest. */
+START_TEST(magazines_of_large_blocks_grow_with_the_heap) {
+    const size_t size = 32768, blocks = 40;
+    void *much = bs_heap_alloc(10 * BS_MIB - blocks * size), *more;
+    fill_and_empty(size, blocks);
+    const struct bs_bin *bin = &bs_tcache_self()->bin[bs_class_of(size)];
+    ck_assert_uint_eq(bin->cap, BS_MAGAZINE_LEAST);
+    more = bs_heap_alloc(3 * BS_MIB);
+    fill_and_empty(size, blocks);
+    ck_assert_uint_eq(bin->cap, 2 * BS_MAGAZINE_LEAST);
+    check_conservation();
+    bs_heap_free(much);
+    bs_heap_free(more);
+}
+END_TEST
+
 /* The heap grows by large spans and then by one small span: what is unused in the cache is used first. */
 START_TEST(growth_takes_what_is_unused) {
     unsigned idle = bs_class_of(512), busy = bs_class_of(1024), large = bs_class_of(4096);
@@ -910,6 +926,7 @@ int main(void) {
     tcase_add_test(tc, capacity_is_within_the_total);
     tcase_add_test(tc, claims_are_bounded_in_bytes);
     tcase_add_test(tc, bounds_grow_with_the_heap);
+    tcase_add_test(tc, magazines_of_large_blocks_grow_with_the_heap);
     tcase_add_test(tc, growth_takes_what_is_unused);
     tcase_add_test(tc, unused_magazines_shrink);
     tc = add_case(suite, "lines");
