@@ -171,7 +171,9 @@ static void *resize_large(struct bs_span *s, size_t size) {
     return p;
 }
 
-/* room: what the class, or another one, is to hold; 0: no other will do. */
+#define NO_OTHER_CLASS SIZE_MAX
+
+/* room: what the class, or another one that route.h knows, is to hold, or NO_OTHER_CLASS. */
 static void *alloc_class(unsigned class, size_t size, size_t room) {
     struct bs_tcache *tc = bs_tcache_self();
     void *p;
@@ -187,7 +189,7 @@ static void *alloc_class(unsigned class, size_t size, size_t room) {
     } else if (bs_tcache_spread(tc, class, &p)) {
         return p;
     }
-    if (room > BS_TINY_MAX)
+    if (BS_LIKELY(room <= BS_SMALL_MAX))
         class = bs_route_choose(class, room);
     sample(class, size);
     p = alloc_small(class);
@@ -244,8 +246,10 @@ void *bs_heap_alloc_aligned(size_t align, size_t size) {
     if (size > BS_REQUEST_MAX || align > BS_REQUEST_MAX)
         return NULL;
     unsigned class = bs_class_of_aligned(align, size);
-    if (class != 0)
-        return alloc_class(class, size, 0);
+    if (class != 0) {
+        size_t room = bs_align_up(size + (size == 0), align);
+        return alloc_class(class, size, room <= BS_TINY_MAX ? room : NO_OTHER_CLASS);
+    }
     return alloc_kept_large(size, align);
 }
 

@@ -2,8 +2,8 @@
 /*
  * sizeclass.h - the size classes: request size -> class, class -> block size and span shape.
  *
- * All of it is data from sizeclass.def, and constant but for one table: a size above BS_TINY_MAX is served by the smallest
- * class that holds it as long as nobody has said otherwise (route.h). Class 0 means "not a small block" everywhere.
+ * All of it is data from sizeclass.def, and constant but for what says which class serves a size: not the smallest that holds
+ * it in the beginning, and then as route.h says. Class 0 means "not a small block" everywhere.
  */
 #ifndef BS_SIZECLASS_H
 #define BS_SIZECLASS_H
@@ -31,13 +31,14 @@ BS_LOCAL extern const struct bs_class_info bs_class_info[BS_NCLASSES];
  * steps of 8, and the lines of it that a program uses are as few as the sizes it asks for. Above,
  * the steps are of 128. An entry stands for size 0 at 7: the generator's steps of 8, spelled out. */
 #define BS_TINY_MAX ((size_t)1024)
-BS_LOCAL extern const uint8_t bs_class_by_byte[BS_TINY_MAX + 8];
+BS_LOCAL extern uint8_t bs_class_by_byte[BS_TINY_MAX + 8]; /* [atomic] */
+BS_LOCAL extern const uint8_t bs_smallest_by_8[BS_TINY_MAX / 8 + 1];
 BS_LOCAL extern uint8_t bs_class_by_128[(BS_SMALL_MAX - BS_TINY_MAX) / 128 + 1]; /* [atomic] */
 BS_LOCAL extern const uint8_t bs_smallest_by_128[(BS_SMALL_MAX - BS_TINY_MAX) / 128 + 1];
 
 /* size <= BS_TINY_MAX; 0 is served as 1. */
 BS_INLINE uint8_t bs_class_of_tiny(size_t size) {
-    return bs_class_by_byte[size + 7];
+    return bs_load(&bs_class_by_byte[size + 7]);
 }
 /* BS_TINY_MAX < size <= BS_SMALL_MAX */
 BS_INLINE uint8_t bs_class_of_medium(size_t size) {
@@ -52,20 +53,22 @@ BS_INLINE uint8_t bs_class_of(size_t size) {
 /* The smallest one that holds them. */
 BS_INLINE uint8_t bs_class_smallest(size_t size) {
     if (BS_LIKELY(size <= BS_TINY_MAX))
-        return bs_class_of_tiny(size);
+        return bs_smallest_by_8[(size + 7) / 8];
     return bs_smallest_by_128[(size - BS_TINY_MAX + 127) / 128];
 }
-/* From now on `to`, which is not smaller, serves the sizes whose smallest class is this one, of slots above BS_TINY_MAX. */
+/* From now on `to` serves the sizes whose smallest class is this one: itself, or one that is larger, and a power of two if
+ * this one's slots are of BS_TINY_MAX bytes at most. */
 void bs_class_route(unsigned class, unsigned to);
 
-/* The smallest class whose blocks hold size bytes and are aligned to align (a power of two) in a
- * page-aligned span; 0 if there is none (align above a page, or size above BS_SMALL_MAX). It is the class
+/* A class whose blocks hold size bytes and are aligned to align (a power of two) in a
+ * page-aligned span; 0 if there is none (align above a page, or size above BS_SMALL_MAX). It is the smallest class
  * of the size rounded up to a multiple of align: the steps of the classes are such that this is a multiple,
- * too (tests/check_sizeclass.c tries all). */
+ * too (tests/check_sizeclass.c tries all), as is the power of two that may serve a tiny size instead. */
 BS_INLINE uint8_t bs_class_of_aligned(size_t align, size_t size) {
     if (BS_UNLIKELY(align > BS_PAGE_SIZE || size > BS_SMALL_MAX))
         return 0;
-    return bs_class_smallest(bs_align_up(size + (size == 0), align));
+    size = bs_align_up(size + (size == 0), align);
+    return BS_LIKELY(size <= BS_TINY_MAX) ? bs_class_of_tiny(size) : bs_class_smallest(size);
 }
 
 /* The slot that byte `offset` of a span of this class lies in. */

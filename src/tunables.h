@@ -131,6 +131,10 @@
 #define BS_ROUTE_PAGES 3
 #define BS_ROUTE_TIMES 2
 #define BS_ROUTE_PART 2
+/* The first blocks of sizes up to so many bytes are served by powers of two from here to there (route.h). Up to 4096 trace-ruby
+ * and trace-python peak 3 to 4 % higher, from 64 on cat has a page or two more; doc/MEASURED.md has more (2026-11-28). */
+#define BS_ROUTE_FIRST_MIN 32
+#define BS_ROUTE_FIRST_MAX 2048
 
 /* Caches that a walk over all of them visits under one hold of the registry's lock, at most 0.4 us
  * each. */

@@ -12,6 +12,7 @@
 #include "counter.h"
 #include "os.h"
 #include "scavenge.h"
+#include "home_unit.h"
 #include "unit.h"
 #include "waiting.h"
 
@@ -521,6 +522,7 @@ START_TEST(bits_are_copied) {
 END_TEST
 
 int main(void) {
+    all_sizes_at_home();
     Suite *suite = suite_create("central");
     TCase *tc = add_case(suite, "refill");
     tcase_add_test(tc, refills_bring_what_was_asked);

@@ -8,6 +8,7 @@
  * is compared, so that "touched" means "in memory".
  */
 #include "heap.h"
+#include "home_unit.h"
 #include "ledger.h"
 #include "meta.h"
 #include "opt.h"
@@ -688,6 +689,7 @@ END_TEST
 #endif
 
 int main(void) {
+    all_sizes_at_home();
     Suite *suite = suite_create("ledger");
     TCase *tc = tcase_create("ledger");
     tcase_set_timeout(tc, 120);

@@ -12,6 +12,7 @@
 #include "central.h"
 #include "counter.h"
 #include "heap.h"
+#include "home_unit.h"
 #include "meta.h"
 #include "relief.h"
 #include "scavenge.h"
@@ -583,6 +584,7 @@ START_TEST(the_surroundings_are_read_again) {
 END_TEST
 
 int main(void) {
+    all_sizes_at_home();
     bs_cgroup_set_root("/nowhere"); /* memory that the machine lacks is nobody's business here */
     Suite *suite = suite_create("limit");
     TCase *tc = add_case(suite, "arithmetic");

@@ -9,6 +9,7 @@
 
 #include "freed.h"
 #include "heap.h"
+#include "home_unit.h"
 #include "hunt.h"
 #include "large.h"
 #include "opt.h"
@@ -1005,6 +1006,7 @@ END_TEST
 #endif
 
 int main(void) {
+    all_sizes_at_home();
     Suite *suite = suite_create("quarantine");
     TCase *tc = add_case(suite, "quarantine");
     add_loop_but_tsan(tc, a_freed_block_is_zero_and_stays, 0, MODES, UNIT_ALONE);

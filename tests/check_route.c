@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check_route.c - sizes that a larger class serves (route.h): which, when, and that they come home; what never is; what
- * threads and a child of fork find in the table.
+ * check_route.c - sizes that a larger class serves (route.h): which, when, and that they come home; what never is; which
+ * share from the start; what threads and a child of fork find in the tables.
  *
  * Everything goes through heap.h, as a program does, in a new process each. Classes are told by what blocks can hold.
  */
 #include "heap.h"
 
 #include "central.h"
-#include "sizeclass.h"
+#include "home_unit.h"
 #include "unit.h"
 
 #include <pthread.h>
@@ -43,8 +43,9 @@ START_TEST(blocks_are_at_most_twice_as_large) {
 }
 END_TEST
 
-/* There is little to save. */
+/* There is little to save, once they have left the class that they begin with. */
 START_TEST(classes_of_short_spans_have_none) {
+    all_sizes_at_home();
     bs_heap_free(take(64));
     bs_heap_free(take(1280));
     ck_assert_uint_eq(bs_heap_usable(take(48)), 48);
@@ -94,6 +95,17 @@ START_TEST(sizes_come_home_to_a_span) {
 }
 END_TEST
 
+START_TEST(a_host_without_a_span_is_none) {
+    bs_heap_free(take(8192));
+    void *p = take(5120);
+    ck_assert_uint_eq(bs_heap_usable(p), 8192);
+    bs_heap_free(p);
+    (void)bs_heap_trim(0);
+    ck_assert_uint_eq(spans_of(8192), 0);
+    ck_assert_uint_eq(bs_heap_usable(take(5120)), 5120);
+}
+END_TEST
+
 START_TEST(aligned_blocks_have_no_host) {
     bs_heap_free(take(5120));
     bs_heap_free(take(4096)); /* in a block of 5120 bytes */
@@ -124,12 +136,108 @@ START_TEST(resized_and_cleared_blocks_keep_their_content) {
 END_TEST
 
 /* check:full, for one: each block comes from a span of its own class. */
-START_TEST(a_thread_without_a_cache_changes_nothing) {
+START_TEST(a_thread_without_a_cache_has_no_host) {
     bs_heap_free(take(8192));
     bs_tcache_disable();
     ck_assert_uint_eq(bs_heap_usable(take(1)), 8);
     ck_assert_uint_eq(bs_heap_usable(take(5000)), 5120);
     ck_assert_uint_eq(bs_class_of(5000), bs_class_smallest(5000));
+}
+END_TEST
+
+/* --- what is shared from the start -------------------------------------------------------------- */
+
+START_TEST(small_sizes_begin_in_one_span) {
+    const size_t sizes[][3] = {{1, 16, 32},      {33, 48, 64},     {65, 112, 128},    {144, 240, 256},
+                               {288, 500, 512}, {520, 900, 1024}, {1025, 1664, 2048}};
+    for (size_t i = 0; i < BS_ARRAY_LEN(sizes); i++) {
+        for (size_t k = 0; k < 3; k++)
+            ck_assert_uint_eq(bs_heap_usable(take(sizes[i][k])), sizes[i][2]);
+        for (unsigned class = bs_class_smallest(sizes[i][0]); bs_class_info[class].size < sizes[i][2]; class++)
+            ck_assert_uint_eq(bs_central_counts(class).spans, 0);
+        ck_assert_uint_eq(spans_of(sizes[i][2]), 1);
+    }
+    ck_assert_uint_eq(bs_heap_usable(take(2049)), 2304);
+}
+END_TEST
+
+/* As many blocks as half of the first span holds, and a refill's. */
+START_TEST(a_size_that_is_much_used_leaves_its_host) {
+    const size_t sizes[][2] = {{0, 32},    {8, 32},    {16, 32},    {40, 64},    {100, 128},
+                               {200, 256}, {400, 512}, {800, 1024}, {1500, 2048}};
+    size_t size = sizes[_i][0], host = sizes[_i][1], in_host = 0, have = 0;
+    size_t slots = bs_class_info[bs_class_smallest(host)].nslots;
+    for (int i = 0; i < 1000; i++) {
+        have = bs_heap_usable(take(size));
+        in_host += have == host;
+    }
+    ck_assert_uint_eq(have, bs_class_info[bs_class_smallest(size)].size);
+    require(in_host >= slots / 2 && in_host <= slots, "%zu of 1000 blocks in too large slots", in_host);
+    ck_assert_uint_eq(spans_of(host), 1);
+    for (size_t i = 0; i <= size; i++) /* all of the class */
+        if (bs_class_smallest(i) == bs_class_smallest(size))
+            ck_assert_uint_eq(bs_class_of(i), bs_class_smallest(i));
+}
+END_TEST
+
+/* Also when half of its slots are free again. */
+START_TEST(a_host_with_two_spans_is_left) {
+    enum { n = 400 };
+    void *block[n];
+    for (int i = 0; i < n; i++)
+        block[i] = take(256);
+    for (int i = 0; i < n; i++)
+        if (i % 8 != 0)
+            bs_heap_free(block[i]);
+    ck_assert_uint_ge(spans_of(256), 2);
+    size_t have = 256;
+    for (int i = 0; i < n && have == 256; i++) {
+        bs_tcache_drain_own(); /* so that each comes to the slow door */
+        have = bs_heap_usable(take(200));
+    }
+    ck_assert_uint_eq(have, 208);
+    ck_assert_uint_lt(bs_central_counts(bs_class_smallest(256)).slots_out, n / 4);
+}
+END_TEST
+
+START_TEST(aligned_blocks_share_and_leave_too) {
+    for (int i = 0; i < 600; i++) {
+        char *p = bs_heap_alloc_aligned(32, 96);
+        require(p != NULL && (uintptr_t)p % 32 == 0, "block %p is not aligned", (void *)p);
+        ck_assert(i != 0 || bs_heap_usable(p) == 128);
+        memset(p, 1, 96);
+    }
+    ck_assert_uint_eq(bs_heap_usable(bs_heap_alloc_aligned(32, 96)), 96);
+    ck_assert_uint_eq(spans_of(128), 1);
+}
+END_TEST
+
+static void *take_one(void *arg) {
+    *(size_t *)arg = bs_heap_usable(take(200));
+    return NULL;
+}
+
+/* With its first block, when it has no cache yet. */
+START_TEST(a_thread_that_begins_shares_no_busy_host) {
+    pthread_t thread;
+    size_t have = 0;
+    for (int i = 0; i < 30; i++)
+        (void)take(256);
+    ck_assert_uint_eq(spans_of(256), 1);
+    ck_assert_int_eq(pthread_create(&thread, NULL, take_one, &have), 0);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(have, 208);
+}
+END_TEST
+
+START_TEST(without_caches_nothing_is_shared) {
+    pthread_t thread;
+    size_t have = 0;
+    bs_tcache_disable();
+    ck_assert_int_eq(pthread_create(&thread, NULL, take_one, &have), 0);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(have, 208);
+    ck_assert_uint_eq(bs_heap_usable(take(1)), 8);
 }
 END_TEST
 
@@ -139,8 +247,10 @@ static void check_table(void) {
     for (size_t size = 1; size <= BS_SMALL_MAX; size++) {
         size_t have = bs_class_info[bs_class_of(size)].size,
                least = bs_class_info[bs_class_smallest(size)].size;
-        require(have >= size && have <= BS_ROUTE_TIMES * least,
+        require(have >= size && have <= bs_max(BS_ROUTE_FIRST_MIN, BS_ROUTE_TIMES * least),
                 "%zu bytes are served by blocks of %zu", size, have);
+        require(size > BS_TINY_MAX || have == least || (have & (have - 1)) == 0,
+                "%zu bytes are served by blocks of %zu, which are not aligned to all that they hold", size, have);
     }
 }
 
@@ -207,9 +317,17 @@ int main(void) {
     tcase_add_test(tc, a_class_that_is_much_used_has_spans_of_its_own);
     tcase_add_test(tc, a_class_that_realloc_uses_much_has_spans_too);
     tcase_add_test(tc, sizes_come_home_to_a_span);
+    tcase_add_test(tc, a_host_without_a_span_is_none);
     tcase_add_test(tc, aligned_blocks_have_no_host);
     tcase_add_test(tc, resized_and_cleared_blocks_keep_their_content);
-    tcase_add_test(tc, a_thread_without_a_cache_changes_nothing);
+    tcase_add_test(tc, a_thread_without_a_cache_has_no_host);
+    tc = add_case(suite, "start");
+    tcase_add_test(tc, small_sizes_begin_in_one_span);
+    tcase_add_loop_test(tc, a_size_that_is_much_used_leaves_its_host, 0, 9);
+    tcase_add_test(tc, a_host_with_two_spans_is_left);
+    tcase_add_test(tc, aligned_blocks_share_and_leave_too);
+    tcase_add_test(tc, a_thread_that_begins_shares_no_busy_host);
+    tcase_add_test(tc, without_caches_nothing_is_shared);
     tc = add_case(suite, "threads");
     tcase_add_test(tc, threads_leave_a_table_that_holds);
     tcase_add_test(tc, half_a_change_is_mended);

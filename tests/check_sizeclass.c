@@ -9,17 +9,28 @@
  */
 #include "sizeclass.h"
 
+#include "home_unit.h"
 #include "unit.h"
 
-START_TEST(request_gets_smallest_class) {
+START_TEST(smallest_class_holds_the_size) {
     for (size_t size = 0; size <= BS_SMALL_MAX; size++) {
-        unsigned c = bs_class_of(size), smallest = 1;
+        unsigned c = bs_class_smallest(size), smallest = 1;
         while (bs_class_info[smallest].size < size)
             smallest++;
         require(c == smallest, "size %zu is in class %u, the smallest that holds it is %u", size, c,
                 smallest);
-        if (size <= BS_TINY_MAX)
-            require(bs_class_of_tiny(size) == c, "the tiny table disagrees for size %zu", size);
+    }
+}
+END_TEST
+
+START_TEST(powers_of_two_serve_small_sizes_first) {
+    for (size_t size = 0; size <= BS_SMALL_MAX; size++) {
+        size_t expected = bs_class_info[bs_class_smallest(size)].size;
+        if (size <= BS_ROUTE_FIRST_MAX)
+            for (expected = BS_ROUTE_FIRST_MIN; expected < size;)
+                expected *= 2;
+        require(bs_class_info[bs_class_of(size)].size == expected, "%zu bytes are served by blocks of %u, not %zu", size,
+                bs_class_info[bs_class_of(size)].size, expected);
     }
 }
 END_TEST
@@ -34,7 +45,8 @@ static void check_routed(unsigned class, unsigned to) {
 }
 
 START_TEST(sizes_of_a_class_are_routed) {
-    for (unsigned class = bs_class_smallest(BS_TINY_MAX + 1); class + 1 < BS_NCLASSES; class++) {
+    all_sizes_at_home();
+    for (unsigned class = 1; class + 1 < BS_NCLASSES; class++) {
         bs_class_route(class, class + 1);
         check_routed(class, class + 1);
         bs_class_route(class, class);
@@ -65,11 +77,21 @@ START_TEST(alignment_is_the_abis) {
                 have);
     }
     for (size_t size = 8; size <= BS_SMALL_MAX; size *= 2)
-        require(bs_class_info[bs_class_of(size)].size == size, "%zu is no class", size);
+        require(bs_class_info[bs_class_smallest(size)].size == size, "%zu is no class", size);
+}
+END_TEST
+
+START_TEST(aligned_request_gets_aligned_slot_of_any_host) {
+    for (size_t align = 1; align <= BS_PAGE_SIZE; align *= 2)
+        for (size_t size = 0; size <= BS_ROUTE_FIRST_MAX; size++) {
+            size_t have = bs_class_info[bs_class_of_aligned(align, size)].size;
+            require(have >= size && have % align == 0, "align %zu, size %zu: blocks of %zu", align, size, have);
+        }
 }
 END_TEST
 
 START_TEST(aligned_request_gets_smallest_class) {
+    all_sizes_at_home();
     for (size_t align = 1; align <= 2 * BS_PAGE_SIZE; align *= 2) {
         unsigned expected = 1;
         for (size_t size = 0; size <= BS_SMALL_MAX + 2; size++) {
@@ -153,10 +175,12 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("sizeclass");
     TCase *tc = add_case(suite, "sizeclass");
-    tcase_add_test(tc, request_gets_smallest_class);
+    tcase_add_test(tc, smallest_class_holds_the_size);
+    tcase_add_test(tc, powers_of_two_serve_small_sizes_first);
     tcase_add_test(tc, sizes_of_a_class_are_routed);
     tcase_add_test(tc, waste_is_bounded);
     tcase_add_test(tc, alignment_is_the_abis);
+    tcase_add_test(tc, aligned_request_gets_aligned_slot_of_any_host);
     tcase_add_test(tc, aligned_request_gets_smallest_class);
     tcase_add_test(tc, spans_hold_their_slots);
     tcase_add_test(tc, index_is_right_for_every_byte);

@@ -17,6 +17,7 @@
 #include "pageheap.h"
 #include "tcache_gate.h"
 #include "thread.h"
+#include "home_unit.h"
 #include "unit.h"
 
 #include <pthread.h>
@@ -903,6 +904,7 @@ START_TEST(handed_neighbours_part) {
 END_TEST
 
 int main(void) {
+    all_sizes_at_home();
     Suite *suite = suite_create("tcache");
     TCase *tc = add_case(suite, "conservation");
     tcase_add_loop_test(tc, nothing_is_lost_or_doubled, 0, BS_ARRAY_LEN(intervals));
