@@ -13,6 +13,7 @@
 
 #include "freed.h"
 #include "heap.h"
+#include "home_unit.h"
 #include "hunt.h"
 #include "large.h"
 #include "opt.h"
@@ -165,6 +166,7 @@ START_TEST(a_block_that_two_free_is_one_block) {
 END_TEST
 
 int main(void) {
+    all_sizes_at_home();
     Suite *suite = suite_create("quarantine_race");
     TCase *tc = add_case(suite, "quarantine_race");
     tcase_add_loop_test(tc, a_block_that_two_free_is_one_block, 0, WAYS);
