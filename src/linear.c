@@ -36,25 +36,27 @@ static bool is_close(const struct bs_linear *l, uintptr_t p) {
            (l->pages == NULL || bs_bit_test(l->pages, (p - l->low) >> BS_PAGE_SHIFT));
 }
 
-static void mark_slot(struct worker *w, const struct bs_span *s, uint32_t slot) {
-    uint64_t held = bs_marks_bits(s->base, BS_SIDE_HELD, slot / 64) & bs_load(&s->alloc[slot / 64]);
+static void mark_slot(struct worker *w, const struct bs_span *s, uintptr_t base, uint32_t slot) {
+    uint64_t held = bs_marks_bits(base, BS_SIDE_HELD, slot / 64) & bs_load(&s->alloc[slot / 64]);
     if ((held >> (slot % 64) & 1) != 0)
-        w->sums.marked += bs_marks_set(s->base, BS_SIDE_MARK, slot);
+        w->sums.marked += bs_marks_set(base, BS_SIDE_MARK, slot);
 }
 
-/* p is an address in the heap: the slot there, and the one that ends there. */
+/* p is an address in the heap: the slot there, and the one that ends there. (While the program runs a span without a
+ * held slot may become another one: then nothing is found.) */
 static void look(struct worker *w, uintptr_t p, bool past_end) {
-    struct bs_span *s = is_close(w->l, p) ? bs_span_of(p) : NULL;
+    const struct bs_span *s = is_close(w->l, p) ? bs_span_of(p) : NULL;
+    struct bs_shape shape;
     uint32_t slot = 0;
-    bool in_slot = s != NULL && bs_slot_of(s, p, &slot);
+    bool in_slot = s != NULL && bs_span_shape(s, &shape) && bs_shape_slot(&shape, p, &slot);
     if (s != NULL)
         w->sums.close++;
     if (in_slot)
-        mark_slot(w, s, slot);
-    if (!past_end || (in_slot && bs_slot_block(s, slot).base != p))
+        mark_slot(w, s, shape.base, slot);
+    if (!past_end || (in_slot && shape.base + slot * shape.size != p))
         return;
     if (in_slot && slot != 0)
-        mark_slot(w, s, slot - 1);
+        mark_slot(w, s, shape.base, slot - 1);
     else
         look(w, p - 1, false);
 }
@@ -160,9 +162,9 @@ static void read_copy(struct worker *w, uintptr_t start, uintptr_t end) {
 
 /* --- the heap --------------------------------------------------------------------------------- */
 
-static uint64_t live_slots(const struct bs_span *s, size_t w) {
-    return bs_load(&s->alloc[w]) &
-           ~(bs_marks_bits(s->base, BS_SIDE_HELD, w) | bs_marks_bits(s->base, BS_SIDE_IDLE, w));
+/* Of the span that begins at base. */
+static uint64_t live_slots(const struct bs_span *s, uintptr_t base, size_t w) {
+    return bs_load(&s->alloc[w]) & ~(bs_marks_bits(base, BS_SIDE_HELD, w) | bs_marks_bits(base, BS_SIDE_IDLE, w));
 }
 
 /* `stays`: nobody takes it away meanwhile. */
@@ -182,7 +184,7 @@ static void read_slots(struct worker *w, const struct bs_span *s, uintptr_t base
         return;
     bool stays = w->l->copy == NULL || (held && shape.size < bs_os_page_size());
     for (size_t word = 0; word * 64 < shape.nslots; word++) {
-        uint64_t live = live_slots(s, word) & bs_low_bits((unsigned)bs_min(64, shape.nslots - word * 64));
+        uint64_t live = live_slots(s, base, word) & bs_low_bits((unsigned)bs_min(64, shape.nslots - word * 64));
         while (live != 0) {
             unsigned n, first = bs_take_run(&live, &n);
             uintptr_t start = base + (word * 64 + first) * shape.size;
@@ -220,7 +222,7 @@ static uintptr_t read_span(struct worker *w, const struct bs_span *s, uintptr_t 
         uintptr_t stop = bs_min(end, shape.base + shape.bytes);
         /* the first word of the next piece may begin here */
         uintptr_t from = w->l->rules.unaligned ? bs_max(p - bs_os_page_size(), shape.base) : p;
-        if (live_slots(s, 0) != 0)
+        if (live_slots(s, shape.base, 0) != 0)
             read_large(w, from, stop);
         return stop;
     }
@@ -400,10 +402,11 @@ static bool note_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
     return true;
 }
 
-static bool has_held(const struct bs_span *s) {
+/* The span that begins at base: if it has, it stays what it is. */
+static bool has_held(const struct bs_span *s, uintptr_t base) {
     uint64_t held = 0;
     for (size_t w = 0; w < bs_span_words(s); w++)
-        held |= bs_marks_bits(s->base, BS_SIDE_HELD, w);
+        held |= bs_marks_bits(base, BS_SIDE_HELD, w);
     return held != 0;
 }
 
@@ -413,8 +416,8 @@ static bool note_held(void *ctx, uintptr_t base, const uint64_t *alloc, const ui
     for (size_t page = 0; page < BS_REGION_PAGES; page++) {
         uintptr_t p = base + page * BS_PAGE_SIZE;
         struct bs_span *s = bs_span_in_region(alloc, base, page);
-        if (s != NULL && has_held(s))
-            bs_range_set(l->pages, (p - l->low) >> BS_PAGE_SHIFT, s->npages);
+        if (s != NULL && has_held(s, p))
+            bs_range_set(l->pages, (p - l->low) >> BS_PAGE_SHIFT, bs_load(&s->npages));
     }
     return true;
 }

@@ -30,6 +30,9 @@ BS_LOCAL extern bool bs_marking;
 
 /* --- bits of one slot ------------------------------------------------------------------------- */
 
+/* Here and below the span stays what it is: all stand, or a block in it is the caller's, or held. Where it may become
+ * another one bs_span_shape is asked. */
+
 /* The slot that byte p of the span lies in; false: the span's tail. */
 BS_INLINE bool bs_slot_of(const struct bs_span *s, uintptr_t p, uint32_t *slot) {
     *slot = s->class != 0 ? bs_class_slot(bs_span_class(s), (uint32_t)(p - s->base)) : 0;
