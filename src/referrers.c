@@ -107,9 +107,9 @@ static void note(struct bs_referrers *r, struct bs_wanted *w, const struct sourc
  * and it says nothing of this one. */
 static bool leads_elsewhere(uintptr_t value) {
     const struct bs_span *s = bs_span_of(value);
+    struct bs_shape shape;
     uint32_t slot;
-    return s != NULL && bs_slot_of(s, value, &slot) &&
-           bs_bit_load(s->alloc, slot);
+    return s != NULL && bs_span_shape(s, &shape) && bs_shape_slot(&shape, value, &slot) && bs_bit_load(s->alloc, slot);
 }
 
 static BS_NOINLINE void look(struct bs_referrers *r, const struct source *s, uintptr_t p,
@@ -238,38 +238,33 @@ static void read_blocks(struct bs_referrers *r, uintptr_t start, uintptr_t end, 
 }
 
 /* (Those that are freed meanwhile are zeros.) */
-static uint64_t live_slots(const struct bs_span *s, size_t w) {
-    return bs_load(&s->alloc[w]) & ~bs_marks_bits(s->base, BS_SIDE_HELD, w);
+static uint64_t live_slots(const struct bs_span *s, uintptr_t base, size_t w) {
+    return bs_load(&s->alloc[w]) & ~bs_marks_bits(base, BS_SIDE_HELD, w);
 }
 
 /* The span may be another one at any moment: what it was found to be keeps reading within the heap. */
-static void read_small(struct bs_referrers *r, const struct bs_span *s, uintptr_t base) {
-    unsigned class = bs_load(&s->class);
-    const struct bs_class_info *c = &bs_class_info[class];
-    if (class == 0 || bs_load_acquire(&s->base) != base || bs_load(&s->class) != class)
-        return;
-    for (size_t word = 0; word * 64 < c->nslots; word++) {
+static void read_small(struct bs_referrers *r, const struct bs_span *s, const struct bs_shape *shape) {
+    for (size_t word = 0; word * 64 < shape->nslots; word++) {
         uint64_t live =
-            live_slots(s, word) & bs_low_bits((unsigned)bs_min(64, c->nslots - word * 64));
+            live_slots(s, shape->base, word) & bs_low_bits((unsigned)bs_min(64, shape->nslots - word * 64));
         while (live != 0) {
             unsigned n, first = bs_take_run(&live, &n);
-            uintptr_t start = base + (word * 64 + first) * c->size;
-            read_blocks(r, start, start + n * c->size, start, c->size);
+            uintptr_t start = shape->base + (word * 64 + first) * shape->size;
+            read_blocks(r, start, start + n * shape->size, start, shape->size);
         }
     }
 }
 
 /* The part of a large block in this region; where it ends. */
-static uintptr_t read_large(struct bs_referrers *r, const struct bs_span *s, int fd, uintptr_t p,
-                            uintptr_t end) {
+static uintptr_t read_large(struct bs_referrers *r, const struct bs_span *s, const struct bs_shape *shape, int fd,
+                            uintptr_t p, uintptr_t end) {
     struct bs_range part[PARTS];
-    size_t size = (size_t)s->npages * BS_PAGE_SIZE;
-    uintptr_t base = s->base, stop = bs_min(end, base + size);
-    if (live_slots(s, 0) == 0)
+    uintptr_t stop = bs_min(end, shape->base + shape->bytes);
+    if (live_slots(s, shape->base, 0) == 0)
         return stop;
     while (p < stop && goes_on(r, 0))
         for (size_t n = bs_os_populated(fd, p, stop, 0, part, PARTS, &p), i = 0; i < n; i++)
-            read_blocks(r, part[i].start, part[i].end, base, size);
+            read_blocks(r, part[i].start, part[i].end, shape->base, shape->size);
     return stop;
 }
 
@@ -293,11 +288,13 @@ static void read_region(struct bs_referrers *r, const struct region *region, int
          p < end && goes_on(r, BS_PAGE_SIZE / 8);) {
         bool used = bs_bit_test(region->alloc, (p - region->base) / BS_PAGE_SIZE);
         const struct bs_span *s = used ? bs_span_of(p) : NULL;
+        struct bs_shape shape;
+        bool known = s != NULL && bs_span_shape(s, &shape) && p - shape.base < shape.bytes;
         uintptr_t next = p + BS_PAGE_SIZE;
-        if (s != NULL && bs_load(&s->class) == 0)
-            next = bs_max(next, read_large(r, s, fd, p, end));
-        else if (s != NULL)
-            read_small(r, s, p);
+        if (known && shape.class == 0)
+            next = bs_max(next, read_large(r, s, &shape, fd, p, end));
+        else if (known && shape.base == p)
+            read_small(r, s, &shape);
         p = next;
     }
 }
