@@ -86,19 +86,23 @@ static void count_word(uintptr_t base, size_t w, uint64_t lost, bool counts) {
     }
 }
 
+/* (A span whose blocks were not lost after all may become another one meanwhile. What was lost, and is counted, is one
+ * base's all the same.) */
 static void count_span(void *ctx, struct bs_span *s) {
     const bool *counts = ctx;
+    uintptr_t base = bs_load(&s->base);
     for (unsigned i = 0; i < 3; i++)
-        if (!bs_marks_make(s->base, (enum bs_side)(BS_SIDE_COUNT0 + i)))
+        if (!bs_marks_make(base, (enum bs_side)(BS_SIDE_COUNT0 + i)))
             return;
     for (size_t w = 0; w < bs_span_words(s); w++)
-        count_word(s->base, w, bs_marks_bits(s->base, BS_SIDE_LOST, w), *counts);
+        count_word(base, w, bs_marks_bits(base, BS_SIDE_LOST, w), *counts);
 }
 
 static void forget_count(void *ctx, struct bs_span *s) {
     const bool *all = ctx;
+    uintptr_t base = bs_load(&s->base);
     for (size_t w = 0; w < bs_span_words(s); w++)
-        count_word(s->base, w, *all ? 0 : bs_marks_bits(s->base, BS_SIDE_LOST, w), false);
+        count_word(base, w, *all ? 0 : bs_marks_bits(base, BS_SIDE_LOST, w), false);
 }
 static void forget_counts(bool all) {
     for (unsigned i = 0; i < 3; i++)
@@ -141,10 +145,11 @@ static void note_entry(enum bs_collect_what what, const struct bs_parked *e) {
 
 /* --- back to the program ------------------------------------------------------------------------ */
 
+/* (While the program runs it may free the block, and the span become another one. If the entry can be taken afterwards
+ * it has not.) */
 static bool is_same_span(const struct bs_parked *e) {
-    return e->span != NULL && bs_span_of(e->base) == e->span && e->span->base == e->base &&
-           e->span->class == e->class &&
-           (e->class != 0 || (e->span->flags & BS_SPAN_PARKED) != 0);
+    return e->span != NULL && bs_span_at(e->base) == e->span && bs_load(&e->span->class) == e->class &&
+           (e->class != 0 || (bs_load(&e->span->flags) & BS_SPAN_PARKED) != 0);
 }
 
 static void count_frees(const struct bs_parked *e, struct bs_marked block, void *ctx) {

@@ -28,9 +28,10 @@ struct judge {
 /* --- walks ------------------------------------------------------------------------------------ */
 
 bool bs_collect_words(const struct bs_span *s, enum bs_side side, uint64_t bits[BS_MARKS_PLANES]) {
+    uintptr_t base = bs_load(&s->base); /* the program may run, and it become another one */
     uint64_t any = 0;
     for (size_t w = 0; w < bs_span_words(s); w++)
-        any |= bits[w] = bs_marks_bits(s->base, side, w);
+        any |= bits[w] = bs_marks_bits(base, side, w);
     return any != 0;
 }
 
