@@ -422,10 +422,10 @@ bool bs_central_is_allocated(struct bs_span *s, uintptr_t p) {
 void bs_central_copy_bits(struct bs_span *s, unsigned class, uint64_t bits[BS_SPAN_WORDS_MAX], uint16_t *holes) {
     struct bs_central *c = &bs_centrals[class];
     bs_lock_acquire(&c->lock);
-    if (bs_load(&s->class) == class) {
+    if (bs_load(&s->class) == class) { /* one that waits may become another one all the same */
         for (size_t w = 0; w < bs_span_words(s); w++)
-            bits[w] = s->alloc[w];
-        *holes = s->holes;
+            bits[w] = bs_load(&s->alloc[w]);
+        *holes = bs_load(&s->holes);
     }
     bs_lock_release(&c->lock);
 }

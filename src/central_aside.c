@@ -48,7 +48,7 @@ void bs_central_give_back(struct bs_span *s, uint16_t given) {
     struct bs_central *c = &bs_centrals[s->class];
     bs_lock_acquire(&c->lock);
     bs_span_drop_flags(s, BS_SPAN_BORROWED);
-    s->holes |= given;
+    bs_store(&s->holes, (uint16_t)(s->holes | given));
     c->holes += bs_popcount(given);
     bs_span_count_holes(bs_popcount(given), 0);
     bool superfluous = settle_locked(c, s);

@@ -79,7 +79,7 @@ static inline void relist_locked(struct bs_central *c, struct bs_span *s) {
 BS_LOCAL extern uint16_t bs_hole_epoch; /* [atomic] wraps; what it is compared with is a few epochs old */
 
 static inline void touch(struct bs_span *s) {
-    s->touched = bs_load(&bs_hole_epoch);
+    bs_store(&s->touched, bs_load(&bs_hole_epoch));
 }
 
 /* Slots were claimed: pages they lie on are holes no more. */
@@ -89,7 +89,7 @@ static inline void fill_holes_locked(struct bs_central *c, struct bs_span *s) {
     uint16_t left = s->holes & bs_span_free_os_pages(s, bs_os_page_size());
     unsigned filled = bs_popcount(s->holes) - bs_popcount(left);
     c->holes -= filled;
-    s->holes = left;
+    bs_store(&s->holes, left);
     bs_span_count_holes(0, filled);
     if (filled != 0)
         bs_count(reused_released_bytes, filled * bs_os_page_size());

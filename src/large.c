@@ -270,7 +270,7 @@ bool bs_large_empty(struct bs_span *s) {
 
 static void set_length(struct bs_span *s, size_t npages, size_t size) {
     bs_span_count_large(npages, s->npages);
-    s->request = size;
+    bs_store(&s->request, size);
     bs_store(&s->npages, (uint32_t)npages);
 }
 

@@ -50,7 +50,7 @@ static void set_up(struct bs_span *s, unsigned class, uintptr_t base, size_t npa
     bs_store_release(&s->class, (uint8_t)class); /* pairs with bs_span_shape: it comes with its base */
     bs_store(&s->group, (uint8_t)0);
     bs_store(&s->flags, (uint8_t)0);
-    s->request = 0; /* and so no holes */
+    bs_store(&s->request, (size_t)0); /* and so no holes */
     for (size_t w = 0; w < bs_span_words(s); w++)
         bs_store(&s->alloc[w], (uint64_t)0);
 }
@@ -85,7 +85,7 @@ struct bs_span *bs_span_make_small(unsigned class, uintptr_t base, bool fresh) {
 }
 
 static void hold(struct bs_span *s, size_t request) {
-    s->request = request;
+    bs_store(&s->request, request);
     s->nalloc = 1;
     bs_store(&s->alloc[0], (uint64_t)1);
 }
@@ -120,7 +120,7 @@ void bs_span_discard(struct bs_span *s) {
 void bs_span_rest(struct bs_span *s) {
     BS_ASSERT(s->class == 0);
     bs_store_release(&s->state, (uint8_t)BS_SPAN_DEAD);
-    s->request = 0; /* and so no holes */
+    bs_store(&s->request, (size_t)0); /* and so no holes */
     bs_store(&s->flags, (uint8_t)0);
     s->nalloc = 0;
     bs_store(&s->alloc[0], (uint64_t)0);

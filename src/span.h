@@ -38,7 +38,7 @@ enum {
 struct bs_span {
     struct bs_link link; /* [lock:central] its group's list, or [lock:waiting] the sweeper's */
     uintptr_t base;      /* [init] address of the first page */
-    union {
+    union {             /* [atomic] all three: a ledger looks at them while the span may become another one */
         size_t request; /* [block's owner] large: bytes asked for */
         struct {        /* small */
             uint16_t holes;   /* [lock:central] bit i: whole OS page i was given back to the OS */
