@@ -144,7 +144,7 @@ static void set_span(struct bs_arena *arena, size_t page, size_t n, struct bs_sp
 
 static void set_class(struct bs_arena *arena, size_t page, size_t n, unsigned class) {
     for (size_t i = page; i < page + n; i++)
-        if (arena->class[i] != class) /* what is zero stays without memory */
+        if (bs_load(&arena->class[i]) != class) /* what is zero stays without memory */
             bs_store(&arena->class[i], (uint8_t)class);
 }
 
@@ -201,7 +201,7 @@ void bs_pagemap_set_small(uintptr_t base, size_t npages, struct bs_span *span, u
 /* Whoever reads this byte finds the class beside it (bs_pagemap_class_not_hidden): release. */
 static void show(struct bs_arena *arena, size_t page, uint32_t hidden, uint64_t word) {
     unsigned class = word < BS_HIDDEN_NUMBER ? shown(hidden, (unsigned)word) : 0;
-    if (arena->class[page] != class)
+    if (bs_load(&arena->class[page]) != class)
         bs_store_release(&arena->class[page], (uint8_t)class);
 }
 
