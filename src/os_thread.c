@@ -370,7 +370,7 @@ bool bs_os_is_helper(void) {
 }
 
 struct bs_range bs_os_helper_memory(void) {
-    uintptr_t base = (uintptr_t)helper.base;
+    uintptr_t base = (uintptr_t)bs_load(&helper.base); /* another thread may make it at this moment */
     size_t bytes = bs_align_up(HELPER_BYTES, bs_os_page_size()) + bs_os_page_size();
     return (struct bs_range){base, base != 0 ? base + bytes : 0};
 }
