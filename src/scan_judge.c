@@ -100,7 +100,7 @@ static void judge_leak(void *ctx, const struct bs_leak *leak) {
     if (known)
         add_to_stack(v, leak, &sampled, place);
     else
-        add(&v->class[s->class], leak, 1, leak->head.size);
+        add(&v->class[bs_load(&s->class)], leak, 1, leak->head.size); /* (it may be another span by now) */
 }
 
 /* --- all blocks ------------------------------------------------------------------------------- */
