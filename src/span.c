@@ -44,10 +44,10 @@ static void set_up(struct bs_span *s, unsigned class, uintptr_t base, size_t npa
                    unsigned nslots) {
     bs_list_init(&s->link);
     bs_store(&s->base, base); /* a reader with a stale page map entry may look: no torn values */
-    bs_store(&s->npages, (uint32_t)npages);
+    bs_store_release(&s->npages, (uint32_t)npages); /* pairs with bs_span_shape: a large one's come with its base, */
     bs_store(&s->nslots, (uint16_t)nslots);
     s->nalloc = 0;
-    bs_store_release(&s->class, (uint8_t)class); /* pairs with bs_span_shape: it comes with its base */
+    bs_store_release(&s->class, (uint8_t)class); /* and so does a class */
     bs_store(&s->group, (uint8_t)0);
     bs_store(&s->flags, (uint8_t)0);
     bs_store(&s->request, (size_t)0); /* and so no holes */
