@@ -11,13 +11,19 @@
 
 #include "background.h"
 #include "cgroup.h"
+#include "collect.h"
 #include "freed.h"
 #include "heap.h"
 #include "hunt.h"
+#include "ledger.h"
+#include "linear.h"
 #include "opt.h"
+#include "reader.h"
+#include "referrers.h"
 #include "sample.h"
 #include "scan.h"
 #include "text.h"
+#include "waiting.h"
 #include "warden.h"
 
 #define RUN_NS (600 * MS)
@@ -34,6 +40,10 @@ struct header { /* the start of every block: what is behind it follows from thes
     uint32_t size, tag;
 };
 static struct header *shared[SHARED]; /* [atomic] */
+
+static bool stops = true; /* [init] the program is stopped: who is in besom all of the time could not be, and pauses */
+#define PAUSE_US 300
+#define MOST_FREED (8 * BS_MIB) /* without stops, before a search that a busy machine keeps from coming */
 
 /* --- the program ------------------------------------------------------------------------------ */
 
@@ -90,6 +100,8 @@ PROGRAM static void run(struct runner *r, uint64_t seed, unsigned steps) {
     for (unsigned i = 0; steps == 0 ? !bs_load(&end_all) : i < steps; i++) {
         step(own, &seed);
         turn(r);
+        while (!stops && bs_load(&bs_quarantine_fresh) > MOST_FREED && !bs_load(&end_all))
+            bs_os_yield();
     }
     for (unsigned i = 0; i < OWN; i++)
         if (own[i] != NULL)
@@ -111,6 +123,25 @@ PROGRAM static void *start_mortals(void *arg) {
     while (!bs_load(&end_all)) {
         require(pthread_create(&mortal.thread, NULL, live_briefly, &mortal) == 0, "no thread");
         pthread_join(mortal.thread, NULL);
+    }
+    return NULL;
+}
+
+/* Spans come and go also while what is freed stays in quarantine: of slots that are taken and returned at once. */
+PROGRAM static void *take_and_return(void *arg) {
+    struct runner *r = arg;
+    uint64_t seed = 7;
+    bs_store_release(&r->tid, bs_os_tid());
+    while (!bs_load(&end_all)) {
+        unsigned class = 1 + (unsigned)(next(&seed) % (BS_NCLASSES - 1));
+        struct bs_refill taken = {.max_blocks = 0};
+        require(bs_central_refill(class, 1, &taken), "no memory");
+        void *slot = taken.run_base + bs_ctz(taken.run_mask) * bs_class_info[class].size;
+        bs_central_release(class, &slot, 1);
+        bs_central_give_up_empty();
+        (void)bs_waiting_return(BS_EMPTY_BATCH);
+        if (stops)
+            usleep(PAUSE_US);
     }
     return NULL;
 }
@@ -165,6 +196,7 @@ static void run_beside(void (*search)(int), int number) {
     for (unsigned i = 0; i < WORKERS; i++)
         start_on(&runners[i], work);
     start_on(&runners[WORKERS], start_mortals);
+    start_on(&runners[WORKERS + 1], take_and_return);
     for (uint64_t end = bs_os_now_ns() + RUN_NS;
          bs_os_now_ns() < end || searches < 2 || all_turns(WORKERS) < LEAST_TURNS;) {
         search(number);
@@ -172,7 +204,7 @@ static void run_beside(void (*search)(int), int number) {
         usleep(1000);
     }
     bs_store(&end_all, 1u);
-    for (unsigned i = 0; i <= WORKERS; i++)
+    for (unsigned i = 0; i < WORKERS + 2; i++)
         pthread_join(runners[i].thread, NULL);
     for (unsigned i = 0; i < SHARED; i++)
         if (shared[i] != NULL)
@@ -182,13 +214,70 @@ static void run_beside(void (*search)(int), int number) {
 static bool ignore_trim(bool all) {
     return all;
 }
-START_TEST(hunts) {
+static void keep_what_is_freed(void) {
     static const struct bs_heap_keeper keeper = {bs_quarantine_small, bs_quarantine_large, bs_quarantine_resize,
                                                  bs_quarantine_check, ignore_trim, NULL};
     be_besom();
     bs_heap_free(bs_heap_alloc(10));
     bs_heap_set_keeper(&keeper);
+}
+START_TEST(hunts) {
+    keep_what_is_freed();
     run_beside(hunt, _i);
+}
+END_TEST
+
+/* --- without a stop --------------------------------------------------------------------------- */
+
+/* The walks over spans that are made while the program runs, one after the other: so that ThreadSanitizer sees what they
+ * read of a span that becomes another one at that moment. */
+static void read_heap(void) {
+    static char copy[BS_LINEAR_COPY_BYTES];
+    struct bs_quarantine_sums held;
+    struct bs_quarantine_released released;
+    struct bs_linear linear;
+    struct bs_linear_sums sums;
+    require(bs_quarantine_turn(&held) && bs_linear_begin(&linear, NULL, NULL, 0), "no memory");
+    linear.copy = copy;
+    (void)bs_reader_begin();
+    bs_linear_work(&linear);
+    bs_reader_end();
+    bs_linear_end(&linear, &sums);
+    bs_quarantine_release(&released, NULL, NULL); /* no thread uses what it has freed */
+}
+static void look_for_referrers(void) {
+    static struct bs_referrers referrers;
+    uintptr_t p = (uintptr_t)shared;
+    referrers.n = 1;
+    referrers.want[0] = (struct bs_wanted){.base = bs_align_down(p, 64), .size = 64};
+    bs_referrers_prepare(&referrers);
+    bs_referrers_heap(&referrers);
+}
+static void count_lost(void) {
+    const struct bs_scan_result result = {.end = BS_SCAN_DONE};
+    (void)bs_collect_after(&result);
+}
+static void look(int number) {
+    struct bs_ledger ledger;
+    (void)number;
+    bs_round_enter();
+    read_heap();
+    look_for_referrers();
+    bs_round_leave();
+    count_lost();
+    if (searches++ % 16 == 0)
+        (void)bs_ledger_take(&ledger);
+}
+static bool say_yes(void) {
+    return true;
+}
+START_TEST(looks) {
+    static const struct bs_collect_rules rules = {.scans = 2};
+    static const struct bs_collect_faults faults = {say_yes, say_yes};
+    keep_what_is_freed();
+    require(bs_collect_start(&rules, &faults), "no memory");
+    stops = false;
+    run_beside(look, 0);
 }
 END_TEST
 
@@ -222,6 +311,7 @@ int main(void) {
     Suite *suite = suite_create("scan_threads");
     TCase *tc = add_case(suite, "scan_threads");
     tcase_add_loop_test(tc, hunts, 0, BS_HUNT_STOPPED + 1);
+    tcase_add_test(tc, looks);
     tcase_add_loop_test(tc, scans_for_leaks, 0, 3);
     tcase_add_loop_test(tc, the_warden, 0, BS_HUNT_PROBABILISTIC + 1);
     return run_suite(suite);
