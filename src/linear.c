@@ -402,21 +402,13 @@ static bool note_bounds(void *ctx, uintptr_t base, const uint64_t *alloc,
     return true;
 }
 
-/* The span that begins at base: if it has, it stays what it is. */
-static bool has_held(const struct bs_span *s, uintptr_t base) {
-    uint64_t held = 0;
-    for (size_t w = 0; w < bs_span_words(s); w++)
-        held |= bs_marks_bits(base, BS_SIDE_HELD, w);
-    return held != 0;
-}
-
 static bool note_held(void *ctx, uintptr_t base, const uint64_t *alloc, const uint64_t *released) {
     struct bs_linear *l = ctx;
     (void)released;
     for (size_t page = 0; page < BS_REGION_PAGES; page++) {
         uintptr_t p = base + page * BS_PAGE_SIZE;
         struct bs_span *s = bs_span_in_region(alloc, base, page);
-        if (s != NULL && has_held(s, p))
+        if (s != NULL && bs_has_held_slot(s, p))
             bs_range_set(l->pages, (p - l->low) >> BS_PAGE_SHIFT, bs_load(&s->npages));
     }
     return true;

@@ -326,14 +326,6 @@ static void release_small(struct visit *v, struct bs_span *s, struct bs_found *f
     v->empty[v->nempty++] = s;
 }
 
-/* The span that begins at base: if it has, it stays what it is; else others may make another one of it. */
-static bool has_held(const struct bs_span *s, uintptr_t base) {
-    for (size_t w = 0; w < bs_span_words(s) && w < BS_MARKS_PLANES; w++)
-        if (bs_marks_bits(base, BS_SIDE_HELD, w) != 0)
-            return true;
-    return false;
-}
-
 /* What is kept in word w; a bit for those that were kept the last time, too. */
 static uint64_t turn_kept(const struct bs_found *found, size_t w) {
     uint64_t *kept = bs_marks_word(found->base, BS_SIDE_KEPT, w);
@@ -359,7 +351,7 @@ static void tell_kept(const struct visit *v, const struct bs_found *found, size_
 static void release_span(struct visit *v, struct bs_span *s, uintptr_t base) {
     struct bs_found found;
     size_t nwords = bs_min(bs_span_words(s), BS_MARKS_PLANES);
-    if (!has_held(s, base))
+    if (!bs_has_held_slot(s, base))
         return;
     memset(found.bits, 0, sizeof found.bits);
     if (s->class == 0)

@@ -38,6 +38,14 @@ BS_INLINE bool bs_slot_of(const struct bs_span *s, uintptr_t p, uint32_t *slot) 
     *slot = s->class != 0 ? bs_class_slot(bs_span_class(s), (uint32_t)(p - s->base)) : 0;
     return *slot < s->nslots;
 }
+/* A span that begins at base, if it still does: if it has one, it stays what it is; else others may make another one of
+ * it while the program runs. */
+BS_INLINE bool bs_has_held_slot(const struct bs_span *s, uintptr_t base) {
+    for (size_t w = 0; w < bs_span_words(s) && w < BS_MARKS_PLANES; w++)
+        if (bs_marks_bits(base, BS_SIDE_HELD, w) != 0)
+            return true;
+    return false;
+}
 /* A block that was found. */
 struct bs_marked {
     uintptr_t base;
