@@ -63,10 +63,8 @@ static void word_line(struct bs_dangling_word *w, uint64_t number) {
         bs_line_address(&l, "in", w->by.block);
         bs_line_number(&l, "in_size", w->by.block_size);
     }
-    if (w->by.kind == BS_REFERRER_MEMORY) {
-        bs_line_number(&l, "map_offset", w->variable.offset);
-        bs_line_string(&l, "map", w->variable.name[0] != '\0' ? w->variable.name : "-");
-    }
+    if (w->by.kind == BS_REFERRER_MEMORY)
+        bs_line_mapping(&l, &w->variable);
     if (stack != NULL)
         bs_line_frames(&l, "frames", stack);
     bs_line_end(&l);

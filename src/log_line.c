@@ -7,6 +7,7 @@
 #include "sink.h"
 #include "stacks.h"
 #include "utf8.h"
+#include "variable.h"
 
 /* Where nothing can be mapped one thread at a time has this. In a forked child it is nobody's. */
 static char last_resort[BS_LINE_CAP];
@@ -109,6 +110,11 @@ void bs_line_end(struct bs_line *l) {
     l->buf[l->out.len++] = '\n';
     bs_sink_write(l->buf, l->out.len);
     give_buffer(l->buf);
+}
+
+void bs_line_mapping(struct bs_line *l, const struct bs_variable *v) {
+    bs_line_number(l, "map_offset", v->offset);
+    bs_line_string(l, "map", v->name[0] != '\0' ? v->name : "-");
 }
 
 void bs_line_frames(struct bs_line *l, const char *name, const struct bs_stack *s) {

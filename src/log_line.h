@@ -13,6 +13,7 @@
 #define BS_LINE_CAP 4096
 
 struct bs_stack;
+struct bs_variable;
 
 /* A line under construction. Its text lies in memory that is mapped for the moment: the thread may have a stack of
  * 16 KiB, and be in free(). */
@@ -29,6 +30,8 @@ void bs_line_signed(struct bs_line *l, const char *name, int64_t x);
 void bs_line_bytes(struct bs_line *l, const char *name, uint64_t x);
 void bs_line_string(struct bs_line *l, const char *name, const char *s);
 void bs_line_address(struct bs_line *l, const char *name, uintptr_t x);
+/* Which mapping it lies in, and where. */
+void bs_line_mapping(struct bs_line *l, const struct bs_variable *v);
 void bs_line_frames(struct bs_line *l, const char *name, const struct bs_stack *s);
 /* Of text, since JSON has one in each line: the time of day, behind all numbers of a line that says what has just
  * happened. */

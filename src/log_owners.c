@@ -59,8 +59,7 @@ static void owner_fields(struct bs_line *l, const struct bs_owned *e, struct bs_
     static const char *const kinds[] = {"none", "memory", "stack", "kernel"};
     bs_line_string(l, "kind", kinds[e->owner.kind]);
     bs_line_address(l, "at", e->owner.at);
-    bs_line_number(l, "map_offset", v->offset);
-    bs_line_string(l, "map", v->name[0] != '\0' ? v->name : "-");
+    bs_line_mapping(l, v);
     if (bs_variable_frame(v) != NULL)
         bs_line_frames(l, "frames", bs_variable_frame(v));
 }
