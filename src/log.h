@@ -32,13 +32,13 @@ void bs_log_scavenge(const struct bs_scavenge_work *work, size_t dirty_bytes, si
                      uint64_t ns);
 /* A scan, and the leaks that it found. */
 void bs_log_scan(const char *reason, const struct bs_scan_result *result);
+/* What hangs on which words, of a verdict that has it. */
+void bs_log_owners(const struct bs_scan_verdict *verdict);
 /* What was closed, came back, or was given away; nothing if there was nothing. */
 void bs_log_collect(const struct bs_collect_report *report);
 /* A search of the quarantine: with trace:scan, or if it could not be made. */
 void bs_log_hunt(const char *reason, const struct bs_hunt_result *result);
 /* What its searches have to tell of blocks that something points to, if anything. */
-/* What hangs on which words, of a verdict that has it. */
-void bs_log_owners(const struct bs_scan_verdict *verdict);
 void bs_log_dangling(void);
 /* The heap went over its limit, or a request was refused for it. */
 void bs_log_limit(const struct bs_limit_note *note);
