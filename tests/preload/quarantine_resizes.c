@@ -24,8 +24,10 @@ struct owned {
 static uint64_t *word_at(const struct owned *b, size_t at) {
     return (uint64_t *)(void *)(b->p + at);
 }
+/* Of a block that had `from` bytes, the words that it had not as a whole. */
 static void fill(struct owned *b, size_t from) {
-    for (size_t at = (from + STEP_BYTES - 1) / STEP_BYTES * STEP_BYTES; at + 8 <= b->size; at += STEP_BYTES)
+    size_t first = from < 8 ? 0 : from - 7;
+    for (size_t at = (first + STEP_BYTES - 1) / STEP_BYTES * STEP_BYTES; at + 8 <= b->size; at += STEP_BYTES)
         *word_at(b, at) = b->tag + at;
 }
 static void check(const struct owned *b, size_t size, const char *when) {
